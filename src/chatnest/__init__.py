@@ -1,0 +1,41 @@
+"""An LLM chat behind your own endpoint: streamed, limited, cancellable; under any framework."""
+
+from chatnest.app import ChatNestApp
+from chatnest.bounds import Bounds
+from chatnest.errors import ChatNestError, ConfigurationError
+from chatnest.identity import ClientAddress, TrustedHeader, UserOrAddress
+from chatnest.ledger import Ledger, Limit, MemoryLedger
+from chatnest.middleware import ChatNestMiddleware
+from chatnest.policies import Policy, standard_policies
+from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
+from chatnest.providers import DemoProvider, OpenAIProvider, Provider
+from chatnest.request import ChatMessage, ChatRequest
+from chatnest.turn import ModelCall, Turn
+
+__all__ = [
+    "BALANCED",
+    "CONSTRAINED",
+    "EXPANDED",
+    "Bounds",
+    "ChatMessage",
+    "ChatNestApp",
+    "ChatNestError",
+    "ChatNestMiddleware",
+    "ChatRequest",
+    "ClientAddress",
+    "ConfigurationError",
+    "DemoProvider",
+    "HardCaps",
+    "Ledger",
+    "Limit",
+    "MemoryLedger",
+    "ModelCall",
+    "OpenAIProvider",
+    "Policy",
+    "Profile",
+    "Provider",
+    "TrustedHeader",
+    "Turn",
+    "UserOrAddress",
+    "standard_policies",
+]

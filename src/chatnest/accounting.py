@@ -1,0 +1,179 @@
+"""Accounts: a turn is admitted by all limits at once, and settled once, whatever ended it."""
+
+import logging
+from collections import OrderedDict
+from typing import Literal
+
+from anyio import CancelScope, fail_after, move_on_after
+
+from chatnest.bounds import Bounds
+from chatnest.errors import ChatNestError, LedgerUnavailable, LimitExceeded, UpstreamError
+from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
+from chatnest.ratelimit import rate_limit_fields, seconds_until
+from chatnest.turn import Turn
+
+__all__ = ["LEASE", "Accounts"]
+
+_log = logging.getLogger("chatnest.accounting")
+
+LEASE = 30_000
+"""Milliseconds that a hold lives without being renewed; it is renewed three times as often."""
+
+_UNSETTLED = 10_000
+"""Settlements that wait for a ledger which is away; beyond that, leases charge in full."""
+
+
+class Accounts:
+    """The ledger as a turn sees it: with deadlines, sentences and the rules of who pays what.
+
+    ``charge_unanswered`` says whether a call that reached the model, and got no answer at all, is
+    charged for its input.
+    """
+
+    def __init__(self, ledger: Ledger, bounds: Bounds, *, charge_unanswered: bool = True) -> None:
+        self.ledger = ledger
+        self._bounds = bounds
+        self._charge_unanswered = charge_unanswered
+        self._unsettled: OrderedDict[str, tuple[Hold, Charge]] = OrderedDict()
+
+    async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
+        """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
+
+        Raises LimitExceeded, having counted nothing, or LedgerUnavailable.
+        """
+        wish = Reservation(
+            id=turn.id,
+            limits=limits,
+            tokens=turn.input_tokens + turn.max_output_tokens,
+            min_tokens=turn.input_tokens + turn.min_output_tokens,
+            lease=LEASE,
+        )
+        answer = await self._reserve(wish)
+        if isinstance(answer, Refused):
+            raise _refusal(answer)
+        turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
+        return answer
+
+    async def _reserve(self, wish: Reservation) -> Admitted | Refused:
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                return await self.ledger.reserve(wish)
+        except BaseException as exc:
+            # Whether it was carried out is unknown: it counts as refused, and is undone.
+            with CancelScope(shield=True), move_on_after(self._bounds.ledger_seconds):
+                try:
+                    await self.ledger.release(wish)
+                except Exception:  # noqa: BLE001  # its lease ends by itself
+                    _log.warning("turn %s: a reservation could not be released", wish.id)
+            if isinstance(exc, TimeoutError):
+                raise LedgerUnavailable from exc
+            raise
+
+    async def renew(self, hold: Hold) -> None:
+        """Keep a hold alive. A failure is no reason to stop an answer: the lease has slack."""
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                await self.ledger.renew(hold, LEASE)
+        except (ChatNestError, TimeoutError):
+            _log.warning("turn %s: the lease could not be renewed", hold.id)
+
+    async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
+        """Charge what ``turn`` cost. Never raises for the ledger's sake: a settlement that cannot
+        be written now waits, and is written with the next one.
+        """
+        charge = await self._charge(turn, hold, failure)
+        turn.outcome, turn.charged = charge.outcome, charge.tokens
+        if isinstance(failure, ChatNestError):
+            failure.charged = charge.tokens > 0
+        if await self._write(hold, charge):
+            await self.flush()
+        else:
+            self._postpone(hold, charge)
+
+    async def flush(self) -> None:
+        """Write the settlements that wait, oldest first, until one fails."""
+        for hold_id, (hold, charge) in list(self._unsettled.items()):
+            if not await self._write(hold, charge):
+                return
+            self._unsettled.pop(hold_id, None)
+
+    async def _write(self, hold: Hold, charge: Charge) -> bool:
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                await self.ledger.settle(hold, charge)
+        except (LedgerUnavailable, TimeoutError):
+            _log.warning("turn %s: the settlement of %d tokens waits", hold.id, charge.tokens)
+            return False
+        return True
+
+    def _postpone(self, hold: Hold, charge: Charge) -> None:
+        self._unsettled[hold.id] = (hold, charge)
+        if len(self._unsettled) > _UNSETTLED:
+            hold_id, _ = self._unsettled.popitem(last=False)
+            _log.error("turn %s: settlement given up, its lease charges it in full", hold_id)
+
+    async def _charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
+        """Promise B: the provider's figure where it came; nothing where the model was not reached;
+        else what was delivered, and a margin for what was under way, within the hold.
+        """
+        usage = turn.answer.usage
+        source: Literal["provider", "estimated", "none"]
+        if usage is not None:
+            spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
+        elif not self._reached_model(turn, failure):
+            spent, output, source = 0, 0, "none"
+        else:
+            spent, output, source = turn.input_tokens, await turn.output_tokens(), "estimated"
+            if failure is not None:
+                output += max(8, output // 20)
+            output = min(output, hold.tokens - spent)
+        return Charge(
+            tokens=spent + output,
+            input_tokens=spent,
+            output_tokens=output,
+            source=source,
+            outcome=_outcome(failure),
+            principal=turn.principal,
+            profile=turn.profile.name,
+            model=turn.model,
+        )
+
+    def _reached_model(self, turn: Turn, failure: BaseException | None) -> bool:
+        if turn.answer.begun:
+            return True
+        if turn.call is None or not turn.call.sent:
+            return False
+        refused = isinstance(failure, UpstreamError) and not failure.reached_model
+        return self._charge_unanswered and not refused
+
+
+def _outcome(failure: BaseException | None) -> str:
+    if failure is None:
+        return "done"
+    return failure.code if isinstance(failure, ChatNestError) else "cancelled"
+
+
+def _refusal(refused: Refused) -> LimitExceeded:
+    state = refused.state
+    if state is None:  # cannot happen to an id that was just made
+        raise LedgerUnavailable
+    limit = state.limit
+    wait = seconds_until(refused.now + refused.retry_after, refused.now)
+    if limit.kind == "rate":
+        code = "rate_limited"
+        detail = f"No more than {limit.limit} requests are taken in {limit.window} seconds."
+    elif limit.kind == "concurrency":
+        code = "too_many_streams"
+        detail = f"No more than {limit.limit} answers are written at a time."
+    elif refused.by_held:
+        code = "budget_exhausted"
+        detail = "What is left of today's tokens is held for answers that are being written."
+    else:
+        code = "budget_exhausted"
+        detail = f"Today's {limit.limit:,} tokens are used up, or too few are left for this."
+    return LimitExceeded(
+        detail,
+        code=code,
+        retry_after=wait,
+        headers=rate_limit_fields([state], refused.now),
+    )

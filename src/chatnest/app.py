@@ -1,0 +1,330 @@
+"""ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow."""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+from urllib.parse import parse_qs
+
+import anyio
+from anyio import CancelScope, fail_after, move_on_after
+from starlette.types import Receive, Scope, Send
+
+from chatnest.access import Access, AllowedProfiles
+from chatnest.accounting import LEASE, Accounts
+from chatnest.asgi import local_path, read_json_body, respond_json, respond_problem
+from chatnest.bounds import Bounds
+from chatnest.errors import (
+    AnswerTooLong,
+    ChatNestError,
+    ClientGone,
+    ConfigurationError,
+    InternalError,
+    InvalidRequest,
+    LedgerUnavailable,
+    MethodNotAllowed,
+    ServerShutdown,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from chatnest.events import Done, Usage
+from chatnest.identity import Identify, UserOrAddress
+from chatnest.ledger.base import Ledger
+from chatnest.ledger.memory import MemoryLedger
+from chatnest.policies import Policy, standard_policies
+from chatnest.policies.base import PolicyChain
+from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
+from chatnest.providers import OpenAIProvider, Provider
+from chatnest.providers.base import ProviderStream
+from chatnest.ratelimit import rate_limit_fields
+from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
+from chatnest.status import limits_document
+from chatnest.streaming import Stream
+from chatnest.turn import ModelCall, Turn
+from chatnest.wire import NativeWire
+
+__all__ = ["ChatNestApp"]
+
+_log = logging.getLogger("chatnest.app")
+
+_POLL_SECONDS: Final = 0.02
+"""How often a shutdown looks whether the last stream has ended."""
+
+
+class ChatNestApp:
+    """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` says
+    what is left. The same object is a route, a mounted application or an application of its own.
+
+    Every argument has a default: OpenAI with the key from the environment, the three profiles of
+    chat-nest, the standard policies, a ledger in memory for a single worker, and as principal the
+    user whom the framework has authenticated, else the client's address.
+
+    ``allowed_profiles`` says which profiles a principal may use; by default all of them.
+    ``system_prompt`` opens every conversation; a client's own follows it only with
+    ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
+    ``charge_unanswered`` charges the input of a call that the model took and never answered.
+    ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Provider | None = None,
+        profiles: Iterable[Profile] = DEFAULT_PROFILES,
+        hard_caps: HardCaps = HARD_CAPS,
+        default_profile: str = "balanced",
+        allowed_profiles: AllowedProfiles | None = None,
+        policies: Sequence[Policy] | None = None,
+        ledger: Ledger | None = None,
+        identify: Identify | None = None,
+        system_prompt: str = "",
+        allow_client_system_prompt: bool = False,
+        usage_event: bool = False,
+        charge_unanswered: bool = True,
+        ping_interval: float = 15.0,
+        bounds: Bounds | None = None,
+    ) -> None:
+        if not ping_interval > 0:
+            raise ConfigurationError("ping_interval must be greater than 0")
+        self.profiles = check_profiles(profiles, hard_caps)
+        self._access = Access(
+            identify=identify if identify is not None else UserOrAddress(),
+            profiles=self.profiles,
+            default=default_profile,
+            allowed=allowed_profiles,
+        )
+        self.provider = provider if provider is not None else OpenAIProvider()
+        self.ledger = ledger if ledger is not None else MemoryLedger()
+        self._bounds = bounds if bounds is not None else Bounds()
+        self._policies = PolicyChain(standard_policies() if policies is None else policies)
+        self._accounts = Accounts(self.ledger, self._bounds, charge_unanswered=charge_unanswered)
+        self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
+        self._allow_client_system_prompt = allow_client_system_prompt
+        self._usage_event = usage_event
+        self._ping_seconds = ping_interval
+        self._streams: set[Stream] = set()
+        self._draining = False
+
+    def __repr__(self) -> str:
+        return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application: http, and lifespan where it runs alone."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    # ------------------------------------------------ one request
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = secrets.token_hex(16)
+        try:
+            if local_path(scope).endswith("/limits"):
+                await self._show_limits(scope, send)
+            elif scope["method"] != "POST":
+                raise MethodNotAllowed("POST")
+            else:
+                await self._chat(scope, receive, send, request_id)
+        except ClientGone:
+            pass
+        except ChatNestError as exc:
+            await respond_problem(scope, send, exc, request_id)
+
+    async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """The body first, alone; then one stream, which watches for the client's leaving."""
+        if self._draining:
+            raise ServerShutdown
+        bounds = self._bounds
+        body = await read_json_body(
+            scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
+        )
+        wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
+        stream = Stream(
+            scope,
+            receive,
+            send,
+            wire=wire,
+            bounds=bounds,
+            ping_seconds=self._ping_seconds,
+            renew_seconds=LEASE / 3_000,
+            request_id=request_id,
+        )
+
+        async def write(stream: Stream) -> Done:
+            principal = await self._access.principal(scope)
+            request = parse_request(body)
+            wire.usage_event |= request.usage_event
+            turn = await self._turn(request_id, principal, request)
+            return await self._answer(turn, stream)
+
+        self._streams.add(stream)
+        try:
+            await stream.run(write)
+        finally:
+            self._streams.discard(stream)
+
+    async def _turn(self, turn_id: str, principal: str, request: ChatRequest) -> Turn:
+        return Turn(
+            turn_id=turn_id,
+            principal=principal,
+            request=request,
+            profile=await self._access.profile(principal, request.profile),
+            model=self.provider.model,
+            counter=self.provider.counter,
+            system=(*self._system, *self._client_system(request)),
+        )
+
+    def _client_system(self, request: ChatRequest) -> tuple[ChatMessage, ...]:
+        prompt = request.system_prompt
+        if not prompt or not self._allow_client_system_prompt:
+            return ()
+        most = self._bounds.client_system_prompt_bytes
+        if len(prompt.encode()) > most:
+            raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
+        return (ChatMessage("system", prompt),)
+
+    # ------------------------------------------------ one answer
+
+    async def _answer(self, turn: Turn, stream: Stream) -> Done:
+        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        await self._policies.prepare(turn)
+        await turn.fit()
+        admitted = await self._accounts.admit(turn, self._policies.limits(turn))
+        stream.headers = rate_limit_fields(admitted.states, admitted.now)
+        stream.keep(lambda: self._accounts.renew(admitted.hold))
+        failure: BaseException | None = None
+        try:
+            await self._generate(turn, stream)
+        except ChatNestError as exc:
+            failure = exc
+            raise
+        except Exception as exc:
+            _log.exception("request %s failed", turn.id)
+            failure = InternalError()
+            raise failure from exc
+        except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
+            failure = stream.stopped or ClientGone()
+            raise
+        finally:
+            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+                await self._accounts.settle(turn, admitted.hold, failure)
+                await self._policies.finished(turn)
+        estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
+        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
+
+    async def _generate(self, turn: Turn, stream: Stream) -> None:
+        """Ask the model, again where a policy says so and nothing has been said yet."""
+        stream.call_model()
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(turn, stream)
+            except UpstreamError as exc:
+                delay = None
+                if not turn.answer.begun:
+                    delay = self._policies.classify(turn, exc, attempt)
+                if delay is None:
+                    raise
+            await anyio.sleep(delay)
+            attempt += 1
+
+    async def _attempt(self, turn: Turn, stream: Stream) -> None:
+        turn.call = ModelCall(
+            messages=(*turn.system, *turn.messages),
+            max_output_tokens=turn.max_output_tokens,
+            temperature=turn.profile.temperature,
+            request_id=turn.id,
+        )
+        answer = turn.answer
+        most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
+        async with self._opened(turn.call) as events:
+            answer.begun = True
+            stream.start()
+            async for batch in events:
+                await stream.put(answer.add(batch))
+                if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
+                    raise AnswerTooLong
+
+    @asynccontextmanager
+    async def _opened(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
+        """The model's answer, from its beginning on; the time until then is bounded."""
+        async with AsyncExitStack() as stack:
+            try:
+                with fail_after(self._bounds.first_byte_seconds):
+                    events = await stack.enter_async_context(self.provider.open(call))
+            except TimeoutError:
+                raise UpstreamTimeout from None
+            yield events
+
+    # ------------------------------------------------ what is left
+
+    async def _show_limits(self, scope: Scope, send: Send) -> None:
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed("GET", "HEAD")
+        principal = await self._access.principal(scope)
+        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("profile")
+        name = profile_name(asked[0]) if asked else None
+        turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                states = await self.ledger.usage(self._policies.limits(turn))
+        except TimeoutError:
+            raise LedgerUnavailable from None
+        allowed = await self._access.allowed(principal)
+        await respond_json(scope, send, limits_document(turn.profile, allowed, states))
+
+    # ------------------------------------------------ life and death
+
+    async def ready(self) -> None:
+        """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
+        if self._draining:
+            raise ServerShutdown
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                await self.ledger.check()
+        except TimeoutError:
+            raise LedgerUnavailable from None
+
+    async def start(self) -> None:
+        """Load what would hold up the first request. Optional, and done by lifespan."""
+        self._draining = False
+        await self.provider.counter.warm()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, let running answers finish for ``seconds``, then end those left
+        with an ``error`` event ``server_shutdown``, and wait until everything is settled.
+        """
+        self._draining = True
+        with move_on_after(seconds):
+            await self._no_streams()
+        for stream in list(self._streams):
+            stream.stop(ServerShutdown())
+        with move_on_after(self._bounds.settle_seconds):
+            await self._no_streams()
+
+    async def aclose(self) -> None:
+        """End what runs, settle it, and let go of the provider and the ledger. A host that mounts
+        this application calls it when it shuts down; lifespan does it by itself.
+        """
+        with CancelScope(shield=True):
+            await self.drain(0)
+            with move_on_after(self._bounds.settle_seconds):
+                await self._accounts.flush()
+            await self.provider.aclose()
+            await self.ledger.aclose()
+
+    async def _no_streams(self) -> None:
+        while self._streams:  # noqa: ASYNC110  # streams may belong to other event loops
+            await anyio.sleep(_POLL_SECONDS)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()  # what it raises tells the server that the startup failed
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,147 @@
+"""The small parts of ASGI: read a body within its bounds, send a JSON or problem response."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+from anyio import fail_after
+from starlette.types import Receive, Scope, Send
+
+from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, SlowBody, UnsupportedMediaType
+
+__all__ = [
+    "encode_headers",
+    "header",
+    "headers_named",
+    "local_path",
+    "read_json_body",
+    "respond_json",
+    "respond_problem",
+]
+
+_json: Final = msgspec.json.Encoder()
+_MAX_PROBLEM: Final = 2_048
+
+
+def headers_named(scope: Scope, name: bytes) -> list[str]:
+    """Every value of a header field, as latin-1 text (RFC 9110, section 5.5)."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """The one value of a header field, or an empty string."""
+    values = headers_named(scope, name)
+    return values[0] if values else ""
+
+
+def local_path(scope: Scope) -> str:
+    """The path below the mount point. uvicorn's ``--root-path`` puts root_path before the path,
+    other servers do not, so it is taken off only where it is there.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in {"", "/"}:
+        return path[len(root) :] or "/"
+    return path
+
+
+async def read_json_body(
+    scope: Scope, receive: Receive, *, max_bytes: int, max_seconds: float
+) -> bytes:
+    """The whole body of a JSON request.
+
+    Raises UnsupportedMediaType, BodyTooLarge as soon as that is known, SlowBody, or ClientGone.
+    """
+    _check_media_type(scope)
+    length = header(scope, b"content-length")
+    if length.isdecimal() and len(length) < 20 and int(length) > max_bytes:  # noqa: PLR2004  # int64
+        raise BodyTooLarge(max_bytes)
+    try:
+        with fail_after(max_seconds):
+            return await _read_body(receive, max_bytes)
+    except TimeoutError:
+        raise SlowBody(max_seconds) from None
+
+
+async def _read_body(receive: Receive, max_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > max_bytes:
+            raise BodyTooLarge(max_bytes)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _check_media_type(scope: Scope) -> None:
+    media_type, _, parameters = header(scope, b"content-type").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    encoding = header(scope, b"content-encoding").strip().lower()
+    if (
+        media_type.strip().lower() != "application/json"
+        or charset not in {"", "charset=utf-8", "charset=utf8"}
+        or encoding not in {"", "identity"}
+    ):
+        raise UnsupportedMediaType
+
+
+def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Header fields as ASGI wants them: lower-case bytes."""
+    return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
+
+
+async def respond_json(
+    scope: Scope,
+    send: Send,
+    content: object,
+    *,
+    status: int = 200,
+    media_type: str = "application/json",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """One JSON document, never cached. HEAD gets its head alone."""
+    body = _json.encode(content)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", media_type.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+                *headers,
+            ],
+        }
+    )
+    head_only = scope.get("method") == "HEAD"
+    await send({"type": "http.response.body", "body": b"" if head_only else body})
+
+
+async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
+    """An error as a problem document (RFC 9457), with ``error`` for chat-nest's client."""
+    fields = error.fields(request_id)
+    problem = {
+        "type": error.problem_type,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail[: _MAX_PROBLEM // 8],
+        **fields,
+        "error": error.detail[: _MAX_PROBLEM // 8],
+    }
+    headers = dict(error.headers)
+    if "retry_after" in fields:
+        headers["Retry-After"] = str(fields["retry_after"])
+    await respond_json(
+        scope,
+        send,
+        problem,
+        status=error.status,
+        media_type="application/problem+json",
+        headers=encode_headers(headers),
+    )

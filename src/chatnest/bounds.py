@@ -1,0 +1,43 @@
+"""Bounds: how much memory and time one stream may take, whoever misbehaves. No I/O."""
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+
+__all__ = ["Bounds"]
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Every bound of a stream; sizes in bytes, times in seconds. The reasons are in
+    docs/reference/limits-and-timeouts.md.
+    """
+
+    body_bytes: int = 262_144
+    """A request's body."""
+    body_seconds: float = 10.0
+    """From the first event to the whole body."""
+    first_byte_seconds: float = 30.0
+    """From the call of the model to its response headers, over all attempts."""
+    early_start_seconds: float = 5.0
+    """After which a stream starts although the model has not answered yet."""
+    idle_seconds: float = 30.0
+    """Between two pieces of the model's answer."""
+    stream_seconds: float = 300.0
+    """A whole stream."""
+    send_seconds: float = 30.0
+    """One write to a client that does not read."""
+    answer_bytes: int = 1_048_576
+    """A whole answer, in UTF-8."""
+    outbox_bytes: int = 65_536
+    """What waits for the client before the model is not read any further."""
+    ledger_seconds: float = 0.6
+    """One operation of the ledger before it counts as away."""
+    settle_seconds: float = 5.0
+    """The settlement of a turn, when everything else has ended."""
+    client_system_prompt_bytes: int = 8_192
+    """A system prompt of the client's, where it is allowed at all."""
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            if not getattr(self, field) > 0:
+                raise ConfigurationError(f"bounds.{field} must be greater than 0")

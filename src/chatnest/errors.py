@@ -1,0 +1,422 @@
+"""The exceptions of chatnest: each with its HTTP status, its code and its retry advice. No I/O.
+
+    ChatNestError
+    ├── ConfigurationError             raised at start, never during a request
+    ├── RequestError                   the request cannot be served as it is
+    │   ├── InvalidRequest             400  shape of the body
+    │   ├── Unauthenticated            401  identify() returned None
+    │   ├── ForbiddenProfile           403
+    │   ├── NotFound                   404
+    │   ├── MethodNotAllowed           405
+    │   ├── SlowBody                   408
+    │   ├── BodyTooLarge               413  bytes
+    │   ├── RequestTooLarge            413  tokens
+    │   └── UnsupportedMediaType       415
+    ├── LimitExceeded                  429  a rate, a budget, a number of streams
+    ├── LedgerUnavailable              503
+    ├── ServerShutdown                 503
+    ├── UpstreamError                  what came of the call to the model
+    │   ├── UpstreamUnavailable        502  no HTTP answer
+    │   ├── UpstreamTimeout            504
+    │   ├── UpstreamOverloaded         503  a rate limit, or 503
+    │   ├── UpstreamServerError        502  5xx
+    │   ├── UpstreamAccount            503  the operator's key or quota
+    │   ├── UpstreamRejected           502  it did not take the request
+    │   ├── ContextLengthExceeded      400
+    │   ├── UpstreamBadResponse        502  not what a chat completion looks like
+    │   └── UpstreamInterrupted        502  ended before it said that it had
+    ├── StreamTimeout                  504  the stream's own deadline
+    ├── AnswerTooLong                  502  more than was asked for
+    ├── InternalError                  500  a fault of ours or of a policy
+    └── ClientGone                     499  nobody reads any more; never sent
+
+Messages are written here, from facts that the caller passes: never from an upstream's text,
+never from what a client sent.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+__all__ = [
+    "AnswerTooLong",
+    "BodyTooLarge",
+    "ChatNestError",
+    "ClientGone",
+    "ConfigurationError",
+    "ContextLengthExceeded",
+    "ForbiddenProfile",
+    "InternalError",
+    "InvalidRequest",
+    "LedgerUnavailable",
+    "LimitExceeded",
+    "MethodNotAllowed",
+    "NotFound",
+    "RequestError",
+    "RequestTooLarge",
+    "ServerShutdown",
+    "SlowBody",
+    "StreamTimeout",
+    "Unauthenticated",
+    "UnsupportedMediaType",
+    "UpstreamAccount",
+    "UpstreamBadResponse",
+    "UpstreamError",
+    "UpstreamInterrupted",
+    "UpstreamOverloaded",
+    "UpstreamRejected",
+    "UpstreamServerError",
+    "UpstreamTimeout",
+    "UpstreamUnavailable",
+]
+
+
+class ChatNestError(Exception):
+    """The root of everything that chatnest raises on purpose.
+
+    ``detail`` is a sentence for the person who reads it, ``retryable`` says whether the same
+    request may succeed later, ``retry_after`` (seconds) when; None where nobody can know.
+    ``charged`` says whether any tokens were charged for the turn that failed so.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    problem_type: ClassVar[str] = "about:blank"
+    """``type`` of RFC 9457, section 3.1.1."""
+    retryable: bool = False
+    retry_after: float | None = None
+    charged: bool = False
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail or f"{self.title}."
+        super().__init__(self.detail)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response header fields that belong to this error, beyond Retry-After."""
+        return {}
+
+    def fields(self, request_id: str) -> dict[str, object]:
+        """What problem documents and error frames say alike; ``retry_after`` in whole seconds."""
+        fields: dict[str, object] = {"code": self.code, "retryable": self.retryable}
+        if self.retry_after is not None:
+            fields["retry_after"] = max(1, math.ceil(self.retry_after))
+        fields["request_id"] = request_id
+        return fields
+
+
+class ConfigurationError(ChatNestError):
+    """The application cannot start like this; the message says what to change."""
+
+    code = "configuration_error"
+    title = "Configuration error"
+
+
+# ---------------------------------------------------------------- the request
+
+
+class RequestError(ChatNestError):
+    """The request cannot be served as it is; sending it again does not help."""
+
+    status = 400
+    code = "bad_request"
+    title = "Bad request"
+
+
+class InvalidRequest(RequestError):
+    """The body is not a chat request; ``detail`` names the place and what belongs there."""
+
+    code = "invalid_request"
+    title = "Invalid request"
+
+
+class Unauthenticated(RequestError):
+    """``identify`` did not say who is asking."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "Not signed in"
+
+    def __init__(self) -> None:
+        super().__init__("This chat needs to know who is asking, and the request does not say.")
+
+
+class ForbiddenProfile(RequestError):
+    """The profile exists, or not; either way this caller may not use it."""
+
+    status = 403
+    code = "forbidden_profile"
+    title = "Profile not allowed"
+
+    def __init__(self, allowed: list[str]) -> None:
+        names = ", ".join(allowed) or "none"
+        super().__init__(f"This profile is not open to you. Open to you: {names}.")
+
+
+class NotFound(RequestError):
+    """There is nothing at this path."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing at this path.")
+
+
+class MethodNotAllowed(RequestError):
+    """RFC 9110, section 15.5.6: the answer carries Allow."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+    def __init__(self, *allowed: str) -> None:
+        self._allow = ", ".join(allowed)
+        super().__init__(f"This path takes {self._allow}.")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": self._allow}
+
+
+class SlowBody(RequestError):
+    """The body did not arrive within its time."""
+
+    status = 408
+    code = "slow_body"
+    title = "Body too slow"
+    retryable = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request body did not arrive within {seconds:g} seconds.")
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than are read."""
+
+    status = 413
+    code = "body_too_large"
+    title = "Body too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than {limit:,} bytes.")
+
+
+class RequestTooLarge(RequestError):
+    """More tokens than one request may use; 413 and not 429, since waiting never helps."""
+
+    status = 413
+    code = "request_too_large"
+    title = "Request too large"
+
+    def __init__(self, *, needed: int, limit: int) -> None:
+        super().__init__(
+            f"This message needs at least {needed:,} tokens together with its answer; "
+            f"one request may use {limit:,}. A shorter message helps."
+        )
+
+
+class UnsupportedMediaType(RequestError):
+    """Only JSON is read. It also keeps HTML forms of other origins out."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+    def __init__(self) -> None:
+        super().__init__("The request body must be application/json in UTF-8, not compressed.")
+
+
+# ---------------------------------------------------------------- limits and the ledger
+
+
+class LimitExceeded(ChatNestError):
+    """A limit refused the request, and nothing was counted against any limit.
+
+    ``code`` tells the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``.
+    """
+
+    status = 429
+    title = "Limit reached"
+    problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    retryable = True
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str,
+        retry_after: float | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code  # type: ignore[misc]  # one class for three codes of one shape
+        self.retry_after = retry_after
+        self._headers = headers or {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+
+class LedgerUnavailable(ChatNestError):
+    """The books cannot be written, so nothing that costs money is started."""
+
+    status = 503
+    code = "ledger_unavailable"
+    title = "Accounting unavailable"
+    retryable = True
+
+    def __init__(self, retry_after: float = 5.0) -> None:
+        self.retry_after = retry_after
+        super().__init__("Usage cannot be recorded at the moment, so no answer was started.")
+
+
+class ServerShutdown(ChatNestError):
+    """The process is about to end."""
+
+    status = 503
+    code = "server_shutdown"
+    title = "Server restarting"
+    retryable = True
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("The server is restarting. Please try again in a moment.")
+
+
+# ---------------------------------------------------------------- the model
+
+
+class UpstreamError(ChatNestError):
+    """The call to the model failed.
+
+    ``transient`` says whether one more attempt of ours, before the stream, makes sense;
+    ``reached_model`` whether the model may have worked although no answer began, so that the
+    input is charged.
+    """
+
+    status = 502
+    code = "upstream_error"
+    title = "The model failed"
+    retryable = True
+    transient: bool = False
+    reached_model: bool = False
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No HTTP answer: refused, DNS, TLS, closed at once, or not HTTP at all."""
+
+    code = "upstream_unavailable"
+    title = "The model cannot be reached"
+    transient = True
+
+
+class UpstreamTimeout(UpstreamError):
+    """The model took the request and then said nothing for too long."""
+
+    status = 504
+    code = "upstream_timeout"
+    title = "The model did not answer in time"
+    reached_model = True
+
+
+class UpstreamOverloaded(UpstreamError):
+    """The model's provider asks to come back later."""
+
+    status = 503
+    code = "upstream_overloaded"
+    title = "The model is overloaded"
+    transient = True
+
+
+class UpstreamServerError(UpstreamError):
+    """The model's provider failed inside: a 5xx."""
+
+    code = "upstream_error"
+    title = "The model's provider failed"
+    transient = True
+
+
+class UpstreamAccount(UpstreamError):
+    """The operator's key, permission or quota: nothing that a client can mend."""
+
+    status = 503
+    code = "upstream_account"
+    title = "The model is not available to this service"
+    retryable = False
+
+
+class UpstreamRejected(UpstreamError):
+    """The provider did not take the request as chatnest made it."""
+
+    code = "upstream_rejected"
+    title = "The model did not take the request"
+    retryable = False
+
+
+class ContextLengthExceeded(UpstreamRejected):
+    """The conversation does not fit the model's context window."""
+
+    status = 400
+    code = "context_length"
+    title = "The conversation is too long for the model"
+
+
+class UpstreamBadResponse(UpstreamError):
+    """An answer that is no chat completion stream."""
+
+    code = "upstream_bad_response"
+    title = "The model's answer could not be read"
+    transient = True
+
+
+class UpstreamInterrupted(UpstreamError):
+    """The answer ended before the model said that it was finished."""
+
+    code = "upstream_interrupted"
+    title = "The answer was cut off"
+
+
+# ---------------------------------------------------------------- the stream
+
+
+class StreamTimeout(ChatNestError):
+    """The whole stream took longer than its deadline."""
+
+    status = 504
+    code = "stream_timeout"
+    title = "The answer took too long"
+    retryable = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The answer took longer than {seconds:g} seconds and was stopped.")
+
+
+class AnswerTooLong(ChatNestError):
+    """The model wrote more than it was asked for, and was stopped."""
+
+    status = 502
+    code = "answer_too_long"
+    title = "The answer was longer than allowed"
+
+
+class InternalError(ChatNestError):
+    """A fault of chatnest or of a policy; the log has it, the client does not."""
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong on the server.")
+
+
+class ClientGone(ChatNestError):
+    """The client left, or stopped reading: there is nobody to tell."""
+
+    status = 499
+    code = "client_gone"
+    title = "Client gone"

@@ -1,0 +1,76 @@
+"""What flows through a stream: from a provider to a wire format, one meaning each. No I/O.
+
+A provider yields Delta, Usage and Finish. The client is shown Start, Delta, Ping, Done and
+Failed, in the order ``Start (Delta | Ping)* (Done | Failed)``, or Failed alone. They are msgspec
+Structs without garbage-collector tracking, since one Delta is made for every token.
+"""
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "ClientEvent",
+    "Delta",
+    "Done",
+    "Failed",
+    "Finish",
+    "Ping",
+    "ProviderEvent",
+    "Start",
+    "Usage",
+]
+
+from chatnest.errors import ChatNestError
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """The model has taken the request."""
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the answer, as the model cut it; never empty."""
+
+    text: str
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Nothing happened, and the stream lives."""
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What the request cost, in tokens.
+
+    ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    source: Literal["provider", "estimated"] = "provider"
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """The model says that it is finished, and why: ``stop``, ``length``, ``content_filter``..."""
+
+    reason: str
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The answer is whole. Terminal."""
+
+    finish_reason: str
+    usage: Usage
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The answer is not whole, or never began. Terminal."""
+
+    error: ChatNestError
+
+
+ProviderEvent = Delta | Usage | Finish
+ClientEvent = Start | Delta | Ping | Done | Failed

@@ -1,0 +1,150 @@
+"""Who is asking: the principal that limits and costs belong to. No I/O.
+
+``identify(scope)`` gives a principal's name, or None to refuse with 401; it may be async. Names
+that come from different sources never collide: each has a prefix of its own.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from starlette.types import Scope
+
+from chatnest.asgi import headers_named
+from chatnest.errors import ConfigurationError
+
+__all__ = ["ClientAddress", "Identify", "TrustedHeader", "UserOrAddress", "framework_user"]
+
+Identify = Callable[[Scope], str | Awaitable[str | None] | None]
+
+_MAX_NAME = 256
+
+
+class ClientAddress:
+    """The client's address, such as ``addr:203.0.113.7``; IPv6 by its /64, which is what one
+    subscriber gets (RFC 6177).
+
+    X-Forwarded-For counts only where the connection comes from ``trusted_proxies`` (addresses or
+    networks; ``"unix"`` for a socket without an address), and then it is the rightmost address
+    that is not one of them: everything left of it is the client's to invent.
+    """
+
+    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        names = list(trusted_proxies)
+        self._unix = "unix" in names
+        try:
+            self._networks = [ip_network(n, strict=False) for n in names if n != "unix"]
+        except ValueError as exc:
+            raise ConfigurationError(f"trusted_proxies: {exc}") from exc
+
+    def __call__(self, scope: Scope) -> str:
+        return _account(self._address(scope))
+
+    def is_trusted(self, scope: Scope) -> bool:
+        """Whether the connection comes from one of the proxies."""
+        return self._trusts(_peer(scope))
+
+    def _address(self, scope: Scope) -> IPv4Address | IPv6Address | None:
+        address = _peer(scope)
+        if not self._trusts(address):
+            return address
+        hops = ",".join(headers_named(scope, b"x-forwarded-for")).split(",")
+        for hop in reversed(hops):
+            forwarded = _parse(hop.strip())
+            if forwarded is None:
+                break
+            address = forwarded
+            if not self._trusts(address):
+                break
+        return address
+
+    def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
+        if address is None:
+            return self._unix
+        return any(address in network for network in self._networks)
+
+
+class TrustedHeader:
+    """The value of a header field that a proxy of your own sets, such as ``header:ann``.
+
+    It counts only where the connection comes from one of ``trusted_proxies``, which by default
+    are this machine's own addresses. Anything else is refused, and so is a field that is empty,
+    longer than 256 characters, or there twice.
+    """
+
+    def __init__(
+        self, name: str, trusted_proxies: Iterable[str] = ("127.0.0.0/8", "::1", "unix")
+    ) -> None:
+        if not name or not name.isascii() or any(c in name for c in " \t\r\n:"):
+            raise ConfigurationError("identity.header must be the name of a header field")
+        self._name = name.lower().encode()
+        self._proxies = ClientAddress(trusted_proxies)
+
+    def __call__(self, scope: Scope) -> str | None:
+        values = headers_named(scope, self._name)
+        if len(values) != 1 or not self._proxies.is_trusted(scope):
+            return None
+        value = values[0].strip()
+        if not value or len(value) > _MAX_NAME or not value.isprintable():
+            return None
+        return f"header:{value}"
+
+
+class UserOrAddress:
+    """The default: the user whom the framework has authenticated, such as ``user:42``, else the
+    client's address.
+    """
+
+    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        self._address = ClientAddress(trusted_proxies)
+
+    def __call__(self, scope: Scope) -> str:
+        return framework_user(scope) or self._address(scope)
+
+
+def framework_user(scope: Scope) -> str | None:
+    """``scope["user"]`` where it is authenticated: Starlette's and Django's shapes, or any object
+    with an ``id``. None for nobody, and for a user without anything to tell it by.
+    """
+    user = scope.get("user")
+    if user is None or not getattr(user, "is_authenticated", False):
+        return None
+    for attribute in ("identity", "pk", "id", "username", "display_name"):
+        value = _attribute(user, attribute)
+        if value not in (None, ""):
+            return f"user:{value}"
+    return None
+
+
+def _attribute(user: Any, name: str) -> Any:
+    try:
+        return getattr(user, name, None)
+    except NotImplementedError:  # Starlette's SimpleUser has a display_name and no identity
+        return None
+
+
+def _peer(scope: Scope) -> IPv4Address | IPv6Address | None:
+    client = scope.get("client")
+    return _parse(client[0]) if client else None
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, as proxies write it: also ``[2001:db8::1]:443`` and ``203.0.113.7:443``."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _account(address: IPv4Address | IPv6Address | None) -> str:
+    if address is None:
+        return "addr:unknown"
+    if address.version == 6:  # noqa: PLR2004  # the protocol's number
+        return f"addr:{ip_network((address, 64), strict=False)}"
+    return f"addr:{address}"

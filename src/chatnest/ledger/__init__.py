@@ -1,0 +1,6 @@
+"""Ledgers: who holds and has used how much. The rules in model.py, a file for each store."""
+
+from chatnest.ledger.base import Charge, Hold, Ledger, Limit, LimitState
+from chatnest.ledger.memory import MemoryLedger
+
+__all__ = ["Charge", "Hold", "Ledger", "Limit", "LimitState", "MemoryLedger"]

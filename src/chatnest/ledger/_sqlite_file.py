@@ -1,0 +1,234 @@
+"""The ledger's file: its schema, and one connection to it."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from chatnest.errors import ConfigurationError
+from chatnest.ledger._sqlite_books import RowBooks
+
+__all__ = ["BookFile", "Operation"]
+
+Operation = Callable[[RowBooks], object]
+
+_SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
+_PRUNED_AT_ONCE: Final = 512
+_STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+
+_SCHEMA: Final = f"""
+CREATE TABLE counters (
+    key TEXT PRIMARY KEY NOT NULL,
+    settled INTEGER NOT NULL CHECK (settled >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    overrun INTEGER NOT NULL CHECK (overrun BETWEEN 0 AND settled - expired),
+    expired INTEGER NOT NULL CHECK (expired BETWEEN 0 AND settled),
+    changed_at INTEGER NOT NULL
+) {_STRICT};
+CREATE INDEX counters_by_change ON counters (changed_at);
+CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
+WHEN NEW.settled - NEW.expired < OLD.settled - OLD.expired OR NEW.overrun < OLD.overrun
+BEGIN SELECT RAISE(ABORT, 'settled tokens may only be lowered by correcting expired ones'); END;
+
+CREATE TABLE windows (
+    key TEXT PRIMARY KEY NOT NULL,
+    entries TEXT NOT NULL,
+    changed_at INTEGER NOT NULL
+) {_STRICT};
+CREATE INDEX windows_by_change ON windows (changed_at);
+
+CREATE TABLE holds (
+    id TEXT PRIMARY KEY NOT NULL,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
+    until INTEGER NOT NULL,
+    charged INTEGER NOT NULL
+        CHECK (charged >= 0)
+        CHECK (state IN (1, 3) OR charged = 0)
+        CHECK (state <> 3 OR charged = tokens),
+    tokens INTEGER NOT NULL CHECK (tokens >= 0),
+    lines TEXT NOT NULL,
+    admitted_at INTEGER NOT NULL
+) {_STRICT};
+CREATE INDEX holds_by_end ON holds (state, until);
+CREATE TRIGGER a_hold_ends_once BEFORE UPDATE ON holds
+WHEN NEW.state <> OLD.state AND NOT (OLD.state = 0 OR (OLD.state = 3 AND NEW.state IN (1, 2)))
+BEGIN SELECT RAISE(ABORT, 'this hold has ended'); END;
+
+CREATE TABLE turns (
+    hold TEXT PRIMARY KEY NOT NULL,
+    admitted_at INTEGER,
+    settled_at INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    tokens INTEGER NOT NULL CHECK (tokens >= 0),
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    model TEXT NOT NULL
+) {_STRICT};
+CREATE INDEX turns_by_time ON turns (settled_at);
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_SCHEMA_VERSION};
+"""
+
+_PRUNE: Final = tuple(
+    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT ?)"  # noqa: S608
+    for table, old in (
+        ("counters", "changed_at < ? AND held = 0"),
+        ("windows", "changed_at < ?"),
+        ("holds", "state IN (1, 2, 3) AND until < ?"),
+        ("turns", "settled_at < ?"),
+    )
+)
+
+_NEVER_WORKED: Final = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+class BookFile:
+    """The file and one connection to it, opened when it is needed. For one thread.
+
+    After any failure of the file the connection is closed, and the next transaction opens a new
+    one.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        clock: Callable[[], int],
+        synchronous: str,
+        busy_timeout: float,
+        keep_days: int,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._keep = keep_days * 86_400_000
+        self._connection: sqlite3.Connection | None = None
+        self._ever_opened = False
+
+    def transact(self, operations: Sequence[Operation]) -> list[object]:
+        """Run operations in one transaction, and give their answers; all of them, or none."""
+        connection = self._connection = self._connection or self._open()
+        with self._undone_on_failure(connection):
+            # Nobody else writes from here on, so that times and figures belong together.
+            connection.execute("BEGIN IMMEDIATE")
+            books = RowBooks(connection, self._clock())
+            answers = [operation(books) for operation in operations]
+            books.write()
+            connection.execute("COMMIT")
+        return answers
+
+    def prune(self) -> None:
+        """Forget some of what is older than it is kept for. What is live stays."""
+        connection = self._connection = self._connection or self._open()
+        with self._undone_on_failure(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _PRUNE:
+                connection.execute(statement, (self._clock() - self._keep, _PRUNED_AT_ONCE))
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Checkpoint, and let go of the file. The next transaction opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # then the next to open it does it
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            connection.close()
+
+    @contextlib.contextmanager
+    def _undone_on_failure(self, connection: sqlite3.Connection) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as exc:
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.Error) or connection.in_transaction:
+                self._connection = None
+                connection.close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        # Switching to WAL does not wait for a lock by itself.
+        give_up = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection = self._open_once()
+            except sqlite3.DatabaseError as exc:
+                code = exc.sqlite_errorcode & 0xFF
+                if code in _NEVER_WORKED and not self._ever_opened:
+                    raise ConfigurationError(self._reason(code)) from exc
+                if code != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                    raise
+                time.sleep(0.005)
+            else:
+                self._ever_opened = True
+                return connection
+
+    def _reason(self, code: int) -> str:
+        where = f"The ledger's file {self._path!r} cannot be used: "
+        if code == sqlite3.SQLITE_NOTADB:
+            return where + "it is no SQLite database. Choose another path."
+        if code == sqlite3.SQLITE_CANTOPEN and not Path(self._path).parent.is_dir():
+            return where + "its directory does not exist. Create it first."
+        return where + "this process may not read and write it and its directory."
+
+    def _open_once(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout, isolation_level=None, cached_statements=64
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Create the tables in a new file; refuse a file that is not ours, or newer than we are."""
+        if self._is_prepared(connection):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_prepared(connection):  # by another process, meanwhile
+            for statement in _statements(_SCHEMA):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+    def _is_prepared(self, connection: sqlite3.Connection) -> bool:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != _APPLICATION_ID and (version or application or tables):
+            raise ConfigurationError(
+                f"The file {self._path!r} belongs to another program. Give the ledger its own."
+            )
+        if version > _SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"The ledger's file {self._path!r} was written by a newer chatnest (schema "
+                f"{version}; this one reads up to {_SCHEMA_VERSION}). Update chatnest."
+            )
+        return bool(version)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One at a time, since sqlite3's executescript would commit first."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

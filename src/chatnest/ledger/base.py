@@ -1,0 +1,163 @@
+"""Ledger: who holds and has used how much. The seam, and the values that cross it. No I/O.
+
+Amounts are whole tokens, requests or streams; times are whole milliseconds since the epoch, by the
+ledger's own clock.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+__all__ = [
+    "Admitted",
+    "Charge",
+    "Hold",
+    "Ledger",
+    "Limit",
+    "LimitState",
+    "Line",
+    "Refused",
+    "Reservation",
+    "Settlement",
+]
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit that a request must fit under.
+
+    ``rate``: at most ``limit`` requests in any window of ``window`` seconds. ``budget``: at most
+    ``limit`` tokens in a calendar day of ``timezone``. ``concurrency``: at most ``limit`` streams
+    at a time. What is counted belongs to ``account`` and ``name``, whatever the limit's size, so
+    that a change of size never opens a second budget.
+    """
+
+    name: str
+    kind: Literal["rate", "budget", "concurrency"]
+    account: str
+    limit: int
+    window: int = 86_400
+    timezone: str = "UTC"
+
+    @property
+    def unit(self) -> str:
+        return {"rate": "requests", "budget": "tokens", "concurrency": "streams"}[self.kind]
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish to hold: all limits at once, or nothing.
+
+    ``id`` is made by the worker before its first attempt and makes every operation idempotent.
+    ``tokens`` is the worst case of what will be sent upstream; a budget with less left grants
+    less, down to ``min_tokens``. ``lease`` is in milliseconds.
+    """
+
+    id: str
+    limits: tuple[Limit, ...]
+    tokens: int
+    min_tokens: int
+    lease: int = 30_000
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One counter that a hold weighs on: by its tokens, or as one stream."""
+
+    key: str
+    unit: Literal["tokens", "streams"]
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """What was admitted: ``tokens`` on every line of that unit, one stream on the others.
+
+    It is enough to charge by, also for a ledger that has forgotten the reservation.
+    """
+
+    id: str
+    tokens: int
+    lines: tuple[Line, ...]
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn cost, and how it came to that. No content of any message.
+
+    ``tokens`` is what the budgets are charged, ``source`` whose figure that is.
+    """
+
+    tokens: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    source: Literal["provider", "estimated", "none"] = "none"
+    outcome: str = "done"
+    principal: str = ""
+    profile: str = ""
+    model: str = ""
+
+
+class LimitState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a limit stands. ``resets_at`` is when something comes back without anybody's doing."""
+
+    limit: Limit
+    used: int
+    held: int
+    resets_at: int | None
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit.limit - self.used - self.held)
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The hold stands. ``now`` is the ledger's time of the answer."""
+
+    hold: Hold
+    states: tuple[LimitState, ...]
+    now: int
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing was counted anywhere.
+
+    ``state`` is the limit that refused, or None where the id belongs to a hold that has ended.
+    ``retry_after`` is in milliseconds: who waits that long gets in, unless somebody else came
+    first. ``by_held`` says that running answers, not used-up tokens, stand in the way.
+    """
+
+    state: LimitState | None
+    retry_after: int
+    now: int
+    by_held: bool = False
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How a hold ended: ``tokens`` charged, and whether this very call did it."""
+
+    tokens: int
+    first: bool
+
+
+class Ledger(Protocol):
+    """Where accounts are kept. Every operation is atomic, and idempotent by the hold's id.
+
+    Any of them raises LedgerUnavailable when the books cannot be reached; what came of that call
+    is then unknown.
+    """
+
+    async def reserve(self, reservation: Reservation) -> Admitted | Refused:
+        """Check every limit and hold all of them, or none, in one step."""
+
+    async def renew(self, hold: Hold, lease: int) -> None:
+        """Keep a live hold for ``lease`` milliseconds from now on."""
+
+    async def settle(self, hold: Hold, charge: Charge) -> Settlement:
+        """Replace the hold by what it really cost. Also corrects a hold that had expired."""
+
+    async def release(self, reservation: Reservation) -> None:
+        """Make sure that a reservation whose answer was lost holds nothing, now or later."""
+
+    async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
+        """How these limits stand, in their order."""
+
+    async def check(self) -> None:
+        """Raise LedgerUnavailable unless the books can be written."""
+
+    async def aclose(self) -> None:
+        """Finish what was begun, and let go of files, threads and connections."""

@@ -1,0 +1,147 @@
+"""MemoryLedger: books in this process, for one worker, lost with it."""
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from chatnest.ledger import model
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Hold,
+    Limit,
+    LimitState,
+    Refused,
+    Reservation,
+    Settlement,
+)
+from chatnest.ledger.model import Counter, HoldRecord, HoldState
+
+__all__ = ["DictBooks", "MemoryLedger", "wall_clock"]
+
+_REMEMBERED: Final = 3_600_000
+"""Milliseconds for which an ended hold is known, so that a repetition of its end does nothing."""
+
+
+def wall_clock() -> int:
+    """Milliseconds since the epoch, in UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryLedger:
+    """Limits that hold within one process and are forgotten when it ends.
+
+    With more than one worker each would have a budget of its own: ``chatnest serve`` refuses
+    that, and so should you. Usable from several threads and event loops.
+
+    ``max_keys`` bounds the memory: beyond it, the counters that were not used for longest are
+    forgotten, except those with a live hold. ``clock`` gives milliseconds since the epoch.
+    """
+
+    def __init__(self, *, clock: Callable[[], int] = wall_clock, max_keys: int = 100_000) -> None:
+        self._clock = clock
+        self._books = DictBooks(max_keys)
+        self._lock = threading.Lock()  # for threads; there is no await inside it
+
+    def __repr__(self) -> str:
+        return f"MemoryLedger({len(self._books)} keys)"
+
+    async def reserve(self, reservation: Reservation) -> Admitted | Refused:
+        with self._lock:
+            now = self._clock()
+            self._books.prune(now)
+            return model.reserve(self._books, reservation, now)
+
+    async def renew(self, hold: Hold, lease: int) -> None:
+        with self._lock:
+            model.renew(self._books, hold.id, lease, self._clock())
+
+    async def settle(self, hold: Hold, charge: Charge) -> Settlement:
+        with self._lock:
+            return model.settle(self._books, hold, charge, self._clock())
+
+    async def release(self, reservation: Reservation) -> None:
+        with self._lock:
+            model.release(self._books, reservation, self._clock())
+
+    async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
+        with self._lock:
+            return model.usage(self._books, limits, self._clock())
+
+    async def check(self) -> None:
+        """Memory is always there."""
+
+    async def aclose(self) -> None:
+        """Nothing to let go of; the figures stay, for a host that starts again."""
+
+
+class DictBooks:
+    """Books in dictionaries. Not thread-safe."""
+
+    def __init__(self, max_keys: int = 100_000) -> None:
+        self._max_keys = max_keys
+        self._counters: OrderedDict[str, Counter] = OrderedDict()
+        self._windows: OrderedDict[str, list[int]] = OrderedDict()
+        self._holds: dict[str, HoldRecord] = {}
+        self._leases: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._counters) + len(self._windows)
+
+    def counter(self, key: str) -> Counter:
+        counter = self._counters.setdefault(key, Counter())
+        self._counters.move_to_end(key)
+        return counter
+
+    def window(self, key: str) -> list[int]:
+        window = self._windows.setdefault(key, [])
+        self._windows.move_to_end(key)
+        return window
+
+    def hold(self, hold_id: str) -> HoldRecord | None:
+        return self._holds.get(hold_id)
+
+    def add(self, record: HoldRecord) -> None:
+        self._holds[record.hold.id] = record
+        heapq.heappush(self._leases, (record.until, record.hold.id))
+
+    def due(self, now: int) -> list[HoldRecord]:
+        due: dict[str, HoldRecord] = {}  # a moved lease has several entries
+        while self._leases and self._leases[0][0] <= now:
+            _, hold_id = heapq.heappop(self._leases)
+            record = self._holds.get(hold_id)
+            if record is None:
+                continue
+            if record.state is not HoldState.RESERVED:
+                self._forget_later(record, now)
+            elif record.until > now:  # renewed since
+                heapq.heappush(self._leases, (record.until, hold_id))
+            else:
+                due[hold_id] = record
+        for hold_id in due:
+            heapq.heappush(self._leases, (now + _REMEMBERED, hold_id))
+        return list(due.values())
+
+    def _forget_later(self, record: HoldRecord, now: int) -> None:
+        if record.until + _REMEMBERED <= now:
+            del self._holds[record.hold.id]
+        else:
+            heapq.heappush(self._leases, (record.until + _REMEMBERED, record.hold.id))
+
+    def prune(self, now: int) -> None:
+        """Keep within the bound, oldest use first; what a live hold weighs on stays."""
+        for key in list(islice(self._windows, 2)):
+            if not self._windows[key]:
+                del self._windows[key]
+        while len(self._windows) > self._max_keys:
+            self._windows.popitem(last=False)
+        spared = 0
+        while len(self._counters) - spared > self._max_keys:
+            key, counter = self._counters.popitem(last=False)
+            if counter.held:
+                self._counters[key] = counter
+                spared += 1

@@ -1,0 +1,285 @@
+"""The accounting rules, once: pure functions over books, an operation and a time. No I/O.
+
+A hold is RESERVED, then SETTLED (charged what it cost), RELEASED (charged nothing) or EXPIRED
+(charged in full, since its worker fell silent; a settlement or release that comes late corrects
+it exactly).
+For every budget, whenever a request is admitted::
+
+    settled + held <= limit + overrun
+
+``overrun`` is what providers reported beyond what was held for them. Every ledger is tested
+against these functions with the same sequences of operations; the memory and SQLite ledgers run
+them as they are, over different books.
+"""
+
+import enum
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Hold,
+    Limit,
+    LimitState,
+    Line,
+    Refused,
+    Reservation,
+    Settlement,
+)
+
+__all__ = [
+    "Books",
+    "Counter",
+    "HoldRecord",
+    "HoldState",
+    "expire",
+    "release",
+    "renew",
+    "reserve",
+    "settle",
+    "usage",
+]
+
+RETRY_HELD: Final = 5_000
+"""Milliseconds to wait for a running answer to end, which nobody can know exactly."""
+
+
+class HoldState(enum.IntEnum):
+    """What became of a hold."""
+
+    RESERVED = 0
+    SETTLED = 1
+    RELEASED = 2
+    EXPIRED = 3
+
+
+class Counter(msgspec.Struct):
+    """One account's figures under one limit's name, for a day where the limit is a budget.
+
+    ``expired`` is the part of ``settled`` that was charged for holds which nobody settled.
+    """
+
+    settled: int = 0
+    held: int = 0
+    overrun: int = 0
+    expired: int = 0
+
+
+class HoldRecord(msgspec.Struct):
+    """A hold and what became of it. ``until`` is the lease's end while it is RESERVED, and the
+    time of its end afterwards.
+    """
+
+    hold: Hold
+    state: HoldState
+    until: int
+    charged: int = 0
+
+
+class Books(Protocol):
+    """What the rules read and write. What these return is written back when it was changed."""
+
+    def counter(self, key: str) -> Counter:
+        """The counter of that key; zeros where there was none."""
+
+    def window(self, key: str) -> list[int]:
+        """Times of admission, oldest first; empty where there were none."""
+
+    def hold(self, hold_id: str) -> HoldRecord | None:
+        """The hold of that id, live or ended, unless it was forgotten."""
+
+    def add(self, record: HoldRecord) -> None:
+        """Remember a hold under its id, a new one or one whose lease was moved."""
+
+    def due(self, now: int) -> list[HoldRecord]:
+        """The RESERVED holds whose lease has ended by ``now``."""
+
+
+# ---------------------------------------------------------------- operations
+
+
+def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
+    """Hold everything that ``wish`` names, or nothing."""
+    expire(books, now)
+    known = books.hold(wish.id)
+    if known is not None:
+        if known.state is HoldState.RESERVED:
+            return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
+        return Refused(state=None, retry_after=0, now=now)
+    granted = wish.tokens
+    refusals = []
+    for limit in wish.limits:
+        state = _state(books, limit, now)
+        if limit.kind == "budget":
+            left = limit.limit - state.used - state.held
+            granted = min(granted, left)
+            refused = left < wish.min_tokens
+        else:
+            refused = state.remaining < 1
+        if refused:
+            refusals.append(_refusal(books, wish, state, now))
+    if refusals:
+        # Who waits for the slowest of them meets none of the others either.
+        return max(refusals, key=lambda refusal: refusal.retry_after)
+    return _admit(books, wish, granted, now)
+
+
+def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
+    """Move the end of a live hold's lease; nothing where it is not live any more."""
+    expire(books, now)
+    record = books.hold(hold_id)
+    if record is not None and record.state is HoldState.RESERVED:
+        record.until = now + lease
+        books.add(record)
+
+
+def settle(books: Books, hold: Hold, charge: Charge, now: int) -> Settlement:
+    """Charge ``charge.tokens`` for a hold, once; a repetition answers what the first one did."""
+    expire(books, now)
+    record = books.hold(hold.id)
+    if record is None:
+        # The books forgot the hold (a restart without them, a failover): the cost is real.
+        record = HoldRecord(hold, HoldState.RESERVED, now)
+        books.add(record)
+        _weigh(books, hold, +1)
+    if record.state in {HoldState.SETTLED, HoldState.RELEASED}:
+        return Settlement(tokens=record.charged, first=False)
+    _end(books, record, HoldState.SETTLED, charge.tokens, now)
+    return Settlement(tokens=charge.tokens, first=True)
+
+
+def release(books: Books, wish: Reservation, now: int) -> None:
+    """Undo a reservation, and refuse it should it still be on its way.
+
+    Nothing was sent upstream for it, so that one which has expired meanwhile costs nothing either.
+    """
+    expire(books, now)
+    record = books.hold(wish.id)
+    if record is None:
+        hold = Hold(id=wish.id, tokens=0, lines=())
+        books.add(HoldRecord(hold, HoldState.RELEASED, now))
+    elif record.state is not HoldState.SETTLED:
+        _end(books, record, HoldState.RELEASED, 0, now)
+
+
+def expire(books: Books, now: int) -> None:
+    """Charge in full whatever nobody renewed: its worker may have crashed after spending it."""
+    for record in books.due(now):
+        _end(books, record, HoldState.EXPIRED, record.hold.tokens, now)
+
+
+def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
+    """How limits stand."""
+    expire(books, now)
+    return tuple(_state(books, limit, now) for limit in limits)
+
+
+# ---------------------------------------------------------------- their parts
+
+
+def _admit(books: Books, wish: Reservation, granted: int, now: int) -> Admitted:
+    lines = []
+    # What two limits of one wish count in the same place counts once.
+    for key, kind in dict.fromkeys((counter_key(limit, now), limit.kind) for limit in wish.limits):
+        if kind == "rate":
+            books.window(key).append(now)
+        else:
+            lines.append(Line(key, "tokens" if kind == "budget" else "streams"))
+    hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines))
+    books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
+    _weigh(books, hold, +1)
+    states = tuple(_state(books, limit, now) for limit in wish.limits)
+    return Admitted(hold=hold, states=states, now=now)
+
+
+def _refusal(books: Books, wish: Reservation, state: LimitState, now: int) -> Refused:
+    limit = state.limit
+    if limit.kind == "rate":
+        if limit.limit < 1:  # nobody gets in, however long they wait
+            return Refused(state=state, retry_after=limit.window * 1000, now=now)
+        # Entries are oldest first: when this one has left, one place is free.
+        entries = books.window(counter_key(limit, now))
+        wait = entries[len(entries) - limit.limit] + limit.window * 1000 - now
+        return Refused(state=state, retry_after=wait, now=now)
+    if limit.kind == "budget" and state.used + wish.min_tokens > limit.limit:
+        wait = (state.resets_at or now) - now
+        return Refused(state=state, retry_after=wait, now=now)
+    return Refused(state=state, retry_after=RETRY_HELD, now=now, by_held=True)
+
+
+def _end(books: Books, record: HoldRecord, state: HoldState, charge: int, now: int) -> None:
+    if record.state is HoldState.RESERVED:
+        _weigh(books, record.hold, -1)
+    over = max(0, charge - record.hold.tokens)
+    for line in record.hold.lines:
+        if line.unit == "tokens":
+            counter = books.counter(line.key)
+            if record.state is HoldState.EXPIRED:
+                # Not below zero, for books that have forgotten the counter but not the hold.
+                counter.settled = max(0, counter.settled - record.charged)
+                counter.expired = max(0, counter.expired - record.charged)
+            counter.settled += charge
+            counter.overrun += over
+            if state is HoldState.EXPIRED:
+                counter.expired += charge
+    record.state, record.charged, record.until = state, charge, now
+
+
+def _weigh(books: Books, hold: Hold, sign: int) -> None:
+    for line in hold.lines:
+        books.counter(line.key).held += sign * (hold.tokens if line.unit == "tokens" else 1)
+
+
+def _state(books: Books, limit: Limit, now: int) -> LimitState:
+    key = counter_key(limit, now)
+    if limit.kind == "rate":
+        entries = books.window(key)
+        _slide(entries, limit.window * 1000, now)
+        resets_at = entries[0] + limit.window * 1000 if entries else None
+        return LimitState(limit=limit, used=len(entries), held=0, resets_at=resets_at)
+    counter = books.counter(key)
+    resets_at = day_end(now, limit.timezone) if limit.kind == "budget" else None
+    return LimitState(limit=limit, used=counter.settled, held=counter.held, resets_at=resets_at)
+
+
+def _slide(entries: list[int], window: int, now: int) -> None:
+    """Drop what has left the window. A clock that was set back leaves entries in the future:
+    they count as of now, so that they lock nobody out for longer than a window.
+    """
+    while entries and entries[0] <= now - window:
+        del entries[0]
+    for index in range(len(entries) - 1, -1, -1):
+        if entries[index] <= now:
+            break
+        entries[index] = now
+
+
+def counter_key(limit: Limit, now: int) -> str:
+    """Where a limit is counted. A budget has a counter of its own for each day."""
+    if limit.kind == "budget":
+        return f"{limit.name}:{day_of(now, limit.timezone)}:{limit.account}"
+    return f"{limit.name}::{limit.account}"
+
+
+def day_of(now: int, timezone: str) -> str:
+    """The calendar day in that zone, as 2026-11-22."""
+    return datetime.fromtimestamp(now / 1000, _zone(timezone)).date().isoformat()
+
+
+def day_end(now: int, timezone: str) -> int:
+    """When that day ends; a day of 23 or 25 hours ends when its zone's clock says so."""
+    zone = _zone(timezone)
+    tomorrow = datetime.fromtimestamp(now / 1000, zone).date() + timedelta(days=1)
+    return round(
+        datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).timestamp() * 1000
+    )
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)

@@ -1,0 +1,69 @@
+"""ChatNestMiddleware: a chat in front of any ASGI application, which gets everything else."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatnest.app import ChatNestApp
+from chatnest.asgi import local_path
+from chatnest.errors import ConfigurationError
+
+__all__ = ["ChatNestMiddleware"]
+
+
+class ChatNestMiddleware:
+    """Serves ``path`` and ``path/limits`` by ``chat`` and passes the rest to ``app``: websockets,
+    lifespan, and every other path, untouched.
+
+    Lifespan goes to both; an application without it (Django) is served it. The outermost place
+    sees the connection as it came; a place below authentication sees the user.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, chat: ChatNestApp | None = None, path: str = "/api/chat"
+    ) -> None:
+        if not path.startswith("/") or path != path.rstrip("/"):
+            raise ConfigurationError(f"path {path!r} must begin with '/' and not end with it")
+        self.app = app
+        self.chat = chat if chat is not None else ChatNestApp()
+        self._paths = {path, f"{path}/limits"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] == "http" and local_path(scope) in self._paths:
+            await self.chat(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start the chat before the application's startup completes, and close it before its
+        shutdown does, so that what it settles is written while the application still stands.
+        """
+        answered = False
+
+        async def around(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            if message["type"] == "lifespan.startup.complete":
+                await self.chat.start()
+            elif message["type"].startswith("lifespan.shutdown."):
+                await self.chat.aclose()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, around)
+        except Exception:
+            if answered:
+                raise
+            # ASGI: an exception instead of an answer says that there is no lifespan. By now the
+            # startup event may have been received, and the chat still wants its own.
+        if not answered:
+            await self._lifespan_alone(receive, send)
+
+    async def _lifespan_alone(self, receive: Receive, send: Send) -> None:
+        await self.chat.start()
+        await send({"type": "lifespan.startup.complete"})
+        while (await receive())["type"] != "lifespan.shutdown":
+            pass
+        await self.chat.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

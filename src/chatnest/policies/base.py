@@ -1,0 +1,100 @@
+"""Policy: a say in what happens to a turn. The seam. No I/O.
+
+A policy is any object with one or more of the four hooks below; nobody has to inherit. They run
+in the order of the list that ChatNestApp was given:
+
+1. ``prepare`` may change the turn, or refuse it by raising a ChatNestError;
+2. ``limits`` says what it must fit under: the limits of all policies are admitted in one step of
+   the ledger, so that a refused turn counts nowhere;
+3. ``classify`` says whether a failed call of the model is tried once more;
+4. ``finished`` sees what came of it.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+from chatnest.errors import UpstreamError
+from chatnest.ledger.base import Limit
+from chatnest.turn import Turn
+
+__all__ = ["Classifies", "Finishes", "Limits", "Policy", "PolicyChain", "Prepares"]
+
+
+_log = logging.getLogger("chatnest.policies")
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Has a say before anything is counted or held."""
+
+    async def prepare(self, turn: Turn) -> None:
+        """Change ``turn``, or raise a ChatNestError to refuse it."""
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """Names limits."""
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        """What ``turn`` must fit under."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Gives advice on trying again."""
+
+    def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
+        """Seconds to wait before one more attempt, or None for none. ``attempt`` counts from 1."""
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """Sees the end."""
+
+    async def finished(self, turn: Turn) -> None:
+        """``turn.outcome``, ``turn.answer`` and ``turn.charged`` are final. What this raises is
+        logged and changes nothing.
+        """
+
+
+Policy = Prepares | Limits | Classifies | Finishes
+
+
+class PolicyChain:
+    """Policies in their order, sorted by hook once, when the application is made."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        policies = tuple(policies)
+        for policy in policies:
+            if not isinstance(policy, Prepares | Limits | Classifies | Finishes):
+                raise TypeError(f"{policy!r} has none of the hooks of a policy")
+        self._prepares = [p for p in policies if isinstance(p, Prepares)]
+        self._limits = [p for p in policies if isinstance(p, Limits)]
+        self._classifies = [p for p in policies if isinstance(p, Classifies)]
+        self._finishes = [p for p in policies if isinstance(p, Finishes)]
+
+    async def prepare(self, turn: Turn) -> None:
+        """Every ``prepare``, until one raises."""
+        for policy in self._prepares:
+            await policy.prepare(turn)
+
+    def limits(self, turn: Turn) -> tuple[Limit, ...]:
+        """The limits of all policies."""
+        return tuple(limit for policy in self._limits for limit in policy.limits(turn))
+
+    def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
+        """The first advice that is not None."""
+        for policy in self._classifies:
+            delay = policy.classify(turn, failure, attempt)
+            if delay is not None:
+                return delay
+        return None
+
+    async def finished(self, turn: Turn) -> None:
+        """Every ``finished``; what one raises is logged, and keeps no other from its turn."""
+        for policy in self._finishes:
+            try:
+                await policy.finished(turn)
+            except Exception:  # noqa: BLE001  # the turn has ended already
+                _log.exception("%s: finished() failed after request %s", policy, turn.id)

@@ -1,0 +1,36 @@
+"""DailyBudget: so many tokens a day. No I/O."""
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from chatnest.errors import ConfigurationError
+from chatnest.ledger.base import Limit
+from chatnest.turn import Turn
+
+__all__ = ["DailyBudget"]
+
+
+class DailyBudget:
+    """At most ``daily_token_limit`` of the profile in a calendar day of ``timezone`` (IANA name).
+
+    The worst case is held before the model is called and replaced by the real cost afterwards.
+    Raises ConfigurationError for a zone that is not known.
+    """
+
+    def __init__(self, *, timezone: str = "UTC") -> None:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+            raise ConfigurationError(
+                f"{timezone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
+            ) from exc
+        self._timezone = timezone
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        yield Limit(
+            name="tokens",
+            kind="budget",
+            account=turn.principal,
+            limit=turn.daily_token_limit,
+            timezone=self._timezone,
+        )

@@ -1,0 +1,22 @@
+"""ConcurrentStreams: so many answers at a time. No I/O."""
+
+from collections.abc import Iterable
+
+from chatnest.ledger.base import Limit
+from chatnest.turn import Turn
+
+__all__ = ["ConcurrentStreams"]
+
+
+class ConcurrentStreams:
+    """At most ``max_concurrent_streams`` of the profile for one principal. The hold on the budget
+    is the slot, so that a worker that dies gives it back when its lease ends.
+    """
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        yield Limit(
+            name="streams",
+            kind="concurrency",
+            account=turn.principal,
+            limit=turn.profile.max_concurrent_streams,
+        )

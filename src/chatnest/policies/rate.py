@@ -1,0 +1,26 @@
+"""RequestRate: so many requests in any minute. No I/O."""
+
+from collections.abc import Iterable
+
+from chatnest.ledger.base import Limit
+from chatnest.turn import Turn
+
+__all__ = ["RequestRate"]
+
+
+class RequestRate:
+    """At most ``requests_per_minute`` of the profile in any ``window`` seconds: a true sliding
+    window, so that no two windows side by side let twice as many through.
+    """
+
+    def __init__(self, *, window: int = 60) -> None:
+        self._window = window
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        yield Limit(
+            name="requests",
+            kind="rate",
+            account=turn.principal,
+            limit=turn.profile.requests_per_minute,
+            window=self._window,
+        )

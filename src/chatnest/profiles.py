@@ -1,0 +1,124 @@
+"""Profile: the limits of one kind of user; the three that chatnest ships, and caps. No I/O."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+
+__all__ = [
+    "BALANCED",
+    "CONSTRAINED",
+    "DEFAULT_PROFILES",
+    "EXPANDED",
+    "HARD_CAPS",
+    "PROFILE_ALIASES",
+    "HardCaps",
+    "Profile",
+    "check_profiles",
+]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one kind of user. Tokens, messages, requests and streams are counts.
+
+    ``max_tokens_per_request`` bounds input and output together. ``min_output_tokens`` is how far
+    a request's output is lowered to fit what is left, before it is refused.
+    """
+
+    name: str
+    max_output_tokens: int
+    max_messages: int
+    temperature: float
+    daily_token_limit: int
+    max_tokens_per_request: int
+    requests_per_minute: int
+    max_concurrent_streams: int = 4
+    min_output_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for field in _COUNTS:
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(
+                    f"profile {self.name!r}: {field} must be a whole number of at least 1"
+                )
+        temperature = self.temperature
+        if isinstance(temperature, bool) or not 0 <= temperature <= 2:  # noqa: PLR2004  # OpenAI's range
+            raise ConfigurationError(f"profile {self.name!r}: temperature must be from 0 to 2")
+
+
+class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
+    """What no profile may exceed, however it came about. None leaves a value without a cap."""
+
+    max_output_tokens: int | None = 4_096
+    max_messages: int | None = 20
+    temperature: float | None = 2.0
+    daily_token_limit: int | None = 500_000
+    max_tokens_per_request: int | None = 16_000
+    requests_per_minute: int | None = 60
+    max_concurrent_streams: int | None = None
+
+
+_COUNTS: Final = tuple(f for f in Profile.__struct_fields__ if f not in {"name", "temperature"})
+
+CONSTRAINED: Final = Profile(
+    name="constrained",
+    max_output_tokens=150,
+    max_messages=4,
+    temperature=0.5,
+    daily_token_limit=30_000,
+    max_tokens_per_request=2_048,
+    requests_per_minute=15,
+)
+BALANCED: Final = Profile(
+    name="balanced",
+    max_output_tokens=400,
+    max_messages=6,
+    temperature=0.7,
+    daily_token_limit=70_000,
+    max_tokens_per_request=2_048,
+    requests_per_minute=30,
+)
+EXPANDED: Final = Profile(
+    name="expanded",
+    max_output_tokens=3_000,
+    max_messages=12,
+    temperature=0.8,
+    daily_token_limit=200_000,
+    max_tokens_per_request=12_000,
+    requests_per_minute=60,
+)
+DEFAULT_PROFILES: Final = (CONSTRAINED, BALANCED, EXPANDED)
+HARD_CAPS: Final = HardCaps()
+
+PROFILE_ALIASES: Final[Mapping[str, str]] = {
+    "budget": "constrained",
+    "moderate": "balanced",
+    "free": "expanded",
+}
+"""The names that chat-nest-server 1.0 used; its clients still send them."""
+
+
+def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Profile]:
+    """Profiles by name, each within the caps.
+
+    Raises ConfigurationError naming profile, field and both values: a silent clamp would serve
+    other limits than the operator wrote.
+    """
+    named: dict[str, Profile] = {}
+    for profile in profiles:
+        if profile.name in named:
+            raise ConfigurationError(f"profile {profile.name!r} is defined twice")
+        for field in HardCaps.__struct_fields__:
+            cap, value = getattr(caps, field), getattr(profile, field)
+            if cap is not None and value > cap:
+                raise ConfigurationError(
+                    f"profiles.{profile.name}.{field} is {value:g}, above "
+                    f"hard_caps.{field} = {cap:g}: lower the profile or raise the cap"
+                )
+        named[profile.name] = profile
+    if not named:
+        raise ConfigurationError("at least one profile is needed")
+    return named

@@ -1,0 +1,38 @@
+"""Provider: where answers come from. The seam. No I/O."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from chatnest.events import ProviderEvent
+from chatnest.turn import ModelCall, TokenCounter
+
+__all__ = ["Provider", "ProviderStream"]
+
+ProviderStream = AsyncIterator[Sequence[ProviderEvent]]
+"""What arrived together, as one sequence, in the order of arrival."""
+
+
+class Provider(Protocol):
+    """A model that can be asked.
+
+    ``model`` is its name, for the books; ``counter`` counts tokens as it does.
+    """
+
+    model: str
+    counter: TokenCounter
+
+    def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
+        """Ask the model.
+
+        Entering raises an UpstreamError unless the model has taken the request, and sets
+        ``call.sent`` as soon as the request may have reached it. The iterator gives what arrived
+        together as one sequence, in the order of arrival, also an empty one where only a sign of
+        life came; it ends after a Finish, and raises an UpstreamError where the answer breaks
+        off. Leaving closes the connection at once, whatever is still under way.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections; a later call of ``open`` makes new ones."""
+        ...

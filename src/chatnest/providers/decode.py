@@ -1,0 +1,187 @@
+"""Bytes of an OpenAI chat completion stream to provider events, within bounds. No I/O.
+
+The event stream format is WHATWG HTML's, section 9.2; the payload is OpenAI's
+``chat.completion.chunk``. One typed msgspec decoding per chunk: the SDK's own decoder has no
+bounds and costs ten times as much.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from chatnest.errors import (
+    ContextLengthExceeded,
+    UpstreamAccount,
+    UpstreamBadResponse,
+    UpstreamError,
+    UpstreamInterrupted,
+    UpstreamOverloaded,
+    UpstreamServerError,
+)
+from chatnest.events import Delta, Finish, ProviderEvent, Usage
+
+__all__ = ["ChunkDecoder", "EventSplitter", "error_for_code"]
+
+
+class EventSplitter:
+    """Data of Server-Sent Events out of bytes that arrive in any pieces.
+
+    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all.
+    """
+
+    def __init__(self, *, max_event: int = 262_144, max_total: int = 67_108_864) -> None:
+        self._max_event = max_event
+        self._left = max_total
+        self._tail = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of every event that ``data`` completes."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamBadResponse
+        if self._tail:
+            data = self._tail + data
+        # A CR at the end may be half of a CRLF, so it waits as well.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+        self._tail = data[end:]
+        if len(self._tail) > self._max_event:
+            raise UpstreamBadResponse
+        return list(self._events(data[:end])) if end else []
+
+    def _events(self, lines: bytes) -> Iterator[bytes]:
+        for line in lines.splitlines():
+            if line.startswith(b"data:"):
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                self._size += len(value)
+                if self._size > self._max_event:
+                    raise UpstreamBadResponse
+                self._data.append(value)
+            elif not line and self._data:
+                yield self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                self._data, self._size = [], 0
+
+
+_NULL: Final = b"null"
+_NOTHING: Final = msgspec.Raw(_NULL)
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Error(msgspec.Struct):
+    code: str | int | None = None
+    type: str | None = None
+
+
+_chunk: Final = msgspec.json.Decoder(_Chunk)
+
+
+class ChunkDecoder:
+    """Provider events out of the bytes of one answer.
+
+    ``finished`` is True once the model has said why it stopped; ``closed`` once it has said that
+    nothing more comes.
+    """
+
+    def __init__(self, splitter: EventSplitter, *, max_chunks: int) -> None:
+        self._splitter = splitter
+        self._chunks_left = max_chunks
+        self._refused = False
+        self.finished = False
+        self.closed = False
+
+    def feed(self, data: bytes) -> list[ProviderEvent]:
+        """What ``data`` completes; raises UpstreamError where it is not a chat completion."""
+        events: list[ProviderEvent] = []
+        for payload in self._splitter.feed(data):
+            if self.closed:
+                break
+            if payload == b"[DONE]":
+                self.closed = True
+            else:
+                self._chunk(payload, events)
+        return events
+
+    def end(self) -> None:
+        """The connection has ended: raises UpstreamInterrupted unless the model had finished."""
+        if not self.finished:
+            raise UpstreamInterrupted
+
+    def _chunk(self, payload: bytes, events: list[ProviderEvent]) -> None:
+        self._chunks_left -= 1
+        if self._chunks_left < 0:
+            raise UpstreamBadResponse
+        try:
+            chunk = _chunk.decode(payload)
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+            raise UpstreamBadResponse from exc
+        if chunk.error is not _NOTHING and bytes(chunk.error) != _NULL:
+            raise _error_in_band(chunk.error)
+        if chunk.choices:
+            self._choice(chunk.choices[0], events)
+        if chunk.usage is not _NOTHING and (usage := _usage(chunk.usage)):
+            events.append(usage)
+
+    def _choice(self, choice: _Choice, events: list[ProviderEvent]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            text = delta.content
+            if not text and delta.refusal:
+                text, self._refused = delta.refusal, True
+            if text:
+                events.append(Delta(text))
+        if choice.finish_reason:
+            self.finished = True
+            events.append(Finish("refusal" if self._refused else choice.finish_reason))
+
+
+def _usage(raw: msgspec.Raw) -> Usage | None:
+    """A usage figure, or None where there is none or it makes no sense: then ours is used."""
+    try:
+        usage = msgspec.json.decode(raw, type=_Usage | None)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    if usage is None or usage.prompt_tokens < 0 or usage.completion_tokens < 0:
+        return None
+    return Usage(usage.prompt_tokens, usage.completion_tokens)
+
+
+def _error_in_band(raw: msgspec.Raw) -> UpstreamError:
+    try:
+        error = msgspec.json.decode(raw, type=_Error)
+    except (msgspec.DecodeError, ValueError):
+        return UpstreamServerError()
+    return error_for_code(str(error.code or ""), error.type or "") or UpstreamServerError()
+
+
+def error_for_code(code: str, kind: str) -> UpstreamError | None:
+    """What OpenAI's ``code`` and ``type`` stand for, or None where the status says more."""
+    names = {code, kind}
+    if "insufficient_quota" in names or "billing_hard_limit_reached" in names:
+        return UpstreamAccount()
+    if names & {"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"}:
+        return ContextLengthExceeded()
+    if names & {"rate_limit_exceeded", "rate_limit_error", "429"}:
+        return UpstreamOverloaded()
+    return None

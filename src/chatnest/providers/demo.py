@@ -1,0 +1,116 @@
+"""DemoProvider: canned answers at a model's pace, for looking at a page without a key."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+
+from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.providers.base import ProviderStream
+from chatnest.tokens import Tokenizer
+from chatnest.turn import ModelCall
+
+__all__ = ["DemoProvider"]
+
+_WELCOME: Final = """\
+This is a **canned answer**: `chatnest serve --demo` runs without a key and without a network, \
+and no model has read your message. Everything around it is real.
+
+What you are looking at:
+
+1. **The stream.** Each piece of this text is an event of its own, sent the moment it exists.
+2. **Stop.** Press *Stop* or `Esc`: the server sees you leave, ends the call of the model and \
+charges only what was delivered.
+3. **The budget.** Before the first word, the worst case of this answer was held against today's \
+tokens. When it ends, the hold becomes what it really cost: look at the meter.
+4. **The limits.** Ask quickly and often, and you will meet the request rate; the refusal says \
+when to come back, and who waits that long gets in.
+
+To put a real model behind it:
+
+```sh
+export OPENAI_API_KEY=...
+chatnest serve
+```
+
+Ask me for a *table* or for some *code* to see how they look.
+"""
+
+_TABLE: Final = """\
+Another **canned answer**, since you asked for a table. These are the profiles that chatnest ships:
+
+| profile | answer, tokens | messages kept | tokens a day | requests a minute |
+|---|---:|---:|---:|---:|
+| constrained | 150 | 4 | 30,000 | 15 |
+| balanced | 400 | 6 | 70,000 | 30 |
+| expanded | 3,000 | 12 | 200,000 | 60 |
+
+All of it is configuration; `chatnest serve --config chatnest.toml` reads yours.
+"""
+
+_CODE: Final = """\
+Another **canned answer**, since you asked for code. This is all it takes to have this chat in an \
+application of your own:
+
+```python
+from fastapi import FastAPI
+from chatnest import ChatNestApp
+
+api = FastAPI()
+api.add_route("/api/chat", ChatNestApp(), methods=["POST"])
+```
+
+The key comes from `OPENAI_API_KEY`, the limits from the profile *balanced*.
+"""
+
+
+class DemoProvider:
+    """Answers without a model, ``pace`` seconds between two pieces. For looking and for tests of
+    a page; it says so in what it answers. Budgets and limits count as for a real model.
+    """
+
+    def __init__(self, *, pace: float = 0.03) -> None:
+        self.model = "demo"
+        self.counter = Tokenizer.for_model("gpt-4o-mini")
+        self._pace = pace
+
+    def __repr__(self) -> str:
+        return f"DemoProvider(pace={self._pace})"
+
+    @asynccontextmanager
+    async def open(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
+        """See Provider.open."""
+        call.sent = True
+        answer = self._answer(call)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def aclose(self) -> None:
+        """There is nothing to let go of."""
+
+    async def _answer(self, call: ModelCall) -> AsyncGenerator[Sequence[ProviderEvent], None]:
+        conversation = [(message.role, message.content) for message in call.messages]
+        input_tokens = await self.counter.count_messages(conversation)
+        output_tokens, reason = 0, "stop"
+        for piece in re.findall(r"\s*\S+", _text_for(call)):
+            tokens = await self.counter.count(piece)
+            if output_tokens + tokens > call.max_output_tokens:
+                reason = "length"
+                break
+            await anyio.sleep(self._pace)
+            output_tokens += tokens
+            yield [Delta(piece)]
+        yield [Finish(reason), Usage(input_tokens, output_tokens)]
+
+
+def _text_for(call: ModelCall) -> str:
+    question = call.messages[-1].content.lower()
+    if "table" in question:
+        return _TABLE
+    if "code" in question or "python" in question:
+        return _CODE
+    return _WELCOME

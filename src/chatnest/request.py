@@ -1,0 +1,169 @@
+"""ChatMessage and ChatRequest: from the bytes of a body to a request that is valid. No I/O.
+
+The body is the one of chat-nest-server. Everything about it is checked here, once: what leaves
+this file needs no second look.
+"""
+
+import json
+import re
+from typing import Any, Final, Literal
+
+import msgspec
+
+from chatnest.errors import InvalidRequest
+from chatnest.profiles import PROFILE_ALIASES
+
+__all__ = ["ChatMessage", "ChatRequest", "Role", "parse_request"]
+
+Role = Literal["system", "user", "assistant"]
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One message of a conversation. ``content`` is text, never empty."""
+
+    role: Role
+    content: str
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asks for: at least one message of the user's, none of the system's.
+
+    ``profile`` is a name in its current form, or None for the default. The two limits are
+    positive and can only lower what the profile allows. ``system_prompt`` is what the client
+    sent; whether it is used is the operator's to say. ``usage_event`` asks for the cost in the
+    stream.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    profile: str | None = None
+    daily_token_limit: int | None = None
+    max_tokens_per_request: int | None = None
+    system_prompt: str | None = None
+    usage_event: bool = False
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    role: Literal["user", "assistant"]
+    content: str
+    id: str | None = None
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    messages: list[_Message]
+    profile: str | None = None
+    ai_usage_profile: str | None = None
+    daily_token_limit: int | None = None
+    max_tokens_per_request: int | None = None
+    system_prompt: str | None = None
+    usage_event: bool = False
+
+
+_decoder: Final = msgspec.json.Decoder(_Body)
+_PLACE: Final = re.compile(r"- at `\$\.?(.*)`$")
+
+MAX_MESSAGES: Final = 1_000
+"""Messages in one body. Policies keep far fewer; this only bounds the work of reading them."""
+
+_EXPECTED: Final = {
+    "": "a JSON object with a list `messages`",
+    "messages": f"a list of 1 to {MAX_MESSAGES:,} messages",
+    "role": "'user' or 'assistant'",
+    "content": "a string that is not empty",
+    "id": "a string",
+    "profile": "the name of a profile",
+    "aiUsageProfile": "the name of a profile",
+    "dailyTokenLimit": "a whole number of at least 1",
+    "maxTokensPerRequest": "a whole number of at least 1",
+    "systemPrompt": "a string",
+    "usageEvent": "true or false",
+}
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """The request in ``body``, which is JSON in UTF-8 (RFC 8259).
+
+    Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
+    what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
+    """
+    parsed = _decode(body)
+    messages = _messages(parsed.messages)
+    for name, value in (
+        ("dailyTokenLimit", parsed.daily_token_limit),
+        ("maxTokensPerRequest", parsed.max_tokens_per_request),
+    ):
+        if value is not None and value < 1:
+            raise _wrong(name)
+    profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
+    return ChatRequest(
+        messages=messages,
+        profile=None if profile is None else profile_name(profile),
+        daily_token_limit=parsed.daily_token_limit,
+        max_tokens_per_request=parsed.max_tokens_per_request,
+        system_prompt=parsed.system_prompt,
+        usage_event=parsed.usage_event,
+    )
+
+
+def profile_name(name: str) -> str:
+    """A profile's current name, from any spelling that chat-nest's clients use."""
+    name = name.strip().lower() if name.isascii() else name
+    return PROFILE_ALIASES.get(name, name)
+
+
+def _messages(sent: list[_Message]) -> tuple[ChatMessage, ...]:
+    if not 1 <= len(sent) <= MAX_MESSAGES:
+        raise _wrong("messages")
+    messages = []
+    for index, message in enumerate(sent):
+        if message.content:
+            messages.append(ChatMessage(message.role, message.content))
+        elif message.role == "user":
+            raise _wrong(f"messages[{index}].content")
+        # An empty assistant message is what chat-nest's client keeps of an answer that was
+        # stopped before its first token. It says nothing, so it is left out.
+    if not any(message.role == "user" for message in messages):
+        raise InvalidRequest("messages: at least one must be the user's.")
+    return tuple(messages)
+
+
+def _decode(body: bytes) -> _Body:
+    try:
+        parsed = _decoder.decode(body)
+        # The typed decoder has bounded the depth, so the second reading cannot overflow.
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except InvalidRequest:
+        raise
+    except msgspec.ValidationError as exc:
+        raise _explain(exc) from None
+    except UnicodeError:
+        raise InvalidRequest("The body must be valid UTF-8.") from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise InvalidRequest("The body is not valid JSON.") from None
+    return parsed
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise InvalidRequest("A key stands twice in one JSON object.")
+
+
+def _explain(exc: msgspec.ValidationError) -> InvalidRequest:
+    text = str(exc)
+    match = _PLACE.search(text)
+    place = match[1] if match else ""
+    if "unknown field" in text:
+        where = f"{place}: " if place else ""
+        return InvalidRequest(f"{where}there is a field that chatnest does not know.")
+    if "missing required field" in text:
+        # msgspec names a field of ours here, never one of the client's
+        field = text.split("`")[1]
+        place = f"{place}.{field}" if place else field
+    return _wrong(place)
+
+
+def _wrong(place: str) -> InvalidRequest:
+    leaf = re.sub(r"\[\d*\.*\]$", "", place).rsplit(".", 1)[-1]
+    expected = _EXPECTED.get(leaf, _EXPECTED[""])
+    if place.endswith("]"):
+        expected = "an object with role and content"
+    return InvalidRequest(f"{place or 'The body'}: must be {expected}.")

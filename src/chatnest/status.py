@@ -1,0 +1,46 @@
+"""What is left, as the JSON of ``GET <path>/limits``. No I/O."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from chatnest.ledger.base import LimitState
+from chatnest.ledger.memory import wall_clock
+from chatnest.profiles import Profile
+from chatnest.ratelimit import seconds_until
+
+__all__ = ["limits_document"]
+
+
+def limits_document(
+    profile: Profile, allowed: Sequence[str], states: Sequence[LimitState]
+) -> dict[str, Any]:
+    """The limits of one caller under one profile, and the profiles open to them."""
+    now = wall_clock()
+    return {
+        "profile": profile.name,
+        "profiles": list(allowed),
+        "max_tokens_per_request": profile.max_tokens_per_request,
+        "max_output_tokens": profile.max_output_tokens,
+        "limits": [_limit(state, now) for state in states],
+    }
+
+
+def _limit(state: LimitState, now: int) -> dict[str, Any]:
+    limit, at = state.limit, state.resets_at
+    return {
+        "name": limit.name,
+        "unit": limit.unit,
+        "limit": limit.limit,
+        "used": state.used,
+        "held": state.held,
+        "remaining": state.remaining,
+        "window": None if limit.kind == "concurrency" else limit.window,
+        "resets_at": None if at is None else _timestamp(at),
+        "reset_after": None if at is None else seconds_until(at, now),
+    }
+
+
+def _timestamp(at: int) -> str:
+    """RFC 3339, in UTC, to the second."""
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,307 @@
+"""Conversation: one ASGI request, driven by hand on asyncio or trio."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from chatnest.testing.protocol import ProtocolViolation, ResponseRules
+from chatnest.testing.scope import UNSET, http_scope, to_json, with_defaults
+from chatnest.testing.sse import EventReader
+
+__all__ = ["Conversation", "ProtocolViolation"]
+
+Message = MutableMapping[str, Any]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Conversation:
+    """One HTTP request to an ASGI app, with the test in the place of the server.
+
+    `async with Conversation(app, json={...}) as c:` runs the app in a task; the test reads what
+    it sends, decides what it receives, and leaves when it likes. Leaving the block disconnects
+    and waits for the app to return.
+
+    `json` or `body` is the request's body. With `send_body=False` the app gets only what the
+    test hands to `send_body`. `extras` goes into the scope: "user", "state", "session".
+    After a disconnect `receive` repeats it, as uvicorn does, or blocks, as Hypercorn and Daphne
+    do, with `repeat_disconnect=False`. `send` then does nothing, and `late` has its messages.
+
+    Every wait is bounded by `timeout` seconds and raises `TimeoutError`; if the app has raised,
+    every wait raises its exception; if it broke the ASGI protocol, `ProtocolViolation`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        method: str = "POST",
+        path: str = "/api/chat",
+        root_path: str = "",
+        query: str = "",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        json: Any = UNSET,
+        body: bytes = b"",
+        send_body: bool = True,
+        client: tuple[str, int] | None = ("127.0.0.1", 50000),
+        http_version: str = "1.1",
+        extras: Mapping[str, Any] | None = None,
+        repeat_disconnect: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        self.app = app
+        self.body = body if json is UNSET else to_json(json)
+        self.timeout = timeout
+        self.scope = http_scope(
+            method=method,
+            path=path,
+            root_path=root_path,
+            query=query,
+            headers=with_defaults(headers, json is not UNSET, self.body if send_body else None),
+            client=client,
+            http_version=http_version,
+            extras=extras or {},
+        )
+        self.messages: list[Message] = []
+        """What the app sent and the client read, in order."""
+        self.late: list[Message] = []
+        """What the app sent after the disconnect, and a server would drop."""
+        self.is_finished = False
+        """Whether the app has returned or raised."""
+        self.is_disconnected = False
+        self.blocked_sends = 0
+        """How many calls of `send` wait for the client now."""
+        self.is_complete = False
+        """Whether the client has read the last part of the body."""
+        self._rules = ResponseRules(head=method == "HEAD")
+        self._incoming: list[Message] = []
+        if send_body:
+            self._incoming.append(_body(self.body, more=False))
+        self._repeat_disconnect = repeat_disconnect
+        self._told_disconnect = False
+        self._stalled = False
+        self._room = 0
+        self._send_error: BaseException | None = None
+        self._error: Exception | None = None
+        self._reported = False
+        self._changed = anyio.Event()
+        self._group: TaskGroup
+
+    async def __aenter__(self) -> Self:
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._run)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.disconnect()
+                await self._wait(lambda: self.is_finished, "the app to return after a disconnect")
+                if not self._reported:
+                    self._raise_if_broken()
+        finally:
+            self._group.cancel_scope.cancel()
+            await self._group.__aexit__(None, None, None)
+
+    # What the test reads
+
+    @property
+    def status(self) -> int:
+        """The response's status. Raises `LookupError` before it has started."""
+        status: int = self._start()["status"]
+        return status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response's headers, the last of equal names. Raises `LookupError` before."""
+        pairs = self._start().get("headers", ())
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+
+    @property
+    def received(self) -> bytes:
+        """The body so far."""
+        return b"".join(message.get("body", b"") for message in self.messages)
+
+    def problem(self) -> dict[str, Any]:
+        """Parse the body so far as a JSON object. Raises `ValueError` if it is none."""
+        document = json.loads(self.received)
+        if not isinstance(document, dict):
+            raise ValueError(f"not a JSON object: {document!r}")  # noqa: TRY004 - as json.loads
+        return document
+
+    # What the test waits for
+
+    async def started(self) -> None:
+        """Wait for status and headers."""
+        await self.until(lambda: self.messages, "the response to start")
+
+    async def finished(self) -> None:
+        """Wait until the app has returned."""
+        await self.until(lambda: self.is_finished, "the app to return")
+
+    async def blocked(self) -> None:
+        """Wait until a `send` waits for the stalled client."""
+        await self.until(lambda: self.blocked_sends > 0, "a send to block")
+
+    async def read_all(self) -> bytes:
+        """Wait for the end of the body and give all of it."""
+        await self.until(lambda: self.is_complete, "the end of the body")
+        return self.received
+
+    async def events(self) -> AsyncIterator[tuple[str, str]]:
+        """Give each event of the body as (type, data) when it arrives, from the first on.
+
+        Ends with the body, or once the app has returned.
+        """
+        reader = EventReader()
+        read = 0
+        while message := await self._message(read):
+            read += 1
+            for event in reader.feed(message.get("body", b"")):
+                yield event.event, event.data
+
+    async def until(self, predicate: Callable[[], object], what: str = "that") -> None:
+        """Wait until `predicate()` holds, asked whenever something was sent or has ended.
+
+        Raises `TimeoutError`; the app's own exception or `ProtocolViolation`; `EOFError` if the
+        app has returned and it can no longer come true.
+        """
+        await self._wait(lambda: predicate() or self._broken() or self.is_finished, what)
+        self._raise_if_broken()
+        if not predicate():
+            raise EOFError(f"waited for {what}, but the app has returned: {self!r}")
+
+    async def _wait(self, predicate: Callable[[], object], what: str) -> None:
+        with anyio.move_on_after(self.timeout) as scope:
+            while not predicate():
+                await self._changed.wait()
+        if scope.cancelled_caught:
+            raise TimeoutError(f"waited {self.timeout} s for {what}; so far: {self!r}")
+
+    async def _message(self, number: int) -> Message | None:
+        """Wait for that message; None once it can no longer come."""
+
+        def known() -> bool:
+            return len(self.messages) > number or self.is_complete or self.is_finished
+
+        await self.until(known, "the next event")
+        return self.messages[number] if len(self.messages) > number else None
+
+    # What the test does
+
+    def send_body(self, body: bytes = b"", *, more: bool = False) -> None:
+        """Hand a part of the request's body to the app; the last one unless `more`."""
+        self._incoming.append(_body(body, more=more))
+        self._tell()
+
+    def disconnect(self) -> None:
+        """The client leaves: the app may see `http.disconnect`, and blocked sends return."""
+        self.is_disconnected = True
+        self._tell()
+
+    def stall(self, room: int = 0) -> None:
+        """The client stops reading: `send` blocks once `room` more bytes of body are taken.
+
+        What a blocked `send` carries is not in `messages` before `resume`.
+        """
+        self._stalled = True
+        self._room = room
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._stalled = False
+        self._tell()
+
+    def fail_send(self, error: BaseException | None) -> None:
+        """Let every `send` from now on raise `error`, as some servers do after a disconnect."""
+        self._send_error = error
+
+    # The server's side
+
+    async def _run(self) -> None:
+        try:
+            await self.app(self.scope, self._receive, self._send)
+            if not self.is_disconnected:
+                self._rules.returned()
+        except Exception as error:  # noqa: BLE001 - raised again where the test waits
+            self._error = error
+        finally:
+            self.is_finished = True
+            self._tell()
+
+    async def _receive(self) -> Message:
+        while not self._incoming:
+            over = self.is_disconnected or self.is_complete
+            if over and (self._repeat_disconnect or not self._told_disconnect):
+                self._told_disconnect = True
+                return {"type": "http.disconnect"}
+            await self._changed.wait()
+        await anyio.lowlevel.checkpoint()
+        return self._incoming.pop(0)
+
+    async def _send(self, message: Message) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._rules.check(message)
+        if self._send_error is not None:
+            raise self._send_error
+        await self._wait_for_room(len(message.get("body", b"")))
+        self._take_in(message)
+        self._tell()
+
+    def _take_in(self, message: Message) -> None:
+        if self.is_disconnected:
+            self.late.append(message)
+            return
+        self.messages.append(message)
+        self.is_complete = self._rules.complete and message["type"] == "http.response.body"
+
+    async def _wait_for_room(self, size: int) -> None:
+        self._room -= size
+        if not self._blocks():
+            return
+        self.blocked_sends += 1
+        self._tell()
+        try:
+            while self._blocks():
+                await self._changed.wait()
+        finally:
+            self.blocked_sends -= 1
+
+    def _blocks(self) -> bool:
+        return self._stalled and self._room < 0 and not self.is_disconnected
+
+    def _start(self) -> Message:
+        if not self.messages:
+            raise LookupError("the response has not started")
+        return self.messages[0]
+
+    def _broken(self) -> Exception | None:
+        return self._rules.violation or self._error
+
+    def _raise_if_broken(self) -> None:
+        error = self._broken()
+        if error is not None:
+            self._reported = True
+            raise error
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def __repr__(self) -> str:
+        kinds = [message["type"].removeprefix("http.response.") for message in self.messages[-10:]]
+        return (
+            f"<{type(self).__name__} {len(self.messages)} messages ...{kinds} "
+            f"finished={self.is_finished} disconnected={self.is_disconnected}>"
+        )
+
+
+def _body(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}

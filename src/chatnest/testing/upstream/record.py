@@ -1,0 +1,119 @@
+"""What a fake upstream has seen, and how a test waits for it."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, Self
+
+import anyio.to_thread
+
+from chatnest.testing.upstream.answers import Answer
+
+__all__ = ["Record", "SeenRequest"]
+
+
+@dataclass(slots=True, eq=False)
+class SeenRequest:
+    """One request and its fate. Instants are those of `time.monotonic()`.
+
+    `json` is the parsed body, None if it is not JSON. `state` is "open" until the answer has been
+    played to its end, scripted faults included ("served"), or the client has left ("aborted");
+    `closed_at` is that moment. `bytes_written` counts what the kernel took, give or take one
+    write of at most 64 KiB; `pieces_sent` the pieces in it.
+    """
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    json: Any
+    received_at: float
+    state: Literal["open", "served", "aborted"] = "open"
+    closed_at: float | None = None
+    pieces_sent: int = 0
+    bytes_written: int = 0
+
+
+class Record:
+    """The script of a fake upstream, and the counters that a test reads.
+
+    Written by the upstream's thread, read by any other. `requests` holds all requests in the
+    order of their arrival; `served` and `aborted` count them by their fate, those to other paths
+    too; `connections` counts those ever accepted, `open_sockets` those open now.
+    """
+
+    def __init__(self, *answers: Answer) -> None:
+        self.default: Answer | Callable[[SeenRequest], Answer] = Answer()
+        self.requests: list[SeenRequest] = []
+        self.connections = 0
+        self.open_sockets = 0
+        self.served = 0
+        self.aborted = 0
+        self._queue: deque[Answer] = deque(answers)
+        self._waiting: list[SimpleQueue[None]] = []
+
+    @property
+    def last(self) -> SeenRequest:
+        """The request that came last. Raises `IndexError` if none came."""
+        return self.requests[-1]
+
+    def script(self, *answers: Answer) -> None:
+        """Queue `answers`, one for each completion asked for; `default` answers the others.
+
+        `default` is an answer, or a function from the request to one, called in the upstream's
+        thread.
+        """
+        self._queue.extend(answers)
+
+    def wait(self, predicate: Callable[[Self], object], timeout: float = 5.0) -> None:
+        """Block until `predicate(self)` holds; it is asked at each change, not at intervals.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        changes: SimpleQueue[None] = SimpleQueue()
+        self._waiting.append(changes)
+        try:
+            while not predicate(self):
+                changes.get(timeout=max(0.0, deadline - time.monotonic()))
+                while not changes.empty():
+                    changes.get()
+        except Empty:
+            raise TimeoutError(f"not within {timeout} s: {self!r}") from None
+        finally:
+            self._waiting.remove(changes)
+
+    async def until(self, predicate: Callable[[Self], object], timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the twin of `wait`, with the same signature
+        """Wait as `wait` does, without blocking the event loop, on asyncio and trio.
+
+        `predicate` is called in a worker thread. Raises `TimeoutError` after `timeout` seconds.
+        """
+        await anyio.to_thread.run_sync(self.wait, predicate, timeout, abandon_on_cancel=True)
+
+    def take(self, seen: SeenRequest) -> Answer:
+        """Give the answer for `seen`. For the upstream's thread."""
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return self.default if isinstance(self.default, Answer) else self.default(seen)
+
+    def closes_on_accept(self) -> bool:
+        """Whether the next answer is to close a new connection; takes it then."""
+        if not self._queue or self._queue[0].opening != "close_on_accept":
+            return False
+        self._queue.popleft()
+        return True
+
+    def notify(self) -> None:
+        """Let those who wait look again. Takes no lock: the upstream's thread never blocks."""
+        for changes in tuple(self._waiting):
+            changes.put(None)
+
+    def __repr__(self) -> str:
+        states = [(seen.path, seen.state, seen.pieces_sent) for seen in self.requests[-10:]]
+        return (
+            f"<{type(self).__name__} connections={self.connections} open={self.open_sockets} "
+            f"served={self.served} aborted={self.aborted} requests={len(self.requests)} {states}>"
+        )

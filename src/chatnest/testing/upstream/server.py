@@ -1,0 +1,135 @@
+"""FakeUpstream: an OpenAI-compatible server on loopback, in a thread of its own."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from chatnest.testing.upstream.answers import Answer
+from chatnest.testing.upstream.connection import Connection
+from chatnest.testing.upstream.record import Record
+
+__all__ = ["FakeUpstream"]
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class FakeUpstream(Record):
+    """An OpenAI-compatible server on a real loopback socket, scripted request by request.
+
+    It has a thread and an event loop of its own, so that tests on asyncio, on trio and without
+    any loop can use it, and servers in other processes. Use it as `with` or `async with`; the
+    end closes every connection.
+
+    `port` 0 takes a free one. `send_buffer` bounds the kernel's send buffer of each connection,
+    in bytes (the kernel doubles it), so that `bytes_written` tells how far the client has read:
+    what it left unread is otherwise some MB. Its own receive buffer, 128 KiB and more, counts too.
+    `loop_factory` makes the event loop, `uvloop.new_event_loop` for instance.
+
+    Raises `OSError` at the start if the port is taken.
+    """
+
+    def __init__(
+        self,
+        *answers: Answer,
+        port: int = 0,
+        send_buffer: int | None = None,
+        loop_factory: LoopFactory | None = None,
+    ) -> None:
+        super().__init__(*answers)
+        self.port = port
+        self._send_buffer = send_buffer
+        self._loop_factory = loop_factory
+        self._connections: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event
+        self._thread: threading.Thread
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as its `base_url`; it stays the same after `stop`."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        """Listen, and return once connections are accepted. Called by `with`."""
+        listener = self._listen()
+        ready: SimpleQueue[None] = SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, ready), name="fake-upstream", daemon=True
+        )
+        self._thread.start()
+        ready.get()
+
+    def stop(self) -> None:
+        """Close the listener and all connections, and end the thread. Called by `with`.
+
+        Afterwards connections are refused; what was recorded stays readable.
+        """
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def release(self) -> None:
+        """Let every answer that stalls or is silent now go on."""
+        self._in_loop(Connection.release)
+
+    def disconnect(self) -> None:
+        """Close all connections, idle ones too, and go on accepting new ones."""
+        self._in_loop(Connection.abort)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self.port = listener.getsockname()[1]
+        if self._send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        return listener
+
+    def _run(self, listener: socket.socket, ready: SimpleQueue[None]) -> None:
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+            runner.run(self._serve(listener, ready))
+
+    async def _serve(self, listener: socket.socket, ready: SimpleQueue[None]) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        server = await loop.create_server(self._connection, sock=listener, backlog=1024)
+        ready.put(None)
+        await self._stop.wait()
+        self._loop = None
+        server.close()
+        while self._connections:
+            self._each(Connection.abort)
+            await asyncio.sleep(0)
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._connections)
+
+    def _in_loop(self, act: Callable[[Connection], None]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                loop.call_soon_threadsafe(self._each, act)
+
+    def _each(self, act: Callable[[Connection], None]) -> None:
+        for connection in tuple(self._connections):
+            act(connection)

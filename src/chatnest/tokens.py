@@ -1,0 +1,269 @@
+"""Count tokens, offline and bounded, with ranks that ship in the package. Never the network.
+
+Rules and their sources:
+
+- A count is the length of `tiktoken.Encoding.encode_ordinary`: text that looks like a special
+  token is text. The encoding is tiktoken's own: same ranks, pattern and special tokens.
+- tiktoken merges bytes, every single byte is a token, and the longest token of either encoding
+  has 128 bytes; so `bytes / 128 <= tokens <= bytes` holds for any text (see `bounds`).
+- The chat formula is OpenAI's: 3 per message, the tokens of its role and of its content, and 3
+  that prime the reply (openai/openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb).
+- tiktoken's regex gives up on a run of about a million whitespace characters, by a panic. Longer
+  texts than `MAX_CHARACTERS` are therefore not encoded, but counted by their upper bound.
+"""
+
+from __future__ import annotations
+
+import os
+from binascii import a2b_base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
+if TYPE_CHECKING:
+    from tiktoken import Encoding
+
+BYTES: Final = "bytes"
+"""The encoding of whoever has none of ours: one token for each byte of UTF-8."""
+
+DEFAULT_ENCODING: Final = "o200k_base"
+"""What models that tiktoken does not know are estimated with."""
+
+TOKENS_PER_MESSAGE: Final = 3
+"""What each message costs beside the tokens of its role and content."""
+
+REPLY_PRIMING_TOKENS: Final = 3
+"""What each request costs once, beside its messages."""
+
+MAX_CHARACTERS: Final = 900_000
+"""Longer texts count as many tokens as they have bytes of UTF-8: an upper bound."""
+
+INLINE_BYTES: Final = 8 * 1024
+"""Texts of more bytes than this, together, are counted in a worker thread."""
+
+_LONGEST_TOKEN: Final = 128  # bytes, of either encoding
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
+
+
+class RanksError(RuntimeError):
+    """A rank file in the package is not the one that was shipped."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} is damaged ({problem}); install chatnest again")
+        self.path = path
+
+
+def bounds(text: str) -> tuple[int, int]:
+    """The fewest and the most tokens that `text` can have, without encoding it.
+
+    They are its bytes of UTF-8 / 128, rounded up, and the bytes themselves. The upper one holds
+    for any tokenizer that merges bytes, the lower one for the shipped encodings.
+    """
+    size = _utf8_length(text)
+    return -(-size // _LONGEST_TOKEN), size
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """Counts text in the tokens of one encoding. Made by `Tokenizer.for_model`.
+
+    Holds no state: encodings are loaded once per process and shared. Runs on asyncio and trio,
+    on any number of event loops. A cancelled count returns at once, and its thread ends alone.
+
+    `encoding_name` is "o200k_base", "cl100k_base" or "bytes"; anything else raises ValueError.
+    `exact` says that this is the encoding of the model; otherwise every count is an estimate,
+    and an upper bound only with "bytes".
+    """
+
+    encoding_name: str
+    exact: bool
+
+    reply_tokens: ClassVar[int] = REPLY_PRIMING_TOKENS
+    """What each request costs once, beside its messages."""
+
+    def __post_init__(self) -> None:
+        if self.encoding_name != BYTES and self.encoding_name not in _ENCODINGS:
+            names = ", ".join((*_ENCODINGS, BYTES))
+            raise ValueError(f"unknown encoding {self.encoding_name!r}: use one of {names}")
+
+    @classmethod
+    def for_model(cls, model: str, *, encoding: str | None = None) -> Tokenizer:
+        """The tokenizer of `model`, by tiktoken's table of names and prefixes.
+
+        Models that the table does not have, or has with an encoding that is not shipped, get
+        `o200k_base` and `exact=False`. `encoding` overrides the table; the result is exact only
+        if the table agrees. `encoding="bytes"` counts bytes of UTF-8, which no tokenizer that
+        merges bytes can exceed: for local models, whose tokenizer nobody here knows.
+
+        Raises ValueError for an encoding that is not shipped. Imports tiktoken, unless
+        `encoding` is "bytes": call it when an application is made, not in a request.
+        """
+        if encoding == BYTES:
+            return cls(BYTES, exact=False)
+        known = _encoding_of(model)
+        if encoding is None:
+            encoding = known if known is not None and known in _ENCODINGS else DEFAULT_ENCODING
+        return cls(encoding, exact=encoding == known)
+
+    async def warm(self) -> None:
+        """Load the encoding now, in a worker thread; later calls find it loaded.
+
+        Takes 0.3 to 0.5 s for `o200k_base`. For 0.1 to 0.2 s of these tiktoken's constructor holds
+        the GIL, and every thread stands still: call it at start, before requests come.
+        Raises RanksError if the rank file is damaged.
+        """
+        shared = _ENCODINGS.get(self.encoding_name)
+        if shared is not None and shared.encoding is None:
+            await _in_thread(shared.load)
+
+    @staticmethod
+    def bounds(text: str) -> tuple[int, int]:
+        """The fewest and the most tokens that `text` can have; see the function `bounds`."""
+        return bounds(text)
+
+    async def count(self, text: str) -> int:
+        """The tokens of `text`, which may be any str.
+
+        Exact for the encoding up to `MAX_CHARACTERS`, an upper bound above. Surrogates are
+        treated as tiktoken does: pairs are joined, lone ones become U+FFFD. Raises RanksError.
+        """
+        return (await self._count_all((text,)))[0]
+
+    async def count_message(self, role: str, content: str) -> int:
+        """The tokens that one message adds to a request. Raises as `count`."""
+        return (await self.count_each(((role, content),)))[0]
+
+    async def count_each(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """The tokens that each (role, content) adds to a request, in their order.
+
+        Counts all of them on one way through a thread: what decides which messages stay adds
+        these up, and `REPLY_PRIMING_TOKENS` once. Raises as `count`.
+        """
+        counts = await self._count_all([part for message in messages for part in message])
+        pairs = zip(counts[::2], counts[1::2], strict=True)
+        return [TOKENS_PER_MESSAGE + role + content for role, content in pairs]
+
+    async def count_messages(self, messages: Sequence[tuple[str, str]]) -> int:
+        """The prompt tokens of a request of these (role, content) pairs. Raises as `count`."""
+        return sum(await self.count_each(messages)) + REPLY_PRIMING_TOKENS
+
+    async def _count_all(self, texts: Sequence[str]) -> list[int]:
+        shared = _ENCODINGS.get(self.encoding_name)
+        if shared is None:
+            return [_utf8_length(text) for text in texts]
+        if shared.encoding is not None and _are_short(texts):
+            return [_count_one(shared.encoding, text) for text in texts]
+        return await _in_thread(shared.count, texts)
+
+
+class _SharedEncoding:
+    """One encoding of this process: loaded by whoever needs it first, then only read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.encoding: Encoding | None = None
+        self._lock = Lock()  # of threads: two event loops may want it at the same time
+
+    def load(self) -> Encoding:
+        """The encoding. Blocks: for worker threads. Raises RanksError."""
+        with self._lock:
+            if self.encoding is None:
+                self.encoding = _read_encoding(self.name)
+            return self.encoding
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text. Blocks, as `load`."""
+        encoding = self.load()
+        return [_count_one(encoding, text) for text in texts]
+
+
+# The one state of this module that changes: an encoding takes 40 to 80 MB and 0.3 s, so a process
+# has one of each, whatever the number of tokenizers, apps and event loops. It is set once.
+_ENCODINGS: Final = MappingProxyType(
+    {name: _SharedEncoding(name) for name in ("o200k_base", "cl100k_base")}
+)
+
+# One per event loop, apart from anyio's default limiter: counting keeps a core busy, and must not
+# take the forty threads that others wait for files and databases in.
+_limiters: Final = RunVar[CapacityLimiter]("chatnest.tokens.limiter")
+
+
+async def _in_thread(work: Callable[[*_Args], _T], *args: *_Args) -> _T:
+    limiter = _limiters.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(os.cpu_count() or 1)
+        _limiters.set(limiter)
+    return await to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter)
+
+
+def _encoding_of(model: str) -> str | None:
+    from tiktoken.model import encoding_name_for_model  # noqa: PLC0415 - when needed
+
+    try:
+        return encoding_name_for_model(model)
+    except KeyError:
+        return None
+
+
+def _read_encoding(name: str) -> Encoding:
+    import json  # noqa: PLC0415 - these are needed once, if at all
+    import lzma  # noqa: PLC0415
+    from importlib.resources import files  # noqa: PLC0415
+
+    from tiktoken import Encoding  # noqa: PLC0415
+
+    folder = files("chatnest") / "ranks"
+    spec = json.loads((folder / "encodings.json").read_bytes())[name]
+    path = folder / f"{name}.tiktoken.xz"
+    try:
+        data = lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as exc:
+        raise RanksError(str(path), str(exc)) from exc
+    if (found := sha256(data).hexdigest()) != spec["sha256"]:
+        raise RanksError(str(path), f"SHA-256 {found}, expected {spec['sha256']}")
+    ranks = _parse_ranks(data)
+    encoding = Encoding(
+        name, pat_str=spec["pat_str"], mergeable_ranks=ranks, special_tokens=spec["special_tokens"]
+    )
+    ranks.clear()  # copied by now; tiktoken would keep them for pickling alone
+    return encoding
+
+
+def _parse_ranks(data: bytes) -> dict[bytes, int]:
+    """The ranks by token. A loop in Python, so that other threads get the GIL in between."""
+    lines = (line.split() for line in data.splitlines())
+    return {a2b_base64(token): int(rank) for token, rank in lines}
+
+
+def _count_one(encoding: Encoding, text: str) -> int:
+    if len(text) > MAX_CHARACTERS:
+        return _utf8_length(text)
+    try:
+        return len(encoding.encode_ordinary(text))
+    except BaseException as exc:
+        # A panic in Rust is a BaseException of a class that cannot be imported.
+        if type(exc).__name__ != "PanicException":
+            raise
+        return _utf8_length(text)
+
+
+def _are_short(texts: Sequence[str]) -> bool:
+    """Whether they have at most INLINE_BYTES together; encodes none that is longer."""
+    return sum(map(len, texts)) <= INLINE_BYTES and sum(map(_utf8_length, texts)) <= INLINE_BYTES
+
+
+def _utf8_length(text: str) -> int:
+    """The bytes that tiktoken sees: UTF-8, after its repair of surrogates."""
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return len(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())

@@ -1,0 +1,75 @@
+"""NativeWire: the Server-Sent Events of chat-nest, byte for byte. No I/O.
+
+Frames end their lines with LF alone: chat-nest's browser client splits on two LF and loses every
+token of a stream with CRLF. A token is a JSON string on one line, so that nothing in a model's
+text can end a frame (WHATWG HTML, section 9.2.5).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start
+
+__all__ = ["NativeWire"]
+
+_json: Final = msgspec.json.Encoder()
+
+_START: Final = b"event: start\ndata: \n\n"
+_PING: Final = b"event: ping\ndata: \n\n"
+_DONE: Final = b"event: done\ndata: \n\n"
+
+
+class NativeWire:
+    """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
+
+    With ``usage_event`` a frame ``usage`` precedes ``done``; chat-nest's client ignores it.
+    """
+
+    content_type = "text/event-stream"
+
+    def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
+        self._request_id = request_id
+        self.usage_event = usage_event
+        self._writers: dict[type[Any], Callable[[Any], bytes]] = {
+            Start: lambda _: _START,
+            Ping: lambda _: _PING,
+            Done: self._done,
+            Failed: self._failed,
+        }
+
+    def encode(self, events: Sequence[ClientEvent]) -> bytes:
+        frames = []
+        for event in events:
+            if type(event) is Delta:
+                frames.append(b"event: token\ndata: %b\n\n" % _text(event.text))
+            else:
+                frames.append(self._writers[type(event)](event))
+        return b"".join(frames) if len(frames) != 1 else frames[0]
+
+    def _done(self, done: Done) -> bytes:
+        if not self.usage_event:
+            return _DONE
+        usage = done.usage
+        data = {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "total_tokens": usage.total_tokens,
+            "source": usage.source,
+            "finish_reason": done.finish_reason,
+        }
+        return b"event: usage\ndata: %b\n\n" % _json.encode(data) + _DONE
+
+    def _failed(self, failed: Failed) -> bytes:
+        error = failed.error
+        data = {"message": error.detail, **error.fields(self._request_id)}
+        data["charged"] = error.charged
+        return b"event: error\ndata: %b\n\n" % _json.encode(data)
+
+
+def _text(text: str) -> bytes:
+    try:
+        return _json.encode(text)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has no bytes for
+        return _json.encode(text.encode("utf-8", "replace").decode())

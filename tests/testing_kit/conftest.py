@@ -1,0 +1,19 @@
+"""Every test here that is async runs on asyncio and on trio."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chatnest.testing import FakeUpstream
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as upstream:
+        yield upstream
