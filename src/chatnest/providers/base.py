@@ -14,13 +14,17 @@ ProviderStream = AsyncIterator[Sequence[ProviderEvent]]
 
 
 class Provider(Protocol):
-    """A model that can be asked.
+    """A model that can be asked."""
 
-    ``model`` is its name, for the books; ``counter`` counts tokens as it does.
-    """
+    @property
+    def model(self) -> str:
+        """Its name, for the books."""
+        ...
 
-    model: str
-    counter: TokenCounter
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts tokens as it does."""
+        ...
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """Ask the model.

@@ -1,0 +1,110 @@
+"""``chatnest serve``: own the socket, say where to look, run uvicorn with one worker or several."""
+
+import os
+import socket
+import sys
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from chatnest.cli.build import build_chat
+from chatnest.cli.config import Config
+from chatnest.cli.site import CONFIG_VARIABLE
+from chatnest.errors import ConfigurationError
+from chatnest.ledger.sqlite import SQLiteLedger
+
+__all__ = ["serve"]
+
+_SEND_BUFFER: Final = 32_768
+"""Bytes in the kernel for one client: enough for a stream, little for a thousand that stall."""
+
+_GRACE_SECONDS: Final = 10
+"""For uvicorn to close connections, after the drain has ended their streams."""
+
+
+def serve(config: Config) -> None:
+    """Serve until a signal ends it. Raises ConfigurationError before anything is started."""
+    _check_workers(config)
+    chat = build_chat(config)  # in this process too, so that what is wrong is said once, and now
+    listener = _listen(config)
+    _say_where(config, listener, chat.provider.model)
+    os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
+    settings = uvicorn.Config(
+        "chatnest.cli.site:create_app",
+        factory=True,
+        workers=config.server.workers,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
+        server_header=False,
+        timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
+    )
+    if config.server.workers > 1:
+        Multiprocess(settings, sockets=[listener]).run()
+    else:
+        uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _check_workers(config: Config) -> None:
+    workers, url = config.server.workers, config.ledger.url
+    if workers < 1:
+        raise ConfigurationError("server.workers must be at least 1")
+    if workers > 1 and url.startswith("memory:"):
+        raise ConfigurationError(
+            f"ledger memory: counts in each process alone, so {workers} workers would allow "
+            f"{workers} times every limit: use --ledger sqlite:chatnest.db, or one worker"
+        )
+    if workers > 1 and url.startswith("sqlite:") and not SQLiteLedger.wal_is_safe:
+        _note(
+            "warning: this SQLite can, very rarely, damage a file that several processes write "
+            "(fixed in 3.51.3): prefer one worker"
+        )
+
+
+def _listen(config: Config) -> socket.socket:
+    """A listening socket of our own, whose settings every accepted connection inherits."""
+    host, port = config.server.host, config.server.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2_048)
+    except (OSError, OverflowError) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: let go of a peer that takes nothing any more
+        milliseconds = int(config.bounds.send_seconds * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return listener
+
+
+def _say_where(config: Config, listener: socket.socket, model: str) -> None:
+    host, port = listener.getsockname()[:2]
+    host = "localhost" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  # a comparison
+    base, path = f"http://{host}:{port}", config.chat.path
+    model = "none: canned answers, as --demo says" if config.demo else model
+    lines = [
+        f"chatnest {version('chatnest')}",
+        f"  page      {base}/",
+        f"  endpoint  POST {base}{path}",
+        f"  limits    GET {base}{path}/limits",
+        f"  model     {model}",
+        f"  ledger    {config.ledger.url}",
+    ]
+    for profile in config.profiles:
+        default = ", the default" if profile.name == config.chat.default_profile else ""
+        lines.append(
+            f"  profile   {profile.name}{default}: {profile.daily_token_limit:,} tokens a day, "
+            f"{profile.max_tokens_per_request:,} a request, "
+            f"{profile.requests_per_minute} requests a minute"
+        )
+    lines.append("Press Ctrl+C to stop.")
+    _note("\n".join(lines))
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

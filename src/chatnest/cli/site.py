@@ -1,0 +1,149 @@
+"""The application of ``chatnest serve``: the page, its assets, health checks, and the chat."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatnest.app import ChatNestApp
+from chatnest.cli.build import build_chat
+from chatnest.cli.config import Config
+from chatnest.errors import ChatNestError
+from chatnest.middleware import ChatNestMiddleware
+
+__all__ = ["CONFIG_VARIABLE", "create_app", "make_site"]
+
+CONFIG_VARIABLE: Final = "CHATNEST_RESOLVED_CONFIG"
+"""The environment variable in which ``chatnest serve`` hands its workers their configuration."""
+
+_PAGE_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"; ".join(
+            (
+                b"default-src 'none'",
+                b"script-src 'self'",
+                b"style-src 'self'",
+                b"img-src 'self' data:",
+                b"connect-src 'self'",
+                b"base-uri 'none'",
+                b"form-action 'none'",
+                b"frame-ancestors 'none'",
+            )
+        ),
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+def create_app() -> ASGIApp:
+    """What a worker serves, by the configuration in its environment."""
+    config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
+    return make_site(config, build_chat(config))
+
+
+def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
+    """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path."""
+    page = Path(str(files("chatnest") / "cli" / "page"))
+    settings = {
+        "chat_path": config.chat.path,
+        "model": chat.provider.model,
+        "demo": config.demo,
+        "default_profile": config.chat.default_profile,
+    }
+
+    async def index(_: Request) -> Response:
+        return FileResponse(page / "index.html")
+
+    async def settings_json(_: Request) -> Response:
+        return JSONResponse(settings)
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            await chat.ready()
+        except ChatNestError as exc:
+            return JSONResponse({"status": exc.code}, status_code=exc.status)
+        return JSONResponse({"status": "ok"})
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        leaving = anyio.Event()
+
+        async def drain() -> None:
+            await leaving.wait()
+            await chat.drain(config.server.drain_seconds)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain)
+            with _at_signal(leaving.set):
+                yield
+            tasks.cancel_scope.cancel()
+
+    site = Starlette(
+        routes=[
+            Route("/", index),
+            Route("/settings.json", settings_json),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Mount("/assets", StaticFiles(directory=page)),
+        ],
+        lifespan=lifespan,
+    )
+    return ChatNestMiddleware(_with_page_headers(site), chat=chat, path=config.chat.path)
+
+
+@contextmanager
+def _at_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Do ``act`` as soon as the process is told to end, and then what the server does about it.
+
+    uvicorn waits for the open streams first and calls lifespan's shutdown only afterwards, which
+    is too late to tell the streams.
+    """
+    loop = asyncio.get_running_loop()
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        server_does = former[signal.Signals(number)]
+        if callable(server_does):
+            server_does(number, frame)
+
+    for number in former:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _with_page_headers(app: ASGIApp) -> ASGIApp:
+    async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_PAGE_HEADERS]
+            await send(message)
+
+        await app(scope, receive, add)
+
+    return with_headers
