@@ -2,9 +2,10 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from anyio import CancelScope, fail_after, move_on_after
+from anyio import CancelScope, fail_after
 
 from chatnest.bounds import Bounds
 from chatnest.errors import ChatNestError, LedgerUnavailable, LimitExceeded, UpstreamError
@@ -19,8 +20,10 @@ _log = logging.getLogger("chatnest.accounting")
 LEASE = 30_000
 """Milliseconds that a hold lives without being renewed; it is renewed three times as often."""
 
-_UNSETTLED = 10_000
-"""Settlements that wait for a ledger which is away; beyond that, leases charge in full."""
+_MOST_WAITING = 10_000
+"""Operations that wait for a ledger which is away; beyond that, leases charge in full."""
+
+_Operation = Callable[[], Awaitable[object]]
 
 
 class Accounts:
@@ -34,7 +37,7 @@ class Accounts:
         self.ledger = ledger
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
-        self._unsettled: OrderedDict[str, tuple[Hold, Charge]] = OrderedDict()
+        self._waiting: OrderedDict[str, _Operation] = OrderedDict()
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
@@ -55,18 +58,18 @@ class Accounts:
         return answer
 
     async def _reserve(self, wish: Reservation) -> Admitted | Refused:
+        """Whatever keeps the answer from coming: whether it was carried out is unknown then, so it
+        counts as refused, and is undone, at once or as soon as the ledger is back.
+        """
         try:
             with fail_after(self._bounds.ledger_seconds):
                 return await self.ledger.reserve(wish)
-        except BaseException as exc:
-            # Whether it was carried out is unknown: it counts as refused, and is undone.
-            with CancelScope(shield=True), move_on_after(self._bounds.ledger_seconds):
-                try:
-                    await self.ledger.release(wish)
-                except Exception:  # noqa: BLE001  # its lease ends by itself
-                    _log.warning("turn %s: a reservation could not be released", wish.id)
-            if isinstance(exc, TimeoutError):
-                raise LedgerUnavailable from exc
+        except (LedgerUnavailable, TimeoutError) as exc:
+            self._postpone(wish.id, lambda: self.ledger.release(wish))
+            raise LedgerUnavailable from exc
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._do(wish.id, lambda: self.ledger.release(wish))
             raise
 
     async def renew(self, hold: Hold) -> None:
@@ -85,32 +88,32 @@ class Accounts:
         turn.outcome, turn.charged = charge.outcome, charge.tokens
         if isinstance(failure, ChatNestError):
             failure.charged = charge.tokens > 0
-        if await self._write(hold, charge):
+        if await self._do(hold.id, lambda: self.ledger.settle(hold, charge)):
             await self.flush()
-        else:
-            self._postpone(hold, charge)
 
     async def flush(self) -> None:
-        """Write the settlements that wait, oldest first, until one fails."""
-        for hold_id, (hold, charge) in list(self._unsettled.items()):
-            if not await self._write(hold, charge):
+        """Carry out what waits for the ledger, oldest first, until something fails again."""
+        for turn_id, operation in list(self._waiting.items()):
+            if not await self._do(turn_id, operation):
                 return
-            self._unsettled.pop(hold_id, None)
+            if self._waiting.get(turn_id) is operation:
+                del self._waiting[turn_id]
 
-    async def _write(self, hold: Hold, charge: Charge) -> bool:
+    async def _do(self, turn_id: str, operation: _Operation) -> bool:
         try:
             with fail_after(self._bounds.ledger_seconds):
-                await self.ledger.settle(hold, charge)
+                await operation()
         except (LedgerUnavailable, TimeoutError):
-            _log.warning("turn %s: the settlement of %d tokens waits", hold.id, charge.tokens)
+            self._postpone(turn_id, operation)
             return False
         return True
 
-    def _postpone(self, hold: Hold, charge: Charge) -> None:
-        self._unsettled[hold.id] = (hold, charge)
-        if len(self._unsettled) > _UNSETTLED:
-            hold_id, _ = self._unsettled.popitem(last=False)
-            _log.error("turn %s: settlement given up, its lease charges it in full", hold_id)
+    def _postpone(self, turn_id: str, operation: _Operation) -> None:
+        self._waiting[turn_id] = operation
+        _log.warning("turn %s: the ledger is away, %d operations wait", turn_id, len(self._waiting))
+        if len(self._waiting) > _MOST_WAITING:
+            given_up, _ = self._waiting.popitem(last=False)
+            _log.error("turn %s: given up, its lease charges it in full", given_up)
 
     async def _charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """Promise B: the provider's figure where it came; nothing where the model was not reached;

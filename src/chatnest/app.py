@@ -123,16 +123,22 @@ class ChatNestApp:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(16)
         try:
-            if local_path(scope).endswith("/limits"):
-                await self._show_limits(scope, send)
-            elif scope["method"] != "POST":
-                raise MethodNotAllowed("POST")
-            else:
-                await self._chat(scope, receive, send, request_id)
+            await self._route(scope, receive, send, request_id)
         except ClientGone:
             pass
         except ChatNestError as exc:
             await respond_problem(scope, send, exc, request_id)
+        except Exception:  # noqa: BLE001  # of a hook of the operator's: the log has it all
+            _log.exception("request %s failed", request_id)
+            await respond_problem(scope, send, InternalError(), request_id)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        if local_path(scope).endswith("/limits"):
+            await self._show_limits(scope, send)
+        elif scope["method"] == "POST":
+            await self._chat(scope, receive, send, request_id)
+        else:
+            raise MethodNotAllowed("POST")
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""

@@ -39,9 +39,10 @@ Ask me for a *table* or for some *code* to see how they look.
 """
 
 _TABLE: Final = """\
-Another **canned answer**, since you asked for a table. These are the profiles that chatnest ships:
+Another **canned answer**, since you asked for a table. These are the profiles that \
+chatnest ships, in tokens and messages:
 
-| profile | answer, tokens | messages kept | tokens a day | requests a minute |
+| profile | answer | history | tokens a day | requests a minute |
 |---|---:|---:|---:|---:|
 | constrained | 150 | 4 | 30,000 | 15 |
 | balanced | 400 | 6 | 70,000 | 30 |

@@ -1,0 +1,51 @@
+"""What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest."""
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, group: str) -> None:
+    """A dependency group, which older pips cannot read by themselves."""
+    session.install(*nox.project.dependency_groups(PROJECT, group))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: strict inside, and complete for those who use the package."""
+    session.install(".")
+    install(session, "types")
+    session.run("mypy")
+    session.run("pyright", "--verifytypes", "chatnest", "--ignoreexternal")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, against the built wheel, with coverage. Arguments go to pytest."""
+    session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
+    session.install(".[trio]")
+    install(session, "tests")
+    session.run("coverage", "erase")
+    arguments = session.posargs or ["-n", "auto"]
+    session.run("coverage", "run", "-m", "pytest", *arguments)
+    session.notify("coverage")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """What the last tests reached."""
+    install(session, "tests")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")

@@ -1,0 +1,48 @@
+// Copy buttons: text to the clipboard, and a word that it is there.
+
+/**
+ * @param {string} label for those who do not see what the button belongs to
+ * @param {() => string} text
+ */
+export function copyButton(label, text) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", label);
+  let timer = 0;
+  button.addEventListener("click", async () => {
+    const done = await copy(text());
+    button.textContent = done ? "Copied" : "Not copied";
+    button.dispatchEvent(
+      new CustomEvent("announce", { bubbles: true, detail: done ? "Copied." : "It could not be copied." }),
+    );
+    window.clearTimeout(timer);
+    timer = window.setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+  return button;
+}
+
+/** @param {string} text */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copyTheOldWay(text); // no clipboard object outside of secure contexts, such as plain HTTP
+  }
+}
+
+/** @param {string} text */
+function copyTheOldWay(text) {
+  const before = document.activeElement;
+  const box = document.createElement("textarea");
+  box.value = text;
+  box.className = "unseen";
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand("copy");
+  box.remove();
+  if (before instanceof HTMLElement) before.focus();
+  return done;
+}

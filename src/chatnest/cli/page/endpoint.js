@@ -1,0 +1,159 @@
+// The server, as this page knows it: its settings, its limits, and one question at a time. No DOM.
+
+import { readEvents } from "./stream.js";
+
+/**
+ * @typedef {{chat_path: string, model: string, demo: boolean, default_profile: string}} Settings
+ * @typedef {{code: string, detail: string, status: number, retryable: boolean,
+ *   retryAfter: number | null, charged: boolean | null}} Problem
+ * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
+ *   source: "provider" | "estimated", finish_reason: string | null}} Usage
+ * @typedef {{kind: "done", usage: Usage | null}
+ *   | {kind: "stopped"}
+ *   | {kind: "refused", problem: Problem}
+ *   | {kind: "incomplete", problem: Problem}} Outcome
+ */
+
+/** A refusal, or no answer at all, to a plain GET. */
+export class ProblemError extends Error {
+  /** @param {Problem} problem */
+  constructor(problem) {
+    super(problem.detail || problem.code);
+    this.problem = problem;
+  }
+}
+
+/** @returns {Promise<Settings>} */
+export const fetchSettings = () => getJson("/settings.json");
+
+/**
+ * @param {string} chatPath
+ * @param {string} profile "" leaves the choice to the server
+ * @returns {Promise<import("./limits.js").Limits>}
+ */
+export const fetchLimits = (chatPath, profile) =>
+  getJson(`${chatPath}/limits${profile ? `?profile=${encodeURIComponent(profile)}` : ""}`);
+
+/**
+ * Ask once. Never throws: whatever happens is an outcome, and only a `done` event makes it "done".
+ *
+ * @param {string} chatPath
+ * @param {{messages: {id: string, role: string, content: string}[], profile: string}} request
+ * @param {{signal: AbortSignal, onToken: (text: string) => void}} options
+ * @returns {Promise<Outcome>}
+ */
+export async function ask(chatPath, request, { signal, onToken }) {
+  let response;
+  try {
+    response = await fetch(chatPath, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
+      // usageEvent: the stream then says what the answer cost and why it ended.
+      body: JSON.stringify({ ...request, usageEvent: true }),
+      cache: "no-store",
+      signal,
+    });
+    if (!response.ok) return { kind: "refused", problem: await problemOf(response) };
+  } catch {
+    return signal.aborted ? { kind: "stopped" } : refused("unreachable");
+  }
+  const type = response.headers.get("Content-Type") ?? "";
+  if (!type.startsWith("text/event-stream") || !response.body) return refused("bad_answer", false);
+  try {
+    return await follow(response.body, onToken);
+  } catch {
+    return signal.aborted ? { kind: "stopped" } : incomplete("dropped");
+  }
+}
+
+/**
+ * @param {ReadableStream<Uint8Array>} body
+ * @param {(text: string) => void} onToken
+ * @returns {Promise<Outcome>}
+ */
+async function follow(body, onToken) {
+  /** @type {Usage | null} */
+  let usage = null;
+  for await (const { name, data } of readEvents(body)) {
+    if (name === "token") {
+      const text = parsed(data);
+      if (typeof text !== "string") return incomplete("bad_answer");
+      onToken(text);
+    } else if (name === "usage") {
+      usage = parsed(data);
+    } else if (name === "done") {
+      return { kind: "done", usage };
+    } else if (name === "error") {
+      return { kind: "incomplete", problem: problemFrom(parsed(data), 200) };
+    } // start and ping say that the server is there; names we do not know are for others
+  }
+  return incomplete("dropped"); // an end without a terminal event is not an answer's end
+}
+
+/** @param {string} url */
+async function getJson(url) {
+  let response;
+  try {
+    response = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
+    if (response.ok) return await response.json();
+  } catch {
+    throw new ProblemError(local(response ? "bad_answer" : "unreachable"));
+  }
+  throw new ProblemError(await problemOf(response));
+}
+
+/**
+ * The problem document of a response, or what its status says where a proxy answered instead.
+ *
+ * @param {Response} response
+ */
+async function problemOf(response) {
+  const document = parsed(await response.text());
+  const problem = problemFrom(document, response.status);
+  const header = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  if (problem.retryAfter === null && header >= 0) problem.retryAfter = header;
+  return problem;
+}
+
+/**
+ * @param {any} fields an RFC 9457 document, the data of an `error` event, or anything at all
+ * @param {number} status
+ * @returns {Problem}
+ */
+function problemFrom(fields, status) {
+  const given = fields && typeof fields === "object" ? fields : {};
+  const waits = status === 429 || status === 502 || status === 503 || status === 504;
+  return {
+    code: typeof given.code === "string" ? given.code : "",
+    detail: String(given.detail ?? given.message ?? given.error ?? ""),
+    status,
+    retryable: typeof given.retryable === "boolean" ? given.retryable : waits,
+    retryAfter: typeof given.retry_after === "number" ? given.retry_after : null,
+    charged: given.charged === undefined || given.charged === null ? null : Boolean(given.charged),
+  };
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * A problem that the server did not tell us of.
+ *
+ * @param {string} code
+ * @returns {Problem}
+ */
+const local = (code, retryable = true) =>
+  ({ code, detail: "", status: 0, retryable, retryAfter: null, charged: null });
+
+/** @returns {Outcome} */
+const refused = (/** @type {string} */ code, retryable = true) =>
+  ({ kind: "refused", problem: local(code, retryable) });
+
+/** @returns {Outcome} */
+const incomplete = (/** @type {string} */ code) => ({ kind: "incomplete", problem: local(code) });

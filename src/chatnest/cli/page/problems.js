@@ -1,0 +1,92 @@
+// Problems in a person's words: a sentence for each code, and the server's own where none fits.
+
+/** @typedef {import("./endpoint.js").Problem} Problem */
+
+/** @type {Record<string, string>} */
+const BEFORE = {
+  unauthenticated: "You are not signed in. Sign in, then send this again.",
+  forbidden: "Your account may not use this chat.",
+  forbidden_profile: "Your account may not use this profile. Choose another one and send again.",
+  body_too_large: "This is more than can be sent at once. Shorten it or start a new chat.",
+  request_too_large:
+    "This is too long for the chosen profile. Shorten it, start a new chat, or choose a larger profile.",
+  context_length: "The conversation is too long for this model. Shorten it or start a new chat.",
+  rate_limited: "You are sending messages faster than this chat allows. Please wait a moment.",
+  too_many_streams:
+    "Too many answers are being written for you at once, perhaps in another tab. Let one of them finish or stop it.",
+  budget_exhausted: "Today’s tokens are used up. The budget starts afresh at the end of the day.",
+  upstream_unavailable: "The model’s provider cannot be reached at the moment.",
+  upstream_timeout: "The model’s provider took too long to answer.",
+  upstream_overloaded: "The model’s provider is busy at the moment.",
+  upstream_error: "The model’s provider had a fault of its own.",
+  upstream_interrupted: "The model’s provider broke off before it said anything.",
+  upstream_rejected: "The model’s provider did not take this message.",
+  upstream_bad_response: "The model’s provider sent something that is not an answer.",
+  upstream_account:
+    "This server’s account with the model’s provider does not work. Only its operator can change that.",
+  ledger_unavailable: "Usage cannot be counted at the moment, so nothing is sent until it can.",
+  server_shutdown: "The server is being restarted.",
+  internal_error: "Something went wrong on the server.",
+  slow_body: "Your message took too long to arrive. Check your connection.",
+  unreachable: "The server cannot be reached. Check that it is running and that you are online.",
+  bad_answer: "The server answered with something that this page does not understand.",
+};
+
+/** @type {Record<string, string>} */
+const DURING = {
+  upstream_interrupted: "The model’s provider broke off in the middle.",
+  upstream_timeout: "The model fell silent in the middle.",
+  upstream_bad_response: "The model’s provider sent something that is not an answer.",
+  stream_timeout: "The answer took longer than is allowed.",
+  answer_too_long: "The model wrote more than it was asked for and was stopped.",
+  server_shutdown: "The server was restarted in the middle.",
+  dropped: "The connection was lost before the end.",
+  bad_answer: "The server sent something that this page does not understand.",
+  reloaded: "The page was closed or reloaded before the end.",
+};
+
+/** @type {Record<number, string>} */
+const BY_STATUS = {
+  401: BEFORE.unauthenticated,
+  403: BEFORE.forbidden,
+  404: "There is no chat at this address.",
+  413: BEFORE.request_too_large,
+  429: BEFORE.rate_limited,
+  502: BEFORE.upstream_unavailable,
+  503: "The server is not available at the moment.",
+  504: BEFORE.upstream_timeout,
+};
+
+/**
+ * @param {Problem} problem
+ * @param {"refused" | "incomplete"} when before the answer began, or in the middle of it
+ * @returns {string} one or two sentences
+ */
+export function explain(problem, when) {
+  // A stream that was started early can fail before the model said anything, so both tables count.
+  const known = when === "refused" ? BEFORE : { ...BEFORE, ...DURING };
+  if (Object.hasOwn(known, problem.code)) return known[problem.code] + charge(problem);
+  if (problem.detail) return sentence(problem.detail) + charge(problem);
+  if (when === "refused" && Object.hasOwn(BY_STATUS, problem.status)) return BY_STATUS[problem.status];
+  const rest = when === "refused" ? "The message was not accepted." : "The answer broke off.";
+  return rest + charge(problem);
+}
+
+/** What the model finished for, where that is worth a word. */
+export function explainFinish(/** @type {string | null | undefined} */ reason) {
+  if (reason === "length") return "Cut short: the answer reached the longest length this profile allows.";
+  if (reason === "content_filter") return "Cut short: the provider’s content filter stepped in.";
+  return "";
+}
+
+/** Only an `error` event says what was charged; a refusal costs nothing and needs no word. */
+function charge(/** @type {Problem} */ { charged }) {
+  if (charged === null) return "";
+  return charged ? " What was written counts towards today’s tokens." : " Nothing was counted.";
+}
+
+function sentence(/** @type {string} */ text) {
+  const trimmed = text.trim();
+  const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  return /[.!?]$/.test(start) ? start : `${start}.`;
+}
