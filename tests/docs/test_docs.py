@@ -1,0 +1,107 @@
+"""Every example in the docs runs, and every reference page names everything there is."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from chatnest import Bounds, HardCaps, Profile, errors
+from chatnest.cli import config as configuration
+from chatnest.cli.config import Config, load_config
+from chatnest.testing import FakeUpstream
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(text, id=f"{page.relative_to(ROOT)}-{index}")
+        for page in PAGES
+        for index, (found, text) in enumerate(BLOCK.findall(page.read_text()))
+        if found == language
+    ]
+
+
+@pytest.fixture
+def _model_in_the_environment(monkeypatch):
+    with FakeUpstream() as upstream:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
+        monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
+        yield
+
+
+@pytest.mark.usefixtures("_model_in_the_environment")
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_examples_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(text, "example", "exec"), names)
+    for name, value in names.items():
+        if name.startswith("test_"):
+            for backend in ("asyncio", "trio"):
+                anyio.run(value, backend=backend)
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_toml_examples_are_configurations(text, tmp_path):
+    file = tmp_path / "chatnest.toml"
+    file.write_text(text)
+    assert isinstance(load_config(file, {}, {}), Config)
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_json_examples_are_json(text):
+    json.loads(text)
+
+
+def test_the_configuration_page_has_every_key_with_its_default(tmp_path):
+    page = (ROOT / "docs/reference/configuration.md").read_text()
+    text = next(text for language, text in BLOCK.findall(page) if language == "toml")
+    file = tmp_path / "chatnest.toml"
+    file.write_text(text)
+    shown = msgspec.to_builtins(load_config(file, {}, {}))
+    default = msgspec.to_builtins(Config())
+    default["provider"]["base_url"] = "https://api.openai.com/v1"
+    default["chat"]["allowed_profiles"] = ["constrained", "balanced", "expanded"]
+    assert shown == default
+    keys = set(re.findall(r"^(?:# )?(\w+) =", text, re.MULTILINE))
+    sections: list[Any] = [*configuration._SECTIONS.values(), Profile]
+    wanted = {key for section in sections for key in section.__struct_fields__}
+    assert wanted - {"name"} == keys
+
+
+def test_the_errors_page_has_every_code_and_status():
+    page = (ROOT / "docs/reference/errors.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    found = {
+        error.code: str(error.status)
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, errors.ChatNestError)
+    }
+    limits = {"rate_limited": "429", "budget_exhausted": "429", "too_many_streams": "429"}
+    internal = {"configuration_error", "bad_request"}
+    assert rows == limits | {c: s for c, s in found.items() if c not in internal}
+
+
+def test_the_bounds_page_has_every_bound_and_its_default():
+    page = (ROOT / "docs/reference/limits-and-timeouts.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.,]+) \|", page, re.MULTILINE)
+    shown = {name: float(value.replace(",", "")) for name, value in rows}
+    assert shown == {k: float(v) for k, v in msgspec.structs.asdict(Bounds()).items()}
+
+
+def test_hard_caps_are_the_profile_s_keys():
+    assert set(HardCaps.__struct_fields__) <= set(Profile.__struct_fields__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), target
