@@ -1,0 +1,94 @@
+"""The page before the real ``chatnest serve --demo``: the whole way, once."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+try:
+    from playwright.sync_api import Page, expect
+except ImportError:
+    if os.environ.get("CI"):
+        raise
+    pytest.skip("playwright is missing", allow_module_level=True)
+
+pytestmark = pytest.mark.browser
+
+SETTINGS = {
+    "CHATNEST_PROFILES__CONSTRAINED__REQUESTS_PER_MINUTE": "1",
+    "CHATNEST_SERVER__DRAIN_SECONDS": "0.1",
+    "CHATNEST_LEDGER__URL": "memory:",
+}
+
+
+@dataclass
+class RealSite:
+    url: str
+
+    def limit(self, name: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}api/chat/limits") as response:
+            limits: list[dict[str, Any]] = json.load(response)["limits"]
+        return next(limit for limit in limits if limit["name"] == name)
+
+
+@pytest.fixture
+def site() -> Iterator[RealSite]:
+    command = [sys.executable, "-m", "chatnest", "serve", "--demo", "--port", "0"]
+    process = subprocess.Popen(
+        command, env={**os.environ, **SETTINGS}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        url = ""
+        for line in process.stderr:
+            if found := re.search(r"page +(\S+)", line):
+                url = found[1]
+            if "Ctrl+C" in line:
+                break
+        yield RealSite(url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your message").fill(question)
+    page.keyboard.press("Enter")
+
+
+def test_stream_stop_and_meet_a_limit(page: Page, site: RealSite):
+    page.goto(site.url)
+    expect(page.locator("#limits-tokens")).to_contain_text("70,000 of 70,000 tokens left today")
+
+    ask(page, "Show me a table")
+    expect(page.locator(".answer .prose table")).to_be_visible()
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
+    expect(page.locator("#limits-tokens")).not_to_contain_text("70,000 of")
+    used = site.limit("tokens")["used"]
+    assert used > 0
+
+    ask(page, "Hello")
+    expect(page.locator(".answer").last.locator(".prose")).not_to_be_empty()
+    page.keyboard.press("Escape")
+    expect(page.locator(".answer").last.locator(".notice")).to_contain_text("Stopped")
+    page.wait_for_function(
+        "async () => (await (await fetch('/api/chat/limits')).json()).limits"
+        ".every((limit) => limit.held === 0)"
+    )
+    stopped = site.limit("tokens")["used"] - used
+    assert 0 < stopped < 200  # the whole answer would be more
+
+    page.get_by_label("Profile").select_option("constrained")
+    ask(page, "Once more")
+    expect(page.locator(".answer").last.locator(".notice")).to_contain_text(
+        re.compile(r"\d+ s|second")
+    )
+    expect(page.locator(".answer").last.locator(".retry")).to_be_disabled()
