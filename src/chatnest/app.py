@@ -1,7 +1,7 @@
 """ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow."""
 
 import logging
-import secrets
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -121,7 +121,7 @@ class ChatNestApp:
     # ------------------------------------------------ one request
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = secrets.token_hex(16)
+        request_id = os.urandom(16).hex()
         try:
             await self._route(scope, receive, send, request_id)
         except ClientGone:

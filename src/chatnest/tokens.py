@@ -18,7 +18,6 @@ import os
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple
@@ -215,6 +214,7 @@ def _encoding_of(model: str) -> str | None:
 def _read_encoding(name: str) -> Encoding:
     import json  # noqa: PLC0415 - these are needed once, if at all
     import lzma  # noqa: PLC0415
+    from hashlib import sha256  # noqa: PLC0415
     from importlib.resources import files  # noqa: PLC0415
 
     from tiktoken import Encoding  # noqa: PLC0415

@@ -1,6 +1,5 @@
 """RetryOnce: one more attempt at the model, where that is safe and soon. No I/O."""
 
-import random
 from collections.abc import Callable
 
 from chatnest.errors import UpstreamError
@@ -23,11 +22,11 @@ class RetryOnce:
         *,
         longest: float = 2.0,
         jitter: float = 0.5,
-        rng: Callable[[], float] = random.random,
+        rng: Callable[[], float] | None = None,
     ) -> None:
         self._longest = longest
         self._jitter = jitter
-        self._random = rng
+        self._random = rng or _random()
 
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:  # noqa: ARG002  # the hook's signature
         if attempt > 1 or not failure.transient:
@@ -36,3 +35,9 @@ class RetryOnce:
         if wait > self._longest:
             return None
         return wait + self._random() * self._jitter
+
+
+def _random() -> Callable[[], float]:
+    from random import random  # noqa: PLC0415  # importing chatnest stays quick
+
+    return random
