@@ -52,9 +52,8 @@ class MemoryLedger:
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
         with self._lock:
-            now = self._clock()
-            self._books.prune(now)
-            return model.reserve(self._books, reservation, now)
+            self._books.prune()
+            return model.reserve(self._books, reservation, self._clock())
 
     async def renew(self, hold: Hold, lease: int) -> None:
         with self._lock:
@@ -88,6 +87,7 @@ class DictBooks:
         self._windows: OrderedDict[str, list[int]] = OrderedDict()
         self._holds: dict[str, HoldRecord] = {}
         self._leases: list[tuple[int, str]] = []
+        self._looks: dict[str, int] = {}  # when each hold is looked at next
 
     def __len__(self) -> int:
         return len(self._counters) + len(self._windows)
@@ -106,33 +106,39 @@ class DictBooks:
         return self._holds.get(hold_id)
 
     def add(self, record: HoldRecord) -> None:
-        self._holds[record.hold.id] = record
-        heapq.heappush(self._leases, (record.until, record.hold.id))
+        hold_id = record.hold.id
+        self._holds[hold_id] = record
+        if hold_id not in self._looks or record.until < self._looks[hold_id]:
+            self._look(hold_id, record.until)
 
     def due(self, now: int) -> list[HoldRecord]:
-        due: dict[str, HoldRecord] = {}  # a moved lease has several entries
+        due = []
         while self._leases and self._leases[0][0] <= now:
-            _, hold_id = heapq.heappop(self._leases)
-            record = self._holds.get(hold_id)
-            if record is None:
-                continue
+            at, hold_id = heapq.heappop(self._leases)
+            if self._looks.get(hold_id) != at:
+                continue  # its lease was shortened since
+            record = self._holds[hold_id]
             if record.state is not HoldState.RESERVED:
                 self._forget_later(record, now)
             elif record.until > now:  # renewed since
-                heapq.heappush(self._leases, (record.until, hold_id))
+                self._look(hold_id, record.until)
             else:
-                due[hold_id] = record
-        for hold_id in due:
-            heapq.heappush(self._leases, (now + _REMEMBERED, hold_id))
-        return list(due.values())
+                due.append(record)
+                self._look(hold_id, now + _REMEMBERED)
+        return due
+
+    def _look(self, hold_id: str, at: int) -> None:
+        self._looks[hold_id] = at
+        heapq.heappush(self._leases, (at, hold_id))
 
     def _forget_later(self, record: HoldRecord, now: int) -> None:
+        hold_id = record.hold.id
         if record.until + _REMEMBERED <= now:
-            del self._holds[record.hold.id]
+            del self._holds[hold_id], self._looks[hold_id]
         else:
-            heapq.heappush(self._leases, (record.until + _REMEMBERED, record.hold.id))
+            self._look(hold_id, record.until + _REMEMBERED)
 
-    def prune(self, now: int) -> None:
+    def prune(self) -> None:
         """Keep within the bound, oldest use first; what a live hold weighs on stays."""
         for key in list(islice(self._windows, 2)):
             if not self._windows[key]:
