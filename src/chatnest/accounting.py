@@ -77,7 +77,7 @@ class Accounts:
         try:
             with fail_after(self._bounds.ledger_seconds):
                 await self.ledger.renew(hold, LEASE)
-        except (ChatNestError, TimeoutError):
+        except Exception:  # noqa: BLE001  # whatever a ledger raises
             _log.warning("turn %s: the lease could not be renewed", hold.id)
 
     async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
@@ -106,6 +106,8 @@ class Accounts:
         except (LedgerUnavailable, TimeoutError):
             self._postpone(turn_id, operation)
             return False
+        except Exception:  # noqa: BLE001  # a fault of the ledger's: it would fail again
+            _log.exception("turn %s: the ledger failed, its lease charges it in full", turn_id)
         return True
 
     def _postpone(self, turn_id: str, operation: _Operation) -> None:

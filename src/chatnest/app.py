@@ -126,11 +126,13 @@ class ChatNestApp:
             await self._route(scope, receive, send, request_id)
         except ClientGone:
             pass
-        except ChatNestError as exc:
-            await respond_problem(scope, send, exc, request_id)
-        except Exception:  # noqa: BLE001  # of a hook of the operator's: the log has it all
-            _log.exception("request %s failed", request_id)
-            await respond_problem(scope, send, InternalError(), request_id)
+        except Exception as exc:  # noqa: BLE001  # of a hook of the operator's: the log has it all
+            error: ChatNestError = InternalError()
+            if isinstance(exc, ChatNestError) and not isinstance(exc, ConfigurationError):
+                error = exc
+            else:
+                _log.exception("request %s failed", request_id)
+            await respond_problem(scope, send, error, request_id)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         if local_path(scope).endswith("/limits"):
@@ -148,6 +150,8 @@ class ChatNestApp:
         body = await read_json_body(
             scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
         )
+        if self._draining:  # since the body began to arrive
+            raise ServerShutdown
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
         stream = Stream(
             scope,
@@ -225,20 +229,23 @@ class ChatNestApp:
     async def _generate(self, turn: Turn, stream: Stream) -> None:
         """Ask the model, again where a policy says so and nothing has been said yet."""
         stream.call_model()
+        deadline = anyio.current_time() + self._bounds.first_byte_seconds
         attempt = 1
         while True:
             try:
-                return await self._attempt(turn, stream)
+                return await self._attempt(turn, stream, deadline)
             except UpstreamError as exc:
                 delay = None
                 if not turn.answer.begun:
                     delay = self._policies.classify(turn, exc, attempt)
-                if delay is None:
+                if delay is None or anyio.current_time() + delay >= deadline:
                     raise
+                if not exc.reached_model:
+                    turn.call = None  # it cost nothing, should the client leave now
             await anyio.sleep(delay)
             attempt += 1
 
-    async def _attempt(self, turn: Turn, stream: Stream) -> None:
+    async def _attempt(self, turn: Turn, stream: Stream, deadline: float) -> None:
         turn.call = ModelCall(
             messages=(*turn.system, *turn.messages),
             max_output_tokens=turn.max_output_tokens,
@@ -247,7 +254,7 @@ class ChatNestApp:
         )
         answer = turn.answer
         most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
-        async with self._opened(turn.call) as events:
+        async with self._opened(turn.call, deadline) as events:
             answer.begun = True
             stream.start()
             async for batch in events:
@@ -256,11 +263,11 @@ class ChatNestApp:
                     raise AnswerTooLong
 
     @asynccontextmanager
-    async def _opened(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
-        """The model's answer, from its beginning on; the time until then is bounded."""
+    async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:
+        """The model's answer, from its beginning on, which is awaited until ``deadline``."""
         async with AsyncExitStack() as stack:
             try:
-                with fail_after(self._bounds.first_byte_seconds):
+                with fail_after(deadline - anyio.current_time()):
                     events = await stack.enter_async_context(self.provider.open(call))
             except TimeoutError:
                 raise UpstreamTimeout from None

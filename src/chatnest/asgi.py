@@ -20,7 +20,8 @@ __all__ = [
 ]
 
 _json: Final = msgspec.json.Encoder()
-_MAX_PROBLEM: Final = 2_048
+_MAX_DETAIL: Final = 768
+"""Bytes of JSON for a detail, which stands twice in a problem document of at most 2 KiB."""
 
 
 def headers_named(scope: Scope, name: bytes) -> list[str]:
@@ -123,16 +124,25 @@ async def respond_json(
     await send({"type": "http.response.body", "body": b"" if head_only else body})
 
 
+def _within(text: str, most: int) -> str:
+    """As much of ``text`` as has at most so many bytes in JSON."""
+    text = text[:most]
+    while len(_json.encode(text)) > most:
+        text = text[: len(text) * 9 // 10]
+    return text
+
+
 async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
     """An error as a problem document (RFC 9457), with ``error`` for chat-nest's client."""
     fields = error.fields(request_id)
+    detail = _within(error.detail, _MAX_DETAIL)
     problem = {
         "type": error.problem_type,
         "title": error.title,
         "status": error.status,
-        "detail": error.detail[: _MAX_PROBLEM // 8],
+        "detail": detail,
         **fields,
-        "error": error.detail[: _MAX_PROBLEM // 8],
+        "error": detail,
     }
     headers = dict(error.headers)
     if "retry_after" in fields:

@@ -115,8 +115,8 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
             cap, value = getattr(caps, field), getattr(profile, field)
             if cap is not None and value > cap:
                 raise ConfigurationError(
-                    f"profiles.{profile.name}.{field} is {value:g}, above "
-                    f"hard_caps.{field} = {cap:g}: lower the profile or raise the cap"
+                    f"profiles.{profile.name}.{field} is {value}, above "
+                    f"hard_caps.{field} = {cap}: lower the profile or raise the cap"
                 )
         named[profile.name] = profile
     if not named:

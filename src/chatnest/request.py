@@ -59,7 +59,11 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
-_PLACE: Final = re.compile(r"- at `\$\.?(.*)`$")
+# Only names of ours: what msgspec says of an unknown field or role ends in the client's own text.
+_PLACE: Final = re.compile(
+    r"- at `\$\.?(messages|messages\[\d{1,6}\](?:\.(?:role|content|id))?|profile|aiUsageProfile"
+    r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent)`$"
+)
 
 MAX_MESSAGES: Final = 1_000
 """Messages in one body. Policies keep far fewer; this only bounds the work of reading them."""
@@ -151,10 +155,10 @@ def _explain(exc: msgspec.ValidationError) -> InvalidRequest:
     text = str(exc)
     match = _PLACE.search(text)
     place = match[1] if match else ""
-    if "unknown field" in text:
+    if text.startswith("Object contains unknown field"):
         where = f"{place}: " if place else ""
         return InvalidRequest(f"{where}there is a field that chatnest does not know.")
-    if "missing required field" in text:
+    if text.startswith("Object missing required field"):
         # msgspec names a field of ours here, never one of the client's
         field = text.split("`")[1]
         place = f"{place}.{field}" if place else field

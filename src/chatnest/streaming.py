@@ -17,6 +17,7 @@ from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
+    ConfigurationError,
     InternalError,
     StreamTimeout,
     UpstreamTimeout,
@@ -70,6 +71,7 @@ class Stream:
         self._sending_since: float | None = None
         self._reading_model = False
         self._begun = False
+        self._over = False
         self._early_start = math.inf
         self._renew: Callable[[], Awaitable[None]] | None = None
         self.headers: dict[str, str] = {}
@@ -89,7 +91,7 @@ class Stream:
         self._reading_model = True
 
     def _begin(self, events: Sequence[ClientEvent]) -> None:
-        if not self._begun:
+        if not self._begun and not self._over:
             self._begun = True
             self._outbox.offer(events)
 
@@ -132,22 +134,30 @@ class Stream:
         try:
             with self._work:
                 last = await write(self)
-        except ChatNestError as exc:
-            last = Failed(exc)
-        except Exception:  # noqa: BLE001  # told to the log whole, to the client without detail
-            _log.exception("request %s failed", self._request_id)
-            last = Failed(InternalError())
+        except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
+            last = Failed(self._told(exc))
         if self._work.cancelled_caught:
             last = Failed(self.stopped or InternalError())
         self._reading_model = False
+        self._over = True  # nothing may come after the last event, no ping either
         self._outbox.offer([last])
+
+    def _told(self, failure: Exception) -> ChatNestError:
+        """What a client is told: an error that was made for it, else that there was one."""
+        if isinstance(failure, ChatNestError) and not isinstance(failure, ConfigurationError):
+            return failure
+        _log.error("request %s failed", self._request_id, exc_info=failure)
+        return InternalError()
 
     async def _watch(self) -> None:
         """``http.disconnect`` is the only sure sign that a client has left. Acted upon once: some
         servers block for ever when they are asked again.
         """
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except Exception as exc:  # noqa: BLE001  # of a middleware's or a server's: as good as gone
+            _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
         self.abandon("disconnected")
 
     async def _send_events(self) -> None:
@@ -208,14 +218,15 @@ class Stream:
                 self._begin([Start(), Ping()])
             if now >= ping:
                 ping += self._ping_seconds
-                if self._begun and self._sending_since is None:
+                if self._begun and not self._over and self._sending_since is None:
                     self._outbox.offer([Ping()])
             if now >= renewal:
                 renewal = now + self._renew_seconds
                 if self._renew is not None:
                     await self._renew()
             self._check_both_ends(now)
-            await anyio.sleep(min(deadline, ping, renewal, self._next_check(now)) - monotonic())
+            due = min(deadline, ping, renewal, self._next_check(now))
+            await anyio.sleep(max(0, due - monotonic()))  # it may be due by now
             now = monotonic()
 
     def _check_both_ends(self, now: float) -> None:

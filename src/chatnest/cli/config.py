@@ -143,6 +143,10 @@ def _read_environ(environ: Mapping[str, str]) -> Tree:
             section = tree
             for parent in parents:
                 section = section.setdefault(parent, {})
+                if not isinstance(section, dict):
+                    raise ConfigurationError(f"the environment: {name} has a parent that is a key")
+            if isinstance(section.get(key), dict):
+                raise ConfigurationError(f"the environment: {name} is a section, not a key")
             section[key] = value
     return tree
 

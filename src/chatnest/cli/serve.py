@@ -6,14 +6,16 @@ import sys
 from importlib.metadata import version
 from typing import Final
 
+import anyio
 import msgspec
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
-from chatnest.cli.site import CONFIG_VARIABLE
-from chatnest.errors import ConfigurationError
+from chatnest.cli.site import CONFIG_VARIABLE, make_site
+from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.ledger.base import Ledger
 from chatnest.ledger.sqlite import SQLiteLedger
 
 __all__ = ["serve"]
@@ -29,6 +31,8 @@ def serve(config: Config) -> None:
     """Serve until a signal ends it. Raises ConfigurationError before anything is started."""
     _check_workers(config)
     chat = build_chat(config)  # in this process too, so that what is wrong is said once, and now
+    make_site(config, chat)
+    anyio.run(_check_ledger, chat.ledger)
     listener = _listen(config)
     _say_where(config, listener, chat.provider.model)
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
@@ -63,6 +67,16 @@ def _check_workers(config: Config) -> None:
             "warning: this SQLite can, very rarely, damage a file that several processes write "
             "(fixed in 3.51.3): prefer one worker"
         )
+
+
+async def _check_ledger(ledger: Ledger) -> None:
+    """Raise ConfigurationError for books that cannot be. Busy ones are for /readyz to tell."""
+    try:
+        await ledger.check()
+    except LedgerUnavailable:
+        pass
+    finally:
+        await ledger.aclose()
 
 
 def _listen(config: Config) -> socket.socket:

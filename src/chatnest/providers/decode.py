@@ -56,7 +56,7 @@ class EventSplitter:
             if line.startswith(b"data:"):
                 value = line[6:] if line[5:6] == b" " else line[5:]
                 self._size += len(value)
-                if self._size > self._max_event:
+                if self._size + len(self._data) > self._max_event:  # with the LF between lines
                     raise UpstreamBadResponse
                 self._data.append(value)
             elif not line and self._data:
@@ -66,6 +66,9 @@ class EventSplitter:
 
 _NULL: Final = b"null"
 _NOTHING: Final = msgspec.Raw(_NULL)
+
+_MOST_TOKENS: Final = 1_000_000_000
+"""More than any model takes, and little enough for every ledger's columns."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -85,8 +88,8 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class _Error(msgspec.Struct):
@@ -108,12 +111,26 @@ class ChunkDecoder:
         self._splitter = splitter
         self._chunks_left = max_chunks
         self._refused = False
+        self._failure: UpstreamError | None = None
         self.finished = False
         self.closed = False
 
     def feed(self, data: bytes) -> list[ProviderEvent]:
-        """What ``data`` completes; raises UpstreamError where it is not a chat completion."""
+        """What ``data`` completes; raises UpstreamError where it is not a chat completion.
+
+        What came before the fault is given first: then ``check`` raises, and so does ``feed``.
+        """
+        self.check()
         events: list[ProviderEvent] = []
+        try:
+            self._feed(data, events)
+        except UpstreamError as exc:
+            self._failure = exc
+            if not events:
+                raise
+        return events
+
+    def _feed(self, data: bytes, events: list[ProviderEvent]) -> None:
         for payload in self._splitter.feed(data):
             if self.closed:
                 break
@@ -121,7 +138,11 @@ class ChunkDecoder:
                 self.closed = True
             else:
                 self._chunk(payload, events)
-        return events
+
+    def check(self) -> None:
+        """Raise the UpstreamError that was found behind the last events, if there was one."""
+        if self._failure is not None:
+            raise self._failure
 
     def end(self) -> None:
         """The connection has ended: raises UpstreamInterrupted unless the model had finished."""
@@ -162,9 +183,10 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
         usage = msgspec.json.decode(raw, type=_Usage | None)
     except (msgspec.DecodeError, ValueError):
         return None
-    if usage is None or usage.prompt_tokens < 0 or usage.completion_tokens < 0:
+    if usage is None:
         return None
-    return Usage(usage.prompt_tokens, usage.completion_tokens)
+    figures = usage.prompt_tokens, usage.completion_tokens
+    return Usage(*figures) if all(0 <= n <= _MOST_TOKENS for n in figures) else None
 
 
 def _error_in_band(raw: msgspec.Raw) -> UpstreamError:

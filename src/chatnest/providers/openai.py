@@ -174,6 +174,7 @@ class _AnswerStream:
         return self
 
     async def __anext__(self) -> Sequence[ProviderEvent]:
+        self._decoder.check()
         if self._decoder.closed or self._ended:
             self._decoder.end()
             raise StopAsyncIteration

@@ -7,6 +7,7 @@ be told from one that did.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final
@@ -47,6 +48,13 @@ def make_http_client(*, secure: bool) -> httpx2.AsyncClient:
         follow_redirects=False,
         trust_env=False,
     )
+
+
+def _unnamed(response: httpx2.Response) -> httpx2.Response:
+    """A response without what the SDK and httpx2 would log of it in the upstream's own words."""
+    response.headers.pop("x-request-id", None)
+    response.extensions.pop("reason_phrase", None)
+    return response
 
 
 class Body(httpx2.AsyncByteStream):
@@ -98,12 +106,14 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise httpx2.ReadError("", request=request) from exc
         body = _AiohttpBody(response)
-        return httpx2.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=body,
-            request=request,
-            extensions={BODY: body},
+        return _unnamed(
+            httpx2.Response(
+                response.status,
+                headers=response.raw_headers,
+                stream=body,
+                request=request,
+                extensions={BODY: body},
+            )
         )
 
     async def aclose(self) -> None:
@@ -148,12 +158,14 @@ class _Httpx2Transport(httpx2.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         notify = REQUEST_SENT.get(None)
 
-        async def trace(name: str, _: dict[str, Any]) -> None:
+        async def trace(name: str, info: dict[str, Any]) -> None:
             if notify is not None and name.endswith("send_request_headers.complete"):
                 notify()
+            if name.endswith("receive_response_headers.complete"):
+                info["return_value"] = None  # which httpcore2 would log at DEBUG
 
         request.extensions = {**request.extensions, "trace": trace}
-        response = await super().handle_async_request(request)
+        response = _unnamed(await super().handle_async_request(request))
         response.stream = response.extensions[BODY] = _Httpx2Body(response.stream)
         return response
 
@@ -168,3 +180,8 @@ class _Httpx2Body(Body):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+        # Its generators are suspended within each other, and only the outermost could be closed:
+        # reading on, now that there is no connection, ends them all.
+        with suppress(Exception):
+            async for _ in self._pieces:
+                pass

@@ -1,0 +1,561 @@
+"""What ``chatnest serve`` is told: a file, the environment over it, flags over both."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatnest.bounds import Bounds
+from chatnest.cli import main
+from chatnest.cli.config import Config, load_config
+from chatnest.errors import ConfigurationError
+from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
+
+SAMPLE = """\
+[provider]
+model = "llama-3"
+base_url = "http://127.0.0.1:8080/v1"
+
+[chat]
+path = "/chat"
+system_prompt = "Be brief."
+default_profile = "constrained"
+allowed_profiles = ["constrained", "balanced"]
+ping_interval = 5
+usage_event = true
+
+[profiles.balanced]
+max_output_tokens = 500
+max_messages = 8
+temperature = 0
+daily_token_limit = 80_000
+max_tokens_per_request = 4_096
+requests_per_minute = 40
+max_concurrent_streams = 3
+
+[hard_caps]
+requests_per_minute = 120
+
+[identity]
+header = "x-user"
+trusted_proxies = ["10.0.0.0/8", "unix"]
+
+[budget]
+timezone = "Europe/Berlin"
+
+[ledger]
+url = "sqlite:/var/lib/chat.db"
+"""
+
+
+def load(text: str = "", environ=None, flags=None, *, folder: Path | None = None) -> Config:
+    path = None
+    if folder is not None:
+        path = folder / "chatnest.toml"
+        path.write_text(text, encoding="utf-8")
+    return load_config(path, environ or {}, flags or {})
+
+
+def told(text: str, folder: Path, environ=None) -> str:
+    """What a configuration that cannot work is refused with; FILE for the file's path."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(text, environ, folder=folder)
+    return caught.value.detail.replace(str(folder / "chatnest.toml"), "FILE")
+
+
+def profile(config: Config, name: str) -> Profile:
+    return {profile.name: profile for profile in config.profiles}[name]
+
+
+def test_nothing_told_leaves_the_defaults():
+    config = load()
+
+    assert config == Config()
+    assert config.profiles == (CONSTRAINED, BALANCED, EXPANDED)
+    assert (config.hard_caps, config.bounds) == (HardCaps(), Bounds())
+    assert msgspec.to_builtins(config.server) == {
+        "host": "127.0.0.1",
+        "port": 8_000,
+        "workers": 1,
+        "drain_seconds": 10.0,
+    }
+    assert (config.chat.path, config.chat.default_profile) == ("/api/chat", "balanced")
+    assert (config.ledger.url, config.budget.timezone) == ("sqlite:chatnest.db", "UTC")
+    assert (config.provider.model, config.provider.base_url) == ("gpt-4o-mini", None)
+
+
+def test_an_empty_file_leaves_the_defaults(tmp_path):
+    assert load("", folder=tmp_path) == Config()
+
+
+def test_every_key_of_a_file_is_taken(tmp_path):
+    config = load(SAMPLE, folder=tmp_path)
+
+    assert (config.provider.model, config.provider.base_url) == (
+        "llama-3",
+        "http://127.0.0.1:8080/v1",
+    )
+    assert msgspec.to_builtins(config.chat) == {
+        "path": "/chat",
+        "system_prompt": "Be brief.",
+        "allow_client_system_prompt": False,
+        "default_profile": "constrained",
+        "allowed_profiles": ["constrained", "balanced"],
+        "ping_interval": 5.0,
+        "usage_event": True,
+        "charge_unanswered": True,
+    }
+    assert config.profiles == (
+        CONSTRAINED,
+        Profile(
+            name="balanced",
+            max_output_tokens=500,
+            max_messages=8,
+            temperature=0.0,
+            daily_token_limit=80_000,
+            max_tokens_per_request=4_096,
+            requests_per_minute=40,
+            max_concurrent_streams=3,
+            min_output_tokens=64,
+        ),
+        EXPANDED,
+    )
+    assert config.hard_caps == HardCaps(requests_per_minute=120)
+    assert (config.identity.header, config.identity.trusted_proxies) == (
+        "x-user",
+        ["10.0.0.0/8", "unix"],
+    )
+    assert config.budget.timezone == "Europe/Berlin"
+    assert config.ledger.url == "sqlite:/var/lib/chat.db"
+    assert check_profiles(config.profiles, config.hard_caps)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "section", "key", "taken"),
+    [
+        ("CHATNEST_PROVIDER__MODEL", "m", "provider", "model", "m"),
+        ("CHATNEST_PROVIDER__INCLUDE_USAGE", "false", "provider", "include_usage", False),
+        ("CHATNEST_CHAT__PATH", "/c", "chat", "path", "/c"),
+        ("CHATNEST_CHAT__PING_INTERVAL", "2.5", "chat", "ping_interval", 2.5),
+        ("CHATNEST_CHAT__USAGE_EVENT", "true", "chat", "usage_event", True),
+        ("CHATNEST_CHAT__USAGE_EVENT", "0", "chat", "usage_event", False),
+        (
+            "CHATNEST_CHAT__ALLOWED_PROFILES",
+            "constrained, balanced",
+            "chat",
+            "allowed_profiles",
+            ["constrained", "balanced"],
+        ),
+        ("CHATNEST_CHAT__ALLOWED_PROFILES", "", "chat", "allowed_profiles", []),
+        (
+            "CHATNEST_IDENTITY__TRUSTED_PROXIES",
+            " 10.0.0.0/8 ,, unix,",
+            "identity",
+            "trusted_proxies",
+            ["10.0.0.0/8", "unix"],
+        ),
+        ("CHATNEST_IDENTITY__TRUSTED_PROXIES", "::1", "identity", "trusted_proxies", ["::1"]),
+        ("CHATNEST_HARD_CAPS__REQUESTS_PER_MINUTE", "120", "hard_caps", "requests_per_minute", 120),
+        ("CHATNEST_HARD_CAPS__MAX_MESSAGES", "null", "hard_caps", "max_messages", None),
+        ("CHATNEST_BUDGET__TIMEZONE", "Asia/Tokyo", "budget", "timezone", "Asia/Tokyo"),
+        ("CHATNEST_LEDGER__URL", "memory:", "ledger", "url", "memory:"),
+        ("CHATNEST_SERVER__PORT", "9000", "server", "port", 9_000),
+        ("CHATNEST_BOUNDS__BODY_BYTES", "1024", "bounds", "body_bytes", 1_024),
+        ("CHATNEST_server__Host", "::1", "server", "host", "::1"),
+    ],
+)
+def test_a_key_is_taken_from_the_environment(name, value, section, key, taken):
+    config = load(environ={name: value, "PATH": "/bin", "CHATNEST": "x"})
+
+    assert getattr(getattr(config, section), key) == taken
+
+
+def test_a_profile_is_changed_in_the_environment():
+    config = load(environ={"CHATNEST_PROFILES__BALANCED__MAX_MESSAGES": "9"})
+
+    assert profile(config, "balanced") == msgspec.structs.replace(BALANCED, max_messages=9)
+    assert profile(config, "expanded") == EXPANDED
+
+
+def test_the_environment_goes_over_the_file_and_flags_over_both(tmp_path):
+    text = '[server]\nhost = "file"\nport = 1\nworkers = 1\n[chat]\npath = "/file"\n'
+    environ = {"CHATNEST_SERVER__HOST": "environ", "CHATNEST_SERVER__PORT": "2"}
+
+    config = load(text, environ, {"server": {"host": "flag"}, "chat": {}}, folder=tmp_path)
+
+    assert (config.server.host, config.server.port, config.server.workers) == ("flag", 2, 1)
+    assert config.chat.path == "/file"
+
+
+def test_the_environment_changes_one_key_of_a_profile_in_the_file(tmp_path):
+    config = load(SAMPLE, {"CHATNEST_PROFILES__BALANCED__MAX_MESSAGES": "9"}, folder=tmp_path)
+
+    assert profile(config, "balanced").max_messages == 9
+    assert profile(config, "balanced").max_output_tokens == 500
+
+
+def test_variables_of_other_shapes_are_not_ours(tmp_path):
+    others = {
+        "CHATNEST_LEDGER": "x",
+        "CHATNEST": "x",
+        "XCHATNEST_CHAT__PATH": "x",
+        "chatnest_a__b": "",
+    }
+
+    assert load(environ=others) == Config()
+
+
+NEW = """\
+[profiles.team]
+max_output_tokens = 1
+max_messages = 2
+temperature = 1.5
+daily_token_limit = 3
+max_tokens_per_request = 4
+requests_per_minute = 5
+"""
+
+
+def test_a_new_profile_is_added_after_those_that_ship(tmp_path):
+    config = load(NEW, folder=tmp_path)
+
+    assert [profile.name for profile in config.profiles] == [
+        *("constrained", "balanced", "expanded"),
+        "team",
+    ]
+    assert profile(config, "team") == Profile(
+        name="team",
+        max_output_tokens=1,
+        max_messages=2,
+        temperature=1.5,
+        daily_token_limit=3,
+        max_tokens_per_request=4,
+        requests_per_minute=5,
+        max_concurrent_streams=4,
+        min_output_tokens=64,
+    )
+
+
+WRONG = {
+    "a section with a typo": (
+        "[profile.balanced]\nmax_messages = 1",
+        "FILE: there is no key profile; the nearest is profiles",
+    ),
+    "a key with a typo": (
+        '[provider]\nmodle = "m"',
+        "FILE: there is no key provider.modle; the nearest is provider.model",
+    ),
+    "a key of a profile with a typo": (
+        "[profiles.balanced]\nmax_mesages = 1",
+        (
+            "FILE: there is no key profiles.balanced.max_mesages; "
+            "the nearest is profiles.balanced.max_messages"
+        ),
+    ),
+    "a name in a profile": (
+        '[profiles.balanced]\nname = "x"',
+        (
+            "FILE: there is no key profiles.balanced.name; "
+            "the nearest is profiles.balanced.max_messages"
+        ),
+    ),
+    "a key that is like none": (
+        "[budget]\nqqq = 1",
+        "FILE: there is no key budget.qqq; the nearest is budget.timezone",
+    ),
+    "a key of another section": (
+        '[chat]\nmodel = "m"',
+        "FILE: there is no key chat.model; the nearest is chat.default_profile",
+    ),
+    "a secret": (
+        '[provider]\napi_key = "sk-secret"',
+        "FILE: there is no key provider.api_key; the nearest is provider.project",
+    ),
+    "a key outside of all sections": (
+        'model = "m"',
+        "FILE: there is no key model; the nearest is provider",
+    ),
+    "a section that is a value": ("chat = 1", "FILE: chat must be a section, [chat]"),
+    "a section that is a list": ("[[chat]]\n", "FILE: chat must be a section, [chat]"),
+    "profiles that are a value": ("profiles = 1", "FILE: profiles must be a section, [profiles]"),
+    "a profile that is a value": (
+        "[profiles]\nbalanced = 1",
+        "FILE: profiles.balanced must be a section, [profiles.balanced]",
+    ),
+    "a string for a number": (
+        '[server]\nport = "x"',
+        "server.port: Expected `int`, got `str`",
+    ),
+    "a number for a string": ("[chat]\npath = 5", "chat.path: Expected `str`, got `int`"),
+    "a table for a string": ("[chat.path]\nx = 1", "chat.path: Expected `str`, got `object`"),
+    "a float for a whole number": (
+        "[profiles.balanced]\nmax_messages = 3.5",
+        "profiles.balanced.max_messages: Expected `int`, got `float`",
+    ),
+    "a string for a boolean": (
+        '[chat]\nusage_event = "yes"',
+        "chat.usage_event: Expected `bool`, got `str`",
+    ),
+    "a number for a list": (
+        "[identity]\ntrusted_proxies = 5",
+        "identity.trusted_proxies: Expected `array`, got `int`",
+    ),
+    "a number in a list": (
+        '[chat]\nallowed_profiles = ["balanced", 5]',
+        "chat.allowed_profiles[1]: Expected `str`, got `int`",
+    ),
+    "zero for a count": (
+        "[profiles.balanced]\nmax_messages = 0",
+        "profile 'balanced': max_messages must be a whole number of at least 1",
+    ),
+    "a temperature that is too high": (
+        "[profiles.balanced]\ntemperature = 2.5",
+        "profile 'balanced': temperature must be from 0 to 2",
+    ),
+    "a bound of zero": (
+        "[bounds]\nbody_bytes = 0",
+        "bounds.body_bytes must be greater than 0",
+    ),
+    "a new profile that is not complete": (
+        "[profiles.team]\nmax_messages = 5",
+        "profiles.team: Object missing required field `max_output_tokens`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_in_a_file_is_named_with_its_path(tmp_path, text, message):
+    assert told(text, tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"CHATNEST_CHAT__PTAH": "/x"},
+            "the environment: there is no key chat.ptah; the nearest is chat.path",
+        ),
+        (
+            {"CHATNEST_CHATS__PATH": "/x"},
+            "the environment: there is no key chats; the nearest is chat",
+        ),
+        (
+            {"CHATNEST_PROFILES__BALANCED": "1"},
+            "the environment: profiles.balanced must be a section, [profiles.balanced]",
+        ),
+        (
+            {"CHATNEST_PROFILES__BALANCED__MESSAGES": "1"},
+            (
+                "the environment: there is no key profiles.balanced.messages; "
+                "the nearest is profiles.balanced.max_messages"
+            ),
+        ),
+        ({"CHATNEST_SERVER__PORT": "x"}, "server.port: Expected `int`, got `str`"),
+        ({"CHATNEST_SERVER__PORT": ""}, "server.port: Expected `int`, got `str`"),
+        ({"CHATNEST_CHAT__USAGE_EVENT": "maybe"}, "chat.usage_event: Expected `bool`, got `str`"),
+        ({"CHATNEST_CHAT__PATH__X": "1"}, "chat.path: Expected `str`, got `object`"),
+        (
+            {"CHATNEST_CHAT__PATH": "/x", "CHATNEST_CHAT__PATH__Y": "1"},
+            "the environment: CHATNEST_CHAT__PATH__Y has a parent that is a key",
+        ),
+        (
+            {"CHATNEST_CHAT__PATH__Y": "1", "CHATNEST_CHAT__PATH": "/x"},
+            "the environment: CHATNEST_CHAT__PATH is a section, not a key",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named_with_its_path(tmp_path, environ, message):
+    assert told("", tmp_path, environ) == message
+
+
+def test_a_profile_above_a_cap_is_named_with_both_values(tmp_path):
+    config = load("[profiles.balanced]\ndaily_token_limit = 1_234_567", folder=tmp_path)
+
+    with pytest.raises(ConfigurationError) as caught:
+        check_profiles(config.profiles, config.hard_caps)
+    assert caught.value.detail == (
+        "profiles.balanced.daily_token_limit is 1234567, above "
+        "hard_caps.daily_token_limit = 500000: lower the profile or raise the cap"
+    )
+
+
+def test_a_cap_below_a_profile_that_ships_is_named_too(tmp_path):
+    config = load("[hard_caps]\nrequests_per_minute = 20", folder=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=r"profiles\.balanced\.requests_per_minute is 30"):
+        check_profiles(config.profiles, config.hard_caps)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(tmp_path / "none.toml", {}, {})
+
+    assert (
+        caught.value.detail == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+    )
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(tmp_path, {}, {})
+
+    assert caught.value.detail == f"{tmp_path} cannot be read: Is a directory"
+
+
+def test_a_file_that_is_not_toml_is_told_by_line(tmp_path):
+    assert told("[chat\n", tmp_path).startswith("FILE is not TOML: Expected ']'")
+    assert "line 2" in told('[chat]\npath = "/a\n', tmp_path)
+    assert told("[chat]\n[chat]\n", tmp_path).startswith("FILE is not TOML: Cannot declare")
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "chatnest.toml"
+    path.write_bytes(b'[chat]\npath = "/\xff"\n')
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(path, {}, {})
+
+    assert caught.value.detail == f"{path} is not UTF-8"
+
+
+def test_a_configuration_survives_the_way_to_a_worker(tmp_path):
+    config = load(SAMPLE + NEW, folder=tmp_path)
+
+    assert msgspec.json.decode(msgspec.json.encode(config), type=Config) == config
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def _bare_environment(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith(("CHATNEST_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def ended(capsys, *arguments: str) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+NO_KEY = (
+    "chatnest: OPENAI_API_KEY is not set: set it to serve a real model, "
+    "or run `chatnest serve --demo` for canned answers without one\n"
+)
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_serve_without_a_key_ends_with_one_sentence_and_both_ways_on(capsys, tmp_path):
+    assert ended(capsys, "serve") == (2, "", NO_KEY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_a_key_that_is_empty_is_none(capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+
+    assert ended(capsys, "serve") == (2, "", NO_KEY)
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_what_is_wrong_in_a_file_ends_serve_with_one_sentence(capsys, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('[provider]\nmodle = "m"')
+
+    assert ended(capsys, "serve", "--demo", "--config", str(path)) == (
+        2,
+        "",
+        f"chatnest: {path}: there is no key provider.modle; the nearest is provider.model\n",
+    )
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_a_profile_above_a_cap_ends_serve_with_one_sentence(capsys, monkeypatch):
+    monkeypatch.setenv("CHATNEST_PROFILES__EXPANDED__MAX_MESSAGES", "21")
+
+    assert ended(capsys, "serve", "--demo", "--ledger", "memory:") == (
+        2,
+        "",
+        (
+            "chatnest: profiles.expanded.max_messages is 21, above hard_caps.max_messages = 20: "
+            "lower the profile or raise the cap\n"
+        ),
+    )
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "the following arguments are required"),
+        (("serve", "--port", "x"), "argument --port: invalid int value: 'x'"),
+        (("serve", "--api-key", "sk"), "unrecognized arguments: --api-key"),
+        (("chat",), "invalid choice: 'chat'"),
+    ],
+)
+def test_arguments_that_do_not_exist_end_with_the_usage(capsys, arguments, told):
+    code, out, err = ended(capsys, *arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: chatnest")
+    assert told in err
+
+
+def test_help_and_version_need_nothing(capsys):
+    code, out, err = ended(capsys, "--version")
+    assert (code, out.startswith("chatnest "), err) == (0, True, "")
+
+    code, out, err = ended(capsys, "serve", "--help")
+    assert (code, err) == (0, "")
+    for flag in ("--config", "--host", "--port", "--path", "--ledger", "--workers", "--demo"):
+        assert flag in out
+    assert "OPENAI_API_KEY" in out
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_flags_reach_the_server_over_the_environment(monkeypatch, tmp_path):
+    served: list[Config] = []
+    monkeypatch.setattr("chatnest.cli.serve.serve", served.append)
+    monkeypatch.setenv("CHATNEST_SERVER__PORT", "1")
+    monkeypatch.setenv("CHATNEST_SERVER__WORKERS", "3")
+
+    main(["serve", "--demo", "--host", "::1", "--port", "0", "--path", "/c", "--ledger", "memory:"])
+
+    (config,) = served
+    assert config.demo
+    assert (config.server.host, config.server.port, config.server.workers) == ("::1", 0, 3)
+    assert (config.chat.path, config.ledger.url) == ("/c", "memory:")
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", "sk-test"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1"),
+        ("CHATNEST_PROVIDER__BASE_URL", "http://127.0.0.1:1/v1"),
+    ],
+)
+def test_a_key_or_a_server_of_ones_own_is_enough(monkeypatch, name, value):
+    served: list[Config] = []
+    monkeypatch.setattr("chatnest.cli.serve.serve", served.append)
+    monkeypatch.setenv(name, value)
+
+    main(["serve"])
+
+    assert [config.demo for config in served] == [False]
+
+
+@pytest.mark.usefixtures("_bare_environment")
+def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chatnest.cli.serve.serve", interrupted)
+
+    assert ended(capsys, "serve", "--demo") == (130, "", "")

@@ -1,0 +1,419 @@
+"""Who is asking, told by nothing that a client can invent, and which profiles are theirs."""
+
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
+
+from chatnest.access import Access
+from chatnest.errors import (
+    ConfigurationError,
+    ForbiddenProfile,
+    InvalidRequest,
+    Unauthenticated,
+)
+from chatnest.identity import ClientAddress, TrustedHeader, UserOrAddress, framework_user
+from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED
+
+PROXIES = ("10.0.0.0/8", "192.0.2.7", "2001:db8:ff::/48")
+
+
+def scope(client="203.0.113.7", *headers, **more):
+    """A scope; headers are pairs, or values of X-Forwarded-For."""
+    pairs = [("x-forwarded-for", h) if isinstance(h, str) else h for h in headers]
+    return {
+        "type": "http",
+        "client": None if client is None else (client, 50_000),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in pairs],
+        **more,
+    }
+
+
+# ---------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [
+        ("203.0.113.7", "addr:203.0.113.7"),
+        ("127.0.0.1", "addr:127.0.0.1"),
+        ("2001:db8::1", "addr:2001:db8::/64"),
+        ("2001:db8:0:0:ffff:ffff:ffff:ffff", "addr:2001:db8::/64"),
+        ("2001:db8:0:1::1", "addr:2001:db8:0:1::/64"),
+        ("2001:DB8::1", "addr:2001:db8::/64"),
+        ("::1", "addr:::/64"),
+        ("fe80::1%eth0", "addr:fe80::/64"),
+        ("::ffff:203.0.113.7", "addr:203.0.113.7"),
+        ("::ffff:cb00:7107", "addr:203.0.113.7"),
+        ("testclient", "addr:unknown"),
+        ("", "addr:unknown"),
+        (None, "addr:unknown"),
+    ],
+)
+def test_a_client_is_its_address_or_its_network(client, name):
+    assert ClientAddress()(scope(client)) == name
+    assert UserOrAddress()(scope(client)) == name
+
+
+def test_a_scope_without_a_client_is_unknown():
+    assert ClientAddress()({"type": "http", "headers": []}) == "addr:unknown"
+
+
+@pytest.mark.parametrize(
+    ("client", "forwarded", "name"),
+    [
+        # from a trusted proxy: the rightmost address that is not one
+        ("10.1.2.3", ["203.0.113.7"], "addr:203.0.113.7"),
+        ("192.0.2.7", ["203.0.113.7"], "addr:203.0.113.7"),
+        ("2001:db8:ff::1", ["203.0.113.7"], "addr:203.0.113.7"),
+        ("::ffff:10.1.2.3", ["203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["198.51.100.1, 203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["203.0.113.7, 10.9.9.9, 192.0.2.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["198.51.100.1, 203.0.113.7, 10.9.9.9"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["  203.0.113.7\t,10.9.9.9  "], "addr:203.0.113.7"),
+        # several lines are one list, RFC 9110, section 5.3
+        ("10.1.2.3", ["198.51.100.1", "203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["203.0.113.7", "10.9.9.9"], "addr:203.0.113.7"),
+        # spoofed, left of what the proxy wrote
+        ("10.1.2.3", ["10.0.0.1, 203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["garbage, 203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["127.0.0.1, ::1, 203.0.113.7"], "addr:203.0.113.7"),
+        # every address is a proxy's
+        ("10.1.2.3", ["10.7.7.7, 10.9.9.9"], "addr:10.7.7.7"),
+        # garbage ends the list: the last address known is who it came from
+        ("10.1.2.3", ["203.0.113.7, garbage"], "addr:10.1.2.3"),
+        ("10.1.2.3", ["203.0.113.7, unknown, 10.9.9.9"], "addr:10.9.9.9"),
+        ("10.1.2.3", ["203.0.113.7,"], "addr:10.1.2.3"),
+        ("10.1.2.3", [""], "addr:10.1.2.3"),
+        ("10.1.2.3", [], "addr:10.1.2.3"),
+        ("10.1.2.3", ["203.0.113.999"], "addr:10.1.2.3"),
+        ("10.1.2.3", ["203.0.113.7 203.0.113.8"], "addr:10.1.2.3"),
+        ("10.1.2.3", ["0xcb.0.113.7"], "addr:10.1.2.3"),
+        ("10.1.2.3", ["\xb2.0.113.7"], "addr:10.1.2.3"),
+        ("10.1.2.3", ["," * 10_000], "addr:10.1.2.3"),
+        # ports and brackets, as some proxies write them
+        ("10.1.2.3", ["203.0.113.7:4711"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["[2001:db8::1]:4711"], "addr:2001:db8::/64"),
+        ("10.1.2.3", ["[2001:db8::1]"], "addr:2001:db8::/64"),
+        ("10.1.2.3", ["2001:db8::1"], "addr:2001:db8::/64"),
+        ("10.1.2.3", ["::ffff:203.0.113.7"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["203.0.113.7, [2001:db8:ff::9]:1"], "addr:203.0.113.7"),
+        ("10.1.2.3", ["203.0.113.7, 10.9.9.9:80"], "addr:203.0.113.7"),
+        # from anybody else it does not count
+        ("203.0.113.9", ["198.51.100.1"], "addr:203.0.113.9"),
+        ("192.0.2.8", ["198.51.100.1"], "addr:192.0.2.8"),
+        ("2001:db8:fe::1", ["198.51.100.1"], "addr:2001:db8:fe::/64"),
+        (None, ["198.51.100.1"], "addr:unknown"),
+        ("testclient", ["198.51.100.1"], "addr:unknown"),
+    ],
+)
+def test_what_was_forwarded_counts_only_from_proxies_and_from_the_right(client, forwarded, name):
+    assert ClientAddress(PROXIES)(scope(client, *forwarded)) == name
+    assert UserOrAddress(PROXIES)(scope(client, *forwarded)) == name
+
+
+def test_nothing_is_trusted_unless_it_was_said():
+    assert ClientAddress()(scope("127.0.0.1", "198.51.100.1")) == "addr:127.0.0.1"
+    assert not ClientAddress().is_trusted(scope("127.0.0.1"))
+    assert not ClientAddress().is_trusted(scope(None))
+
+
+def test_a_unix_socket_can_be_a_proxy():
+    identify = ClientAddress(["unix"])
+
+    assert identify(scope(None, "203.0.113.7")) == "addr:203.0.113.7"
+    assert identify(scope(None)) == "addr:unknown"
+    assert identify(scope("10.1.2.3", "203.0.113.7")) == "addr:10.1.2.3"
+    assert ClientAddress(PROXIES)(scope(None, "203.0.113.7")) == "addr:unknown"
+
+
+def test_a_network_may_be_written_by_any_of_its_addresses():
+    assert ClientAddress(["10.1.2.3/8"]).is_trusted(scope("10.200.0.1"))
+
+
+@pytest.mark.parametrize("proxy", ["", "nginx", "10.0.0.0/33", "10.0.0.256", "*", "::/129"])
+def test_a_proxy_that_is_no_address_is_refused_at_the_start(proxy):
+    for kind in (ClientAddress, UserOrAddress, lambda names: TrustedHeader("x-user", names)):
+        with pytest.raises(ConfigurationError, match=r"^trusted_proxies: "):
+            kind(["10.0.0.0/8", proxy])
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=255))))
+def test_whatever_is_forwarded_is_an_address_of_some_kind(forwarded):
+    assert ClientAddress(PROXIES)(scope("10.1.2.3", *forwarded)).startswith("addr:")
+
+
+# ---------------------------------------------------------------- a header of a proxy's
+
+
+@pytest.mark.parametrize(
+    ("client", "values", "name"),
+    [
+        ("127.0.0.1", ["ann"], "header:ann"),
+        ("127.8.9.1", ["ann"], "header:ann"),
+        ("::1", ["ann"], "header:ann"),
+        ("::ffff:127.0.0.1", ["ann"], "header:ann"),
+        (None, ["ann"], "header:ann"),
+        ("127.0.0.1", ["  ann  "], "header:ann"),
+        ("127.0.0.1", ["ann@example.org, Ltd."], "header:ann@example.org, Ltd."),
+        ("127.0.0.1", ["J\xfcrgen"], "header:J\xfcrgen"),
+        ("127.0.0.1", ["a" * 256], "header:" + "a" * 256),
+        ("127.0.0.1", [], None),
+        ("127.0.0.1", [""], None),
+        ("127.0.0.1", ["   "], None),
+        ("127.0.0.1", ["a" * 257], None),
+        ("127.0.0.1", ["ann", "bob"], None),
+        ("127.0.0.1", ["ann", "ann"], None),
+        ("127.0.0.1", ["", "ann"], None),
+        ("127.0.0.1", ["a\x00b"], None),
+        ("127.0.0.1", ["a\x1b[0m"], None),
+        ("127.0.0.1", ["a\x85b"], None),
+        ("203.0.113.7", ["ann"], None),
+        ("10.1.2.3", ["ann"], None),
+        ("2001:db8::1", ["ann"], None),
+    ],
+)
+def test_a_header_counts_once_filled_and_from_a_proxy(client, values, name):
+    identify = TrustedHeader("X-User")
+
+    assert identify(scope(client, *(("x-user", value) for value in values))) == name
+
+
+def test_the_proxies_of_a_header_are_a_setting():
+    identify = TrustedHeader("x-user", PROXIES)
+
+    assert identify(scope("10.1.2.3", ("x-user", "ann"))) == "header:ann"
+    assert identify(scope("127.0.0.1", ("x-user", "ann"))) is None
+    assert identify(scope(None, ("x-user", "ann"))) is None
+
+
+def test_a_header_is_not_trusted_for_what_was_forwarded():
+    identify = TrustedHeader("x-user")
+
+    assert identify(scope("203.0.113.7", "127.0.0.1", ("x-user", "ann"))) is None
+
+
+@pytest.mark.parametrize("name", ["", "x user", "x-user:", "x\r\n", "x\tuser", "x-\xfcser"])
+def test_a_header_without_a_name_is_refused_at_the_start(name):
+    with pytest.raises(ConfigurationError) as caught:
+        TrustedHeader(name)
+
+    assert caught.value.detail == "identity.header must be the name of a header field"
+
+
+# ---------------------------------------------------------------- users of frameworks
+
+
+class DjangoUser:
+    is_authenticated = True
+    id = 7
+    username = "ann"
+
+    def __init__(self, pk=42):
+        self.pk = pk
+
+
+class AnonymousUser(DjangoUser):
+    is_authenticated = False
+
+
+class Identified(BaseUser):
+    is_authenticated = True
+
+    @property
+    def display_name(self):
+        return "Ann"
+
+    @property
+    def identity(self):
+        return "ann@example.org"
+
+
+class Unfinished(BaseUser):
+    """A subclass that has not written what Starlette leaves to it."""
+
+    is_authenticated = True
+    display_name = "Ann"
+
+
+class Plain:
+    is_authenticated = True
+
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [
+        (SimpleUser("ann"), "user:ann"),
+        (Identified(), "user:ann@example.org"),
+        (Unfinished(), "user:Ann"),
+        (UnauthenticatedUser(), None),
+        (DjangoUser(), "user:42"),
+        (DjangoUser(pk=0), "user:0"),
+        (DjangoUser(pk=None), "user:7"),
+        (AnonymousUser(), None),
+        (Plain(id="u-1"), "user:u-1"),
+        (Plain(id="", username="ann"), "user:ann"),
+        (Plain(display_name="Ann"), "user:Ann"),
+        (Plain(), None),
+        (Plain(is_authenticated=False, id=1), None),
+        (object(), None),
+        ({"id": 5}, None),
+        (None, None),
+    ],
+)
+def test_a_user_counts_when_the_framework_has_authenticated_them(user, name):
+    assert framework_user(scope(user=user)) == name
+    assert UserOrAddress()(scope(user=user)) == (name or "addr:203.0.113.7")
+
+
+def test_a_scope_without_a_user_has_none():
+    assert framework_user(scope()) is None
+
+
+def test_names_from_different_sources_never_collide():
+    names = {
+        ClientAddress()(scope("203.0.113.7")),
+        framework_user(scope(user=SimpleUser("203.0.113.7"))),
+        framework_user(scope(user=SimpleUser("addr:203.0.113.7"))),
+        TrustedHeader("x-user")(scope("127.0.0.1", ("x-user", "203.0.113.7"))),
+        TrustedHeader("x-user")(scope("127.0.0.1", ("x-user", "user:203.0.113.7"))),
+    }
+
+    assert names == {
+        "addr:203.0.113.7",
+        "user:203.0.113.7",
+        "user:addr:203.0.113.7",
+        "header:203.0.113.7",
+        "header:user:203.0.113.7",
+    }
+
+
+# ---------------------------------------------------------------- access
+
+PROFILES = {profile.name: profile for profile in (CONSTRAINED, BALANCED, EXPANDED)}
+
+
+def access(*, identify=ClientAddress(), allowed=None, default="balanced") -> Access:  # noqa: B008  # it keeps no state
+    return Access(identify=identify, profiles=PROFILES, default=default, allowed=allowed)
+
+
+async def later(value):
+    await anyio.lowlevel.checkpoint()
+    return value
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("identify", [lambda _: "ann", lambda _: later("ann")])
+async def test_the_principal_is_whom_identify_names_now_or_later(identify):
+    assert await access(identify=identify).principal(scope()) == "ann"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "identify",
+    [
+        lambda _: None,
+        lambda _: later(None),
+        lambda _: "",
+        lambda _: later(""),
+        TrustedHeader("x-u"),
+    ],
+)
+async def test_nobody_is_a_401(identify):
+    with pytest.raises(Unauthenticated) as caught:
+        await access(identify=identify).principal(scope())
+
+    assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
+
+
+ALL = ["constrained", "balanced", "expanded"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("allowed", "names"),
+    [
+        (None, ALL),
+        (["constrained"], ["constrained"]),
+        (["expanded", "constrained"], ["constrained", "expanded"]),
+        ({"balanced"}, ["balanced"]),
+        ([], []),
+        (lambda _: ALL, ALL),
+        (lambda principal: ["expanded"] if principal == "ann" else [], ["expanded"]),
+        (lambda _: later(["balanced"]), ["balanced"]),
+        (lambda _: ["retired", "balanced"], ["balanced"]),
+        (lambda _: [], []),
+    ],
+)
+async def test_open_profiles_are_the_operators_to_say(allowed, names):
+    assert await access(allowed=allowed).allowed("ann") == names
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("allowed", "asked", "name"),
+    [
+        (None, None, "balanced"),
+        (None, "expanded", "expanded"),
+        (["expanded", "constrained"], None, "constrained"),
+        (["expanded"], None, "expanded"),
+        (["expanded"], "expanded", "expanded"),
+        (lambda _: later(["constrained", "balanced"]), None, "balanced"),
+    ],
+)
+async def test_a_profile_is_the_one_asked_for_or_the_default_or_the_first_that_is_open(
+    allowed, asked, name
+):
+    assert await access(allowed=allowed).profile("ann", asked) is PROFILES[name]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "asked", ["constructor", "__proto__", "toString", "", "n" * 10_000, "Balanced", "../x", "\0"]
+)
+async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
+    with pytest.raises(InvalidRequest) as caught:
+        await access().profile("ann", asked)
+
+    assert caught.value.detail == "profile: must be one of constrained, balanced, expanded."
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("allowed", "asked", "open_to"),
+    [
+        (["constrained"], "expanded", "constrained"),
+        (["constrained", "balanced"], "expanded", "constrained, balanced"),
+        (lambda _: [], "balanced", "none"),
+        (lambda _: [], None, "none"),
+        ([], None, "none"),
+    ],
+)
+async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
+    with pytest.raises(ForbiddenProfile) as caught:
+        await access(allowed=allowed).profile("ann", asked)
+
+    assert caught.value.detail == f"This profile is not open to you. Open to you: {open_to}."
+    assert (caught.value.status, caught.value.code) == (403, "forbidden_profile")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"default": "huge"}, "huge"),
+        ({"allowed": ["balanced", "tiny"]}, "tiny"),
+        ({"allowed": "balanced"}, "a"),
+        ({"default": "huge", "allowed": lambda _: ALL}, "huge"),
+    ],
+)
+def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, name):
+    with pytest.raises(ConfigurationError) as caught:
+        access(**settings)
+
+    assert caught.value.detail == (
+        f"there is no profile {name!r}; there are constrained, balanced, expanded"
+    )

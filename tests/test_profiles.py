@@ -1,0 +1,153 @@
+"""Profiles are valid by construction, and none is above a cap."""
+
+import msgspec
+import pytest
+
+from chatnest.bounds import Bounds
+from chatnest.errors import ConfigurationError
+from chatnest.profiles import (
+    BALANCED,
+    CONSTRAINED,
+    DEFAULT_PROFILES,
+    EXPANDED,
+    HARD_CAPS,
+    PROFILE_ALIASES,
+    HardCaps,
+    check_profiles,
+)
+
+NO_CAPS = HardCaps(**dict.fromkeys(HardCaps.__struct_fields__))
+
+
+def balanced(**changes):
+    return msgspec.structs.replace(BALANCED, **changes)
+
+
+@pytest.mark.parametrize(
+    ("profile", "figures"),
+    [
+        (CONSTRAINED, ("constrained", 150, 4, 0.5, 30_000, 2_048, 15, 4, 64)),
+        (BALANCED, ("balanced", 400, 6, 0.7, 70_000, 2_048, 30, 4, 64)),
+        (EXPANDED, ("expanded", 3_000, 12, 0.8, 200_000, 12_000, 60, 4, 64)),
+        (HARD_CAPS, (4_096, 20, 2.0, 500_000, 16_000, 60, None)),
+    ],
+)
+def test_the_figures_are_those_of_chat_nest(profile, figures):
+    assert msgspec.structs.astuple(profile) == figures
+
+
+def test_old_names_stand_for_profiles_that_exist():
+    assert PROFILE_ALIASES == {
+        "budget": "constrained",
+        "moderate": "balanced",
+        "free": "expanded",
+    }
+    assert set(PROFILE_ALIASES.values()) == {profile.name for profile in DEFAULT_PROFILES}
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "5", None, float("nan")])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "max_output_tokens",
+        "max_messages",
+        "daily_token_limit",
+        "max_tokens_per_request",
+        "requests_per_minute",
+        "max_concurrent_streams",
+        "min_output_tokens",
+    ],
+)
+def test_a_count_is_a_whole_number_of_at_least_one(field, value):
+    with pytest.raises(ConfigurationError) as caught:
+        balanced(**{field: value})
+
+    assert caught.value.detail == (
+        f"profile 'balanced': {field} must be a whole number of at least 1"
+    )
+
+
+@pytest.mark.parametrize("value", [-0.1, 2.1, True, float("nan"), float("inf"), -1])
+def test_a_temperature_is_from_0_to_2(value):
+    with pytest.raises(ConfigurationError) as caught:
+        balanced(temperature=value)
+
+    assert caught.value.detail == "profile 'balanced': temperature must be from 0 to 2"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1, 2, 2.0])
+def test_a_temperature_may_be_at_its_ends(value):
+    assert balanced(temperature=value).temperature == value
+
+
+def test_profiles_are_kept_by_name_in_their_order():
+    assert check_profiles(iter(DEFAULT_PROFILES), HARD_CAPS) == {
+        "constrained": CONSTRAINED,
+        "balanced": BALANCED,
+        "expanded": EXPANDED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said", "cap"),
+    [
+        ("max_output_tokens", 4_097, "4097", "4096"),
+        ("max_messages", 21, "21", "20"),
+        ("daily_token_limit", 500_001, "500001", "500000"),
+        ("daily_token_limit", 1_234_567, "1234567", "500000"),
+        ("max_tokens_per_request", 16_001, "16001", "16000"),
+        ("requests_per_minute", 61, "61", "60"),
+    ],
+)
+def test_a_profile_above_a_cap_is_an_error_with_both_values(field, value, said, cap):
+    with pytest.raises(ConfigurationError) as caught:
+        check_profiles([balanced(**{field: value})], HARD_CAPS)
+
+    assert caught.value.detail == (
+        f"profiles.balanced.{field} is {said}, above hard_caps.{field} = {cap}: "
+        "lower the profile or raise the cap"
+    )
+
+
+@pytest.mark.parametrize(
+    ("caps", "message"),
+    [
+        (HardCaps(temperature=0.5), "profiles.balanced.temperature is 0.7, above .* = 0.5: "),
+        (HardCaps(max_concurrent_streams=3), "max_concurrent_streams is 4, above .* = 3: "),
+        (HardCaps(daily_token_limit=69_999), "daily_token_limit is 70000, above .* = 69999: "),
+    ],
+)
+def test_caps_are_settings(caps, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_profiles([BALANCED], caps)
+
+
+def test_a_cap_may_be_met_or_taken_away():
+    huge = balanced(
+        max_output_tokens=10**6,
+        max_messages=900,
+        daily_token_limit=10**9,
+        requests_per_minute=10**4,
+    )
+
+    assert check_profiles([balanced(max_messages=20)], HARD_CAPS)
+    assert check_profiles([huge], NO_CAPS) == {"balanced": huge}
+
+
+def test_a_name_stands_for_one_profile():
+    with pytest.raises(ConfigurationError, match=r"^profile 'balanced' is defined twice$"):
+        check_profiles([BALANCED, balanced(max_messages=5)], HARD_CAPS)
+
+
+def test_at_least_one_profile_is_needed():
+    with pytest.raises(ConfigurationError, match=r"^at least one profile is needed$"):
+        check_profiles([], HARD_CAPS)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("field", Bounds.__struct_fields__)
+def test_every_bound_is_greater_than_zero(field, value):
+    with pytest.raises(ConfigurationError) as caught:
+        Bounds(**{field: value})
+
+    assert caught.value.detail == f"bounds.{field} must be greater than 0"
