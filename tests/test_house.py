@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Inside a package everyone may import its base, its __init__ everyone; the rest is listed here.
 WITHIN: dict[str, tuple[str, ...]] = {
     "ledger.memory": ("ledger.model",),
-    "ledger.sqlite": ("ledger.model", "ledger.memory", "ledger._sqlite_*"),
+    "ledger.sqlite": ("ledger.model", "ledger._sqlite_*"),
     "ledger.redis": ("ledger.model", "ledger._redis_*"),
     "ledger._sqlite_*": ("ledger.model", "ledger._sqlite_*"),
     "ledger._redis_*": ("ledger.model", "ledger._redis_*"),

@@ -486,12 +486,12 @@ async def test_no_policies_are_no_limits_and_no_advice():
     assert chain.classify(turn(), UpstreamUnavailable(), 1) is None
 
 
-@pytest.mark.parametrize("policy", [object(), "limits", None, 5])
+@pytest.mark.parametrize("policy", [object(), "limits", None, 5, RequestRate])
 def test_an_object_without_hooks_is_no_policy(policy):
     with pytest.raises(TypeError) as caught:
         PolicyChain([RequestRate(), policy])
 
-    assert str(caught.value) == f"{policy!r} has none of the hooks of a policy"
+    assert str(caught.value) == f"{policy!r} is no policy: that is an object with one of the hooks"
 
 
 async def test_a_finished_hook_that_fails_is_logged_and_keeps_no_other_from_its_turn(caplog):

@@ -8,7 +8,13 @@ from typing import Literal
 from anyio import CancelScope, fail_after
 
 from chatnest.bounds import Bounds
-from chatnest.errors import ChatNestError, LedgerUnavailable, LimitExceeded, UpstreamError
+from chatnest.errors import (
+    ChatNestError,
+    LedgerUnavailable,
+    LimitExceeded,
+    RequestTooLarge,
+    UpstreamError,
+)
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.ratelimit import rate_limit_fields, seconds_until
 from chatnest.turn import Turn
@@ -42,13 +48,18 @@ class Accounts:
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
 
-        Raises LimitExceeded, having counted nothing, or LedgerUnavailable.
+        Raises LimitExceeded, having counted nothing, RequestTooLarge where a whole budget is too
+        small, or LedgerUnavailable.
         """
+        least = turn.input_tokens + turn.min_output_tokens
+        for limit in limits:
+            if limit.kind == "budget" and limit.limit < least:  # no waiting would help
+                raise RequestTooLarge(needed=least, limit=limit.limit)
         wish = Reservation(
             id=turn.id,
             limits=limits,
             tokens=turn.input_tokens + turn.max_output_tokens,
-            min_tokens=turn.input_tokens + turn.min_output_tokens,
+            min_tokens=least,
             lease=LEASE,
         )
         answer = await self._reserve(wish)

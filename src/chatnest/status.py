@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from chatnest.ledger.base import LimitState
-from chatnest.ledger.memory import wall_clock
+from chatnest.ledger.base import LimitState, wall_clock
 from chatnest.profiles import Profile
 from chatnest.ratelimit import seconds_until
 

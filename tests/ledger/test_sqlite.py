@@ -20,8 +20,7 @@ import pytest
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger import sqlite
 from chatnest.ledger._sqlite_file import BookFile
-from chatnest.ledger.base import Admitted, Charge, Ledger, Settlement
-from chatnest.ledger.memory import wall_clock
+from chatnest.ledger.base import Admitted, Charge, Ledger, Settlement, wall_clock
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger import worker
 from tests.ledger.support import (

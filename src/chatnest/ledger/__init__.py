@@ -1,4 +1,7 @@
-"""Ledgers: who holds and has used how much. The rules in model.py, a file for each store."""
+"""Ledgers: who holds and has used how much. The rules in model.py, a file for each store.
+
+The stores that need a library are imported from their files: chatnest.ledger.sqlite.
+"""
 
 from chatnest.ledger.base import Charge, Hold, Ledger, Limit, LimitState
 from chatnest.ledger.memory import MemoryLedger

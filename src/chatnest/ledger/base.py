@@ -4,6 +4,7 @@ Amounts are whole tokens, requests or streams; times are whole milliseconds sinc
 ledger's own clock.
 """
 
+import time
 from typing import Literal, Protocol
 
 import msgspec
@@ -19,7 +20,13 @@ __all__ = [
     "Refused",
     "Reservation",
     "Settlement",
+    "wall_clock",
 ]
+
+
+def wall_clock() -> int:
+    """Milliseconds since the epoch, in UTC: the clock of a ledger that is given none."""
+    return time.time_ns() // 1_000_000
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

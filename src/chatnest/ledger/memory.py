@@ -2,7 +2,6 @@
 
 import heapq
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
@@ -18,18 +17,14 @@ from chatnest.ledger.base import (
     Refused,
     Reservation,
     Settlement,
+    wall_clock,
 )
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
 
-__all__ = ["DictBooks", "MemoryLedger", "wall_clock"]
+__all__ = ["DictBooks", "MemoryLedger"]
 
 _REMEMBERED: Final = 3_600_000
 """Milliseconds for which an ended hold is known, so that a repetition of its end does nothing."""
-
-
-def wall_clock() -> int:
-    """Milliseconds since the epoch, in UTC."""
-    return time.time_ns() // 1_000_000
 
 
 class MemoryLedger:

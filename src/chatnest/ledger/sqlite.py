@@ -29,8 +29,8 @@ from chatnest.ledger.base import (
     Refused,
     Reservation,
     Settlement,
+    wall_clock,
 )
-from chatnest.ledger.memory import wall_clock
 
 __all__ = ["SQLiteLedger"]
 

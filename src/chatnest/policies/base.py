@@ -67,8 +67,8 @@ class PolicyChain:
     def __init__(self, policies: Iterable[Policy]) -> None:
         policies = tuple(policies)
         for policy in policies:
-            if not isinstance(policy, Prepares | Limits | Classifies | Finishes):
-                raise TypeError(f"{policy!r} has none of the hooks of a policy")
+            if isinstance(policy, type) or not isinstance(policy, Policy):
+                raise TypeError(f"{policy!r} is no policy: that is an object with one of the hooks")
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]
