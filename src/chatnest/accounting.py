@@ -12,7 +12,6 @@ from chatnest.errors import (
     ChatNestError,
     LedgerUnavailable,
     LimitExceeded,
-    RequestTooLarge,
     UpstreamError,
 )
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
@@ -48,23 +47,18 @@ class Accounts:
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
 
-        Raises LimitExceeded, having counted nothing, RequestTooLarge where a whole budget is too
-        small, or LedgerUnavailable.
+        Raises LimitExceeded, having counted nothing, or LedgerUnavailable.
         """
-        least = turn.input_tokens + turn.min_output_tokens
-        for limit in limits:
-            if limit.kind == "budget" and limit.limit < least:  # no waiting would help
-                raise RequestTooLarge(needed=least, limit=limit.limit)
         wish = Reservation(
             id=turn.id,
             limits=limits,
             tokens=turn.input_tokens + turn.max_output_tokens,
-            min_tokens=least,
+            min_tokens=turn.input_tokens + turn.min_output_tokens,
             lease=LEASE,
         )
         answer = await self._reserve(wish)
         if isinstance(answer, Refused):
-            raise _refusal(answer)
+            raise _refusal(answer, wish)
         turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
         return answer
 
@@ -169,7 +163,7 @@ def _outcome(failure: BaseException | None) -> str:
     return failure.code if isinstance(failure, ChatNestError) else "cancelled"
 
 
-def _refusal(refused: Refused) -> LimitExceeded:
+def _refusal(refused: Refused, wish: Reservation) -> LimitExceeded:
     state = refused.state
     if state is None:  # cannot happen to an id that was just made
         raise LedgerUnavailable
@@ -181,6 +175,9 @@ def _refusal(refused: Refused) -> LimitExceeded:
     elif limit.kind == "concurrency":
         code = "too_many_streams"
         detail = f"No more than {limit.limit} answers are written at a time."
+    elif limit.limit < wish.min_tokens:
+        code = "budget_exhausted"
+        detail = f"This needs {wish.min_tokens:,} tokens at least, and a day has {limit.limit:,}."
     elif refused.by_held:
         code = "budget_exhausted"
         detail = "What is left of today's tokens is held for answers that are being written."
@@ -191,5 +188,6 @@ def _refusal(refused: Refused) -> LimitExceeded:
         detail,
         code=code,
         retry_after=wait,
+        retryable=limit.kind != "budget" or limit.limit >= wish.min_tokens,
         headers=rate_limit_fields([state], refused.now),
     )

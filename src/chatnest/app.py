@@ -87,15 +87,15 @@ class ChatNestApp:
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
-        self.profiles = check_profiles(profiles, hard_caps)
+        self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
         self._access = Access(
             identify=identify if identify is not None else UserOrAddress(),
             profiles=self.profiles,
             default=default_profile,
             allowed=allowed_profiles,
         )
-        self.provider = provider if provider is not None else OpenAIProvider()
-        self.ledger = ledger if ledger is not None else MemoryLedger()
+        self.provider: Provider = provider if provider is not None else OpenAIProvider()
+        self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self._bounds = bounds if bounds is not None else Bounds()
         self._policies = PolicyChain(standard_policies() if policies is None else policies)
         self._accounts = Accounts(self.ledger, self._bounds, charge_unanswered=charge_unanswered)

@@ -36,7 +36,6 @@ never from what a client sent.
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
 
 __all__ = [
     "AnswerTooLong",
@@ -79,17 +78,17 @@ class ChatNestError(Exception):
     ``charged`` says whether any tokens were charged for the turn that failed so.
     """
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Internal error"
-    problem_type: ClassVar[str] = "about:blank"
+    status: int = 500
+    code: str = "internal_error"
+    title: str = "Internal error"
+    problem_type: str = "about:blank"
     """``type`` of RFC 9457, section 3.1.1."""
     retryable: bool = False
     retry_after: float | None = None
     charged: bool = False
 
     def __init__(self, detail: str = "") -> None:
-        self.detail = detail or f"{self.title}."
+        self.detail: str = detail or f"{self.title}."
         super().__init__(self.detail)
 
     @property
@@ -241,7 +240,6 @@ class LimitExceeded(ChatNestError):
     status = 429
     title = "Limit reached"
     problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-    retryable = True
 
     def __init__(
         self,
@@ -249,11 +247,13 @@ class LimitExceeded(ChatNestError):
         *,
         code: str,
         retry_after: float | None,
+        retryable: bool = True,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.code = code  # type: ignore[misc]  # one class for three codes of one shape
-        self.retry_after = retry_after
+        self.retryable: bool = retryable
+        self.code: str = code
+        self.retry_after: float | None = retry_after
         self._headers = headers or {}
 
     @property
@@ -270,7 +270,7 @@ class LedgerUnavailable(ChatNestError):
     retryable = True
 
     def __init__(self, retry_after: float = 5.0) -> None:
-        self.retry_after = retry_after
+        self.retry_after: float | None = retry_after
         super().__init__("Usage cannot be recorded at the moment, so no answer was started.")
 
 
@@ -281,7 +281,7 @@ class ServerShutdown(ChatNestError):
     code = "server_shutdown"
     title = "Server restarting"
     retryable = True
-    retry_after = 1.0
+    retry_after: float | None = 1.0
 
     def __init__(self) -> None:
         super().__init__("The server is restarting. Please try again in a moment.")
@@ -307,7 +307,7 @@ class UpstreamError(ChatNestError):
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(detail)
-        self.retry_after = retry_after
+        self.retry_after: float | None = retry_after
 
 
 class UpstreamUnavailable(UpstreamError):

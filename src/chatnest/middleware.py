@@ -23,7 +23,7 @@ class ChatNestMiddleware:
         if not path.startswith("/") or path != path.rstrip("/"):
             raise ConfigurationError(f"path {path!r} must begin with '/' and not end with it")
         self.app = app
-        self.chat = chat if chat is not None else ChatNestApp()
+        self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._paths = {path, f"{path}/limits"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

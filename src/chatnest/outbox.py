@@ -24,7 +24,7 @@ class Outbox:
         self._size = 0
         self._something: Event | None = None
         self._space: Event | None = None
-        self.touched = monotonic()
+        self.touched: float = monotonic()
 
     @property
     def blocked(self) -> bool:

@@ -56,9 +56,9 @@ class Answer:
     """What the model has said so far: text, its reason to stop, its bill."""
 
     def __init__(self) -> None:
-        self.begun = False  # the model has taken the request and answers
+        self.begun: bool = False  # the model has taken the request and answers
         self.pieces: list[str] = []
-        self.size = 0
+        self.size: int = 0
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
@@ -107,11 +107,11 @@ class Turn:
         self.profile = profile
         self.model = model
         self.system = system
-        self.messages = request.messages
-        self.max_output_tokens = profile.max_output_tokens
-        self.input_tokens = 0
+        self.messages: tuple[ChatMessage, ...] = request.messages
+        self.max_output_tokens: int = profile.max_output_tokens
+        self.input_tokens: int = 0
         self.call: ModelCall | None = None
-        self.answer = Answer()
+        self.answer: Answer = Answer()
         self.outcome = ""
         self.charged = 0
         self.state: dict[str, Any] = {}

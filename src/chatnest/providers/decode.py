@@ -112,8 +112,8 @@ class ChunkDecoder:
         self._chunks_left = max_chunks
         self._refused = False
         self._failure: UpstreamError | None = None
-        self.finished = False
-        self.closed = False
+        self.finished: bool = False
+        self.closed: bool = False
 
     def feed(self, data: bytes) -> list[ProviderEvent]:
         """What ``data`` completes; raises UpstreamError where it is not a chat completion.

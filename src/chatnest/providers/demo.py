@@ -74,7 +74,7 @@ class DemoProvider:
 
     def __init__(self, *, pace: float = 0.03) -> None:
         self.model = "demo"
-        self.counter = Tokenizer.for_model("gpt-4o-mini")
+        self.counter: Tokenizer = Tokenizer.for_model("gpt-4o-mini")
         self._pace = pace
 
     def __repr__(self) -> str:

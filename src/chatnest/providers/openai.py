@@ -57,7 +57,7 @@ class OpenAIProvider:
         max_answer_bytes: int = 67_108_864,
     ) -> None:
         self.model = model
-        self.counter = Tokenizer.for_model(model, encoding=encoding)
+        self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         key = api_key or os.environ.get("OPENAI_API_KEY")
         if client is None and not key:

@@ -54,9 +54,9 @@ class Conversation:
         timeout: float = 5.0,
     ) -> None:
         self.app = app
-        self.body = body if json is UNSET else to_json(json)
+        self.body: bytes = body if json is UNSET else to_json(json)
         self.timeout = timeout
-        self.scope = http_scope(
+        self.scope: dict[str, Any] = http_scope(
             method=method,
             path=path,
             root_path=root_path,
@@ -70,12 +70,12 @@ class Conversation:
         """What the app sent and the client read, in order."""
         self.late: list[Message] = []
         """What the app sent after the disconnect, and a server would drop."""
-        self.is_finished = False
+        self.is_finished: bool = False
         """Whether the app has returned or raised."""
-        self.is_disconnected = False
-        self.blocked_sends = 0
+        self.is_disconnected: bool = False
+        self.blocked_sends: int = 0
         """How many calls of `send` wait for the client now."""
-        self.is_complete = False
+        self.is_complete: bool = False
         """Whether the client has read the last part of the body."""
         self._rules = ResponseRules(head=method == "HEAD")
         self._incoming: list[Message] = []

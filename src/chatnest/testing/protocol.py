@@ -23,8 +23,8 @@ class ResponseRules:
 
     def __init__(self, *, head: bool = False) -> None:
         self._head = head
-        self.started = False
-        self.complete = False
+        self.started: bool = False
+        self.complete: bool = False
         self.violation: ProtocolViolation | None = None
         self._declared: int | None = None
         self._sent = 0

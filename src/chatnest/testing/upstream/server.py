@@ -43,7 +43,7 @@ class FakeUpstream(Record):
         loop_factory: LoopFactory | None = None,
     ) -> None:
         super().__init__(*answers)
-        self.port = port
+        self.port: int = port
         self._send_buffer = send_buffer
         self._loop_factory = loop_factory
         self._connections: set[Connection] = set()
