@@ -1,0 +1,129 @@
+"""A real llama.cpp server as upstream: nobody here wrote what it sends."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from chatnest import ChatNestApp, MemoryLedger, OpenAIProvider
+from chatnest.ledger.base import Charge, Hold, Settlement
+from chatnest.policies import Policy, RetryOnce, TrimHistory
+from chatnest.testing import Conversation, chat_nest_client, parse_events
+from tests.servers.support import ask
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(
+        not os.environ.get("CI")
+        and not all(importlib.util.find_spec(name) for name in ("xllamacpp", "gguf", "numpy")),
+        reason="xllamacpp, gguf and numpy are needed for a real llama.cpp server",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a server in a process of its own, which ends with its standard input."""
+    script = Path(__file__).with_name("llama_server.py")
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path_factory.mktemp("model")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        url = process.stdout.readline().strip()
+        assert url, "the server has not started"
+        yield url
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+class Books(MemoryLedger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.charges: list[Charge] = []
+
+    async def settle(self, hold: Hold, charge: Charge) -> Settlement:
+        self.charges.append(charge)
+        return await super().settle(hold, charge)
+
+
+def make_chat(url: str, books: Books, **options: Any) -> ChatNestApp:
+    provider = OpenAIProvider(model="noise", base_url=url, options={"seed": 7, "temperature": 0})
+    policies: list[Policy] = [TrimHistory(), RetryOnce()]
+    return ChatNestApp(provider=provider, ledger=books, policies=policies, **options)
+
+
+def asked_directly(url: str, content: str, max_tokens: int) -> tuple[str, dict[str, int], str]:
+    """Text, usage and finish reason of the same request without chatnest."""
+    body = {
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": max_tokens,
+        "seed": 7,
+        "temperature": 0,
+    }
+    answer = httpx2.post(f"{url}/chat/completions", json=body, timeout=20).json()
+    choice = answer["choices"][0]
+    return choice["message"]["content"], answer["usage"], choice["finish_reason"]
+
+
+@pytest.mark.parametrize("content", ["Hi", "Tell me of word7 and word8.", "Grüße 👋🏽 你好"])
+async def test_its_noise_is_streamed_and_charged_by_its_own_figures(llama, content):
+    books = Books()
+    app = make_chat(llama, books, usage_event=True)
+    async with Conversation(app, json=ask(content, profile="constrained"), timeout=20) as c:
+        await c.read_all()
+    await app.aclose()
+    text, usage, reason = asked_directly(llama, content, 150)
+    view = chat_nest_client(c.received)
+    assert (view.text.strip(), view.done, view.error) == (text.strip(), True, None)
+    [event] = [event for event in parse_events(c.received) if event.event == "usage"]
+    assert json.loads(event.data) == {
+        "input_tokens": usage["prompt_tokens"],
+        "output_tokens": usage["completion_tokens"],
+        "total_tokens": usage["total_tokens"],
+        "source": "provider",
+        "finish_reason": reason,
+    }
+    [charge] = books.charges
+    assert (charge.tokens, charge.source) == (usage["total_tokens"], "provider")
+    assert charge.output_tokens <= 150
+
+
+async def first_token(c: Conversation) -> None:
+    await c.until(lambda: b"event: token" in c.received)
+
+
+async def test_a_client_that_leaves_leaves_it_free_for_the_next(llama):
+    books = Books()
+    app = make_chat(llama, books)
+    for _ in range(4):  # it has two slots
+        async with Conversation(app, json=ask(), timeout=20) as c:
+            await first_token(c)
+            c.disconnect()
+            await c.finished()
+    async with Conversation(app, json=ask(profile="constrained"), timeout=20) as c:
+        assert (await c.read_all()).endswith(b"event: done\ndata: \n\n")
+    await app.aclose()
+    assert {charge.outcome for charge in books.charges[:4]} <= {"client_gone", "done"}
+    assert books.charges[4].outcome == "done"
+
+
+async def test_a_conversation_that_is_too_long_for_it_is_known_as_such(llama):
+    books = Books()
+    app = make_chat(llama, books)
+    async with Conversation(app, json=ask("long " * 1_200), timeout=20) as c:
+        await c.read_all()
+    await app.aclose()
+    assert (c.status, c.problem()["code"]) == (400, "context_length")
+    assert books.charges[0].tokens == 0

@@ -1,0 +1,343 @@
+"""``chatnest serve`` as a process: its page, its settings, its signals, its end by force."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chatnest.testing import CANARY, Answer, FakeUpstream
+from tests.servers.support import KEY, Client, Process, ask
+
+DONE = b"event: done\ndata: \n\n"
+Serve = Callable[..., Process]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts ``chatnest serve``, and ends it."""
+    processes = []
+
+    def start(*arguments: str, **environ: str) -> Process:
+        command = ["-m", "chatnest", "serve", "--port", "0", *arguments]
+        process = Process(command, cwd=tmp_path, **environ)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with process:
+            pass
+
+
+@pytest.fixture
+def real(serve: Serve, upstream: FakeUpstream) -> Serve:
+    """Starts ``chatnest serve`` in front of the fake upstream."""
+
+    def start(*arguments: str, **environ: str) -> Process:
+        own = {"CHATNEST_PROVIDER__BASE_URL": upstream.base_url, "OPENAI_API_KEY": KEY}
+        return serve(*arguments, **own, **environ)
+
+    return start
+
+
+def rows(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
+    """What the books say, read as anybody could."""
+    with closing(sqlite3.connect(f"file:{tmp_path / 'chatnest.db'}?mode=ro", uri=True)) as books:
+        return books.execute(query).fetchall()
+
+
+def limits(port: int, *headers: str) -> dict[str, dict[str, int]]:
+    with Client(port) as client:
+        document = client.get("/api/chat/limits", *headers).json()
+    return {limit["name"]: limit for limit in document["limits"]}
+
+
+def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
+    process = serve("--demo", "--path", "/talk", CHATNEST_CHAT__DEFAULT_PROFILE="constrained")
+    port = process.ready()
+    with Client(port) as client:
+        page = client.get("/")
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in page.headers
+        assets = {name for name in page.body.decode().split('"') if name.startswith("/assets/")}
+        assert assets
+        for asset in assets:
+            answer = client.get(asset)
+            assert answer.status == 200, asset
+            assert "content-security-policy" in answer.headers
+        assert client.get("/assets/../config.py").status == 404
+        assert client.get("/settings.json").json() == {
+            "chat_path": "/talk",
+            "model": "demo",
+            "demo": True,
+            "default_profile": "constrained",
+        }
+        assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+        assert client.get("/nothing").status == 404
+        left = client.get("/talk/limits").json()
+        assert left["profile"] == "constrained"
+        client.request("POST", "/talk", body=ask("a table", usageEvent=True))
+        reply = client.reply()
+        assert reply.read_all().endswith(DONE)
+        assert reply.events[-2:] == ["usage", "done"]
+        assert "canned answer" in reply.text
+        assert client.get("/api/chat").status == 404
+    process.find("model +none: canned answers")
+    process.signal(signal.SIGTERM)
+    process.wait()
+    assert "Traceback" not in "".join(process.lines)
+
+
+def test_a_term_lets_streams_finish_within_the_drain(real, upstream, tmp_path):
+    upstream.default = Answer.stall(1)
+    process = real(CHATNEST_SERVER__DRAIN_SECONDS="20")
+    port = process.ready()
+    with Client(port) as client, Client(port) as second:
+        reply = client.chat()
+        reply.until(b'data: "Hello"\n\n')
+        second.get("/readyz")
+        process.signal(signal.SIGTERM)
+        upstream_waits_for_refusal(second)
+        upstream.release()
+        assert reply.read_all().endswith(DONE)
+    process.wait()
+    assert rows(tmp_path, "SELECT tokens, outcome, source FROM turns") == [(12, "done", "provider")]
+
+
+def upstream_waits_for_refusal(client: Client) -> None:
+    """Ask until the draining server refuses, or has closed its idle connection."""
+    try:
+        for _ in range(1_000):
+            answer = client.get("/readyz")
+            if answer.status == 503:
+                assert answer.json() == {"status": "server_shutdown"}
+                return
+    except (EOFError, ConnectionError):
+        return
+    raise AssertionError("the server has not noticed the signal")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_tells_streams_and_settles_them_before_the_end(real, upstream, tmp_path, number):
+    upstream.default = Answer.stall(2)
+    process = real(CHATNEST_SERVER__DRAIN_SECONDS="0.2")
+    port = process.ready()
+    with Client(port) as client:
+        reply = client.chat()
+        reply.until(b'data: " world"\n\n')
+        assert limits(port)["tokens"]["held"] > 400
+        process.signal(number)
+        reply.read_all()
+        assert reply.error["code"] == "server_shutdown"
+        assert reply.error["retryable"] is True
+        assert reply.error["charged"] is True
+    upstream.wait(lambda u: u.aborted == 1)
+    process.wait()
+    assert "Traceback" not in "".join(process.lines)
+    assert rows(tmp_path, "SELECT held FROM counters WHERE held <> 0") == []
+    [(tokens, outcome)] = rows(tmp_path, "SELECT tokens, outcome FROM turns")
+    assert (tokens, outcome) == (8 + 2 + 8, "server_shutdown")
+
+    port = real().ready()
+    after = limits(port)["tokens"]
+    assert (after["used"], after["held"]) == (18, 0)
+
+
+def test_what_was_used_is_there_after_a_restart(real, upstream):
+    for used in (0, 12, 24):
+        process = real()
+        port = process.ready()
+        assert limits(port)["tokens"]["used"] == used
+        with Client(port) as client:
+            assert client.chat().read_all().endswith(DONE)
+        process.signal(signal.SIGTERM)
+        process.wait()
+
+
+def test_after_a_kill_the_hold_stands_until_its_lease_ends(real, upstream, tmp_path):
+    upstream.default = Answer.stall(1)
+    process = real()
+    port = process.ready()
+    with Client(port) as client:
+        client.chat().until(b'data: "Hello"\n\n')
+        process.kill()
+    upstream.wait(lambda u: u.aborted == 1)
+    [(state, tokens, until)] = rows(tmp_path, "SELECT state, tokens, until FROM holds")
+    assert (state, tokens) == (0, 8 + 400)
+    assert isinstance(until, int)
+    assert time.time() * 1000 < until <= (time.time() + 30) * 1000
+
+    upstream.default = Answer()
+    port = real().ready()
+    stands = limits(port)
+    assert (stands["tokens"]["held"], stands["streams"]["held"]) == (408, 1)
+    with Client(port) as client:  # others go on, and its share is not given away
+        assert client.chat().read_all().endswith(DONE)
+    assert limits(port)["tokens"]["used"] == 12
+
+    # As if the thirty seconds had passed.
+    with closing(sqlite3.connect(tmp_path / "chatnest.db")) as books, books:
+        books.execute("UPDATE holds SET until = 1 WHERE state = 0")
+    over = limits(port)
+    assert (over["tokens"]["used"], over["tokens"]["held"]) == (12 + 408, 0)
+    assert over["streams"]["held"] == 0
+
+
+def test_two_workers_share_one_budget(real, upstream, tmp_path):
+    process = real(
+        "--workers",
+        "2",
+        CHATNEST_PROFILES__BALANCED__DAILY_TOKEN_LIMIT=str(3 * 408),
+        CHATNEST_PROFILES__BALANCED__MIN_OUTPUT_TOKENS="400",
+        CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS="100",
+        CHATNEST_BOUNDS__LEDGER_SECONDS="10",
+    )
+    upstream.default = Answer.stall(0)
+    port = process.ready()
+    clients = [Client(port) for _ in range(12)]
+    for client in clients:
+        client.request("POST", body=ask())
+    replies = [client.reply() for client in clients]
+    assert sorted(reply.status for reply in replies) == [200] * 3 + [429] * 9
+    upstream.release()
+    for reply in replies:
+        if reply.status == 200:
+            assert reply.read_all().endswith(DONE)
+        else:
+            assert reply.json()["code"] == "budget_exhausted"
+    for client in clients:
+        client.socket.close()
+    assert limits(port)["tokens"]["used"] == 36
+    process.signal(signal.SIGTERM)
+    process.wait()
+    assert rows(tmp_path, "SELECT count(*), sum(tokens) FROM turns") == [(3, 36)]
+
+
+def test_the_identity_is_the_header_of_a_proxy(real):
+    process = real(CHATNEST_IDENTITY__HEADER="X-Auth-User")
+    port = process.ready()
+    with Client(port) as client:
+        for header in (["X-Auth-User: ann"], ["X-Auth-User: bob"], ["X-Auth-User: ann"]):
+            client.request("POST", body=ask(), headers=header)
+            assert client.reply().read_all().endswith(DONE)
+        for headers in ([], ["X-Auth-User: ann", "X-Auth-User: eve"], ["X-Auth-User: "]):
+            client.request("POST", body=ask(), headers=headers)
+            refused = client.reply()
+            assert (refused.status, refused.json()["code"]) == (401, "unauthenticated")
+    assert limits(port, "X-Auth-User: ann")["tokens"]["used"] == 24
+    assert limits(port, "X-Auth-User: bob")["tokens"]["used"] == 12
+
+
+def test_a_header_of_somebody_else_is_not_believed(real):
+    process = real(
+        CHATNEST_IDENTITY__HEADER="X-Auth-User", CHATNEST_IDENTITY__TRUSTED_PROXIES="192.0.2.1"
+    )
+    with Client(process.ready()) as client:
+        client.request("POST", body=ask(), headers=["X-Auth-User: ann"])
+        assert client.reply().status == 401
+
+
+def test_forwarded_addresses_count_from_trusted_proxies_only(real):
+    with Client(real().ready()) as client:
+        client.request("POST", body=ask(), headers=["X-Forwarded-For: 198.51.100.7"])
+        assert client.reply().read_all().endswith(DONE)
+        assert client.get("/api/chat/limits").json()["limits"][-1]["used"] == 12
+
+
+def test_the_configuration_is_a_file(real, tmp_path):
+    (tmp_path / "own.toml").write_text(
+        '[chat]\nsystem_prompt = "Be brief."\nusage_event = true\n'
+        "[profiles.balanced]\nmax_output_tokens = 77\n",
+        encoding="utf-8",
+    )
+    process = real("--config", "own.toml")
+    with Client(process.ready()) as client:
+        reply = client.chat()
+        assert reply.read_all().endswith(DONE)
+        assert reply.events[-2:] == ["usage", "done"]
+        assert '"tokens";q=70000' in reply.headers["ratelimit-policy"]
+
+
+def test_nothing_of_key_or_upstream_is_written(real, upstream):
+    upstream.default = Answer.error(401)
+    process = real()
+    with Client(process.ready()) as client:
+        reply = client.chat()
+        assert (reply.status, reply.json()["code"]) == (503, "upstream_account")
+    process.signal(signal.SIGTERM)
+    process.wait()
+    written = "".join(process.lines)
+    assert "refused this account: HTTP 401" in written
+    assert CANARY not in written
+    assert KEY not in written
+
+
+def refused(tmp_path: Path, *arguments: str, **environ: str) -> str:
+    """The one sentence with which it ends at once."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("CHATNEST_", "OPENAI_"))}
+    ended = subprocess.run(
+        [sys.executable, "-m", "chatnest", "serve", *arguments],
+        cwd=tmp_path,
+        env={**inherited, **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("chatnest: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+def test_without_a_key_it_says_what_to_do(tmp_path):
+    sentence = refused(tmp_path)
+    assert "OPENAI_API_KEY" in sentence
+    assert "--demo" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        sentence = refused(tmp_path, "--demo", "--port", str(port))
+    assert f"port {port}" in sentence
+
+
+def test_memory_with_two_workers_is_refused(tmp_path):
+    sentence = refused(tmp_path, "--demo", "--ledger", "memory:", "--workers", "2")
+    assert "2 workers" in sentence
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"CHATNEST_CHAT__PING_INTERVALL": "3"}, "chat.ping_interval"),
+        ({"CHATNEST_CHAT__PING_INTERVAL": "soon"}, "chat.ping_interval"),
+        ({"CHATNEST_CHAT__PING_INTERVAL": "0"}, "ping_interval"),
+        ({"CHATNEST_BUDGET__TIMEZONE": "Nowhere"}, "'Nowhere'"),
+        ({"CHATNEST_LEDGER__URL": "redis://x"}, "'redis://x'"),
+        ({"CHATNEST_LEDGER__URL": "sqlite:no/such/directory/x.db"}, "no/such/directory"),
+        ({"CHATNEST_SERVER__PORT": "99999"}, "99999"),
+        ({"CHATNEST_SERVER__HOST": "no_such_name.invalid"}, "no_such_name.invalid"),
+        ({"CHATNEST_SERVER__WORKERS": "0"}, "server.workers"),
+        ({"CHATNEST_CHAT__PATH": "chat/"}, "'chat/'"),
+        ({"CHATNEST_PROFILES__BALANCED__TEMPERATURE": "9"}, "temperature"),
+        ({"CHATNEST_PROFILES__BALANCED__MAX_OUTPUT_TOKENS": "99999"}, "hard_caps"),
+        ({"CHATNEST_CHAT__ALLOWED_PROFILES": "constrained, nobody"}, "'nobody'"),
+    ],
+)
+def test_what_cannot_work_is_said_at_the_start(tmp_path, environ, words):
+    assert words in refused(tmp_path, "--demo", **({"CHATNEST_SERVER__PORT": "0"} | environ))

@@ -1,0 +1,382 @@
+"""Every fault an upstream can have: attempts, what the client is told, what is charged."""
+
+import logging
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from chatnest import BALANCED, Bounds, OpenAIProvider
+from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.testing import CANARY, Answer, Conversation, faults
+from tests.streams.support import (
+    CLIENT,
+    KEY,
+    Books,
+    answer_to,
+    ask,
+    delivered,
+    error,
+    input_tokens,
+    kinds,
+    policies,
+    serving,
+    text,
+)
+
+pytestmark = pytest.mark.anyio
+
+BOUNDS = Bounds(idle_seconds=0.2, first_byte_seconds=0.2)
+
+# attempts, status, code, retryable, retry_after
+BEFORE: dict[str, tuple[int, int, str, bool, int | None]] = {
+    "close": (2, 502, "upstream_unavailable", True, None),
+    "not_http": (2, 502, "upstream_unavailable", True, None),
+    "silence": (1, 504, "upstream_timeout", True, None),
+    "rate_limited": (2, 503, "upstream_overloaded", True, 1),
+    "rate_limited_long": (1, 503, "upstream_overloaded", True, 60),
+    "insufficient_quota": (1, 503, "upstream_account", False, None),
+    "context_length": (1, 400, "context_length", False, None),
+    "redirect_302": (1, 502, "upstream_rejected", False, None),
+    "redirect_307": (1, 502, "upstream_rejected", False, None),
+    "html": (2, 502, "upstream_bad_response", True, None),
+    "html_502": (2, 502, "upstream_error", True, None),
+    "empty_object": (2, 502, "upstream_bad_response", True, None),
+    "busy_503": (1, 503, "upstream_overloaded", True, 60),
+    **{
+        f"error_{status}": (1, 502, "upstream_rejected", False, None)
+        for status in (400, 404, 413, 422)
+    },
+    **{f"error_{status}": (1, 503, "upstream_account", False, None) for status in (401, 403)},
+    **{
+        f"error_{status}": (2, 502, "upstream_error", True, None) for status in (500, 502, 503, 529)
+    },
+}
+
+INTERRUPTED = dict.fromkeys(faults.INTERRUPTED, "upstream_interrupted") | {
+    "stall": "upstream_timeout",
+    "error_event": "upstream_error",
+    "error_event_integer": "upstream_error",
+}
+
+FLOODS = {
+    "huge_line": "upstream_bad_response",
+    "endless_line": "upstream_bad_response",
+    "endless": "answer_too_long",
+    "million_tiny_chunks": "answer_too_long",
+    "more_than_max_tokens": "answer_too_long",
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_upstreams_in_the_log(caplog):
+    """Neither at DEBUG, nor in a traceback, by whatever logger."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    for record in caplog.get_records("call"):
+        written = caplog.handler.format(record) + repr(record.args)
+        assert CANARY not in written, record.name
+        assert KEY not in written, record.name
+
+
+def clean(body: bytes) -> bool:
+    return CANARY.encode() not in body and KEY.encode() not in body
+
+
+def test_every_fault_has_its_row():
+    assert BEFORE.keys() | {"close_on_accept"} == faults.BEFORE_STREAM.keys()
+    assert FLOODS.keys() == faults.FLOODS.keys()
+
+
+@pytest.mark.parametrize("name", BEFORE)
+async def test_a_fault_before_the_stream_is_a_problem_document(upstream, name):
+    attempts, status, code, retryable, retry_after = BEFORE[name]
+    upstream.default = faults.BEFORE_STREAM[name]
+    if name == "rate_limited":
+        upstream.default = Answer.rate_limited(0.01)
+    books = Books()
+    bounds = BOUNDS if name == "silence" else None
+    async with serving(upstream, ledger=books, bounds=bounds) as app:
+        c = await answer_to(app, ask())
+        unanswered = await input_tokens(app) + 8
+    problem = c.problem()
+    assert (c.status, problem["code"], problem["retryable"]) == (status, code, retryable)
+    assert problem.get("retry_after") == retry_after
+    assert c.headers.get("retry-after") == (None if retry_after is None else str(retry_after))
+    assert c.headers["content-type"] == "application/problem+json"
+    assert clean(c.received + repr(c.headers).encode())
+    assert len(upstream.requests) == attempts
+    assert {seen.path for seen in upstream.requests} == {"/v1/chat/completions"}
+    assert books.charge.outcome == code
+    assert await books.used() == (unanswered if name == "silence" else 0)
+    assert await books.held() == (0, 0)
+
+
+async def test_an_unanswered_call_is_free_where_the_operator_says_so(upstream):
+    upstream.default = Answer.silence()
+    books = Books()
+    options: dict[str, Any] = {"bounds": BOUNDS, "charge_unanswered": False}
+    async with serving(upstream, ledger=books, **options) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, books.charge.tokens) == (504, 0)
+
+
+async def test_a_connection_that_is_closed_at_once_is_tried_twice(upstream):
+    upstream.script(*[Answer.close_on_accept()] * 9)
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (502, "upstream_unavailable")
+    assert upstream.connections == 2
+    assert (books.charge.tokens, await books.held()) == (0, (0, 0))
+
+
+@pytest.mark.parametrize("kind", ["refused", "no TLS", "no such name"])
+async def test_an_upstream_that_is_not_there_costs_nothing(upstream, kind):
+    base_url = {
+        "refused": upstream.base_url,
+        "no TLS": upstream.base_url.replace("http:", "https:"),
+        "no such name": "http://no_such_name.invalid/v1",
+    }[kind]
+    if kind == "refused":
+        upstream.stop()
+    upstream.script(*[Answer.close_on_accept()] * 9)
+    provider = OpenAIProvider(base_url=base_url, api_key=KEY)
+    books = Books()
+    async with serving(upstream, provider=provider, ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (502, "upstream_unavailable")
+    assert not upstream.requests
+    assert (books.charge.tokens, books.charge.source) == (0, "none")
+    assert await books.held() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "fault", ["close", "not_http", "html", "empty_object", "error_500", "error_529"]
+)
+async def test_a_fault_that_passes_is_seen_by_nobody(upstream, fault):
+    upstream.script(faults.BEFORE_STREAM[fault])
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert (text(c.received), kinds(c.received)[-1]) == ("Hello world!", "done")
+    assert len(upstream.requests) == 2
+    assert (len(books.reservations), books.charge.tokens) == (1, 12)
+
+
+async def test_the_time_until_the_first_byte_is_bounded_over_all_attempts(upstream):
+    upstream.script(Answer.error(500, first_delay=0.8), Answer.silence())
+    async with serving(upstream, bounds=Bounds(first_byte_seconds=1.2)) as app:
+        began = time.monotonic()
+        c = await answer_to(app, ask())
+        took = time.monotonic() - began
+    assert (c.status, c.problem()["code"]) == (504, "upstream_timeout")
+    assert len(upstream.requests) == 2
+    assert took < 1.9  # and not 0.8 + 1.2
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+async def test_an_answer_that_breaks_off_ends_in_an_error_event(upstream, name, anyio_backend):
+    answer, code = faults.INTERRUPTED[name], INTERRUPTED[name]
+    if name == "bad_framing":
+        answer = Answer.bad_framing(3, pace=0.1)  # a head that comes together with it is not seen
+        if anyio_backend == "asyncio":
+            code = "upstream_timeout"  # aiohttp closes the connection and does not tell its reader
+    upstream.script(answer)
+    books = Books()
+    bounds = BOUNDS if code == "upstream_timeout" else None
+    async with serving(upstream, ledger=books, bounds=bounds, ping_interval=0.05) as app:
+        c = await answer_to(app, ask())
+        expected = await delivered(app, c.received)
+    last = error(c.received)
+    assert (last["code"], last["retryable"], last["charged"]) == (code, True, True)
+    assert clean(c.received)
+    if name in {"reset", "bad_framing", "cut", "short_body"}:
+        # what arrives together with the connection's end may go with it
+        assert "Hello world!".startswith(text(c.received))
+    else:
+        assert text(c.received) == "Hello world!"
+    assert b"event: ping" in c.received or name != "stall"
+    assert len(upstream.requests) == 1
+    if name == "done_without_finish_reason":
+        assert (books.charge.tokens, books.charge.source) == (12, "provider")
+    else:
+        assert (books.charge.tokens, books.charge.source) == (expected, "estimated")
+    assert books.charge.outcome == code
+    assert await books.held() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "retryable"),
+    [
+        ("insufficient_quota", "upstream_account", False),
+        ("context_length_exceeded", "context_length", False),
+        ("rate_limit_exceeded", "upstream_overloaded", True),
+        (429, "upstream_overloaded", True),
+        (None, "upstream_error", True),
+    ],
+)
+async def test_an_error_in_the_stream_is_known_by_its_code_alone(upstream, sent, code, retryable):
+    upstream.script(Answer.error_event(0, code=sent))
+    async with serving(upstream) as app:
+        c = await answer_to(app, ask())
+    assert kinds(c.received) == ["start", "error"]
+    assert (error(c.received)["code"], error(c.received)["retryable"]) == (code, retryable)
+    assert clean(c.received)
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("name", faults.BROKEN_EVENTS)
+async def test_an_event_nobody_can_read_ends_the_stream(upstream, name):
+    upstream.script(faults.BROKEN_EVENTS[name])
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+        expected = await delivered(app, c.received)
+    assert error(c.received)["code"] == "upstream_bad_response"
+    assert text(c.received) == "Hello world"
+    assert (books.charge.tokens, await books.held()) == (expected, (0, 0))
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_is_stopped_without_holding_up_others(upstream, name):
+    upstream.script(faults.FLOODS[name])
+    books = Books()
+    gaps = []
+
+    async def tick():
+        while True:
+            began = time.monotonic()
+            await anyio.sleep(0.005)
+            gaps.append(time.monotonic() - began - 0.005)
+
+    async with serving(upstream, ledger=books) as app, anyio.create_task_group() as group:
+        group.start_soon(tick)
+        c = await answer_to(app, ask(), timeout=20)
+        await upstream.until(lambda u: u.open_sockets == 0, timeout=1)
+        group.cancel_scope.cancel()
+        expected = await delivered(app, c.received)
+        hold = await input_tokens(app) + BALANCED.max_output_tokens
+    assert error(c.received)["code"] == FLOODS[name]
+    assert books.charge.tokens == min(expected, hold)
+    assert await books.held() == (0, 0)
+    assert upstream.last.bytes_written < 16_000_000
+    assert max(gaps, default=0) < 0.5  # about 10 ms where nothing else runs
+
+
+async def test_an_answer_has_a_bound_in_bytes(upstream):
+    upstream.script(Answer.endless("x" * 1_000))
+    async with serving(upstream, bounds=Bounds(answer_bytes=10_000)) as app:
+        c = await answer_to(app, ask())
+    assert error(c.received)["code"] == "answer_too_long"
+
+
+async def test_usage_on_every_chunk_is_the_bill_of_a_stream_that_broke_off(upstream):
+    upstream.script(Answer.cut(2, usage_on_every_chunk=True))
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert error(c.received)["code"] == "upstream_interrupted"
+    assert books.charge.source == "provider"
+    assert books.charge.tokens >= 10
+
+
+async def test_a_cut_after_the_finish_reason_is_done_and_estimated(upstream):
+    finish = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    upstream.script(Answer.cut(3, inject=finish))
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+        counted = await app.provider.counter.count("Hello world!")
+        assert books.charge.tokens == await input_tokens(app) + counted
+    assert kinds(c.received)[-1] == "done"
+    assert books.charge.source == "estimated"
+
+
+async def test_a_key_the_upstream_echoes_is_not_told(upstream):
+    upstream.default = Answer.error(401, code=KEY, kind=KEY)
+    async with serving(upstream) as app:
+        c = await answer_to(app, ask())
+    assert c.status == 503
+    assert clean(c.received)
+
+
+async def test_a_reason_phrase_is_not_told(upstream):
+    head = f"HTTP/1.1 500 {CANARY}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    upstream.default = Answer(raw=head.encode())
+    async with serving(upstream) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (502, "upstream_error")
+    assert clean(c.received)
+
+
+async def test_a_policy_that_breaks_is_an_error_without_its_text(upstream, caplog):
+    class Broken:
+        async def prepare(self, turn):
+            raise KeyError("a secret of the operator's")
+
+    books = Books()
+    async with serving(upstream, policies=[Broken(), *policies()], ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (500, "internal_error")
+    assert b"secret" not in c.received
+    assert "a secret of the operator's" in caplog.text
+    assert not books.reservations
+
+
+async def test_a_provider_that_breaks_is_an_error_event_and_is_charged_for_what_it_said(upstream):
+    class Broken(OpenAIProvider):
+        def _request(self, call):
+            raise RuntimeError("not made")
+
+    books = Books()
+    provider = Broken(base_url=upstream.base_url)
+    async with serving(upstream, provider=provider, ledger=books) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (500, "internal_error")
+    assert (books.charge.tokens, books.charge.outcome) == (0, "internal_error")
+
+
+async def test_nothing_is_sent_after_the_terminal_event(upstream):
+    upstream.script(Answer.reset(1))
+    async with (
+        serving(upstream, ping_interval=0.001) as app,
+        Conversation(app, json=ask()) as c,
+    ):
+        await c.finished()
+    assert error(c.received)["code"] == "upstream_interrupted"
+    assert c.messages[-1]["more_body"] is False
+
+
+async def test_books_that_cannot_be_are_no_news_for_a_client(upstream, tmp_path, caplog):
+    ledger = SQLiteLedger(tmp_path / "secret-place" / "books.db")
+    async with serving(upstream, ledger=ledger) as app:
+        c = await answer_to(app, ask())
+        shown = await answer_to(app, {}, method="GET", path="/api/chat/limits")
+    for answer in (c, shown):
+        assert (answer.status, answer.problem()["code"]) == (500, "internal_error")
+        assert b"secret-place" not in answer.received
+    assert "secret-place" in caplog.text
+    assert not upstream.connections
+
+
+@pytest.mark.parametrize("operation", ["reserve", "settle"])
+async def test_a_ledger_that_breaks_is_no_second_answer(upstream, operation):
+    class Broken(Books):
+        async def reserve(self, reservation):
+            if operation == "reserve":
+                raise KeyError(CLIENT)
+            return await super().reserve(reservation)
+
+        async def settle(self, hold, charge):
+            raise KeyError(CLIENT)
+
+    async with serving(upstream, ledger=Broken()) as app:
+        c = await answer_to(app, ask())
+    if operation == "reserve":
+        assert (c.status, c.problem()["code"]) == (500, "internal_error")
+        assert not upstream.requests
+    else:  # what was said was said; the lease charges the hold
+        assert kinds(c.received)[-1] == "done"

@@ -1,0 +1,103 @@
+"""The end of an application: who is still served, who is told, and what is settled."""
+
+import anyio
+import pytest
+
+from chatnest.errors import LedgerUnavailable, ServerShutdown
+from chatnest.testing import Answer, Conversation
+from tests.streams.support import DONE, Books, answer_to, ask, error, input_tokens, serving, token
+
+pytestmark = pytest.mark.anyio
+
+
+async def refusing(app):
+    """Wait until the application refuses new requests."""
+    with anyio.fail_after(5):
+        while True:
+            try:
+                await app.ready()
+            except ServerShutdown:
+                return
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_an_answer_that_ends_in_time_is_whole_and_new_ones_are_refused(upstream):
+    upstream.script(Answer.stall(1))
+    async with serving(upstream) as app, anyio.create_task_group() as group:
+        await app.ready()
+        async with Conversation(app, json=ask()) as c:
+            await c.until(lambda: c.received.endswith(token("Hello")))
+            group.start_soon(app.drain, 20)
+            await refusing(app)
+            refused = await answer_to(app, ask())
+            assert (refused.status, refused.problem()["code"]) == (503, "server_shutdown")
+            assert refused.headers["retry-after"] == "1"
+            upstream.release()
+            assert (await c.read_all()).endswith(DONE)
+    assert len(upstream.requests) == 1
+
+
+async def test_an_answer_that_does_not_is_told_and_settled(upstream):
+    upstream.script(Answer.stall(1))
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        async with Conversation(app, json=ask()) as c:
+            await c.until(lambda: c.received.endswith(token("Hello")))
+            await app.drain(0)
+            await c.read_all()
+        assert error(c.received)["code"] == "server_shutdown"
+        assert error(c.received)["charged"] is True
+        assert books.charge.tokens == await input_tokens(app) + 1 + 8
+        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+    assert await books.held() == (0, 0)
+
+
+async def test_a_request_that_waits_for_the_model_is_refused_with_a_status(upstream):
+    upstream.script(Answer.silence())
+    async with serving(upstream) as app, Conversation(app, json=ask()) as c:
+        await upstream.until(lambda u: u.requests)
+        await app.drain(0)
+        await c.read_all()
+        assert (c.status, c.problem()["code"]) == (503, "server_shutdown")
+
+
+async def test_a_body_that_arrives_during_the_drain_begins_nothing(upstream):
+    headers = {"content-type": "application/json"}
+    async with (
+        serving(upstream) as app,
+        Conversation(app, send_body=False, headers=headers) as c,
+    ):
+        c.send_body(b'{"messages":[{"role":"user",', more=True)
+        await anyio.wait_all_tasks_blocked()
+        await app.drain(0)
+        c.send_body(b'"content":"Hi"}]}')
+        await c.read_all()
+        assert (c.status, c.problem()["code"]) == (503, "server_shutdown")
+    assert not upstream.connections
+
+
+async def test_an_application_that_was_closed_starts_again(upstream):
+    async with serving(upstream) as app:
+        for _ in range(2):
+            await app.start()
+            assert (await answer_to(app, ask())).received.endswith(DONE)
+            await app.aclose()
+            assert (await answer_to(app, ask())).status == 503
+
+
+async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):
+    class Away(Books):
+        away = True
+
+        async def settle(self, hold, charge):
+            if self.away:
+                raise LedgerUnavailable
+            return await super().settle(hold, charge)
+
+    books = Away()
+    async with serving(upstream, ledger=books) as app:
+        assert (await answer_to(app, ask())).received.endswith(DONE)
+        assert not books.charges
+        books.away = False
+    assert books.charge.tokens == 12
+    assert await books.held() == (0, 0)
