@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("profiles", "bounds"),
     ("asgi", "request", "events"),
-    ("identity", "outbox", "turn"),
+    ("identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
     ("providers", "ratelimit"),
@@ -207,7 +207,7 @@ WITHOUT_IO = [name for name, tree in MODULES.items() if "No I/O" in (ast.get_doc
 
 def test_the_parts_that_protocols_and_rules_live_in_say_that_they_do_no_io():
     assert {
-        *("errors", "profiles", "request", "events", "turn", "identity", "outbox", "ratelimit"),
+        *("errors", "profiles", "request", "events", "turn", "identity", "ratelimit"),
         *("ledger.base", "ledger.model", "wire.base", "wire.native", "providers.decode"),
         *(name for name in MODULES if name.startswith("policies.")),
     } <= set(WITHOUT_IO)

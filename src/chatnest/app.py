@@ -256,7 +256,7 @@ class ChatNestApp:
         most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
         async with self._opened(turn.call, deadline) as events:
             answer.begun = True
-            stream.start()
+            await stream.start()
             async for batch in events:
                 await stream.put(answer.add(batch))
                 if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
@@ -316,6 +316,10 @@ class ChatNestApp:
             await self._no_streams()
         for stream in list(self._streams):
             stream.stop(ServerShutdown())
+        with move_on_after(self._bounds.settle_seconds):
+            await self._no_streams()
+        for stream in list(self._streams):
+            stream.abandon("server shutdown")  # it does not read what it is told
         with move_on_after(self._bounds.settle_seconds):
             await self._no_streams()
 

@@ -28,8 +28,6 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """One write to a client that does not read."""
     answer_bytes: int = 1_048_576
     """A whole answer, in UTF-8."""
-    outbox_bytes: int = 65_536
-    """What waits for the client before the model is not read any further."""
     ledger_seconds: float = 0.6
     """One operation of the ledger before it counts as away."""
     settle_seconds: float = 5.0

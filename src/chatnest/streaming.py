@@ -1,15 +1,15 @@
-"""Stream: the task group of one response. One task writes events, one sends them, one watches
-for the client's leaving, one minds the clock. Whoever ends first decides how it ended.
+"""Stream: the task group of one response. One task writes it, one watches for the client's
+leaving, one minds the clock. Whoever ends first decides how it ended.
 """
 
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import anyio
-from anyio import CancelScope
+from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
 from chatnest.asgi import encode_headers, respond_problem
@@ -23,7 +23,6 @@ from chatnest.errors import (
     UpstreamTimeout,
 )
 from chatnest.events import ClientEvent, Done, Failed, Ping, Start
-from chatnest.outbox import Outbox
 from chatnest.wire import Wire
 
 __all__ = ["Stream"]
@@ -43,6 +42,9 @@ class Stream:
     Done event, or raises. Its errors are told to the client: before ``start`` as a problem
     document, afterwards as an ``error`` event. There is one terminal event, and nothing after it;
     a client that has gone is sent nothing at all.
+
+    Nothing is queued: the writer waits for each write, so that a client which does not read keeps
+    the model from being read.
     """
 
     def __init__(
@@ -65,13 +67,14 @@ class Stream:
         self._ping_seconds = ping_seconds
         self._renew_seconds = renew_seconds
         self._request_id = request_id
-        self._outbox = Outbox(bounds.outbox_bytes)
         self._work = CancelScope()
         self._tasks = CancelScope()
-        self._sending_since: float | None = None
-        self._reading_model = False
-        self._begun = False
+        self._began = False
         self._over = False
+        self._sending_since: float | None = None
+        self._sent: Event | None = None
+        self._handing_on = False
+        self._reading_since = math.inf
         self._early_start = math.inf
         self._renew: Callable[[], Awaitable[None]] | None = None
         self.headers: dict[str, str] = {}
@@ -83,21 +86,25 @@ class Stream:
         """From here on the model is waited for: a stream that it keeps waiting starts early."""
         self._early_start = monotonic() + self._bounds.early_start_seconds
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """The model has taken the request: the response begins, unless it has."""
         self._early_start = math.inf
-        self._begin([Start()])
-        self._outbox.touched = monotonic()
-        self._reading_model = True
-
-    def _begin(self, events: Sequence[ClientEvent]) -> None:
-        if not self._begun and not self._over:
-            self._begun = True
-            self._outbox.offer(events)
+        if not self._began:
+            self._began = True
+            await self.put([Start()])
+        self._reading_since = monotonic()
 
     async def put(self, events: Sequence[ClientEvent]) -> None:
-        """Hand on what the model said; waits while the client does not read."""
-        await self._outbox.put(events)
+        """Hand on what the model said; an empty sequence is a sign of life. Waits while the client
+        does not read, and raises what ``stop`` was called with meanwhile.
+        """
+        if events:
+            self._handing_on = True
+            await self._emit(events)
+            self._handing_on = False
+            if self.stopped is not None:
+                raise self.stopped
+        self._reading_since = monotonic()
 
     def keep(self, renew: Callable[[], Awaitable[None]]) -> None:
         """Call ``renew`` now and then for as long as the stream lives."""
@@ -106,10 +113,13 @@ class Stream:
     # ------------------------------------------------ for others
 
     def stop(self, error: ChatNestError) -> None:
-        """End the writer; the client is told ``error``. The first call counts."""
+        """End the writer; the client is told ``error``. The first call counts. A write that is
+        under way is finished, so that no frame is cut.
+        """
         if self.stopped is None:
             self.stopped = error
-            self._work.cancel()
+            if not self._handing_on:
+                self._work.cancel()
 
     def abandon(self, cause: str) -> None:
         """End everything: there is nobody to tell."""
@@ -124,10 +134,8 @@ class Stream:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks.cancel_scope
             tasks.start_soon(self._watch)
-            tasks.start_soon(self._mind_the_clock)
             tasks.start_soon(self._write, write)
-            await self._send_events()
-            tasks.cancel_scope.cancel()
+            await self._mind_the_clock()
 
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         last: Done | Failed
@@ -138,9 +146,10 @@ class Stream:
             last = Failed(self._told(exc))
         if self._work.cancelled_caught:
             last = Failed(self.stopped or InternalError())
-        self._reading_model = False
+        self._reading_since = self._early_start = math.inf
         self._over = True  # nothing may come after the last event, no ping either
-        self._outbox.offer([last])
+        await self._emit([last])
+        self._tasks.cancel()
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
@@ -160,45 +169,47 @@ class Stream:
             _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
         self.abandon("disconnected")
 
-    async def _send_events(self) -> None:
-        """The only place that sends. What is waiting goes out as one write."""
-        begun = False
-        while True:
-            events = await self._outbox.take()
-            last = events[-1]
-            final = isinstance(last, Done | Failed)
-            if not begun and isinstance(last, Failed) and len(events) == 1:
-                await self._guarded(self._send_problem(last.error))
-                return
-            if not begun:
-                await self._guarded(self._send(self._response_start()))
-                begun = True
-            body = self._wire.encode(events)
-            await self._guarded(
-                self._send({"type": "http.response.body", "body": body, "more_body": not final})
-            )
-            if final:
-                return
+    # ------------------------------------------------ the only place that sends
 
-    async def _guarded(self, sending: Awaitable[None]) -> None:
+    async def _emit(self, events: Sequence[ClientEvent]) -> None:
+        """Send events as one write. Two tasks never send at a time: a ping of the clock's comes
+        before or after what the writer has.
+        """
+        while self._sending_since is not None:
+            self._sent = Event()
+            await self._sent.wait()
         self._sending_since = monotonic()
         try:
-            await sending
+            await self._send_events(events)
         except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
             _log.debug("request %s: send failed: %s", self._request_id, type(exc).__name__)
             self.abandon("send failed")
             await anyio.sleep_forever()  # until the cancellation, in the next instant
-        self._sending_since = None
+        finally:
+            self._sending_since = None
+            if self._sent is not None:
+                self._sent.set()
+                self._sent = None
 
-    async def _send_problem(self, error: ChatNestError) -> None:
-        await respond_problem(self._scope, self._send, error, self._request_id)
+    async def _send_events(self, events: Sequence[ClientEvent]) -> None:
+        last = events[-1]
+        if isinstance(last, Failed) and not self._began:
+            await respond_problem(self._scope, self._send, last.error, self._request_id)
+            return
+        if isinstance(events[0], Start):
+            await self._send(self._response_start())
+        body = self._wire.encode(events)
+        more = not isinstance(last, Done | Failed)
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
-    def _response_start(self) -> dict[str, object]:
+    def _response_start(self) -> dict[str, Any]:
         headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
         if self._scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"keep-alive"))
         headers += encode_headers(self.headers)
         return {"type": "http.response.start", "status": 200, "headers": headers}
+
+    # ------------------------------------------------ the clock
 
     async def _mind_the_clock(self) -> None:
         """Everything that time brings about: pings, the early start, deadlines, the lease.
@@ -215,28 +226,38 @@ class Stream:
                 self.stop(StreamTimeout(self._bounds.stream_seconds))
             if now >= self._early_start:
                 self._early_start = math.inf
-                self._begin([Start(), Ping()])
+                if not self._began:
+                    self._began = True
+                    await self._emit_in_time([Start(), Ping()])
             if now >= ping:
                 ping += self._ping_seconds
-                if self._begun and not self._over and self._sending_since is None:
-                    self._outbox.offer([Ping()])
+                if self._began and not self._over and self._sending_since is None:
+                    await self._emit_in_time([Ping()])
             if now >= renewal:
                 renewal = now + self._renew_seconds
                 if self._renew is not None:
                     await self._renew()
-            self._check_both_ends(now)
-            due = min(deadline, ping, renewal, self._next_check(now))
-            await anyio.sleep(max(0, due - monotonic()))  # it may be due by now
+            self._check_both_ends(monotonic())
             now = monotonic()
+            due = min(deadline, ping, renewal, self._next_check(now))
+            await anyio.sleep(max(0, due - now))  # it may be due by now
+            now = monotonic()
+
+    async def _emit_in_time(self, events: Sequence[ClientEvent]) -> None:
+        """Send what is the clock's own, which cannot watch itself meanwhile."""
+        with move_on_after(self._bounds.send_seconds) as scope:
+            await self._emit(events)
+        if scope.cancelled_caught:
+            self.abandon("stopped reading")
 
     def _check_both_ends(self, now: float) -> None:
         bounds = self._bounds
         sending = self._sending_since
-        if sending is not None and now - sending >= bounds.send_seconds:
-            self.abandon("stopped reading")
-        quiet = now - self._outbox.touched
-        if self._reading_model and not self._outbox.blocked and quiet >= bounds.idle_seconds:
-            self._reading_model = False
+        if sending is not None:
+            if now - sending >= bounds.send_seconds:
+                self.abandon("stopped reading")
+        elif now - self._reading_since >= bounds.idle_seconds:
+            self._reading_since = math.inf
             self.stop(UpstreamTimeout())
 
     def _next_check(self, now: float) -> float:
@@ -245,11 +266,8 @@ class Stream:
         """
         bounds = self._bounds
         sending = now if self._sending_since is None else self._sending_since
-        reading = self._reading_model and not self._outbox.blocked
-        touched = self._outbox.touched if reading else now
-        early = now + bounds.early_start_seconds
-        return min(
-            sending + bounds.send_seconds,
-            touched + bounds.idle_seconds,
-            min(self._early_start, early) if not self._begun else math.inf,
+        early = (
+            math.inf if self._began else min(self._early_start, now + bounds.early_start_seconds)
         )
+        reading = min(self._reading_since, now) if self._sending_since is None else now
+        return min(sending + bounds.send_seconds, reading + bounds.idle_seconds, early)

@@ -134,11 +134,21 @@ class _AiohttpBody(Body):
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError, ValueError) as exc:
+            if left := _unread(self._content):
+                return left
             raise httpx2.ReadError("") from exc
 
     async def aclose(self) -> None:
         # Keeps the connection where the body was read to its end, and closes it at once else.
         self._response.release()
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """What had arrived before the connection broke. aiohttp keeps it, and has no public way to it
+    any more; without this, an answer that was whole would be lost with the connection's end.
+    """
+    read = getattr(content, "_read_nowait", None)
+    return b"" if read is None else read(-1)
 
 
 # ---------------------------------------------------------------- any other event loop
