@@ -25,8 +25,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict inside, and complete for those who use the package."""
-    session.install(".")
+    session.install(".[trio]")
     install(session, "types")
+    install(session, "tests")
     session.run("mypy")
     session.run("pyright", "--verifytypes", "chatnest", "--ignoreexternal")
 

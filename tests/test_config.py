@@ -206,6 +206,11 @@ def test_variables_of_other_shapes_are_not_ours(tmp_path):
     assert load(environ=others) == Config()
 
 
+def test_one_underscore_between_section_and_key_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="joined by two underscores"):
+        load(environ={"CHATNEST_PROFILES_BALANCED_MAX_MESSAGES": "3"})
+
+
 NEW = """\
 [profiles.team]
 max_output_tokens = 1
@@ -270,7 +275,7 @@ WRONG = {
     ),
     "a secret": (
         '[provider]\napi_key = "sk-secret"',
-        "FILE: there is no key provider.api_key; the nearest is provider.project",
+        "FILE: the key is read from OPENAI_API_KEY alone",
     ),
     "a key outside of all sections": (
         'model = "m"',

@@ -59,7 +59,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "redis": ("ledger.redis", "ledger._redis_*"),
     "uvicorn": ("cli.*",),
     "socket": ("cli.*", "testing.*"),
-    "asyncio": ("providers.transport", "cli.*", "testing.*"),
+    "asyncio": ("providers.transport", "ledger._redis_client", "cli.*", "testing.*"),
     "httpx": (),
     "requests": (),
     "pydantic": (),

@@ -17,7 +17,11 @@ NOT_JSON = "The body is not valid JSON."
 NOT_UTF8 = "The body must be valid UTF-8."
 NOT_OBJECT = "The body: must be a JSON object with a list `messages`."
 TWICE = "A key stands twice in one JSON object."
-UNKNOWN = "there is a field that chatnest does not know."
+UNKNOWN = (
+    "there is a field that is not one of messages, profile, aiUsageProfile, dailyTokenLimit, "
+    "maxTokensPerRequest, systemPrompt, usageEvent."
+)
+UNKNOWN_IN_MESSAGE = "there is a field that is not one of role, content, id."
 NO_MESSAGES = "messages: must be a list of 1 to 1,000 messages."
 NO_MESSAGE = "messages[0]: must be an object with role and content."
 NO_ROLE = "messages[0].role: must be 'user' or 'assistant'."
@@ -196,11 +200,11 @@ MESSAGES = {
     ),
     "a name for a message": (
         body(b'{"role":"user","content":"a","name":"CaNaRy"}'),
-        f"messages[0]: {UNKNOWN}",
+        f"messages[0]: {UNKNOWN_IN_MESSAGE}",
     ),
     "an unknown key in a message": (
         body(HELLO, b'{"role":"user","content":"a","CaNaRy":1}'),
-        f"messages[1]: {UNKNOWN}",
+        f"messages[1]: {UNKNOWN_IN_MESSAGE}",
     ),
 }
 FIELDS = {

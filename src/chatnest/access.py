@@ -43,8 +43,11 @@ class Access:
         principal = self._identify(scope)
         if inspect.isawaitable(principal):
             principal = await principal
-        if not principal:
+        if principal is None or principal == "":
             raise Unauthenticated
+        if not isinstance(principal, str):
+            # An object would get a new budget for each of its reprs.
+            raise TypeError(f"identify() returned {type(principal).__name__}, not str or None")
         return principal
 
     async def allowed(self, principal: str) -> list[str]:
@@ -52,7 +55,7 @@ class Access:
         allowed = self._allowed
         if callable(allowed):
             names = allowed(principal)
-            allowed = await names if inspect.isawaitable(names) else names
+            allowed = (await names if inspect.isawaitable(names) else names) or ()
         return [name for name in self._profiles if name in allowed]
 
     async def profile(self, principal: str, name: str | None) -> Profile:

@@ -94,6 +94,7 @@ class ChatNestApp:
             default=default_profile,
             allowed=allowed_profiles,
         )
+        _check_parts(provider=provider, ledger=ledger, identify=identify)
         self.provider: Provider = provider if provider is not None else OpenAIProvider()
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self._bounds = bounds if bounds is not None else Bounds()
@@ -303,9 +304,16 @@ class ChatNestApp:
             raise LedgerUnavailable from None
 
     async def start(self) -> None:
-        """Load what would hold up the first request. Optional, and done by lifespan."""
+        """Load what would hold up the first request, and try the ledger. Optional, and done by
+        lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
+        come back.
+        """
         self._draining = False
         await self.provider.counter.warm()
+        try:
+            await self.ready()
+        except LedgerUnavailable:
+            _log.warning("%r is away: requests are refused until it is back", self.ledger)
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let running answers finish for ``seconds``, then end those left
@@ -345,3 +353,11 @@ class ChatNestApp:
         await receive()
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _check_parts(**parts: object) -> None:
+    """Say at once what would fail in every request: a name or an address where a part belongs."""
+    hooks = {"provider": "open", "ledger": "reserve", "identify": "__call__"}
+    for name, part in parts.items():
+        if part is not None and not hasattr(part, hooks[name]):
+            raise ConfigurationError(f"{name} must be an object with {hooks[name]}(), not {part!r}")

@@ -109,6 +109,8 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
     """
     named: dict[str, Profile] = {}
     for profile in profiles:
+        if not isinstance(profile, Profile):
+            raise ConfigurationError(f"profiles are Profile objects, not {profile!r}")
         if profile.name in named:
             raise ConfigurationError(f"profile {profile.name!r} is defined twice")
         for field in HardCaps.__struct_fields__:

@@ -157,12 +157,17 @@ def _explain(exc: msgspec.ValidationError) -> InvalidRequest:
     place = match[1] if match else ""
     if text.startswith("Object contains unknown field"):
         where = f"{place}: " if place else ""
-        return InvalidRequest(f"{where}there is a field that chatnest does not know.")
+        return InvalidRequest(f"{where}there is a field that is not one of {_fields(place)}.")
     if text.startswith("Object missing required field"):
         # msgspec names a field of ours here, never one of the client's
         field = text.split("`")[1]
         place = f"{place}.{field}" if place else field
     return _wrong(place)
+
+
+def _fields(place: str) -> str:
+    kind: type[msgspec.Struct] = _Message if place else _Body
+    return ", ".join(kind.__struct_encode_fields__)
 
 
 def _wrong(place: str) -> InvalidRequest:

@@ -1,5 +1,6 @@
 """Every example in the docs runs, and every reference page names everything there is."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from chatnest import Bounds, HardCaps, Profile, errors
+from chatnest import Bounds, ChatNestApp, HardCaps, Profile, errors
 from chatnest.cli import config as configuration
 from chatnest.cli.config import Config, load_config
 from chatnest.testing import FakeUpstream
@@ -94,6 +95,13 @@ def test_the_bounds_page_has_every_bound_and_its_default():
     rows = re.findall(r"^\| `(\w+)` \| ([\d.,]+) \|", page, re.MULTILINE)
     shown = {name: float(value.replace(",", "")) for name, value in rows}
     assert shown == {k: float(v) for k, v in msgspec.structs.asdict(Bounds()).items()}
+
+
+def test_the_python_page_has_every_argument_of_the_application():
+    page = (ROOT / "docs/reference/python.md").read_text()
+    table = page[: page.index("Methods,")]
+    arguments = inspect.signature(ChatNestApp.__init__).parameters
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(arguments)[1:]
 
 
 def test_hard_caps_are_the_profile_s_keys():

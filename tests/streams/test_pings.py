@@ -35,8 +35,8 @@ KERNEL = 8_000_000
 async def test_pings_come_while_the_model_is_silent(upstream):
     upstream.script(Answer.stall(1))
     async with serving(upstream, ping_interval=0.02) as app, Conversation(app, json=ask()) as c:
-        await c.until(lambda: c.received.count(PING) >= 3)
-        assert c.received == START + token("Hello") + PING * c.received.count(PING)
+        await c.until(lambda: c.received.count(PING) >= 3 and token("Hello") in c.received)
+        assert c.received.replace(PING, b"") == START + token("Hello")
         upstream.release()
         await c.read_all()
     assert (

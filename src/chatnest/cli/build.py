@@ -1,5 +1,7 @@
 """From a Config to the chat that it describes."""
 
+from starlette.types import Scope
+
 from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config
 from chatnest.errors import ConfigurationError
@@ -61,6 +63,19 @@ def _provider(config: Config) -> Provider:
 
 
 def _identify(config: Config) -> Identify:
+    identify = _identity(config)
+    if not config.demo:
+        return identify
+
+    def visitor(scope: Scope) -> str | None:
+        """Canned answers count apart: they must use up nobody's real tokens."""
+        principal = identify(scope)
+        return None if principal is None else f"demo/{principal}"
+
+    return visitor
+
+
+def _identity(config: Config) -> UserOrAddress | TrustedHeader:
     identity = config.identity
     if not identity.header:
         return UserOrAddress(identity.trusted_proxies)

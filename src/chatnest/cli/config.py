@@ -103,6 +103,8 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "server": ServerSection,
 }
 
+_JOINED: Final = {*_SECTIONS, "profiles"}
+
 Tree = dict[str, Any]
 
 
@@ -138,16 +140,22 @@ def _read_file(path: Path) -> Tree:
 def _read_environ(environ: Mapping[str, str]) -> Tree:
     tree: Tree = {}
     for name, value in environ.items():
+        section, _, rest = name.removeprefix(PREFIX).lower().partition("_")
+        if name.startswith(PREFIX) and "__" not in name and rest and section in _JOINED:
+            raise ConfigurationError(
+                f"the environment: {name} is no key: sections and keys are joined by two "
+                f"underscores, as in {PREFIX}PROFILES__BALANCED__MAX_MESSAGES"
+            )
         if name.startswith(PREFIX) and "__" in name:
             *parents, key = name[len(PREFIX) :].lower().split("__")
-            section = tree
+            place = tree
             for parent in parents:
-                section = section.setdefault(parent, {})
-                if not isinstance(section, dict):
+                place = place.setdefault(parent, {})
+                if not isinstance(place, dict):
                     raise ConfigurationError(f"the environment: {name} has a parent that is a key")
-            if isinstance(section.get(key), dict):
+            if isinstance(place.get(key), dict):
                 raise ConfigurationError(f"the environment: {name} is a section, not a key")
-            section[key] = value
+            place[key] = value
     return tree
 
 
@@ -175,6 +183,8 @@ def _check_keys(
 
 
 def _known(key: str, names: list[str], place: str, source: str) -> None:
+    if key == "api_key":
+        raise ConfigurationError(f"{source}: the key is read from OPENAI_API_KEY alone")
     if key not in names:
         nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
         raise ConfigurationError(

@@ -108,8 +108,15 @@ def _say_where(config: Config, listener: socket.socket, model: str) -> None:
         f"  model     {model}",
         f"  ledger    {config.ledger.url}",
     ]
+    names = [profile.name for profile in config.profiles]
+    allowed = names if config.chat.allowed_profiles is None else config.chat.allowed_profiles
+    usual = config.chat.default_profile
+    if usual not in allowed:
+        usual = next(name for name in names if name in allowed)
     for profile in config.profiles:
-        default = ", the default" if profile.name == config.chat.default_profile else ""
+        if profile.name not in allowed:
+            continue
+        default = ", the default" if profile.name == usual else ""
         lines.append(
             f"  profile   {profile.name}{default}: {profile.daily_token_limit:,} tokens a day, "
             f"{profile.max_tokens_per_request:,} a request, "

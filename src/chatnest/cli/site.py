@@ -1,6 +1,7 @@
 """The application of ``chatnest serve``: the page, its assets, health checks, and the chat."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +31,8 @@ __all__ = ["CONFIG_VARIABLE", "create_app", "make_site"]
 CONFIG_VARIABLE: Final = "CHATNEST_RESOLVED_CONFIG"
 """The environment variable in which ``chatnest serve`` hands its workers their configuration."""
 
+_log = logging.getLogger("chatnest.cli")
+
 _PAGE_HEADERS: Final = (
     (
         b"content-security-policy",
@@ -55,6 +58,7 @@ _PAGE_HEADERS: Final = (
 
 def create_app() -> ASGIApp:
     """What a worker serves, by the configuration in its environment."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
     return make_site(config, build_chat(config))
 
@@ -91,6 +95,7 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
         async def drain() -> None:
             await leaving.wait()
+            _log.warning("ending: running answers have %g s", config.server.drain_seconds)
             await chat.drain(config.server.drain_seconds)
 
         async with anyio.create_task_group() as tasks:

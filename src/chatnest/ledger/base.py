@@ -5,9 +5,11 @@ ledger's own clock.
 """
 
 import time
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
+
+from chatnest.errors import ConfigurationError
 
 __all__ = [
     "Admitted",
@@ -29,13 +31,17 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+_UNITS: Final = {"rate": "requests", "budget": "tokens", "concurrency": "streams"}
+
+
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit that a request must fit under.
 
     ``rate``: at most ``limit`` requests in any window of ``window`` seconds. ``budget``: at most
     ``limit`` tokens in a calendar day of ``timezone``. ``concurrency``: at most ``limit`` streams
     at a time. What is counted belongs to ``account`` and ``name``, whatever the limit's size, so
-    that a change of size never opens a second budget.
+    that a change of size never opens a second budget. Raises ConfigurationError for anything else:
+    what cannot be counted would limit nothing.
     """
 
     name: str
@@ -45,9 +51,19 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 86_400
     timezone: str = "UTC"
 
+    def __post_init__(self) -> None:
+        limit: object = self.limit
+        if self.kind not in _UNITS or not isinstance(limit, int) or limit < 0 or self.window < 1:
+            raise ConfigurationError(
+                f"{self!r} is no limit: kind is one of {', '.join(_UNITS)}, limit a whole number "
+                "from 0 and window one from 1"
+            )
+        if not self.name or ":" in self.name or '"' in self.name:
+            raise ConfigurationError(f"{self!r} is no limit: its name has a colon or a quote")
+
     @property
     def unit(self) -> str:
-        return {"rate": "requests", "budget": "tokens", "concurrency": "streams"}[self.kind]
+        return _UNITS[self.kind]
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

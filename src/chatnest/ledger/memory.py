@@ -1,6 +1,9 @@
 """MemoryLedger: books in this process, for one worker, lost with it."""
 
 import heapq
+import logging
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +26,8 @@ from chatnest.ledger.model import Counter, HoldRecord, HoldState
 
 __all__ = ["DictBooks", "MemoryLedger"]
 
+_log = logging.getLogger("chatnest.ledger")
+
 _REMEMBERED: Final = 3_600_000
 """Milliseconds for which an ended hold is known, so that a repetition of its end does nothing."""
 
@@ -31,7 +36,7 @@ class MemoryLedger:
     """Limits that hold within one process and are forgotten when it ends.
 
     With more than one worker each would have a budget of its own: ``chatnest serve`` refuses
-    that, and so should you. Usable from several threads and event loops.
+    that, and elsewhere it is warned of in the log. Usable from several threads and event loops.
 
     ``max_keys`` bounds the memory: beyond it, the counters that were not used for longest are
     forgotten, except those with a live hold. ``clock`` gives milliseconds since the epoch.
@@ -41,6 +46,7 @@ class MemoryLedger:
         self._clock = clock
         self._books = DictBooks(max_keys)
         self._lock = threading.Lock()  # for threads; there is no await inside it
+        _warn_if_one_of_several()
 
     def __repr__(self) -> str:
         return f"MemoryLedger({len(self._books)} keys)"
@@ -71,6 +77,18 @@ class MemoryLedger:
 
     async def aclose(self) -> None:
         """Nothing to let go of; the figures stay, for a host that starts again."""
+
+
+def _warn_if_one_of_several() -> None:
+    """Servers start workers with multiprocessing, or say how many there are."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
+    workers = os.environ.get("WEB_CONCURRENCY", "1")
+    if is_child or (workers.isdecimal() and int(workers) > 1):
+        _log.warning(
+            "MemoryLedger counts in this process alone: if it is one of several workers, each "
+            "allows every limit once more; use chatnest.ledger.sqlite.SQLiteLedger"
+        )
 
 
 class DictBooks:

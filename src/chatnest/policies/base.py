@@ -10,6 +10,7 @@ in the order of the list that ChatNestApp was given:
 4. ``finished`` sees what came of it.
 """
 
+import inspect
 import logging
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
@@ -69,6 +70,10 @@ class PolicyChain:
         for policy in policies:
             if isinstance(policy, type) or not isinstance(policy, Policy):
                 raise TypeError(f"{policy!r} is no policy: that is an object with one of the hooks")
+            for hook in ("prepare", "finished"):
+                written = getattr(policy, hook, None)
+                if inspect.isroutine(written) and not inspect.iscoroutinefunction(written):
+                    raise TypeError(f"{policy!r}: {hook} must be an async function")
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]

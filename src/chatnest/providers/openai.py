@@ -59,6 +59,10 @@ class OpenAIProvider:
         self.model = model
         self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
+        if not self._base_url.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"base_url {self._base_url!r} must begin with http:// or https://"
+            )
         key = api_key or os.environ.get("OPENAI_API_KEY")
         if client is None and not key:
             if self._base_url == DEFAULT_BASE_URL:

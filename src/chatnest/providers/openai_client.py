@@ -62,6 +62,8 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> httpx2.Respon
     except openai.APIStatusError as exc:
         raise _status_error(exc) from exc
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
+        cause = type(exc.__cause__ or exc).__name__  # a name alone: texts may have addresses
+        _log.warning("the model's provider cannot be reached: %s", cause)
         raise UpstreamUnavailable from exc
     except openai.OpenAIError as exc:
         raise UpstreamAccount from exc

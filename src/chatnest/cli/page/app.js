@@ -81,6 +81,7 @@ async function run(turn) {
   const outcome = await ask(settings.chat_path, request, {
     signal: controller.signal,
     onToken: (text) => {
+      if (!turn.answer) refreshLimits(false); // now its worst case is held
       turn.answer += text;
       views.get(turn)?.grow();
     },
@@ -89,7 +90,9 @@ async function run(turn) {
   running = null;
   composer.running = false;
   end(turn, outcome, before);
-  refreshLimits();
+  // What was stopped is settled a moment after the server has seen that nobody reads any more.
+  if (outcome.kind === "stopped") window.setTimeout(refreshLimits, 300);
+  else refreshLimits();
 }
 
 /**
