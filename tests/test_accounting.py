@@ -508,7 +508,7 @@ async def test_a_release_that_comes_after_the_lease_takes_its_charge_back(ledger
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs"])
-async def test_what_was_not_released_is_released_with_the_next_settlement(ledger, how):
+async def test_what_was_not_released_is_released_as_soon_as_the_ledger_is_back(ledger, how):
     ledger.away = {"reserve": "works and hangs", "release": how}
     accounts = Accounts(ledger, QUICK)
     with anyio.fail_after(10):
@@ -523,7 +523,7 @@ async def test_what_was_not_released_is_released_with_the_next_settlement(ledger
     answer(turn, 10)
     await accounts.settle(turn, admitted.hold, None)
 
-    assert ledger.calls[-2:] == [("settle", "t2"), ("release", "t1")]
+    assert ledger.calls[-2:] == [("release", "t1"), ("settle", "t2")]
     assert await balance(ledger) == (60, 0)
 
 

@@ -44,7 +44,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "providers.openai_client": ("providers.decode", "providers.transport"),
     "cli.build": ("cli.config",),
     "cli.site": ("cli.config", "cli.build"),
-    "cli.serve": ("cli.config", "cli.build", "cli.site"),
+    "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "testing.conversation": ("testing.protocol", "testing.scope", "testing.sse"),
     "testing.upstream": ("testing.upstream",),
 }

@@ -139,86 +139,86 @@ ERRORS = [
         UpstreamInterrupted(),
         (
             b'{"message":"The answer was cut off.","code":"upstream_interrupted",'
-            b'"retryable":true,"request_id":"req-1","charged":false}'
+            b'"retryable":true,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         charged(UpstreamTimeout()),
         (
             b'{"message":"The model did not answer in time.","code":"upstream_timeout",'
-            b'"retryable":true,"request_id":"req-1","charged":true}'
+            b'"retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
         UpstreamOverloaded(retry_after=1.2),
         (
             b'{"message":"The model is overloaded.","code":"upstream_overloaded",'
-            b'"retryable":true,"retry_after":2,"request_id":"req-1","charged":false}'
+            b'"retryable":true,"retry_after":2,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         UpstreamOverloaded(retry_after=0),
         (
             b'{"message":"The model is overloaded.","code":"upstream_overloaded",'
-            b'"retryable":true,"retry_after":1,"request_id":"req-1","charged":false}'
+            b'"retryable":true,"retry_after":1,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         UpstreamAccount(),
         (
             b'{"message":"The model is not available to this service.","code":"upstream_account",'
-            b'"retryable":false,"request_id":"req-1","charged":false}'
+            b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         ContextLengthExceeded(),
         (
             b'{"message":"The conversation is too long for the model.","code":"context_length",'
-            b'"retryable":false,"request_id":"req-1","charged":false}'
+            b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         charged(UpstreamBadResponse()),
         (
             b'{"message":"The model\'s answer could not be read.","code":"upstream_bad_response",'
-            b'"retryable":true,"request_id":"req-1","charged":true}'
+            b'"retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
         charged(StreamTimeout(300.0)),
         (
             b'{"message":"The answer took longer than 300 seconds and was stopped.",'
-            b'"code":"stream_timeout","retryable":true,"request_id":"req-1","charged":true}'
+            b'"code":"stream_timeout","retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
         charged(AnswerTooLong()),
         (
             b'{"message":"The answer was longer than allowed.","code":"answer_too_long",'
-            b'"retryable":false,"request_id":"req-1","charged":true}'
+            b'"retryable":false,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
         InternalError(),
         (
             b'{"message":"Something went wrong on the server.","code":"internal_error",'
-            b'"retryable":false,"request_id":"req-1","charged":false}'
+            b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
         ServerShutdown(),
         (
             b'{"message":"The server is restarting. Please try again in a moment.",'
-            b'"code":"server_shutdown","retryable":true,"retry_after":1,"request_id":"req-1",'
-            b'"charged":false}'
+            b'"code":"server_shutdown","retryable":true,"retry_after":1,"charged":false,'
+            b'"request_id":"req-1"}'
         ),
     ),
     (
         LedgerUnavailable(),
         (
             b'{"message":"Usage cannot be recorded at the moment, so no answer was started.",'
-            b'"code":"ledger_unavailable","retryable":true,"retry_after":5,"request_id":"req-1",'
-            b'"charged":false}'
+            b'"code":"ledger_unavailable","retryable":true,"retry_after":5,"charged":false,'
+            b'"request_id":"req-1"}'
         ),
     ),
 ]

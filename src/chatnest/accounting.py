@@ -28,6 +28,11 @@ LEASE = 30_000
 _MOST_WAITING = 10_000
 """Operations that wait for a ledger which is away; beyond that, leases charge in full."""
 
+_FLUSHED_AT_ONCE = 20
+
+_COUNTING_SECONDS = 1.0
+"""For counting an answer at its settlement, which must come whatever else keeps the cores busy."""
+
 _Operation = Callable[[], Awaitable[object]]
 
 
@@ -43,6 +48,7 @@ class Accounts:
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
         self._waiting: OrderedDict[str, _Operation] = OrderedDict()
+        self._flushing = False
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
@@ -68,7 +74,7 @@ class Accounts:
         """
         try:
             with fail_after(self._bounds.ledger_seconds):
-                return await self.ledger.reserve(wish)
+                answer = await self.ledger.reserve(wish)
         except (LedgerUnavailable, TimeoutError) as exc:
             self._postpone(wish.id, lambda: self.ledger.release(wish))
             raise LedgerUnavailable from exc
@@ -76,6 +82,8 @@ class Accounts:
             with CancelScope(shield=True):
                 await self._do(wish.id, lambda: self.ledger.release(wish))
             raise
+        await self.flush()
+        return answer
 
     async def renew(self, hold: Hold) -> None:
         """Keep a hold alive. A failure is no reason to stop an answer: the lease has slack."""
@@ -84,6 +92,8 @@ class Accounts:
                 await self.ledger.renew(hold, LEASE)
         except Exception:  # noqa: BLE001  # whatever a ledger raises
             _log.warning("turn %s: the lease could not be renewed", hold.id)
+        else:
+            await self.flush()
 
     async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
         """Charge what ``turn`` cost. Never raises for the ledger's sake: a settlement that cannot
@@ -96,13 +106,22 @@ class Accounts:
         if await self._do(hold.id, lambda: self.ledger.settle(hold, charge)):
             await self.flush()
 
-    async def flush(self) -> None:
-        """Carry out what waits for the ledger, oldest first, until something fails again."""
-        for turn_id, operation in list(self._waiting.items()):
-            if not await self._do(turn_id, operation):
-                return
-            if self._waiting.get(turn_id) is operation:
-                del self._waiting[turn_id]
+    async def flush(self, most: int = _FLUSHED_AT_ONCE) -> None:
+        """Carry out some of what waits for the ledger, oldest first, until something fails again.
+        Whoever finds the ledger back does a little of it, one at a time, so that nobody has to
+        wait for all of it.
+        """
+        if self._flushing or not self._waiting:
+            return
+        self._flushing = True
+        try:
+            for turn_id, operation in list(self._waiting.items())[:most]:
+                if not await self._do(turn_id, operation):
+                    return
+                if self._waiting.get(turn_id) is operation:
+                    del self._waiting[turn_id]
+        finally:
+            self._flushing = False
 
     async def _do(self, turn_id: str, operation: _Operation) -> bool:
         try:
@@ -128,15 +147,18 @@ class Accounts:
         """
         usage = turn.answer.usage
         source: Literal["provider", "estimated", "none"]
-        if usage is not None:
+        if usage is not None and turn.answer.finish_reason is not None:
             spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
         elif not self._reached_model(turn, failure):
             spent, output, source = 0, 0, "none"
         else:
-            spent, output, source = turn.input_tokens, await turn.output_tokens(), "estimated"
-            if failure is not None:
-                output += max(8, output // 20)
-            output = min(output, hold.tokens - spent)
+            spent, output, source = turn.input_tokens, await _delivered(turn), "estimated"
+            if usage is not None and usage.output_tokens >= output:
+                spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
+            else:  # a figure that came early, of less than was delivered since, is no bill
+                if failure is not None:
+                    output += max(8, output // 20)
+                output = min(output, hold.tokens - spent)
         return Charge(
             tokens=spent + output,
             input_tokens=spent,
@@ -155,6 +177,15 @@ class Accounts:
             return False
         refused = isinstance(failure, UpstreamError) and not failure.reached_model
         return self._charge_unanswered and not refused
+
+
+async def _delivered(turn: Turn) -> int:
+    """Tokens of the answer; should there be no time to count them, as many as there can be."""
+    try:
+        with fail_after(_COUNTING_SECONDS):
+            return await turn.output_tokens()
+    except TimeoutError:
+        return turn.most_output_tokens()
 
 
 def _outcome(failure: BaseException | None) -> str:

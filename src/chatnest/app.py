@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -338,7 +339,7 @@ class ChatNestApp:
         with CancelScope(shield=True):
             await self.drain(0)
             with move_on_after(self._bounds.settle_seconds):
-                await self._accounts.flush()
+                await self._accounts.flush(most=sys.maxsize)
             await self.provider.aclose()
             await self.ledger.aclose()
 

@@ -144,6 +144,8 @@ async def respond_problem(scope: Scope, send: Send, error: ChatNestError, reques
         **fields,
         "error": detail,
     }
+    if error.charged:  # which is rare before a stream: the model took the request and was silent
+        problem["charged"] = True
     headers = dict(error.headers)
     if "retry_after" in fields:
         headers["Retry-After"] = str(fields["retry_after"])

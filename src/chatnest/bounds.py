@@ -7,6 +7,10 @@ from chatnest.errors import ConfigurationError
 __all__ = ["Bounds"]
 
 
+_LONGEST = 1e9
+"""Seconds or bytes that no bound exceeds; beyond it clocks fail."""
+
+
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Every bound of a stream; sizes in bytes, times in seconds. The reasons are in
     docs/reference/limits-and-timeouts.md.
@@ -39,3 +43,5 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         for field in self.__struct_fields__:
             if not getattr(self, field) > 0:
                 raise ConfigurationError(f"bounds.{field} must be greater than 0")
+            if getattr(self, field) > _LONGEST:
+                raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")

@@ -20,8 +20,10 @@ class ChatNestMiddleware:
     def __init__(
         self, app: ASGIApp, *, chat: ChatNestApp | None = None, path: str = "/api/chat"
     ) -> None:
-        if not path.startswith("/") or path != path.rstrip("/"):
-            raise ConfigurationError(f"path {path!r} must begin with '/' and not end with it")
+        if not path.startswith("/") or path.endswith(("/", "/limits")):
+            raise ConfigurationError(
+                f"path {path!r} must begin with '/', have a name, and not end with '/' or '/limits'"
+            )
         self.app = app
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._paths = {path, f"{path}/limits"}

@@ -111,6 +111,17 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
     for profile in profiles:
         if not isinstance(profile, Profile):
             raise ConfigurationError(f"profiles are Profile objects, not {profile!r}")
+        name = profile.name
+        if (
+            not name
+            or name != name.strip().lower()
+            or not name.isascii()
+            or name in PROFILE_ALIASES
+        ):
+            raise ConfigurationError(
+                f"profile {name!r}: a name is in small ASCII letters, and none of "
+                f"{', '.join(PROFILE_ALIASES)}, which clients use for others"
+            )
         if profile.name in named:
             raise ConfigurationError(f"profile {profile.name!r} is defined twice")
         for field in HardCaps.__struct_fields__:

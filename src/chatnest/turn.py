@@ -68,7 +68,8 @@ class Answer:
         for event in events:
             if isinstance(event, Delta):
                 self.pieces.append(event.text)
-                self.size += len(event.text)
+                text = event.text
+                self.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
                 deltas.append(event)
             elif isinstance(event, Usage):
                 self.usage = event
@@ -158,6 +159,10 @@ class Turn:
     async def output_tokens(self) -> int:
         """Tokens of the answer so far, counted by us."""
         return await self._counter.count(self.answer.text)
+
+    def most_output_tokens(self) -> int:
+        """What the answer so far has at most, known without counting."""
+        return self._counter.bounds(self.answer.text)[1]
 
     async def fit(self) -> None:
         """Count the input, and lower the output so that both fit one request.

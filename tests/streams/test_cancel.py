@@ -452,7 +452,7 @@ async def test_a_ledger_that_is_away_at_the_end_is_told_later(upstream):
         books.away = False
         async with Conversation(app, json=ask()) as c:
             assert (await c.read_all()).endswith(DONE)
-    assert [charge.outcome for charge in books.charges] == ["done", "client_gone"]
+    assert [charge.outcome for charge in books.charges] == ["client_gone", "done"]
     assert await books.held() == (0, 0)
 
 

@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
+from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, make_site
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.base import Ledger
@@ -41,6 +42,7 @@ def serve(config: Config) -> None:
         factory=True,
         workers=config.server.workers,
         lifespan="on",
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         proxy_headers=False,  # which addresses count is chatnest's to say: [identity]

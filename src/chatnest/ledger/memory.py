@@ -70,6 +70,7 @@ class MemoryLedger:
 
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         with self._lock:
+            self._books.prune()
             return model.usage(self._books, limits, self._clock())
 
     async def check(self) -> None:

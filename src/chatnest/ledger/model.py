@@ -263,6 +263,8 @@ def counter_key(limit: Limit, now: int) -> str:
     """Where a limit is counted. A budget has a counter of its own for each day."""
     if limit.kind == "budget":
         return f"{limit.name}:{day_of(now, limit.timezone)}:{limit.account}"
+    if limit.kind == "rate":  # the entries of a short window would be too few for a long one
+        return f"{limit.name}:{limit.window}:{limit.account}"
     return f"{limit.name}::{limit.account}"
 
 

@@ -91,7 +91,11 @@ class PolicyChain:
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
         """The first advice that is not None."""
         for policy in self._classifies:
-            delay = policy.classify(turn, failure, attempt)
+            try:
+                delay = policy.classify(turn, failure, attempt)
+            except Exception:  # noqa: BLE001  # the failure of the call is what counts
+                _log.exception("%s: classify() failed in request %s", policy, turn.id)
+                continue
             if delay is not None:
                 return delay
         return None

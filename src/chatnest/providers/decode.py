@@ -34,6 +34,7 @@ class EventSplitter:
         self._max_event = max_event
         self._left = max_total
         self._tail = b""
+        self._first = True  # a BOM may stand before it
         self._data: list[bytes] = []
         self._size = 0
 
@@ -44,6 +45,9 @@ class EventSplitter:
             raise UpstreamBadResponse
         if self._tail:
             data = self._tail + data
+        elif self._first:
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        self._first = False
         # A CR at the end may be half of a CRLF, so it waits as well.
         end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
         self._tail = data[end:]
@@ -66,6 +70,8 @@ class EventSplitter:
 
 _NULL: Final = b"null"
 _NOTHING: Final = msgspec.Raw(_NULL)
+
+_LONGEST_REASON: Final = 32
 
 _MOST_TOKENS: Final = 1_000_000_000
 """More than any model takes, and little enough for every ledger's columns."""
@@ -174,7 +180,8 @@ class ChunkDecoder:
                 events.append(Delta(text))
         if choice.finish_reason:
             self.finished = True
-            events.append(Finish("refusal" if self._refused else choice.finish_reason))
+            reason = "refusal" if self._refused else choice.finish_reason
+            events.append(Finish(reason[:_LONGEST_REASON]))
 
 
 def _usage(raw: msgspec.Raw) -> Usage | None:

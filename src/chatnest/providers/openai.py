@@ -24,6 +24,11 @@ DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5")
 """Models that take max_completion_tokens instead of max_tokens, and no temperature."""
 
+_RESERVED: Final = {
+    *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
+    "stream_options",
+}
+
 _DRAIN_SECONDS: Final = 0.05
 """For the end of a body after its last event, so that the connection can be used again."""
 
@@ -75,14 +80,21 @@ class OpenAIProvider:
         self._key = key or ""
         self._include_usage = include_usage
         self._options = dict(options or {})
-        self._own_client = client
+        if reserved := _RESERVED & set(self._options):
+            raise ConfigurationError(
+                f"options[{min(reserved)!r}] is chatnest's to set: it is what is held and counted"
+            )
+        # Retries are a policy of chatnest's, also where the client is not.
+        self._own_client = None if client is None else client.with_options(max_retries=0)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
         self._clients: RunVar[Any] = RunVar(f"chatnest_openai_{id(self)}")
         self._sdk = _import_sdk()
 
     def __repr__(self) -> str:
-        return f"OpenAIProvider(model={self.model!r}, base_url={self._base_url!r})"
+        scheme, _, rest = self._base_url.partition("://")
+        shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a user and password
+        return f"OpenAIProvider(model={self.model!r}, base_url={shown!r})"
 
     @asynccontextmanager
     async def open(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
@@ -91,6 +103,8 @@ class OpenAIProvider:
         def sent() -> None:
             call.sent = True
 
+        if self._own_client is not None:
+            call.sent = True  # its transport does not tell
         token = self._sdk.REQUEST_SENT.set(sent)
         try:
             response = await self._sdk.ask(await self._client(), self._request(call))

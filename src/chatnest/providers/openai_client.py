@@ -60,15 +60,16 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> httpx2.Respon
             stream_cls=openai.AsyncStream[Any],
         )
     except openai.APIStatusError as exc:
-        raise _status_error(exc) from exc
+        raise _status_error(exc) from None  # its text is the upstream's
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
         cause = type(exc.__cause__ or exc).__name__  # a name alone: texts may have addresses
         _log.warning("the model's provider cannot be reached: %s", cause)
         raise UpstreamUnavailable from exc
     except openai.OpenAIError as exc:
         raise UpstreamAccount from exc
-    except (ValueError, httpx2.InvalidURL) as exc:
-        raise UpstreamBadResponse from exc
+    except Exception as exc:  # noqa: BLE001  # whatever the SDK makes of an answer that is none
+        _log.warning("the model's provider answered nonsense: %s", type(exc).__name__)
+        raise UpstreamBadResponse from None
     return await _checked(response)
 
 
@@ -91,7 +92,7 @@ def _status_error(exc: openai.APIStatusError) -> UpstreamError:
 
 def _error_for_status(exc: openai.APIStatusError) -> UpstreamError:  # noqa: PLR0911  # a table
     status = exc.status_code
-    named = error_for_code(exc.code or "", exc.type or "") if status < 500 else None  # noqa: PLR2004  # RFC 9110
+    named = error_for_code(_name(exc.code), _name(exc.type)) if status < 500 else None  # noqa: PLR2004  # RFC 9110
     retry_after = _retry_after(exc.response.headers)
     match status:
         case 401 | 403:
@@ -108,6 +109,11 @@ def _error_for_status(exc: openai.APIStatusError) -> UpstreamError:  # noqa: PLR
             return UpstreamServerError(retry_after=retry_after)
         case _:
             return named or UpstreamRejected()
+
+
+def _name(value: object) -> str:
+    """A code or type as the SDK found it, which may be anything."""
+    return str(value) if isinstance(value, str | int) else ""
 
 
 def _retry_after(headers: httpx2.Headers) -> float | None:

@@ -51,8 +51,13 @@ def make_http_client(*, secure: bool) -> httpx2.AsyncClient:
 
 
 def _unnamed(response: httpx2.Response) -> httpx2.Response:
-    """A response without what the SDK and httpx2 would log of it in the upstream's own words."""
+    """A response without what the SDK and httpx2 would do to it, or log of it, by the upstream's
+    own words.
+    """
     response.headers.pop("x-request-id", None)
+    response.headers.pop("content-encoding", None)  # the SDK would inflate it without a bound
+    if response.status_code != httpx2.codes.OK:
+        response.headers["content-type"] = "application/json"  # nor read it by a charset
     response.extensions.pop("reason_phrase", None)
     return response
 
