@@ -39,9 +39,17 @@ def tests(session: nox.Session) -> None:
     session.install(".[trio]")
     install(session, "tests")
     session.run("coverage", "erase")
-    arguments = session.posargs or ["-n", "auto"]
+    arguments = session.posargs or ["-n", "auto", "-m", "not redis"]
     session.run("coverage", "run", "-m", "pytest", *arguments)
     session.notify("coverage")
+
+
+@nox.session
+def redis(session: nox.Session) -> None:
+    """The ledger in Redis, which is not announced yet, against a real Valkey server."""
+    session.install(".[redis,trio]")
+    install(session, "tests")
+    session.run("pytest", "-m", "redis", *(session.posargs or ["-n", "auto", "tests/ledger"]))
 
 
 @nox.session

@@ -1,4 +1,7 @@
-"""A worker process of its own, for tests: ``worker.py MODE FILE [NUMBER]``. One JSON line each."""
+"""A worker process of its own, for tests: ``worker.py MODE WHERE [NUMBER]``. One JSON line each.
+
+WHERE is a file, or the URL of a Redis server.
+"""
 
 import json
 import os
@@ -6,9 +9,11 @@ import sys
 from collections.abc import Callable
 
 import anyio
+import anyio.to_thread
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
+from chatnest.ledger.base import Admitted, Charge, Ledger, Limit, Reservation
+from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 
 BUDGET = Limit(name="tokens", kind="budget", account="all", limit=4_000)
@@ -18,6 +23,12 @@ HELD, COST = 100, 40
 def say(**words: object) -> None:
     sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()
+
+
+def open_ledger(where: str) -> Ledger:
+    if where.startswith("redis:"):
+        return RedisLedger(where)
+    return SQLiteLedger(where, synchronous="NORMAL")
 
 
 def wish(number: int) -> Reservation:
@@ -33,7 +44,7 @@ async def insist(operation: Callable[..., object], *arguments: object) -> object
             await anyio.lowlevel.checkpoint()
 
 
-async def take(ledger: SQLiteLedger, number: int) -> Admitted | None:
+async def take(ledger: Ledger, number: int) -> Admitted | None:
     answer = await insist(ledger.reserve, wish(number))
     if not isinstance(answer, Admitted):
         return None
@@ -44,7 +55,7 @@ async def take(ledger: SQLiteLedger, number: int) -> Admitted | None:
 
 async def hammer(path: str, count: int, *, settle: bool) -> None:
     """Take ``count`` holds, ten at a time, and settle them or not; tell how many there were."""
-    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    ledger = open_ledger(path)
     taken = []
 
     async def turns(first: int) -> None:
@@ -62,9 +73,28 @@ async def hammer(path: str, count: int, *, settle: bool) -> None:
     say(admitted=len(taken))
 
 
+async def burst(path: str, count: int) -> None:
+    """Ask for ``count`` holds at the same time, when a line has been read."""
+    ledger = open_ledger(path)
+    await ledger.check()
+    taken = []
+
+    async def ask(number: int) -> None:
+        if await take(ledger, number):
+            taken.append(number)
+
+    say(ready=os.getpid())
+    await anyio.to_thread.run_sync(sys.stdin.readline)
+    async with anyio.create_task_group() as tasks:
+        for number in range(count):
+            tasks.start_soon(ask, number)
+    await ledger.aclose()
+    say(admitted=len(taken))
+
+
 async def until_killed(path: str) -> None:
     """Hold one and keep it; hold and settle others for as long as it lives."""
-    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    ledger = open_ledger(path)
     assert await take(ledger, 0)
     say(held=HELD)
     number = 0
@@ -78,7 +108,7 @@ async def until_killed(path: str) -> None:
 
 def fork(path: str) -> None:
     """Parent and child write in turn; the parent lets go of the file in between."""
-    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    ledger = open_ledger(path)
     anyio.run(take, ledger, 0)
     to_child, to_parent = os.pipe(), os.pipe()
     if os.fork() == 0:
@@ -102,5 +132,7 @@ if __name__ == "__main__":
         fork(path)
     elif mode == "until-killed":
         anyio.run(until_killed, path)
+    elif mode == "burst":
+        anyio.run(burst, path, int(sys.argv[3]))
     else:
         anyio.run(lambda: hammer(path, int(sys.argv[3]), settle=mode == "settle"))

@@ -1,0 +1,126 @@
+-- What every operation begins with. Keys come by KEYS alone, four for each account whose counters
+-- are touched, then the others. Amounts are integers, times are milliseconds.
+
+local call = redis.call
+local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE, SLACK = 64, 1000, 512, 3600000
+
+local read_args = 0
+local function text()
+  read_args = read_args + 1
+  return ARGV[read_args]
+end
+local function int()
+  return tonumber(text())
+end
+
+local function clock(given) -- empty, but for tests
+  if given ~= '' then return tonumber(given) end
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local now, keep, most_turns = clock(text()), int(), int()
+local accounts = {}
+for i = 1, int() do
+  local first = 4 * (i - 1)
+  accounts[i] = {
+    counters = KEYS[first + 1], holds = KEYS[first + 2], due = KEYS[first + 3],
+    turns = KEYS[first + 4],
+  }
+end
+
+-- Let a key live for `ms` at least; somewhat longer, so that this is seldom written.
+local function live(key, ms, slack)
+  if call('PTTL', key) < ms then call('PEXPIRE', key, ms + (slack or SLACK)) end
+end
+
+-- Counters: the field NAME:DAY has 'settled held overrun expired'.
+
+local function counter(account, field)
+  local packed = call('HGET', account.counters, field)
+  if not packed then return { settled = 0, held = 0, overrun = 0, expired = 0, fresh = true } end
+  local s, h, o, x = string.match(packed, '^(%d+) (%d+) (%d+) (%d+)$')
+  return {
+    settled = tonumber(s), held = tonumber(h), overrun = tonumber(o), expired = tonumber(x),
+  }
+end
+
+local function write(account, field, c)
+  call('HSET', account.counters, field,
+    string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired))
+end
+
+-- Holds: the field ID has 'STATE TOKENS ADMITTED_AT LINE LINE ...', for the lines of this account.
+-- STATE is R(eserved) or X (expired); LINE is T=FIELD, of tokens, or S=FIELD, of streams. `due` has
+-- the end of the lease, and for an expired hold the time to forget it.
+
+local function part_of(account, id)
+  local packed = call('HGET', account.holds, id)
+  if not packed then return nil end
+  local state, tokens, at, lines = string.match(packed, '^(%u) (%d+) (%d+) ?(.*)$')
+  return { state = state, tokens = tonumber(tokens), at = tonumber(at), lines = lines }
+end
+
+local function keep_part(account, id, part, score, ttl)
+  call('HSET', account.holds, id,
+    string.format('%s %d %d %s', part.state, part.tokens, part.at, part.lines))
+  call('ZADD', account.due, score, id)
+  live(account.holds, ttl)
+  live(account.due, ttl)
+end
+
+local function drop_part(account, id)
+  call('HDEL', account.holds, id)
+  call('ZREM', account.due, id)
+end
+
+-- As _end in model.py: a part that is neither R nor X was forgotten, and is charged alone.
+local function finish(account, part, charge, expires)
+  for unit, field in string.gmatch(part.lines, '(%u)=(%S+)') do
+    local c = counter(account, field)
+    if part.state == 'R' then
+      c.held = math.max(0, c.held - (unit == 'T' and part.tokens or 1))
+    end
+    if unit == 'T' then
+      if part.state == 'X' then
+        local corrected = math.min(part.tokens, c.expired)
+        c.settled, c.expired = c.settled - corrected, c.expired - corrected
+      end
+      c.settled = c.settled + charge
+      c.overrun = c.overrun + math.max(0, charge - part.tokens)
+      if expires then c.expired = c.expired + charge end
+    end
+    write(account, field, c)
+  end
+  live(account.counters, keep)
+end
+
+-- A turn's record goes to the stream of its account and day.
+local function note(account, id, part, ...)
+  local at = part.at and string.format('%d', part.at) or ''
+  call('XADD', account.turns, 'MAXLEN', '~', most_turns, '*', 'hold', id, 'admitted_at', at,
+    'settled_at', string.format('%d', now), 'held', string.format('%d', part.tokens), ...)
+  live(account.turns, keep)
+end
+
+-- Charge in full what nobody renewed. What is due beyond the first few stays held, which counts
+-- the same, until the next operation.
+local function expire(account)
+  local due = call('ZRANGEBYSCORE', account.due, '-inf', string.format('%d', now),
+    'LIMIT', 0, DUE_AT_ONCE)
+  for _, id in ipairs(due) do
+    local part = part_of(account, id)
+    if not part or part.state == 'X' then
+      drop_part(account, id)
+    else
+      finish(account, part, part.tokens, true)
+      if part.lines ~= '' then
+        note(account, id, part, 'tokens', string.format('%d', part.tokens),
+          'source', 'estimated', 'outcome', 'expired', 'lines', part.lines)
+      end
+      part.state = 'X'
+      keep_part(account, id, part, now + keep, keep)
+    end
+  end
+end
+for _, account in ipairs(accounts) do expire(account) end
