@@ -744,3 +744,21 @@ async def test_a_settlement_survives_the_cancellation_that_ended_its_turn(ledger
                 await accounts.settle(turn, hold, ClientGone())
 
     assert [charge.tokens for charge in slow.settled] == [68]
+
+
+async def test_a_client_that_leaves_while_the_ledger_catches_up_holds_nothing(ledger):
+    accounts = Accounts(ledger, QUICK)
+    first = make_turn("t1")
+    held = await accounts.admit(first, (BUDGET,))
+    answer(first, 10)
+    ledger.away = {"settle": "raises"}
+    await accounts.settle(first, held.hold, None)
+
+    ledger.away = {"settle": "hangs"}
+    with anyio.CancelScope() as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accounts.admit, make_turn("t2"), (BUDGET,))
+            await anyio.wait_all_tasks_blocked()
+            client.cancel()
+
+    assert ("release", "t2") in ledger.calls

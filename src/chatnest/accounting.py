@@ -75,6 +75,7 @@ class Accounts:
         try:
             with fail_after(self._bounds.ledger_seconds):
                 answer = await self.ledger.reserve(wish)
+            await self.flush()  # within reach of what undoes the hold, should the client leave now
         except (LedgerUnavailable, TimeoutError) as exc:
             self._postpone(wish.id, lambda: self.ledger.release(wish))
             raise LedgerUnavailable from exc
@@ -82,7 +83,6 @@ class Accounts:
             with CancelScope(shield=True):
                 await self._do(wish.id, lambda: self.ledger.release(wish))
             raise
-        await self.flush()
         return answer
 
     async def renew(self, hold: Hold) -> None:

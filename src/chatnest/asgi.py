@@ -134,7 +134,7 @@ def _within(text: str, most: int) -> str:
 
 async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
     """An error as a problem document (RFC 9457), with ``error`` for chat-nest's client."""
-    fields = error.fields(request_id)
+    fields = error.fields()
     detail = _within(error.detail, _MAX_DETAIL)
     problem = {
         "type": error.problem_type,
@@ -142,6 +142,7 @@ async def respond_problem(scope: Scope, send: Send, error: ChatNestError, reques
         "status": error.status,
         "detail": detail,
         **fields,
+        "request_id": request_id,
         "error": detail,
     }
     if error.charged:  # which is rare before a stream: the model took the request and was silent

@@ -96,12 +96,11 @@ class ChatNestError(Exception):
         """Response header fields that belong to this error, beyond Retry-After."""
         return {}
 
-    def fields(self, request_id: str) -> dict[str, object]:
+    def fields(self) -> dict[str, object]:
         """What problem documents and error frames say alike; ``retry_after`` in whole seconds."""
         fields: dict[str, object] = {"code": self.code, "retryable": self.retryable}
         if self.retry_after is not None:
             fields["retry_after"] = max(1, math.ceil(self.retry_after))
-        fields["request_id"] = request_id
         return fields
 
 

@@ -63,10 +63,12 @@ class NativeWire:
 
     def _failed(self, failed: Failed) -> bytes:
         error = failed.error
-        fields = error.fields(self._request_id)
-        request_id = fields.pop("request_id")
-        data = {"message": error.detail, **fields, "charged": error.charged}
-        data["request_id"] = request_id
+        data = {
+            "message": error.detail,
+            **error.fields(),
+            "charged": error.charged,
+            "request_id": self._request_id,
+        }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
 
 
