@@ -1,5 +1,7 @@
 """What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest."""
 
+import shutil
+
 import nox
 
 nox.needs_version = ">=2024.10"
@@ -36,20 +38,32 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel, with coverage. Arguments go to pytest."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
-    session.install(".[trio]")
+    session.install(".[redis,trio]")
     install(session, "tests")
     session.run("coverage", "erase")
-    arguments = session.posargs or ["-n", "auto", "-m", "not redis"]
-    session.run("coverage", "run", "-m", "pytest", *arguments)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
     session.notify("coverage")
 
 
 @nox.session
-def redis(session: nox.Session) -> None:
-    """The ledger in Redis, which is not announced yet, against a real Valkey server."""
+def redis_server(session: nox.Session) -> None:
+    """RedisLedger against another server: ``nox -s redis_server -- /usr/bin/redis-server``."""
+    binary, *arguments = session.posargs or [shutil.which("redis-server") or "redis-server"]
     session.install(".[redis,trio]")
     install(session, "tests")
-    session.run("pytest", "-m", "redis", *(session.posargs or ["-n", "auto", "tests/ledger"]))
+    session.run(
+        *("pytest", "-n", "auto", "-k", "redis", *(arguments or ["tests/ledger"])),
+        env={"CHATNEST_REDIS_SERVER": binary},
+    )
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """What repeats things at random, at length: some forty minutes on two cores."""
+    session.install(".[redis,trio]")
+    install(session, "tests")
+    arguments = session.posargs or ["-n", "auto", "-m", "soak", "tests/ledger"]
+    session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
 
 
 @nox.session

@@ -47,6 +47,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.site": ("cli.config", "cli.build"),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "testing.conversation": ("testing.protocol", "testing.scope", "testing.sse"),
+    "testing.fault_proxy": ("testing.relay",),
     "testing.upstream": ("testing.upstream",),
 }
 

@@ -10,15 +10,18 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.server import Server, running, running_cluster
+from tests.ledger.soak import SOAKS, Progress
 from tests.ledger.support import Clock
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if SOAKS:
+        config.pluginmanager.register(Progress(config))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Redis is for asyncio alone, and what needs a server of it is marked."""
+    """Redis is for asyncio alone."""
     items[:] = [item for item in items if not _is_redis_on_trio(item)]
-    for item in items:
-        if "/test_redis" in item.nodeid or "redis" in item.nodeid.partition("[")[2]:
-            item.add_marker("redis")
 
 
 def _is_redis_on_trio(item: pytest.Item) -> bool:
@@ -40,6 +43,19 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def books(path: Path, clock: Clock) -> AsyncIterator[SQLiteLedger]:
+    """What only SQLiteLedger can, is asked of this one."""
+    ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
+    yield ledger
+    await ledger.aclose()
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for each worker that runs tests. Tests have a prefix each."""
@@ -51,6 +67,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_cluster(tmp_path_factory.mktemp("cluster")) as server:
         yield server
+
+
+Tell = Callable[[str], None]
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Has a soak show a line when this test has ended."""
+    return lambda line: record_property("soak", line)
 
 
 MakeRedis = Callable[..., RedisLedger]

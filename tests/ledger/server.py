@@ -5,13 +5,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+PATIENCE = 60
+"""Seconds for what should take a few, on a machine on which much else is going on."""
 
 
 def binary() -> str:
@@ -29,9 +34,12 @@ def free_port() -> int:
 
 
 class Server:
-    """A server process on a free port of the loopback, with its files in ``folder``."""
+    """A server process on a free port of the loopback, with its files in ``folder``.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    An option may be a function, ``free_port``, that is asked when the server starts.
+    """
+
+    def __init__(self, folder: Path, *options: str | Callable[[], int]) -> None:
         self.folder = folder
         self.port = free_port()
         self.options = options
@@ -47,20 +55,38 @@ class Server:
 
     def client(self, **options: Any) -> Any:
         """A blocking client, for a look from outside."""
-        return redis.Redis(port=self.port, protocol=2, driver_info=None, **options)
+        retry = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, protocol=2, driver_info=None, retry=retry, **options)
 
-    def start(self, command: list[str] | None = None) -> "Server":
-        if command is None:
-            command = [binary(), "--port", str(self.port), "--save", "", "--loglevel", "warning"]
-            command += ["--dir", str(self.folder), *self.options]
-        log = (self.folder / "log").open("ab")
-        with log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.wait_until(self.answers)
-        return self
+    def start(self) -> "Server":
+        """Start, at another port where somebody has taken this one since it was free."""
+        for _ in range(5):
+            self._run()
+            self.wait_until(lambda: self.answers() or self.has_ended())
+            if not self.has_ended():
+                return self
+            self.port = free_port()
+        raise AssertionError(self.log())
+
+    def _run(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+
+    def command(self) -> list[str]:
+        options = [option if isinstance(option, str) else str(option()) for option in self.options]
+        command = [binary(), "--port", str(self.port), "--save", "", "--loglevel", "warning"]
+        return [*command, "--dir", str(self.folder), *options]
+
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
 
     def answers(self) -> bool:
-        with self.client(socket_timeout=1) as client:
+        if self.has_ended():
+            return False
+        with self.client(socket_timeout=PATIENCE) as client:
             try:
                 return bool(client.ping())
             except redis.AuthenticationError:
@@ -69,10 +95,9 @@ class Server:
                 return False
 
     def wait_until(self, condition: Any) -> None:
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < give_up, (self.folder / "log").read_text()
-            assert self.process is None or self.process.poll() is None
+            assert time.monotonic() < give_up, self.log()
             time.sleep(0.005)
 
     def signal(self, number: signal.Signals) -> None:
@@ -95,7 +120,7 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Server]:
+def running(folder: Path, *options: str | Callable[[], int]) -> Iterator[Server]:
     server = Server(folder, *options)
     try:
         yield server.start()
@@ -106,8 +131,7 @@ def running(folder: Path, *options: str) -> Iterator[Server]:
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Server]:
     """A cluster of one node, which owns all slots and refuses what crosses them."""
-    bus = str(free_port())
-    with running(folder, "--cluster-enabled", "yes", "--cluster-port", bus) as server:
+    with running(folder, "--cluster-enabled", "yes", "--cluster-port", free_port) as server:
         with server.client() as client:
             client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             server.wait_until(

@@ -1,10 +1,11 @@
-"""A worker process of its own, for tests: ``worker.py MODE WHERE [NUMBER]``. One JSON line each.
+"""A worker process of its own, for tests: ``worker.py MODE WHERE [NUMBER ...]``.
 
-WHERE is a file, or the URL of a Redis server.
+It prints JSON, a line at a time. WHERE is a file, or the URL of a Redis server.
 """
 
 import json
 import os
+import random
 import sys
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger.base import Admitted, Charge, Ledger, Limit, Reservation
+from chatnest.ledger.base import Admitted, Charge, Ledger, Limit, Refused, Reservation
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 
@@ -92,6 +93,68 @@ async def burst(path: str, count: int) -> None:
     say(admitted=len(taken))
 
 
+class Crowd:
+    """Turns of every kind, ten at a time, that fight for one account until the last tokens."""
+
+    def __init__(self, where: str, count: int, budget: int) -> None:
+        self._ledger = open_ledger(where)
+        self._left = count
+        self._operations = self._in_the_way = 0
+        self._dice = random.Random(os.getpid())
+        # A fraction of the budget each, so that running answers stand in each other's way.
+        self._large = budget // 30
+        self._limits = (
+            Limit(name="tokens", kind="budget", account="all", limit=budget),
+            Limit(name="streams", kind="concurrency", account="all", limit=35),
+        )
+
+    async def run(self) -> dict[str, int]:
+        """How many operations there were, and how often running answers stood in the way."""
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(self._turns, number)
+        await self._ledger.aclose()
+        return {"operations": self._operations, "in_the_way": self._in_the_way}
+
+    async def _turns(self, number: int) -> None:
+        while self._left > 0:
+            number += 10
+            await self._turn(self._wish(number))
+
+    async def _do(self, operation: Callable[..., object], *arguments: object) -> object:
+        """Now and then again, as by somebody whose answer was lost."""
+        for _ in range(self._dice.choice([1, 1, 1, 2])):
+            self._left -= 1
+            self._operations += 1
+            answer = await insist(operation, *arguments)
+        return answer
+
+    def _wish(self, number: int) -> Reservation:
+        tokens = self._dice.choice([10, *[self._large] * 4])
+        return Reservation(
+            id=f"{os.getpid()}-{number}",
+            limits=self._limits,
+            tokens=tokens,
+            min_tokens=max(1, tokens // 4),
+            lease=self._dice.choice([1, 60_000, 60_000, 60_000]),
+        )
+
+    async def _turn(self, wish: Reservation) -> None:
+        dice = self._dice
+        answer = await self._do(self._ledger.reserve, wish)
+        if not isinstance(answer, Admitted):
+            self._in_the_way += isinstance(answer, Refused) and answer.by_held
+            return
+        hold = answer.hold
+        if dice.random() < 0.3:
+            await self._do(self._ledger.renew, hold, 60_000)
+        if dice.random() < 0.1:
+            await self._do(self._ledger.release, wish)
+        elif hold.tokens > 10 or dice.random() < 0.7:  # or nobody ever does
+            over = 5 if hold.tokens <= 10 else 0
+            await self._do(self._ledger.settle, hold, Charge(tokens=dice.randrange(40) + over))
+
+
 async def until_killed(path: str) -> None:
     """Hold one and keep it; hold and settle others for as long as it lives."""
     ledger = open_ledger(path)
@@ -132,6 +195,8 @@ if __name__ == "__main__":
         fork(path)
     elif mode == "until-killed":
         anyio.run(until_killed, path)
+    elif mode == "crowd":
+        say(**anyio.run(Crowd(path, *map(int, sys.argv[3:])).run))
     elif mode == "burst":
         anyio.run(burst, path, int(sys.argv[3]))
     else:

@@ -1,10 +1,13 @@
-"""Parts for testing a chat endpoint: a scripted upstream, hand-driven ASGI, clocks, SSE readers.
+"""Parts for testing a chat endpoint: an upstream, hand-driven ASGI, faults, leaks, clocks, SSE.
 
 `import chatnest` does not import it.
 """
 
 from chatnest.testing.clock import ManualClock
 from chatnest.testing.conversation import Conversation, ProtocolViolation
+from chatnest.testing.fail_points import FailPoints
+from chatnest.testing.fault_proxy import FaultProxy
+from chatnest.testing.leak_probe import LeakProbe
 from chatnest.testing.sse import (
     Event,
     EventReader,
@@ -20,7 +23,10 @@ __all__ = [
     "Conversation",
     "Event",
     "EventReader",
+    "FailPoints",
     "FakeUpstream",
+    "FaultProxy",
+    "LeakProbe",
     "ManualClock",
     "OriginalView",
     "ProtocolViolation",

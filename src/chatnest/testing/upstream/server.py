@@ -116,6 +116,9 @@ class FakeUpstream(Record):
         ready.put(None)
         await self._stop.wait()
         self._loop = None
+        loop.remove_reader(listener)
+        for _ in range(3):  # who is being accepted would be lost, were the server closed already
+            await asyncio.sleep(0)
         server.close()
         while self._connections:
             self._each(Connection.abort)

@@ -1,0 +1,26 @@
+"""Processes of their own that write the books: worker.py, started and listened to."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.ledger import worker
+from tests.ledger.server import PATIENCE
+
+
+def start(mode: str, where: Path | str, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, worker.__file__, mode, str(where), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def told_by(process: "subprocess.Popen[str]") -> dict[str, int]:
+    """What it says at its end."""
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    told: dict[str, int] = json.loads(output)
+    return told

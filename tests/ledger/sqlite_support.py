@@ -1,0 +1,51 @@
+"""What tests of SQLiteLedger share: a look into the file, a lock, a writer that stands still."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from chatnest.ledger.sqlite import SQLiteLedger
+
+SECONDS = 30
+"""A bound on anything that should take milliseconds."""
+
+
+def rows(path: Path, query: str) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(query)]
+
+
+class Pause:
+    """Keeps the writer thread from its queue."""
+
+    def __init__(self, ledger: SQLiteLedger) -> None:
+        self._ledger = ledger
+        self._reached, self._go_on = threading.Event(), threading.Event()
+
+    def _stand_still(self, _: object) -> None:
+        self._reached.set()
+        assert self._go_on.wait(SECONDS)
+
+    async def run(self) -> None:
+        await self._ledger._run(self._stand_still)
+
+    async def reached(self) -> None:
+        assert await anyio.to_thread.run_sync(self._reached.wait, SECONDS)
+
+    def end(self) -> None:
+        self._go_on.set()
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")

@@ -1,0 +1,185 @@
+"""A SQLiteLedger whose file is locked, lost, damaged or full."""
+# ruff: noqa: ASYNC240  # nobody else runs on these loops
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.ledger._sqlite_file import BookFile
+from chatnest.ledger.sqlite import SQLiteLedger
+from tests.ledger.sqlite_support import SECONDS, write_lock
+from tests.ledger.support import (
+    Clock,
+    admit,
+    balance,
+    budget,
+    wish,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_locked_file_is_unavailable_and_comes_back(path: Path, clock: Clock):
+    limit = budget(1_000)
+    ledger = SQLiteLedger(path, clock=clock, busy_timeout=0.05)
+    await ledger.check()
+    failures = []
+
+    async def one() -> None:
+        with pytest.raises(LedgerUnavailable) as caught:
+            await ledger.reserve(wish(limit))
+        failures.append(caught.value.__cause__)
+
+    with write_lock(path), anyio.fail_after(SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(300):
+                tasks.start_soon(one)
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+
+    assert len(failures) == 300
+    assert all(isinstance(failure, sqlite3.OperationalError) for failure in failures)
+    await ledger.check()
+    assert await balance(ledger, limit) == (0, 0)
+    await ledger.aclose()
+
+
+async def test_who_waits_behind_a_lock_waits_once(
+    books: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
+):
+    reached, go_on = threading.Event(), threading.Event()
+    attempts = []
+
+    def locked(_: BookFile, operations: Any) -> list[object]:
+        attempts.append(len(operations))
+        reached.set()
+        assert go_on.wait(SECONDS)
+        raise sqlite3.OperationalError("database is locked")
+
+    async def one() -> None:
+        with pytest.raises(LedgerUnavailable):
+            await books.check()
+
+    monkeypatch.setattr(BookFile, "transact", locked)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        assert await anyio.to_thread.run_sync(reached.wait, SECONDS)
+        for _ in range(200):
+            tasks.start_soon(one)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+
+    assert attempts == [1]
+
+
+async def test_a_new_file_locked_by_another_process_is_unavailable(path: Path):
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+    ledger = SQLiteLedger(path, busy_timeout=0.02)
+
+    with write_lock(path), pytest.raises(LedgerUnavailable):
+        await ledger.check()
+    await ledger.check()
+    await ledger.aclose()
+
+
+async def test_a_lock_that_goes_in_time_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch):
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+
+        def let_go(_: float) -> None:
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("time.sleep", let_go)
+        ledger = SQLiteLedger(path, busy_timeout=SECONDS)
+        await ledger.check()
+        await ledger.aclose()
+
+
+def test_two_that_create_the_file_at_once_agree(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    def book_file() -> BookFile:
+        return BookFile(str(path), clock=clock, synchronous="NORMAL", busy_timeout=0.1, keep_days=1)
+
+    slow, fast = book_file(), book_file()
+    is_prepared = BookFile._is_prepared
+
+    def overtaken(file: BookFile, connection: sqlite3.Connection) -> bool:
+        answer = is_prepared(file, connection)
+        monkeypatch.undo()
+        fast.transact([])
+        return answer
+
+    monkeypatch.setattr(BookFile, "_is_prepared", overtaken)
+    slow.transact([])
+    slow.close()
+    fast.close()
+
+
+async def test_a_file_that_was_there_and_went_is_no_fault_of_configuration(tmp_path: Path):
+    folder, elsewhere = tmp_path / "here", tmp_path / "there"
+    folder.mkdir()
+    ledger = SQLiteLedger(folder / "ledger.db", busy_timeout=0.02)
+    await ledger.check()
+    with write_lock(folder / "ledger.db"), pytest.raises(LedgerUnavailable):
+        await ledger.check()  # it will open the file anew
+    folder.rename(elsewhere)
+
+    with pytest.raises(LedgerUnavailable):
+        await ledger.check()
+    elsewhere.rename(folder)
+    await ledger.check()
+    await ledger.aclose()
+
+
+async def test_a_damaged_file_is_unavailable(path: Path, books: SQLiteLedger):
+    for number in range(40):
+        await admit(books, wish(budget(100, account=f"user-{number}" * 20)))
+    await books.aclose()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+
+    with pytest.raises(LedgerUnavailable) as caught:
+        await books.usage((budget(100),))
+    assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+
+    path.write_bytes(whole)
+    assert await balance(books, budget(100, account="user-1" * 20)) == (0, 100)
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "BEGIN IMMEDIATE"])
+async def test_a_full_disk_is_unavailable_and_comes_back(
+    books: SQLiteLedger, monkeypatch: pytest.MonkeyPatch, statement: str
+):
+    limit = budget(1_000)
+    await books.check()
+    full = threading.Event()
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            if full.is_set() and sql == statement:
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(sql, *arguments)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **settings: connect(*args, factory=Connection, **settings)
+    )
+    await books.aclose()
+    await books.check()
+    full.set()
+    with pytest.raises(LedgerUnavailable):
+        await books.reserve(wish(limit))
+    full.clear()
+
+    assert await balance(books, limit) == (0, 0)
+    await admit(books, wish(limit))
