@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", help="address to listen on (127.0.0.1)")
     add("--port", type=int, help="port to listen on (8000); 0 takes a free one")
     add("--path", help="path of the chat (/api/chat)")
-    add("--ledger", metavar="URL", help="sqlite:FILE (sqlite:chatnest.db) or memory:")
+    add("--ledger", metavar="URL", help="sqlite:FILE (sqlite:chatnest.db), redis://HOST or memory:")
     add("--workers", type=int, help="worker processes (1)")
     add("--demo", action="store_true", help="canned answers: no key, no network, no cost")
     serve.set_defaults(run=_serve)

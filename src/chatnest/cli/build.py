@@ -3,11 +3,12 @@
 from starlette.types import Scope
 
 from chatnest.app import ChatNestApp
-from chatnest.cli.config import Config
+from chatnest.cli.config import Config, LedgerSection
 from chatnest.errors import ConfigurationError
 from chatnest.identity import Identify, TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
+from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from chatnest.providers import DemoProvider, OpenAIProvider, Provider
@@ -25,7 +26,7 @@ def build_chat(config: Config) -> ChatNestApp:
         default_profile=chat.default_profile,
         allowed_profiles=chat.allowed_profiles,
         policies=standard_policies(timezone=config.budget.timezone),
-        ledger=open_ledger(config.ledger.url),
+        ledger=open_ledger(config.ledger),
         identify=_identify(config),
         system_prompt=chat.system_prompt,
         allow_client_system_prompt=chat.allow_client_system_prompt,
@@ -36,15 +37,28 @@ def build_chat(config: Config) -> ChatNestApp:
     )
 
 
-def open_ledger(url: str) -> Ledger:
-    """The ledger at ``memory:`` or ``sqlite:PATH``. Raises ConfigurationError."""
-    scheme, _, rest = url.partition(":")
+def open_ledger(section: LedgerSection) -> Ledger:
+    """The ledger at an URL: ``memory:``, ``sqlite:PATH`` or a Redis server's.
+
+    Raises ConfigurationError, which quotes no URL, since that may have a password.
+    """
+    scheme, _, rest = section.url.partition(":")
     if scheme == "memory" and not rest:
         return MemoryLedger()
     if scheme == "sqlite" and rest:
-        return SQLiteLedger(rest)
+        return SQLiteLedger(
+            rest, synchronous=section.synchronous, busy_timeout=section.busy_timeout
+        )
+    if scheme.partition("+")[0] in {"redis", "rediss", "unix"}:
+        return RedisLedger(
+            section.url,
+            prefix=section.prefix,
+            timeout=section.timeout,
+            max_connections=section.max_connections,
+        )
     raise ConfigurationError(
-        f"ledger.url {url!r} is not one of memory: and sqlite:PATH, such as sqlite:chatnest.db"
+        "ledger.url is none of memory:, sqlite:PATH (such as sqlite:chatnest.db) and an address "
+        "of Redis or Valkey (such as redis://localhost:6379/0)"
     )
 
 

@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -63,6 +63,11 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     """``[ledger]``"""
 
     url: str = "sqlite:chatnest.db"
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    busy_timeout: float = 0.5
+    prefix: str = "chatnest"
+    timeout: float = 0.25
+    max_connections: int = 10
 
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import msgspec
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from chatnest.app import ChatNestApp
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
@@ -35,7 +36,7 @@ def serve(config: Config) -> None:
     make_site(config, chat)
     anyio.run(_check_ledger, chat.ledger)
     listener = _listen(config)
-    _say_where(config, listener, chat.provider.model)
+    _say_where(config, listener, chat)
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
     settings = uvicorn.Config(
         "chatnest.cli.site:create_app",
@@ -62,7 +63,8 @@ def _check_workers(config: Config) -> None:
     if workers > 1 and url.startswith("memory:"):
         raise ConfigurationError(
             f"ledger memory: counts in each process alone, so {workers} workers would allow "
-            f"{workers} times every limit: use --ledger sqlite:chatnest.db, or one worker"
+            f"{workers} times every limit: use --ledger sqlite:chatnest.db or redis://HOST, or one "
+            "worker"
         )
     if workers > 1 and url.startswith("sqlite:") and not SQLiteLedger.wal_is_safe:
         _note(
@@ -97,18 +99,18 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def _say_where(config: Config, listener: socket.socket, model: str) -> None:
+def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> None:
     host, port = listener.getsockname()[:2]
     host = "localhost" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  # a comparison
     base, path = f"http://{host}:{port}", config.chat.path
-    model = "none: canned answers, as --demo says" if config.demo else model
+    model = "none: canned answers, as --demo says" if config.demo else chat.provider.model
     lines = [
         f"chatnest {version('chatnest')}",
         f"  page      {base}/",
         f"  endpoint  POST {base}{path}",
         f"  limits    GET {base}{path}/limits",
         f"  model     {model}",
-        f"  ledger    {config.ledger.url}",
+        f"  ledger    {chat.ledger!r}",
     ]
     names = [profile.name for profile in config.profiles]
     allowed = names if config.chat.allowed_profiles is None else config.chat.allowed_profiles
