@@ -328,7 +328,7 @@ def test_memory_with_two_workers_is_refused(tmp_path):
         ({"CHATNEST_CHAT__PING_INTERVAL": "soon"}, "chat.ping_interval"),
         ({"CHATNEST_CHAT__PING_INTERVAL": "0"}, "ping_interval"),
         ({"CHATNEST_BUDGET__TIMEZONE": "Nowhere"}, "'Nowhere'"),
-        ({"CHATNEST_LEDGER__URL": "redis://x"}, "'redis://x'"),
+        ({"CHATNEST_LEDGER__URL": "mysql://x"}, "ledger.url is none of memory:"),
         ({"CHATNEST_LEDGER__URL": "sqlite:no/such/directory/x.db"}, "no/such/directory"),
         ({"CHATNEST_SERVER__PORT": "99999"}, "99999"),
         ({"CHATNEST_SERVER__HOST": "no_such_name.invalid"}, "no_such_name.invalid"),
@@ -341,3 +341,8 @@ def test_memory_with_two_workers_is_refused(tmp_path):
 )
 def test_what_cannot_work_is_said_at_the_start(tmp_path, environ, words):
     assert words in refused(tmp_path, "--demo", **({"CHATNEST_SERVER__PORT": "0"} | environ))
+
+
+@pytest.mark.parametrize("url", ["mysql://ann:hunter2@x", "redis+what://ann:hunter2@x"])
+def test_a_password_in_an_address_is_not_repeated(tmp_path, url):
+    assert "hunter2" not in refused(tmp_path, "--demo", "--ledger", url, "--port", "0")
