@@ -39,11 +39,12 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "ledger.memory": ("ledger.model",),
     "ledger.sqlite": ("ledger.model", "ledger._sqlite_*"),
     "ledger.redis": ("ledger.model", "ledger._redis_*"),
-    "ledger._sqlite_*": ("ledger.model", "ledger._sqlite_*"),
-    "ledger._redis_*": ("ledger.model", "ledger._redis_*"),
+    "ledger._sqlite_*": ("ledger.model", "ledger.audit", "ledger._sqlite_*"),
+    "ledger._redis_*": ("ledger.model", "ledger.audit", "ledger._redis_*"),
     "providers.openai": ("providers.openai_client", "providers.decode"),
     "providers.openai_client": ("providers.decode", "providers.transport"),
     "cli.build": ("cli.config",),
+    "cli.ledger": ("cli.config", "cli.build"),
     "cli.site": ("cli.config", "cli.build"),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "testing.conversation": ("testing.protocol", "testing.scope", "testing.sse"),
@@ -210,7 +211,14 @@ WITHOUT_IO = [name for name, tree in MODULES.items() if "No I/O" in (ast.get_doc
 def test_the_parts_that_protocols_and_rules_live_in_say_that_they_do_no_io():
     assert {
         *("errors", "profiles", "request", "events", "turn", "identity", "ratelimit"),
-        *("ledger.base", "ledger.model", "wire.base", "wire.native", "providers.decode"),
+        *(
+            "ledger.base",
+            "ledger.model",
+            "ledger.audit",
+            "wire.base",
+            "wire.native",
+            "providers.decode",
+        ),
         *(name for name in MODULES if name.startswith("policies.")),
     } <= set(WITHOUT_IO)
 

@@ -110,9 +110,9 @@ async def test_a_newer_schema_is_refused(path: Path, books: SQLiteLedger):
     await books.check()
     await books.aclose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
-    with pytest.raises(ConfigurationError, match=r"newer chatnest \(schema 2"):
+    with pytest.raises(ConfigurationError, match=r"newer chatnest \(schema 3"):
         await books.check()
 
 

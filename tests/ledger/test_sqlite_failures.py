@@ -111,15 +111,15 @@ def test_two_that_create_the_file_at_once_agree(
         return BookFile(str(path), clock=clock, synchronous="NORMAL", busy_timeout=0.1, keep_days=1)
 
     slow, fast = book_file(), book_file()
-    is_prepared = BookFile._is_prepared
+    version = BookFile._version
 
-    def overtaken(file: BookFile, connection: sqlite3.Connection) -> bool:
-        answer = is_prepared(file, connection)
+    def overtaken(file: BookFile, connection: sqlite3.Connection) -> int:
+        answer = version(file, connection)
         monkeypatch.undo()
         fast.transact([])
         return answer
 
-    monkeypatch.setattr(BookFile, "_is_prepared", overtaken)
+    monkeypatch.setattr(BookFile, "_version", overtaken)
     slow.transact([])
     slow.close()
     fast.close()

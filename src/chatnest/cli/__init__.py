@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``."""
+"""The command line: ``chatnest serve`` and ``chatnest ledger``."""
 
 import argparse
 import os
@@ -31,6 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chatnest {version('chatnest')}")
     commands = parser.add_subparsers(title="commands", required=True)
+    _add_serve(commands)
+    _add_ledger(commands)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve a chat, and a page to try it on",
@@ -48,7 +54,39 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, help="worker processes (1)")
     add("--demo", action="store_true", help="canned answers: no key, no network, no cost")
     serve.set_defaults(run=_serve)
-    return parser
+
+
+def _add_ledger(commands: Any) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE.toml", help="the configuration")
+    shared.add_argument("--ledger", metavar="URL", help="sqlite:FILE or redis://HOST")
+    shared.set_defaults(run=_ledger)
+    ledger = commands.add_parser(
+        "ledger",
+        help="see who used how much, correct it, and check that it adds up",
+        description="Read and correct the books of a ledger, beside the servers that use it.",
+    )
+    actions = ledger.add_subparsers(title="actions", dest="action", required=True)
+
+    def action(name: str, text: str) -> Any:
+        description = f"{text[0].upper()}{text[1:]}."
+        return actions.add_parser(name, help=text, description=description, parents=[shared])
+
+    show = action("show", "what was used and is held, for each day")
+    show.add_argument("principal", nargs="?", metavar="PRINCIPAL", help="only theirs")
+    holds = action("holds", "what is held for answers that are being written")
+    for each in show, holds:
+        each.add_argument("--json", action="store_true", help="a JSON object a line")
+    export = action("export", "every settled turn and adjustment, a JSON object a line")
+    export.add_argument("--since", required=True, metavar="TIME", help="an ISO 8601 date or time")
+    adjust = action("adjust", "correct what a principal has used")
+    adjust.add_argument("principal", metavar="PRINCIPAL", help="whose account")
+    adjust.add_argument("tokens", type=int, metavar="TOKENS", help="-500 gives 500 back")
+    adjust.add_argument("--id", required=True, help="repeating an id changes nothing")
+    adjust.add_argument("--reason", required=True, metavar="TEXT", help="why, for the records")
+    adjust.add_argument("--day", metavar="YYYY-MM-DD", help="today, by budget.timezone")
+    adjust.add_argument("--name", help="of the limit, where several count tokens")
+    action("verify", "compare balances with records; 1: they differ, 3: it cannot be told")
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -75,6 +113,12 @@ def _serve(options: argparse.Namespace) -> None:
             "or run `chatnest serve --demo` for canned answers without one"
         )
     serve(config)
+
+
+def _ledger(options: argparse.Namespace) -> None:
+    from chatnest.cli.ledger import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
 
 
 def _has_own_server(config: Any, environ: Any) -> bool:

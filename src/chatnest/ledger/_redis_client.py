@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -54,6 +55,9 @@ _AWAY: Final = (
 _FAILURES: Final = (RedisError, *_AWAY)
 
 _UNBOUNDED: Final = 2**31
+
+_SCANNED: Final = 1_000
+"""Keys that a server looks at for one answer."""
 
 
 def slot_of(tag: str) -> int:
@@ -233,6 +237,25 @@ class Link:
     async def write(self, key: str) -> None:
         """Write something that is soon forgotten."""
         await self._guard(key, lambda: self._send("SET", key, "1", "PX", 10_000))
+
+    async def scan(self, pattern: str) -> set[str]:
+        """The keys that match, of all primaries of a cluster."""
+        redis = self._client.redis
+        await self._guard("", redis.ping)  # a cluster's client learns its nodes by that
+        nodes = redis.get_primaries() if hasattr(redis, "get_primaries") else [None]
+        found: set[str] = set()
+        for node in nodes:
+            options = {"target_nodes": node} if node else {}
+            cursor = 0
+            while True:
+                page = partial(redis.scan, cursor, match=pattern, count=_SCANNED, **options)
+                cursor, keys = await self._guard("", page)
+                found.update(key.decode() for key in keys)
+                if isinstance(cursor, dict):
+                    (cursor,) = cursor.values()
+                if not cursor:
+                    break
+        return found
 
     async def info(self) -> dict[str, Any]:
         """What the server says of itself."""

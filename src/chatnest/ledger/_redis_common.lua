@@ -2,7 +2,8 @@
 -- are touched, then the others. Amounts are integers, times are milliseconds.
 
 local call = redis.call
-local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE, SLACK = 64, 1000, 512, 3600000
+local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE = 64, 1000, 512
+local SLACK, DAY = 3600000, 86400000
 
 local read_args = 0
 local function text()
@@ -34,20 +35,25 @@ local function live(key, ms, slack)
   if call('PTTL', key) < ms then call('PEXPIRE', key, ms + (slack or SLACK)) end
 end
 
--- Counters: the field NAME:DAY has 'settled held overrun expired'.
+-- Counters: the field NAME:DAY has 'settled held overrun expired', and a fifth number, signed, where
+-- it was adjusted by hand.
 
 local function counter(account, field)
   local packed = call('HGET', account.counters, field)
-  if not packed then return { settled = 0, held = 0, overrun = 0, expired = 0, fresh = true } end
-  local s, h, o, x = string.match(packed, '^(%d+) (%d+) (%d+) (%d+)$')
+  if not packed then
+    return { settled = 0, held = 0, overrun = 0, expired = 0, adjusted = 0, fresh = true }
+  end
+  local s, h, o, x, a = string.match(packed, '^(%d+) (%d+) (%d+) (%d+) ?(-?%d*)$')
   return {
     settled = tonumber(s), held = tonumber(h), overrun = tonumber(o), expired = tonumber(x),
+    adjusted = tonumber(a) or 0,
   }
 end
 
 local function write(account, field, c)
-  call('HSET', account.counters, field,
-    string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired))
+  local packed = string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired)
+  if c.adjusted ~= 0 then packed = packed .. string.format(' %d', c.adjusted) end
+  call('HSET', account.counters, field, packed)
 end
 
 -- Holds: the field ID has 'STATE TOKENS ADMITTED_AT LINE LINE ...', for the lines of this account.
@@ -95,12 +101,13 @@ local function finish(account, part, charge, expires)
   live(account.counters, keep)
 end
 
--- A turn's record goes to the stream of its account and day.
+-- A turn's record goes to the stream of its account and day. It is kept as long as the counters of
+-- that day are, which is until its end and `keep`.
 local function note(account, id, part, ...)
   local at = part.at and string.format('%d', part.at) or ''
   call('XADD', account.turns, 'MAXLEN', '~', most_turns, '*', 'hold', id, 'admitted_at', at,
     'settled_at', string.format('%d', now), 'held', string.format('%d', part.tokens), ...)
-  live(account.turns, keep)
+  live(account.turns, DAY + keep)
 end
 
 -- Charge in full what nobody renewed. What is due beyond the first few stays held, which counts

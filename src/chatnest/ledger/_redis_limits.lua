@@ -66,7 +66,7 @@ local function state_of(limit)
   end
   local c = counted[limit.place] or counter(limit.account, limit.field)
   counted[limit.place] = c
-  return { c.settled, c.held, -1 }, c
+  return { math.max(0, c.settled + c.adjusted), c.held, -1 }, c
 end
 
 local function states_into(answer)

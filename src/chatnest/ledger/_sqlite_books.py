@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Charge, Hold, Line
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
 
@@ -43,8 +44,9 @@ class RowBooks:
     def counter(self, key: str) -> Counter:
         if key not in self._counters:
             row = self._execute(
-                "SELECT settled, held, overrun, expired FROM counters WHERE key = ?", (key,)
-            ).fetchone() or (0, 0, 0, 0)
+                "SELECT settled, held, overrun, expired, adjusted FROM counters WHERE key = ?",
+                (key,),
+            ).fetchone() or (0, 0, 0, 0, 0)
             self._counters[key] = Counter(*row), Counter(*row)
         return self._counters[key][0]
 
@@ -99,15 +101,34 @@ class RowBooks:
             charge.model,
         )
 
+    def adjust(self, adjustment: Adjustment) -> bool:
+        """Correct a counter, unless the account has that id. Says whether it did."""
+        made = self._execute(
+            "INSERT INTO adjustments VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            msgspec.structs.astuple(adjustment),
+        ).rowcount
+        if made:
+            self.counter(adjustment.key).adjusted += adjustment.tokens
+        return bool(made)
+
+    def adjustment(self, account: str, adjustment_id: str) -> Adjustment:
+        """The one that is recorded."""
+        row = self._execute(
+            "SELECT * FROM adjustments WHERE account = ? AND id = ?", (account, adjustment_id)
+        ).fetchone()
+        return Adjustment(**dict(zip(Adjustment.__struct_fields__, row, strict=True)))
+
     def write(self) -> None:
         """Write back what is not as it was."""
         self._write_holds()
         self._executemany(
-            "INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+            "INSERT INTO counters (key, settled, held, overrun, expired, adjusted, changed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
             " settled = excluded.settled, held = excluded.held, overrun = excluded.overrun,"
-            " expired = excluded.expired, changed_at = excluded.changed_at",
+            " expired = excluded.expired, adjusted = excluded.adjusted,"
+            " changed_at = excluded.changed_at",
             [
-                (key, counter.settled, counter.held, counter.overrun, counter.expired, self.now)
+                (key, *msgspec.structs.astuple(counter), self.now)
                 for key, (counter, was) in self._counters.items()
                 if counter != was
             ],

@@ -14,10 +14,24 @@ __all__ = ["BookFile", "Operation"]
 
 Operation = Callable[[RowBooks], object]
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
 _PRUNED_AT_ONCE: Final = 512
 _STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+
+_ADJUSTMENTS: Final = f"""
+CREATE TABLE adjustments (
+    id TEXT NOT NULL,
+    account TEXT NOT NULL,
+    name TEXT NOT NULL,
+    day TEXT NOT NULL,
+    tokens INTEGER NOT NULL CHECK (tokens <> 0),
+    reason TEXT NOT NULL CHECK (reason <> ''),
+    at INTEGER NOT NULL,
+    PRIMARY KEY (account, id)
+) {_STRICT};
+CREATE INDEX adjustments_by_time ON adjustments (at);
+"""
 
 _SCHEMA: Final = f"""
 CREATE TABLE counters (
@@ -26,7 +40,8 @@ CREATE TABLE counters (
     held INTEGER NOT NULL CHECK (held >= 0),
     overrun INTEGER NOT NULL CHECK (overrun BETWEEN 0 AND settled - expired),
     expired INTEGER NOT NULL CHECK (expired BETWEEN 0 AND settled),
-    changed_at INTEGER NOT NULL
+    changed_at INTEGER NOT NULL,
+    adjusted INTEGER NOT NULL DEFAULT 0
 ) {_STRICT};
 CREATE INDEX counters_by_change ON counters (changed_at);
 CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
@@ -72,9 +87,20 @@ CREATE TABLE turns (
     model TEXT NOT NULL
 ) {_STRICT};
 CREATE INDEX turns_by_time ON turns (settled_at);
+{_ADJUSTMENTS}
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_SCHEMA_VERSION};
 """
+
+_FROM: Final = {
+    0: _SCHEMA,
+    1: f"""
+ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
+{_ADJUSTMENTS}
+PRAGMA user_version = {_SCHEMA_VERSION};
+""",
+}
+"""What makes the tables of today, for each schema that a file may have."""
 
 _PRUNE: Final = tuple(
     f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT ?)"  # noqa: S608
@@ -83,6 +109,7 @@ _PRUNE: Final = tuple(
         ("windows", "changed_at < ?"),
         ("holds", "state IN (1, 2, 3) AND until < ?"),
         ("turns", "settled_at < ?"),
+        ("adjustments", "at < ?"),
     )
 )
 
@@ -95,7 +122,8 @@ _NEVER_WORKED: Final = {
 
 
 class BookFile:
-    """The file and one connection to it, opened when it is needed. For one thread.
+    """The file and one connection to it, opened when it is needed. For one thread, or one at a
+    time with ``any_thread``.
 
     After any failure of the file the connection is closed, and the next transaction opens a new
     one.
@@ -109,8 +137,10 @@ class BookFile:
         synchronous: str,
         busy_timeout: float,
         keep_days: int,
+        any_thread: bool = False,
     ) -> None:
         self._path = path
+        self._any_thread = any_thread
         self._clock = clock
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
@@ -129,6 +159,15 @@ class BookFile:
             books.write()
             connection.execute("COMMIT")
         return answers
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """All of the file as it is at one instant. Who writes is not in the way, nor waits."""
+        connection = self._connection = self._connection or self._open()
+        with self._undone_on_failure(connection):
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
 
     def prune(self) -> None:
         """Forget some of what is older than it is kept for. What is live stays."""
@@ -187,7 +226,11 @@ class BookFile:
 
     def _open_once(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout, isolation_level=None, cached_statements=64
+            self._path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            cached_statements=64,
+            check_same_thread=not self._any_thread,
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -199,16 +242,19 @@ class BookFile:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Create the tables in a new file; refuse a file that is not ours, or newer than we are."""
-        if self._is_prepared(connection):
+        """Create the tables in a new file, and add what an older one lacks; refuse a file that is
+        not ours, or newer than we are.
+        """
+        if self._version(connection) == _SCHEMA_VERSION:
             return
         connection.execute("BEGIN IMMEDIATE")
-        if not self._is_prepared(connection):  # by another process, meanwhile
-            for statement in _statements(_SCHEMA):
-                connection.execute(statement)
+        version = self._version(connection)  # another process may have done it, meanwhile
+        for statement in _statements(_FROM.get(version, "")):
+            connection.execute(statement)
         connection.execute("COMMIT")
 
-    def _is_prepared(self, connection: sqlite3.Connection) -> bool:
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version: int
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -221,7 +267,7 @@ class BookFile:
                 f"The ledger's file {self._path!r} was written by a newer chatnest (schema "
                 f"{version}; this one reads up to {_SCHEMA_VERSION}). Update chatnest."
             )
-        return bool(version)
+        return version
 
 
 def _statements(script: str) -> Iterator[str]:

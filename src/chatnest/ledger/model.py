@@ -5,9 +5,10 @@ A hold is RESERVED, then SETTLED (charged what it cost), RELEASED (charged nothi
 it exactly).
 For every budget, whenever a request is admitted::
 
-    settled + held <= limit + overrun
+    settled + adjusted + held <= limit + overrun
 
-``overrun`` is what providers reported beyond what was held for them. Every ledger is tested
+``overrun`` is what providers reported beyond what was held for them, ``adjusted`` what was
+corrected by hand, down to nothing used, in either direction. Every ledger is tested
 against these functions with the same sequences of operations; the memory and SQLite ledgers run
 them as they are, over different books.
 """
@@ -62,12 +63,19 @@ class Counter(msgspec.Struct):
     """One account's figures under one limit's name, for a day where the limit is a budget.
 
     ``expired`` is the part of ``settled`` that was charged for holds which nobody settled.
+    ``adjusted`` is signed, and apart, so that what was settled stays what it was.
     """
 
     settled: int = 0
     held: int = 0
     overrun: int = 0
     expired: int = 0
+    adjusted: int = 0
+
+    @property
+    def used(self) -> int:
+        """What counts against a limit, beside what is held."""
+        return max(0, self.settled + self.adjusted)
 
 
 class HoldRecord(msgspec.Struct):
@@ -244,7 +252,7 @@ def _state(books: Books, limit: Limit, now: int) -> LimitState:
         return LimitState(limit=limit, used=len(entries), held=0, resets_at=resets_at)
     counter = books.counter(key)
     resets_at = day_end(now, limit.timezone) if limit.kind == "budget" else None
-    return LimitState(limit=limit, used=counter.settled, held=counter.held, resets_at=resets_at)
+    return LimitState(limit=limit, used=counter.used, held=counter.held, resets_at=resets_at)
 
 
 def _slide(entries: list[int], window: int, now: int) -> None:

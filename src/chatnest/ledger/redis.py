@@ -5,17 +5,19 @@ end by themselves.
 
 ============== ============= =================================================== ================
 ``counters``   hash          ``NAME:DAY`` to ``settled held overrun expired``    end of the last
-                                                                                 day + keep_days
+                             and ``adjusted``, where that is not 0               day + keep_days
 ``holds``      hash          hold to ``STATE TOKENS ADMITTED_AT LINES``, for     lease + keep_days
                              those that live, and that have expired
 ``due``        sorted set    hold by the end of its lease                        lease + keep_days
 ``window:N:W`` sorted set    hold by its time of admission                       the window
 ``end:HOLD``   string        how a hold ended, and its charge, with the first    remember
                              account of the hold
-``turns:DAY``  stream        records, at most ``max_turns`` of a day (UTC): of   keep_days
+``turns:DAY``  stream        records, at most ``max_turns`` of a day (UTC): of   keep_days + 1
                              each settlement, with the first account of the
                              hold; of each expiry, and its release, with every
-                             account that it charged. No content.
+                             account that it charged; of each adjustment. No
+                             content.
+``adjust:ID``  string        an adjustment                                       keep_days + 35
 ============== ============= =================================================== ================
 
 **Steps.** Each operation is one script, one round trip, and atomic: it touches declared keys alone,
@@ -44,7 +46,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from anyio.lowlevel import RunVar
@@ -74,6 +76,7 @@ from chatnest.ledger.base import (
 )
 
 if TYPE_CHECKING:
+    from chatnest.ledger._redis_audit import RedisAudit
     from chatnest.ledger._redis_client import Link
 
 __all__ = ["RedisLedger"]
@@ -87,6 +90,9 @@ _SCRIPTS: Final = {
     "settle": ("common", "settle"),
     "release": ("common", "release"),
     "renew": ("common", "renew"),
+    "adjust": ("common", "adjust"),
+    "look": ("look",),
+    "page": ("page",),
 }
 _FACTS: Final = (
     "server_name",
@@ -220,6 +226,20 @@ class RedisLedger:
         info = await self._link().info()
         return {name: str(info[name]) for name in _FACTS if name in info}
 
+    def audit(self) -> "RedisAudit":
+        """The same books, for those who look after them."""
+        from chatnest.ledger._redis_audit import RedisAudit  # noqa: PLC0415  # seldom needed
+
+        return RedisAudit(
+            self._link,
+            self._run,
+            self._scripts,
+            self._keys,
+            clock=self._clock,
+            keep=self._keep,
+            max_turns=self._max_turns,
+        )
+
     async def aclose(self) -> None:
         """Let go of this event loop's connections. A later operation makes new ones."""
         link = self._links.get()
@@ -259,7 +279,7 @@ class RedisLedger:
             limits = chain.from_iterable(
                 self._arguments(each, part, places, now) for each in part.limits
             )
-            answer = await self._run(
+            answer: list[int] = await self._run(
                 name, part, (len(part.limits), *limits, *args), (*more_keys, *windows), now
             )
             if answer[0] != DAYS:
@@ -289,14 +309,12 @@ class RedisLedger:
         args: tuple[str | int, ...],
         more_keys: tuple[str, ...] = (),
         now: int | None = None,
-    ) -> list[int]:
+    ) -> Any:
         now = self._now() if now is None else now
         today = model.day_of(now, "UTC")
         keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
         common = ("" if self._clock is None else now, self._keep, self._max_turns, len(part.homes))
-        answer: list[int] = await self._link().run(
-            self._scripts[name], [*keys, *more_keys], [*common, *args]
-        )
+        answer = await self._link().run(self._scripts[name], [*keys, *more_keys], [*common, *args])
         self._ahead = answer[_NOW.get(name, 1)] - wall_clock()
         return answer
 

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger import model
+from chatnest.ledger._sqlite_audit import SQLiteAudit
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.base import (
@@ -93,6 +94,8 @@ class SQLiteLedger:
             busy_timeout=busy_timeout,
             keep_days=keep_days,
         )
+        self._clock = clock
+        self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
         self._writer: _Writer | None = None
         self._guarded = False
@@ -118,6 +121,11 @@ class SQLiteLedger:
     async def check(self) -> None:
         """Take the file's write lock, and give it back."""
         await self._run(lambda _: None)
+
+    def audit(self) -> SQLiteAudit:
+        """The same books, for those who look after them."""
+        file = partial(self._file, any_thread=True)
+        return SQLiteAudit(file, self._run, self._clock, self._keep)
 
     async def aclose(self) -> None:
         """Finish what waits, for at most 5 s, and let go of the file and the thread.

@@ -1,0 +1,261 @@
+"""``chatnest ledger``: look into the books, correct them, and see whether they add up."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from chatnest.cli.build import open_ledger
+from chatnest.cli.config import Config, LedgerSection, load_config
+from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.ledger.audit import Adjusted, Adjustment, Audit, Audited, TurnRecord, Verdict
+from chatnest.ledger.base import Ledger
+from chatnest.ledger.model import day_of
+
+__all__ = ["run"]
+
+_DRIFT: Final = 1
+_AWAY: Final = 1
+_UNSURE: Final = 3
+"""Exit codes; what cannot work at all is 2."""
+
+_PATIENCE: Final = 10.0
+"""Seconds for an answer: who audits can wait longer than who chats."""
+
+_TIMES: Final = ("admitted_at", "settled_at", "expires_at", "at")
+
+_Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
+
+
+def run(options: Namespace) -> None:
+    """Do what one of the commands says, and exit. Raises ConfigurationError."""
+    flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
+    config = load_config(options.config, os.environ, flags)
+    ledger = _open(config.ledger)
+    try:
+        code = anyio.run(_run, ledger, options, config)
+        sys.stdout.flush()
+    except LedgerUnavailable:
+        _say(_away(ledger, options.action))
+        # A verification that did not take place has found no drift.
+        code = _UNSURE if options.action == "verify" else _AWAY
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+async def _run(ledger: Ledger, options: Namespace, config: Config) -> int:
+    if not isinstance(ledger, Audited):
+        raise ConfigurationError(
+            "ledger memory: is in the process that serves, where no other can read it: name the "
+            "file or the server that counts, as in --ledger sqlite:chatnest.db"
+        )
+    try:
+        return await _COMMANDS[options.action](ledger.audit(), options, config)
+    finally:
+        await ledger.aclose()
+
+
+def _open(section: LedgerSection) -> Ledger:
+    scheme, _, path = section.url.partition(":")
+    if scheme == "sqlite" and path and not (Path(path).is_file() and Path(path).stat().st_size):
+        raise ConfigurationError(f"there is no ledger in {path!r}: name the file with --ledger")
+    patient = max(section.timeout, _PATIENCE), max(section.busy_timeout, _PATIENCE)
+    return open_ledger(
+        msgspec.structs.replace(section, timeout=patient[0], busy_timeout=patient[1])
+    )
+
+
+def _away(ledger: Ledger, action: str) -> str:
+    what = {
+        "adjust": "it is not known whether it was adjusted; the same command again is safe",
+        "verify": "nothing was verified",
+    }
+    return f"{ledger!r} cannot be reached, or is busy: {what.get(action, 'try again later')}"
+
+
+# ---------------------------------------------------------------- commands
+
+
+async def _show(audit: Audit, options: Namespace, _: Config) -> int:
+    balances = await audit.balances(options.principal)
+    if options.json:
+        _write(msgspec.to_builtins(balance) | {"used": balance.used} for balance in balances)
+        return 0
+    if not balances:
+        who = "anybody" if options.principal is None else repr(options.principal)
+        _say(f"nothing is recorded for {who}")
+        return 0
+    figures = ("used", "held", "settled", "adjusted", "expired", "overrun")
+    rows = [
+        [b.account, b.name, b.day or "streams", *(f"{getattr(b, f):,}" for f in figures)]
+        for b in balances
+    ]
+    _table(["principal", "limit", "day", *figures], rows)
+    return 0
+
+
+async def _holds(audit: Audit, options: Namespace, _: Config) -> int:
+    holds, now = await audit.holds(), await audit.now()
+    if options.json:
+        _write(_document(hold) for hold in holds)
+        return 0
+    rows = [
+        [
+            hold.id,
+            f"{hold.tokens:,}",
+            _time(hold.admitted_at),
+            f"{(hold.expires_at - now) / 1000:,.0f} s" if hold.expires_at > now else "ended",
+            ", ".join(dict.fromkeys(line.key.split(":", 2)[2] for line in hold.lines)),
+        ]
+        for hold in holds
+    ]
+    _table(["hold", "tokens", "since", "lease", "accounts"], rows)
+    return 0
+
+
+async def _export(audit: Audit, options: Namespace, _: Config) -> int:
+    async with aclosing(audit.records(_since(options.since))) as records:
+        async for record in records:
+            kind = "turn" if isinstance(record, TurnRecord) else "adjustment"
+            _write([{"type": kind} | _document(record)])
+    return 0
+
+
+async def _adjust(audit: Audit, options: Namespace, config: Config) -> int:
+    now = await audit.now()
+    wanted = Adjustment(
+        id=options.id,
+        account=options.principal,
+        name=options.name or await _only_name(audit, options.principal),
+        day=options.day or day_of(now, config.budget.timezone),
+        tokens=options.tokens,
+        reason=options.reason,
+    )
+    adjusted = await audit.adjust(wanted)
+    made = adjusted.adjustment
+    if msgspec.structs.replace(made, at=0) != msgspec.structs.replace(
+        wanted, day=wanted.day if options.day else made.day
+    ):
+        raise ConfigurationError(
+            f"the id {made.id!r} was used for another adjustment of {made.account!r}, of "
+            f"{made.tokens:+,} tokens, {made.name} of {made.day}, {made.reason!r}: nothing was "
+            "changed"
+        )
+    sys.stdout.write(_sentence(adjusted))
+    return 0
+
+
+async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
+    verdict = await audit.verdict()
+    for drift in verdict.drifts:
+        place = f"{drift.name} of {drift.day}" if drift.day else drift.name
+        sys.stdout.write(
+            f"drift: {_shown(drift.account)}, {place}: {drift.figure} is {drift.recorded:,}, "
+            f"its records say {drift.recomputed:,}\n"
+        )
+    for sentence in verdict.unsure:
+        sys.stdout.write(f"cannot be verified: {_shown(sentence)}\n")
+    sys.stdout.write(_summary(verdict))
+    if verdict.drifts:
+        return _DRIFT
+    return _UNSURE if verdict.unsure else 0
+
+
+_COMMANDS: Final[Mapping[str, _Command]] = {
+    "show": _show,
+    "holds": _holds,
+    "export": _export,
+    "adjust": _adjust,
+    "verify": _verify,
+}
+
+
+# ---------------------------------------------------------------- their parts
+
+
+async def _only_name(audit: Audit, account: str) -> str:
+    names = sorted({b.name for b in await audit.balances(account) if b.day is not None})
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"{account!r} has several limits of tokens: say which, as in --name {names[0]}, "
+            f"of {', '.join(names)}"
+        )
+    return names[0] if names else "tokens"
+
+
+def _sentence(adjusted: Adjusted) -> str:
+    made, balance = adjusted.adjustment, adjusted.balance
+    what = f"{_shown(made.account)}, {made.name} of {made.day}: {made.tokens:+,} tokens"
+    when = "" if adjusted.first else f" at {_time(made.at)} already, nothing was changed now"
+    return f"{what}{when}; used {balance.used:,}, held {balance.held:,}\n"
+
+
+def _summary(verdict: Verdict) -> str:
+    summary = f"{verdict.checked:,} counters, {len(verdict.drifts):,} drifts"
+    if verdict.old:
+        summary += f"; {verdict.old:,} of days whose records are being forgotten were not checked"
+    return summary + "\n"
+
+
+def _since(text: str) -> int:
+    """Milliseconds of an ISO 8601 date or time; in UTC, unless it says otherwise."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is no date or time, such as 2026-11-22 or 2026-11-22T18:30:00Z"
+        ) from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _time(at: int) -> str:
+    """RFC 3339, in UTC, to the millisecond."""
+    found = datetime.fromtimestamp(at / 1000, UTC)
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _document(value: msgspec.Struct) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(value)
+    times = {key: _time(document[key]) for key in _TIMES if document.get(key) is not None}
+    return document | times
+
+
+def _write(documents: Iterable[dict[str, Any]]) -> None:
+    for document in documents:
+        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need; numbers, which begin with a digit or a sign, to the right."""
+    rows = [[_shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    numeric = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
+    numeric = numeric or [False] * len(head)
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numeric, strict=True)
+        ]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _shown(text: str) -> str:
+    """For a terminal: a name that somebody chose must not move its cursor."""
+    return text if text.isprintable() else repr(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(",", "").isdecimal()
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"chatnest: {sentence}\n")

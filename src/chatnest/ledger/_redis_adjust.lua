@@ -1,0 +1,20 @@
+-- Correct a counter by hand, once for each id. The key after the account's has what was done under
+-- that id, as 'TOKENS AT FIELD REASON'. Answers { whether this call did it, now, that, the counter }.
+
+local id, field, tokens, reason, ends, remember = text(), text(), int(), text(), int(), int()
+local account, done_key = accounts[1], KEYS[5]
+
+local done = call('GET', done_key)
+local first = not done
+if first then
+  local c = counter(account, field)
+  c.adjusted = c.adjusted + tokens
+  write(account, field, c)
+  live(account.counters, math.max(0, ends - now) + keep)
+  note(account, id, { tokens = 0 }, 'tokens', string.format('%d', tokens), 'source', 'none',
+    'outcome', 'adjusted', 'reason', reason, 'lines', 'T=' .. field)
+  done = string.format('%d %d %s %s', tokens, now, field, reason)
+  call('SET', done_key, done, 'PX', remember)
+end
+field = string.match(done, '^%S+ %S+ (%S+)')
+return { first and 1 or 0, now, done, call('HGET', account.counters, field) or '0 0 0 0' }

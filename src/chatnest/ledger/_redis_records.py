@@ -1,0 +1,115 @@
+"""Records in Redis: entries of streams, and which of them stand for what a hold cost. No I/O."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from chatnest.ledger.audit import Adjustment, TurnRecord
+
+__all__ = ["Entry", "read_entry", "records_of", "standing"]
+
+_read_keys = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry of an account's stream. ``at`` is its place in time: milliseconds, and a number."""
+
+    account: str
+    at: tuple[int, int]
+    fields: dict[str, str]
+    lines: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[bool, tuple[int, int]]:
+        """The entry of highest rank stands: a settlement or a release corrects an expiry."""
+        return self.fields["outcome"] != "expired", (int(self.fields["settled_at"]), self.at[1])
+
+    @property
+    def is_adjustment(self) -> bool:
+        return "reason" in self.fields
+
+    @property
+    def is_added(self) -> bool:
+        """The books had forgotten the hold, and what came before was not corrected by it."""
+        return not self.fields["admitted_at"]
+
+
+def read_entry(account: str, name: bytes, fields: list[bytes]) -> Entry:
+    """An entry from what the server has: its id, names and values."""
+    words = [word.decode() for word in fields]
+    named = dict(zip(words[::2], words[1::2], strict=True))
+    lines = named.pop("lines")
+    if lines.startswith("["):
+        keys = _read_keys(lines)
+    else:
+        keys = tuple(f"{word.partition('=')[2]}:{account}" for word in lines.split())
+    milliseconds, _, number = name.decode().partition("-")
+    return Entry(account, (int(milliseconds), int(number)), named, keys)
+
+
+def standing(entries: Iterable[Entry]) -> tuple[list[TurnRecord], list[Adjustment]]:
+    """What holds cost in the end, and adjustments.
+
+    A hold over several accounts may have ended in each of them in another way, and has a record
+    for each way then. Released ones cost nothing, and have none.
+    """
+    best: dict[tuple[str, str], Entry] = {}
+    lines: defaultdict[int, list[str]] = defaultdict(list)
+    turns, adjustments = [], []
+    for entry in entries:
+        if entry.is_adjustment:
+            adjustments.append(_adjustment(entry))
+        elif entry.is_added:
+            turns.append(_turn(entry.fields, entry.lines))
+        else:
+            for line in entry.lines or ("",):
+                place = entry.fields["hold"], line
+                if place not in best or best[place].rank < entry.rank:
+                    best[place] = entry
+    for (_, line), entry in best.items():
+        lines[id(entry)].extend([line] if line else [])
+    ends = {id(entry): entry for entry in best.values()}
+    turns.extend(
+        _turn(entry.fields, lines[place])
+        for place, entry in ends.items()
+        if entry.fields["outcome"] != "released"
+    )
+    return turns, adjustments
+
+
+def records_of(entries: Iterable[Entry]) -> list[TurnRecord | Adjustment]:
+    """The same, oldest first, with what a hold cost alike in several accounts as one record."""
+    turns, adjustments = standing(entries)
+    merged: dict[object, TurnRecord] = {}
+    for turn in turns:
+        place = (turn.id, turn.outcome, turn.tokens, turn.admitted_at is None)
+        known = merged.get(place, turn)
+        merged[place] = msgspec.structs.replace(
+            known, lines=tuple(dict.fromkeys((*known.lines, *turn.lines)))
+        )
+    records: list[TurnRecord | Adjustment] = [*merged.values(), *adjustments]
+    return sorted(records, key=lambda r: r.at if isinstance(r, Adjustment) else r.settled_at)
+
+
+def _turn(fields: dict[str, str], lines: Iterable[str]) -> TurnRecord:
+    values: dict[str, Any] = dict(fields)
+    values["id"] = values.pop("hold")
+    values["admitted_at"] = values["admitted_at"] or None
+    # Not strict: a stream has only strings.
+    return msgspec.convert({**values, "lines": tuple(lines)}, TurnRecord, strict=False)
+
+
+def _adjustment(entry: Entry) -> Adjustment:
+    (key,) = entry.lines
+    name, day, _ = key.split(":", 2)
+    return Adjustment(
+        id=entry.fields["hold"],
+        account=entry.account,
+        name=name,
+        day=day,
+        tokens=int(entry.fields["tokens"]),
+        reason=entry.fields["reason"],
+        at=int(entry.fields["settled_at"]),
+    )

@@ -1,0 +1,77 @@
+"""What the page about audits shows is what the commands say; days and times aside."""
+
+import os
+import re
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import pytest
+
+from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
+from chatnest.ledger.sqlite import SQLiteLedger
+
+PAGE = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()
+
+pytestmark = pytest.mark.anyio
+
+
+def shown() -> list[tuple[str, str]]:
+    """Commands and what they print, in the order of the page."""
+    text = "".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+    starts = [match.start() for match in re.finditer(r"^\$ ", text, re.MULTILINE)]
+    blocks = [text[start:end] for start, end in pairwise([*starts, len(text)])]
+    return [(head[2:], output) for head, _, output in (block.partition("\n") for block in blocks)]
+
+
+def timeless(text: str) -> str:
+    text = re.sub(r"\d{4}-\d\d-\d\d(T[\d:.]+Z)?", lambda m: "TIME" if m[1] else "DAY", text)
+    return re.sub(r"\b\d+ s\b", "SECONDS", text)
+
+
+async def turn(
+    ledger: SQLiteLedger, who: str, hold_id: str, held: int, charge: Charge | None = None
+) -> None:
+    limits = (
+        Limit(name="tokens", kind="budget", account=who, limit=70_000),
+        Limit(name="streams", kind="concurrency", account=who, limit=3),
+    )
+    answer = await ledger.reserve(
+        Reservation(id=hold_id, limits=limits, tokens=held, min_tokens=held, lease=99_000)
+    )
+    assert isinstance(answer, Admitted)
+    if charge is not None:
+        await ledger.settle(answer.hold, charge)
+
+
+def charge(who: str, input_tokens: int, output_tokens: int) -> Charge:
+    return Charge(
+        tokens=input_tokens + output_tokens,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        source="provider",
+        principal=who,
+        profile="balanced",
+        model="gpt-4o-mini",
+    )
+
+
+async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
+    ledger = SQLiteLedger(tmp_path / "chatnest.db")
+    await turn(ledger, "ann", "turn-801", 900, charge("ann", 700, 42))
+    await turn(ledger, "bob", "turn-802", 9_000, charge("bob", 9_000, 30))
+    await turn(ledger, "ann", "turn-803", 512)
+    await ledger.aclose()
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
+
+    assert len(shown()) == 6
+    for command, output in shown():
+        program, *arguments = shlex.split(command)
+        assert program == "chatnest"
+        done = await anyio.run_process(
+            [sys.executable, "-m", "chatnest", *arguments], cwd=tmp_path, env=environ, check=False
+        )
+        assert done.stderr == b""
+        assert timeless(done.stdout.decode()) == timeless(output), command

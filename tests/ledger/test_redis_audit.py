@@ -1,0 +1,134 @@
+"""Audits of RedisLedger: records that are missing, and books that change while they are read."""
+
+from typing import Any
+
+import pytest
+
+from chatnest.ledger.audit import Adjustment
+from chatnest.ledger.base import Charge
+from tests.ledger.conftest import MakeRedis
+from tests.ledger.server import Server
+from tests.ledger.support import Clock, admit, balance, budget, wish
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def give(tokens: int, adjustment_id: str, account: str = "ann") -> Adjustment:
+    return Adjustment(
+        id=adjustment_id,
+        account=account,
+        name="tokens",
+        day="2026-06-01",
+        tokens=tokens,
+        reason="a test",
+    )
+
+
+async def test_records_that_were_dropped_leave_things_open(make_redis: MakeRedis, clock: Clock):
+    ledger = make_redis(clock=clock, max_turns=10, keep_days=10)
+    for _ in range(500):
+        hold = (await admit(ledger, wish(budget(10**6)))).hold
+        await ledger.settle(hold, Charge(tokens=1))
+
+    verdict = await ledger.audit().verdict()
+    assert verdict.drifts == ()
+    dropped, differs = verdict.unsure
+    assert "ann: records of 2026-06-01 were dropped" in dropped
+    assert "tokens:2026-06-01:ann: settled may differ" in differs
+
+
+async def test_a_server_that_does_not_count_what_it_drops_has_as_many_as_fit(
+    make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    ledger = make_redis(clock=clock, max_turns=3, keep_days=10)
+    audit = ledger.audit()
+    ask = audit._ask
+
+    async def ask_an_old_one(name: str, keys: list[str], *args: str | int) -> Any:
+        answer = await ask(name, keys, *args)
+        return [-1, *answer[1:]] if name == "page" else answer
+
+    monkeypatch.setattr(audit, "_ask", ask_an_old_one)
+    for number, whole in ((2, True), (3, False)):
+        await audit.adjust(give(-1, f"id-{number}"))
+        await audit.adjust(give(-1, f"id-{number}-again"))
+        assert (await audit._entries("ann", "2026-06-01"))[1] is whole
+
+
+async def test_what_changes_while_it_is_read_is_no_drift(
+    make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    ledger = make_redis(clock=clock, keep_days=10)
+    audit = ledger.audit()
+    limit = budget(10**6)
+    await admit(ledger, wish(budget(10, "bob"), tokens=5))
+    entries, times = audit._entries, [0]
+
+    async def meanwhile(tag: str, day: str) -> Any:
+        read = await entries(tag, day)
+        if times[0]:
+            times[0] -= 1
+            hold = (await admit(ledger, wish(limit))).hold
+            await ledger.settle(hold, Charge(tokens=5))
+        return read
+
+    monkeypatch.setattr(audit, "_entries", meanwhile)
+    for busy, unsure in ((2, 0), (99, 1)):
+        await audit.adjust(give(-1, f"id-{busy}"))
+        times[0] = busy
+        verdict = await audit.verdict()
+        assert (verdict.drifts, len(verdict.unsure)) == ((), unsure), verdict
+    assert "tokens:2026-06-01:ann: it changed each time" in verdict.unsure[0]
+
+
+async def test_what_is_settled_again_after_its_end_was_forgotten_is_charged_again(
+    make_redis: MakeRedis, clock: Clock, redis_server: Server
+):
+    ledger = make_redis(prefix="again", clock=clock, keep_days=10)
+    hold = (await admit(ledger, wish(budget(1_000), hold_id="again"))).hold
+    await ledger.settle(hold, Charge(tokens=70))
+    with redis_server.client() as client:
+        assert client.delete("again:{ann}:end:again") == 1
+    await ledger.settle(hold, Charge(tokens=70))
+
+    assert await balance(ledger, budget(1_000)) == (140, 0)
+    assert (await ledger.audit().verdict()).drifts == ()
+    assert [r.id async for r in ledger.audit().records(0)] == ["again", "again"]
+
+
+async def test_more_keys_and_entries_than_one_page(
+    make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("chatnest.ledger._redis_audit._PAGE", 3)
+    monkeypatch.setattr("chatnest.ledger._redis_client._SCANNED", 2)
+    ledger = make_redis(clock=clock, keep_days=10)
+    audit = ledger.audit()
+    for number in range(7):
+        await audit.adjust(give(-1, f"id-{number}"))
+        await audit.adjust(give(-1, "one", f"user-{number}"))
+    assert len([record async for record in audit.records(0)]) == 14
+    assert len(await audit.balances()) == 8
+    assert (await audit.verdict()).drifts == ()
+
+
+async def test_a_counter_of_four_numbers_is_read_and_stays_so_until_it_is_adjusted(
+    make_redis: MakeRedis, clock: Clock, redis_server: Server
+):
+    ledger = make_redis(prefix="four", clock=clock)
+    place = "four:{ann}:counters", "tokens:2026-06-01"
+    with redis_server.client(decode_responses=True) as client:
+        client.hset(*place, "70 0 0 0")
+        hold = (await admit(ledger, wish(budget(1_000)))).hold
+        assert client.hget(*place) == "70 100 0 0"
+        await ledger.audit().adjust(give(-50, "once"))
+        assert client.hget(*place) == "70 100 0 0 -50"
+        await ledger.settle(hold, Charge(tokens=10))
+        assert client.hget(*place) == "80 0 0 0 -50"
+        assert await balance(ledger, budget(1_000)) == (30, 0)
+        ends = [client.pttl(key) for key in client.scan_iter("four:*")]
+    assert min(ends) > 0
