@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from chatnest import accounting
+from chatnest import outbox
 from chatnest.accounting import LEASE, Accounts
 from chatnest.bounds import Bounds
 from chatnest.errors import (
@@ -475,7 +475,7 @@ async def test_a_ledger_that_is_away_refuses_in_time_and_holds_nothing_afterward
     assert not caught.value.charged
 
     ledger.away = {}
-    await accounts.flush()
+    await accounts.outbox.flush()
     assert ledger.calls == [("reserve", "t1"), ("release", "t1")]
     assert await balance(ledger) == (0, 0)
 
@@ -486,7 +486,7 @@ async def test_an_admission_that_comes_after_its_release_is_refused(ledger, cloc
     with pytest.raises(LedgerUnavailable):
         await accounts.admit(make_turn(), (BUDGET,))
     ledger.away = {}
-    await accounts.flush()
+    await accounts.outbox.flush()
 
     with pytest.raises(LedgerUnavailable):
         await accounts.admit(make_turn(), (BUDGET,))
@@ -502,7 +502,7 @@ async def test_a_release_that_comes_after_the_lease_takes_its_charge_back(ledger
     clock.advance(LEASE / 1000)
     assert await balance(ledger) == (150, 0)
 
-    await accounts.flush()
+    await accounts.outbox.flush()
 
     assert await balance(ledger) == (0, 0)
 
@@ -514,7 +514,7 @@ async def test_what_was_not_released_is_released_as_soon_as_the_ledger_is_back(l
     with anyio.fail_after(10):
         with pytest.raises(LedgerUnavailable):
             await accounts.admit(make_turn("t1"), (BUDGET,))
-        await accounts.flush()
+        await accounts.outbox.flush()
     assert await balance(ledger) == (0, 150)
 
     ledger.away = {}
@@ -551,7 +551,7 @@ async def test_a_client_that_leaves_a_ledger_that_is_away_is_released_later(ledg
     assert await balance(ledger) == (0, 150)
 
     ledger.away = {}
-    await accounts.flush()
+    await accounts.outbox.flush()
     assert await balance(ledger) == (0, 0)
 
 
@@ -603,7 +603,7 @@ async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(le
     assert await balance(ledger) == (138, 0)
     assert ledger.calls[-2:] == [("settle", "t2"), ("settle", "t1")]
 
-    await accounts.flush()
+    await accounts.outbox.flush()
     assert len([call for call in ledger.calls if call[0] == "settle"]) == 3
 
 
@@ -615,12 +615,12 @@ async def test_what_waits_is_written_oldest_first_until_one_fails(ledger):
         await accounts.settle(turn, (await accounts.admit(turn, (BUDGET,))).hold, None)
     ledger.calls.clear()
 
-    await accounts.flush()
+    await accounts.outbox.flush()
     assert ledger.calls == [("settle", "t1")]
 
     ledger.away = {}
-    await accounts.flush()
-    await accounts.flush()
+    await accounts.outbox.flush()
+    await accounts.outbox.flush()
     assert ledger.calls[1:] == [("settle", "t1"), ("settle", "t2"), ("settle", "t3")]
     assert await balance(ledger) == (0, 0)
 
@@ -649,7 +649,7 @@ async def test_a_settlement_that_breaks_the_ledger_harms_no_other(ledger, caplog
 async def test_settlements_wait_in_a_bounded_number_and_the_oldest_is_given_up(
     ledger, clock, caplog, monkeypatch
 ):
-    monkeypatch.setattr(accounting, "_MOST_WAITING", 2)
+    monkeypatch.setattr(outbox, "_MOST", 2)
     accounts = Accounts(ledger, NEVER_MET)
     ledger.away = {"settle": "raises"}
     with caplog.at_level(logging.ERROR, "chatnest.accounting"):
@@ -661,7 +661,7 @@ async def test_settlements_wait_in_a_bounded_number_and_the_oldest_is_given_up(
         "turn t1: given up, its lease charges it in full"
     ]
     ledger.away = {}
-    await accounts.flush()
+    await accounts.outbox.flush()
     clock.advance(LEASE / 1000)
     assert await balance(ledger) == (150, 0)
 
@@ -676,7 +676,7 @@ async def test_a_late_settlement_corrects_what_the_lease_charged(ledger, clock):
     assert await balance(ledger) == (150, 0)
 
     ledger.away = {}
-    await accounts.flush()
+    await accounts.outbox.flush()
 
     assert await balance(ledger) == (60, 0)
 

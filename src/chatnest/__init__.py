@@ -3,6 +3,7 @@
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
 from chatnest.errors import ChatNestError, ConfigurationError
+from chatnest.fallback import WhenAway
 from chatnest.identity import ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
@@ -37,5 +38,6 @@ __all__ = [
     "TrustedHeader",
     "Turn",
     "UserOrAddress",
+    "WhenAway",
     "standard_policies",
 ]

@@ -1,8 +1,6 @@
 """Accounts: a turn is admitted by all limits at once, and settled once, whatever ended it."""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from anyio import CancelScope, fail_after
@@ -14,7 +12,9 @@ from chatnest.errors import (
     LimitExceeded,
     UpstreamError,
 )
+from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
+from chatnest.outbox import Outbox
 from chatnest.ratelimit import rate_limit_fields, seconds_until
 from chatnest.turn import Turn
 
@@ -25,30 +25,30 @@ _log = logging.getLogger("chatnest.accounting")
 LEASE = 30_000
 """Milliseconds that a hold lives without being renewed; it is renewed three times as often."""
 
-_MOST_WAITING = 10_000
-"""Operations that wait for a ledger which is away; beyond that, leases charge in full."""
-
-_FLUSHED_AT_ONCE = 20
-
 _COUNTING_SECONDS = 1.0
 """For counting an answer at its settlement, which must come whatever else keeps the cores busy."""
-
-_Operation = Callable[[], Awaitable[object]]
 
 
 class Accounts:
     """The ledger as a turn sees it: with deadlines, sentences and the rules of who pays what.
 
     ``charge_unanswered`` says whether a call that reached the model, and got no answer at all, is
-    charged for its input.
+    charged for its input, ``when_away`` what may be admitted without the ledger.
     """
 
-    def __init__(self, ledger: Ledger, bounds: Bounds, *, charge_unanswered: bool = True) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        bounds: Bounds,
+        *,
+        charge_unanswered: bool = True,
+        when_away: WhenAway | None = None,
+    ) -> None:
         self.ledger = ledger
+        self.outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
-        self._waiting: OrderedDict[str, _Operation] = OrderedDict()
-        self._flushing = False
+        self._local = LocalBooks(when_away if when_away is not None else WhenAway())
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
@@ -75,25 +75,34 @@ class Accounts:
         try:
             with fail_after(self._bounds.ledger_seconds):
                 answer = await self.ledger.reserve(wish)
-            await self.flush()  # within reach of what undoes the hold, should the client leave now
+            await self.outbox.flush()  # within reach of what undoes it, should the client leave now
         except (LedgerUnavailable, TimeoutError) as exc:
-            self._postpone(wish.id, lambda: self.ledger.release(wish))
-            raise LedgerUnavailable from exc
+            return self._reserve_here(wish, exc)
         except BaseException:
             with CancelScope(shield=True):
-                await self._do(wish.id, lambda: self.ledger.release(wish))
+                await self.outbox.release(wish.id, lambda: self.ledger.release(wish))
             raise
+        return answer
+
+    def _reserve_here(self, wish: Reservation, away: Exception) -> Admitted | Refused:
+        """What is admitted here will be settled there, whatever the ledger has made of the wish."""
+        answer = self._local.reserve(wish) if self._local.may_count(wish.limits) else None
+        if not isinstance(answer, Admitted):
+            self.outbox.release_later(wish.id, lambda: self.ledger.release(wish))
+        if answer is None:
+            raise LedgerUnavailable from away
         return answer
 
     async def renew(self, hold: Hold) -> None:
         """Keep a hold alive. A failure is no reason to stop an answer: the lease has slack."""
+        self._local.renew(hold, LEASE)
         try:
             with fail_after(self._bounds.ledger_seconds):
                 await self.ledger.renew(hold, LEASE)
         except Exception:  # noqa: BLE001  # whatever a ledger raises
             _log.warning("turn %s: the lease could not be renewed", hold.id)
         else:
-            await self.flush()
+            await self.outbox.flush()
 
     async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
         """Charge what ``turn`` cost. Never raises for the ledger's sake: a settlement that cannot
@@ -103,43 +112,9 @@ class Accounts:
         turn.outcome, turn.charged = charge.outcome, charge.tokens
         if isinstance(failure, ChatNestError):
             failure.charged = charge.tokens > 0
-        if await self._do(hold.id, lambda: self.ledger.settle(hold, charge)):
-            await self.flush()
-
-    async def flush(self, most: int = _FLUSHED_AT_ONCE) -> None:
-        """Carry out some of what waits for the ledger, oldest first, until something fails again.
-        Whoever finds the ledger back does a little of it, one at a time, so that nobody has to
-        wait for all of it.
-        """
-        if self._flushing or not self._waiting:
-            return
-        self._flushing = True
-        try:
-            for turn_id, operation in list(self._waiting.items())[:most]:
-                if not await self._do(turn_id, operation):
-                    return
-                if self._waiting.get(turn_id) is operation:
-                    del self._waiting[turn_id]
-        finally:
-            self._flushing = False
-
-    async def _do(self, turn_id: str, operation: _Operation) -> bool:
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                await operation()
-        except (LedgerUnavailable, TimeoutError):
-            self._postpone(turn_id, operation)
-            return False
-        except Exception:  # noqa: BLE001  # a fault of the ledger's: it would fail again
-            _log.exception("turn %s: the ledger failed, its lease charges it in full", turn_id)
-        return True
-
-    def _postpone(self, turn_id: str, operation: _Operation) -> None:
-        self._waiting[turn_id] = operation
-        _log.warning("turn %s: the ledger is away, %d operations wait", turn_id, len(self._waiting))
-        if len(self._waiting) > _MOST_WAITING:
-            given_up, _ = self._waiting.popitem(last=False)
-            _log.error("turn %s: given up, its lease charges it in full", given_up)
+        self._local.settle(hold, charge)
+        if await self.outbox.settle(hold.id, lambda: self.ledger.settle(hold, charge)):
+            await self.outbox.flush()
 
     async def _charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """Promise B: the provider's figure where it came; nothing where the model was not reached;

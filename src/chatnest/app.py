@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
 from urllib.parse import parse_qs
 
 import anyio
@@ -16,6 +15,7 @@ from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.asgi import local_path, read_json_body, respond_json, respond_problem
 from chatnest.bounds import Bounds
+from chatnest.draining import OpenStreams
 from chatnest.errors import (
     AnswerTooLong,
     ChatNestError,
@@ -25,11 +25,11 @@ from chatnest.errors import (
     InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
-    ServerShutdown,
     UpstreamError,
     UpstreamTimeout,
 )
 from chatnest.events import Done, Usage
+from chatnest.fallback import WhenAway
 from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
@@ -49,9 +49,6 @@ __all__ = ["ChatNestApp"]
 
 _log = logging.getLogger("chatnest.app")
 
-_POLL_SECONDS: Final = 0.02
-"""How often a shutdown looks whether the last stream has ended."""
-
 
 class ChatNestApp:
     """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` says
@@ -65,7 +62,8 @@ class ChatNestApp:
     ``system_prompt`` opens every conversation; a client's own follows it only with
     ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
     ``charge_unanswered`` charges the input of a call that the model took and never answered.
-    ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
+    ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
+    under a budget. ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
     """
 
     def __init__(
@@ -83,6 +81,7 @@ class ChatNestApp:
         allow_client_system_prompt: bool = False,
         usage_event: bool = False,
         charge_unanswered: bool = True,
+        when_away: WhenAway | None = None,
         ping_interval: float = 15.0,
         bounds: Bounds | None = None,
     ) -> None:
@@ -100,13 +99,14 @@ class ChatNestApp:
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self._bounds = bounds if bounds is not None else Bounds()
         self._policies = PolicyChain(standard_policies() if policies is None else policies)
-        self._accounts = Accounts(self.ledger, self._bounds, charge_unanswered=charge_unanswered)
+        self._accounts = Accounts(
+            self.ledger, self._bounds, charge_unanswered=charge_unanswered, when_away=when_away
+        )
         self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
-        self._streams: set[Stream] = set()
-        self._draining = False
+        self._streams = OpenStreams(self._bounds.settle_seconds)
 
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
@@ -146,14 +146,12 @@ class ChatNestApp:
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
-        if self._draining:
-            raise ServerShutdown
+        self._streams.check()
         bounds = self._bounds
         body = await read_json_body(
             scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
         )
-        if self._draining:  # since the body began to arrive
-            raise ServerShutdown
+        self._streams.check()  # it may be over since the body began to arrive
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
         stream = Stream(
             scope,
@@ -173,11 +171,8 @@ class ChatNestApp:
             turn = await self._turn(request_id, principal, request)
             return await self._answer(turn, stream)
 
-        self._streams.add(stream)
-        try:
+        with self._streams.holding(stream):
             await stream.run(write)
-        finally:
-            self._streams.discard(stream)
 
     async def _turn(self, turn_id: str, principal: str, request: ChatRequest) -> Turn:
         return Turn(
@@ -296,20 +291,20 @@ class ChatNestApp:
 
     async def ready(self) -> None:
         """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
-        if self._draining:
-            raise ServerShutdown
+        self._streams.check()
         try:
             with fail_after(self._bounds.ledger_seconds):
                 await self.ledger.check()
         except TimeoutError:
             raise LedgerUnavailable from None
+        await self._accounts.outbox.flush()
 
     async def start(self) -> None:
         """Load what would hold up the first request, and try the ledger. Optional, and done by
         lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
         come back.
         """
-        self._draining = False
+        self._streams.reopen()
         await self.provider.counter.warm()
         try:
             await self.ready()
@@ -320,17 +315,7 @@ class ChatNestApp:
         """Refuse new requests, let running answers finish for ``seconds``, then end those left
         with an ``error`` event ``server_shutdown``, and wait until everything is settled.
         """
-        self._draining = True
-        with move_on_after(seconds):
-            await self._no_streams()
-        for stream in list(self._streams):
-            stream.stop(ServerShutdown())
-        with move_on_after(self._bounds.settle_seconds):
-            await self._no_streams()
-        for stream in list(self._streams):
-            stream.abandon("server shutdown")  # it does not read what it is told
-        with move_on_after(self._bounds.settle_seconds):
-            await self._no_streams()
+        await self._streams.drain(seconds)
 
     async def aclose(self) -> None:
         """End what runs, settle it, and let go of the provider and the ledger. A host that mounts
@@ -339,20 +324,41 @@ class ChatNestApp:
         with CancelScope(shield=True):
             await self.drain(0)
             with move_on_after(self._bounds.settle_seconds):
-                await self._accounts.flush(most=sys.maxsize)
+                await self._accounts.outbox.flush(most=sys.maxsize)
             await self.provider.aclose()
             await self.ledger.aclose()
 
-    async def _no_streams(self) -> None:
-        while self._streams:  # noqa: ASYNC110  # streams may belong to other event loops
-            await anyio.sleep(_POLL_SECONDS)
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """``start``, ``tended`` and ``aclose`` around whatever a host's own lifespan does."""
+        await self.start()
+        try:
+            async with self.tended():
+                yield
+        finally:
+            await self.aclose()
+
+    @asynccontextmanager
+    async def tended(self) -> AsyncIterator[None]:
+        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
+        when no request comes. Without it, the next request does so.
+        """
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._accounts.outbox.tend)
+            try:
+                yield
+            except Exception as exc:  # noqa: BLE001  # raised below, in no group
+                failure = exc
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        await self.start()  # what it raises tells the server that the startup failed
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.aclose()
+        async with self.lifespan():  # what its start raises tells the server that it failed
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
 

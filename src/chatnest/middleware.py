@@ -53,7 +53,8 @@ class ChatNestMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, around)
+            async with self.chat.tended():
+                await self.app(scope, receive, around)
         except Exception:
             if answered:
                 raise
@@ -63,9 +64,8 @@ class ChatNestMiddleware:
             await self._lifespan_alone(receive, send)
 
     async def _lifespan_alone(self, receive: Receive, send: Send) -> None:
-        await self.chat.start()
-        await send({"type": "lifespan.startup.complete"})
-        while (await receive())["type"] != "lifespan.shutdown":
-            pass
-        await self.chat.aclose()
+        async with self.chat.lifespan():
+            await send({"type": "lifespan.startup.complete"})
+            while (await receive())["type"] != "lifespan.shutdown":
+                pass
         await send({"type": "lifespan.shutdown.complete"})

@@ -5,6 +5,7 @@ from starlette.types import Scope
 from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config, LedgerSection
 from chatnest.errors import ConfigurationError
+from chatnest.fallback import WhenAway
 from chatnest.identity import Identify, TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
@@ -32,6 +33,9 @@ def build_chat(config: Config) -> ChatNestApp:
         allow_client_system_prompt=chat.allow_client_system_prompt,
         usage_event=chat.usage_event,
         charge_unanswered=chat.charge_unanswered,
+        when_away=WhenAway(
+            budgets=config.ledger.budgets_when_away, rates=config.ledger.rates_when_away
+        ),
         ping_interval=chat.ping_interval,
         bounds=config.bounds,
     )

@@ -68,6 +68,8 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "chatnest"
     timeout: float = 0.25
     max_connections: int = 10
+    budgets_when_away: Literal["refuse", "count"] = "refuse"
+    rates_when_away: Literal["refuse", "count"] = "count"
 
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):

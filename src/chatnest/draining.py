@@ -1,0 +1,68 @@
+"""OpenStreams: the streams of an application, and how they end when it does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+from anyio import move_on_after
+
+from chatnest.errors import ServerShutdown
+from chatnest.streaming import Stream
+
+__all__ = ["OpenStreams"]
+
+_POLL_SECONDS: Final = 0.02
+"""How often a shutdown looks whether the last stream has ended."""
+
+
+class OpenStreams:
+    """Streams that are being written, until ``drain`` ends them. ``settle_seconds`` is what the
+    settlements of the last ones may take.
+    """
+
+    def __init__(self, settle_seconds: float) -> None:
+        self._settle_seconds = settle_seconds
+        self._streams: set[Stream] = set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def check(self) -> None:
+        """Raise ServerShutdown while no new stream may begin."""
+        if self._draining:
+            raise ServerShutdown
+
+    def reopen(self) -> None:
+        """Let new streams begin, after a drain or before."""
+        self._draining = False
+
+    @contextmanager
+    def holding(self, stream: Stream) -> Iterator[None]:
+        """``stream`` is open meanwhile."""
+        self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self._streams.discard(stream)
+
+    async def drain(self, seconds: float) -> None:
+        """Let no stream begin, let those that run finish for ``seconds``, then end those left with
+        an ``error`` event ``server_shutdown``, and wait until they are settled.
+        """
+        self._draining = True
+        with move_on_after(seconds):
+            await self._none_left()
+        for stream in list(self._streams):
+            stream.stop(ServerShutdown())
+        with move_on_after(self._settle_seconds):
+            await self._none_left()
+        for stream in list(self._streams):
+            stream.abandon("server shutdown")  # it does not read what it is told
+        with move_on_after(self._settle_seconds):
+            await self._none_left()
+
+    async def _none_left(self) -> None:
+        while self._streams:  # noqa: ASYNC110  # streams may belong to other event loops
+            await anyio.sleep(_POLL_SECONDS)
