@@ -8,7 +8,8 @@ import pytest
 
 from chatnest.bounds import Bounds
 from chatnest.cli import main
-from chatnest.cli.config import Config, load_config
+from chatnest.cli.build import build_chat
+from chatnest.cli.config import Config, LedgerSection, ProviderSection, load_config
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
 
@@ -79,6 +80,7 @@ def test_nothing_told_leaves_the_defaults():
         "port": 8_000,
         "workers": 1,
         "drain_seconds": 10.0,
+        "allow_origins": [],
     }
     assert (config.chat.path, config.chat.default_profile) == ("/api/chat", "balanced")
     assert (config.ledger.url, config.budget.timezone) == ("sqlite:chatnest.db", "UTC")
@@ -564,3 +566,25 @@ def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
     monkeypatch.setattr("chatnest.cli.serve.serve", interrupted)
 
     assert ended(capsys, "serve", "--demo") == (130, "", "")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "1e6"])
+def test_a_drain_is_a_time_that_ends(seconds):
+    with pytest.raises(ConfigurationError, match=r"server\.drain_seconds must be from 0 to 86,400"):
+        load_config(None, {"CHATNEST_SERVER__DRAIN_SECONDS": seconds}, {})
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "www.example.com", "https://a.example/", "https://A"]
+)
+def test_an_origin_is_exact(origin):
+    with pytest.raises(
+        ConfigurationError, match=r"allow_origins: .* is no origin, such as https://"
+    ):
+        load_config(None, {"CHATNEST_SERVER__ALLOW_ORIGINS": origin}, {})
+
+
+def test_an_encoding_that_does_not_exist_is_an_error_of_the_configuration():
+    provider = ProviderSection(encoding="x", base_url="http://[::1]:9/v1")
+    with pytest.raises(ConfigurationError, match="encoding: unknown encoding 'x': use one of"):
+        build_chat(Config(provider=provider, ledger=LedgerSection(url="memory:")))

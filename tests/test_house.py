@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
-    ("providers", "ratelimit", "fallback", "outbox"),
+    ("providers", "ratelimit", "fallback", "outbox", "refusals"),
     ("policies",),
     ("accounting", "status"),
     ("streaming",),

@@ -16,6 +16,7 @@ from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.outbox import Outbox
 from chatnest.ratelimit import rate_limit_fields, seconds_until
+from chatnest.refusals import KnownRefusals
 from chatnest.turn import Turn
 
 __all__ = ["LEASE", "Accounts"]
@@ -48,7 +49,16 @@ class Accounts:
         self.outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
-        self._local = LocalBooks(when_away if when_away is not None else WhenAway())
+        self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
+        self._known = KnownRefusals()
+
+    def refuse_known(self, limits: tuple[Limit, ...]) -> None:
+        """Raise LimitExceeded where the ledger is known to refuse. It costs nothing to speak of,
+        so that nobody is kept busy by counting what will be refused.
+        """
+        known = self._known.find(limits, self.ledger.now())
+        if known is not None:
+            raise _refusal(known, 0)
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
@@ -64,7 +74,8 @@ class Accounts:
         )
         answer = await self._reserve(wish)
         if isinstance(answer, Refused):
-            raise _refusal(answer, wish)
+            self._known.remember(answer)
+            raise _refusal(answer, wish.min_tokens)
         turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
         return answer
 
@@ -169,7 +180,7 @@ def _outcome(failure: BaseException | None) -> str:
     return failure.code if isinstance(failure, ChatNestError) else "cancelled"
 
 
-def _refusal(refused: Refused, wish: Reservation) -> LimitExceeded:
+def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     state = refused.state
     if state is None:  # cannot happen to an id that was just made
         raise LedgerUnavailable
@@ -181,9 +192,9 @@ def _refusal(refused: Refused, wish: Reservation) -> LimitExceeded:
     elif limit.kind == "concurrency":
         code = "too_many_streams"
         detail = f"No more than {limit.limit} answers are written at a time."
-    elif limit.limit < wish.min_tokens:
+    elif limit.limit < min_tokens:
         code = "budget_exhausted"
-        detail = f"This needs {wish.min_tokens:,} tokens at least, and a day has {limit.limit:,}."
+        detail = f"This needs {min_tokens:,} tokens at least, and a day has {limit.limit:,}."
     elif refused.by_held:
         code = "budget_exhausted"
         detail = "What is left of today's tokens is held for answers that are being written."
@@ -194,6 +205,6 @@ def _refusal(refused: Refused, wish: Reservation) -> LimitExceeded:
         detail,
         code=code,
         retry_after=wait,
-        retryable=limit.kind != "budget" or limit.limit >= wish.min_tokens,
+        retryable=limit.kind != "budget" or limit.limit >= min_tokens,
         headers=rate_limit_fields([state], refused.now),
     )

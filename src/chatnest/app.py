@@ -198,6 +198,7 @@ class ChatNestApp:
 
     async def _answer(self, turn: Turn, stream: Stream) -> Done:
         """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        self._accounts.refuse_known(self._policies.limits(turn))
         await self._policies.prepare(turn)
         await turn.fit()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn))

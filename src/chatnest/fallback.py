@@ -8,7 +8,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
-from chatnest.ledger.base import Admitted, Charge, Hold, Limit, Refused, Reservation, wall_clock
+from chatnest.ledger.base import Admitted, Charge, Hold, Limit, Refused, Reservation
 from chatnest.ledger.memory import DictBooks
 
 __all__ = ["LocalBooks", "WhenAway"]
@@ -35,9 +35,11 @@ class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalBooks:
-    """The books of one worker, for what it admits while the ledger is away."""
+    """The books of one worker, for what it admits while the ledger is away. ``clock`` is that of
+    the ledger, as it is known here.
+    """
 
-    def __init__(self, rules: WhenAway, *, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, rules: WhenAway, clock: Callable[[], int]) -> None:
         self._rules = rules
         self._clock = clock
         self._books = DictBooks(_MOST_KEYS)

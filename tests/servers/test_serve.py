@@ -346,3 +346,20 @@ def test_what_cannot_work_is_said_at_the_start(tmp_path, environ, words):
 @pytest.mark.parametrize("url", ["mysql://ann:hunter2@x", "redis+what://ann:hunter2@x"])
 def test_a_password_in_an_address_is_not_repeated(tmp_path, url):
     assert "hunter2" not in refused(tmp_path, "--demo", "--ledger", url, "--port", "0")
+
+
+def test_pages_of_other_origins_call_it_where_they_are_named(serve):
+    page = "https://www.example.com"
+    named = serve("--demo", CHATNEST_SERVER__ALLOW_ORIGINS=page)
+    unnamed = serve("--demo", "--ledger", "memory:")
+    for process, origin, allowed in [
+        (named, page, page),
+        (named, "https://evil.example.com", None),
+        (named, "null", None),
+        (unnamed, page, None),
+    ]:
+        with Client(process.port) as client:
+            answer = client.get("/api/chat/limits", f"Origin: {origin}")
+        headers = dict(answer.headers)
+        assert headers.get("access-control-allow-origin") == allowed
+        assert allowed is None or "origin" in headers["vary"].lower()

@@ -31,6 +31,9 @@ class Watched:
         self.budget = budget
         self.most = 0
 
+    def now(self):
+        return self._ledger.now()
+
     def __getattr__(self, name):
         async def operation(*values):
             answer = await getattr(self._ledger, name)(*values)

@@ -6,6 +6,7 @@ not quietly leave the limit as it was. Secrets have no key here: they come from 
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 __all__ = ["Config", "load_config"]
 
 PREFIX: Final = "CHATNEST_"
+
+_LONGEST_DRAIN: Final = 86_400
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 
 
 class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,20 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     workers: int = 1
     drain_seconds: float = 10.0
+    allow_origins: list[str] = []
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drain_seconds <= _LONGEST_DRAIN:
+            raise ConfigurationError(
+                f"server.drain_seconds must be from 0 to {_LONGEST_DRAIN:,}, not "
+                f"{self.drain_seconds:g}"
+            )
+        for origin in self.allow_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    f"server.allow_origins: {origin!r} is no origin, such as "
+                    "https://www.example.com: a scheme, a host, and no path or slash after it"
+                )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

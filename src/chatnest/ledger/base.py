@@ -179,6 +179,9 @@ class Ledger(Protocol):
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         """How these limits stand, in their order."""
 
+    def now(self) -> int:
+        """The ledger's time, as well as this process knows it without asking."""
+
     async def check(self) -> None:
         """Raise LedgerUnavailable unless the books can be written."""
 

@@ -73,6 +73,10 @@ class MemoryLedger:
             self._books.prune()
             return model.usage(self._books, limits, self._clock())
 
+    def now(self) -> int:
+        """By this process's clock."""
+        return self._clock()
+
     async def check(self) -> None:
         """Memory is always there."""
 

@@ -215,6 +215,10 @@ class RedisLedger:
             states.extend(states_of(part, figures, now))
         return in_order(states)
 
+    def now(self) -> int:
+        """The server's time, as its last answer told."""
+        return wall_clock() + self._ahead if self._clock is None else self._clock()
+
     async def check(self) -> None:
         """Write something: a replica, or a server without memory or disk, refuses that."""
         await self._link().write(self._keys.of("%check", "check"))
@@ -275,7 +279,7 @@ class RedisLedger:
         before = 4 * len(part.homes) + len(more_keys)
         places = {key: before + place for place, key in enumerate(windows, 1)}
         for _ in range(2):
-            now = self._now()
+            now = self.now()
             limits = chain.from_iterable(
                 self._arguments(each, part, places, now) for each in part.limits
             )
@@ -310,17 +314,13 @@ class RedisLedger:
         more_keys: tuple[str, ...] = (),
         now: int | None = None,
     ) -> Any:
-        now = self._now() if now is None else now
+        now = self.now() if now is None else now
         today = model.day_of(now, "UTC")
         keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
         common = ("" if self._clock is None else now, self._keep, self._max_turns, len(part.homes))
         answer = await self._link().run(self._scripts[name], [*keys, *more_keys], [*common, *args])
         self._ahead = answer[_NOW.get(name, 1)] - wall_clock()
         return answer
-
-    def _now(self) -> int:
-        """The server's time, as far as it is known here."""
-        return wall_clock() + self._ahead if self._clock is None else self._clock()
 
     def _link(self) -> "Link":
         link = self._links.get()

@@ -118,6 +118,10 @@ class SQLiteLedger:
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         return await self._run(lambda books: model.usage(books, limits, books.now))
 
+    def now(self) -> int:
+        """By this machine's clock."""
+        return self._clock()
+
     async def check(self) -> None:
         """Take the file's write lock, and give it back."""
         await self._run(lambda _: None)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from anyio import CancelScope, move_on_after
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, checkpoint
 
 from chatnest.errors import ConfigurationError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
@@ -28,6 +28,9 @@ _RESERVED: Final = {
     *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
     "stream_options",
 }
+
+_FED_AT_ONCE: Final = 32_768
+"""Bytes that are decoded without a break: a flood of them must not keep the event loop."""
 
 _DRAIN_SECONDS: Final = 0.05
 """For the end of a body after its last event, so that the connection can be used again."""
@@ -62,7 +65,10 @@ class OpenAIProvider:
         max_answer_bytes: int = 67_108_864,
     ) -> None:
         self.model = model
-        self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
+        try:
+            self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
+        except ValueError as exc:
+            raise ConfigurationError(f"encoding: {exc}") from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         if not self._base_url.startswith(("http://", "https://")):
             raise ConfigurationError(
@@ -187,6 +193,7 @@ class _AnswerStream:
         self._body = body
         self._decoder = decoder
         self._ended = False
+        self._rest = b""
 
     def __aiter__(self) -> "_AnswerStream":
         return self
@@ -196,9 +203,12 @@ class _AnswerStream:
         if self._decoder.closed or self._ended:
             self._decoder.end()
             raise StopAsyncIteration
-        data = await self._read()
+        data = self._rest or await self._read()
         if data:
-            return self._decoder.feed(data)
+            self._rest = data[_FED_AT_ONCE:]
+            if self._rest:
+                await checkpoint()
+            return self._decoder.feed(data[:_FED_AT_ONCE])
         self._ended = True
         self._decoder.end()
         raise StopAsyncIteration

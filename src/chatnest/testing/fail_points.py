@@ -143,6 +143,9 @@ class FailPoints:
         await self.ledger.release(reservation)
         await self._point("release.after")
 
+    def now(self) -> int:
+        return self.ledger.now()
+
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         await self._point("usage.before")
         states = await self.ledger.usage(limits)
