@@ -400,7 +400,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date_and_keeps_its_ba
     assert (await ledger.audit().adjust(adjustment(-30))).balance.used == 40
     assert (await ledger.audit().verdict()).drifts == ()
     await ledger.aclose()
-    assert rows(path, "PRAGMA user_version") == [{"user_version": _sqlite_file._SCHEMA_VERSION}]
+    assert rows(path, "PRAGMA user_version") == [{"user_version": _sqlite_file.SCHEMA_VERSION}]
     schema = "SELECT name FROM pragma_table_info('counters') ORDER BY cid"
     migrated = rows(path, schema)
     fresh = path.with_name("fresh.db")

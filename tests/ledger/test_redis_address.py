@@ -46,7 +46,7 @@ async def test_a_password_is_used_and_never_shown(make_redis: MakeRedis, tmp_pat
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://", "redis://"),
+        ("redis://h?password=p@ss", "redis://..."),
         ("redis://u:p@h:1/2?socket_keepalive=1", "redis://h:1/2"),
         ("rediss://h?ssl_cert_reqs=none", "rediss://h"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock"),
@@ -71,7 +71,8 @@ def test_addresses(url: str, shown: str):
         *("redis+sentinel://h", "redis+sentinel://:1/main", "redis+cluster://", "unix+cluster://h"),
         *("redis+sentinel://h/main?cluster=true", "redis://h?cluster=yes", "redis://h?db=x"),
         *("redis://h?no_such_option=1", "redis+cluster://h?no_such_option=1", "redis://[::1"),
-        "redis://u:p?x@h:port",
+        *("redis://", "redis:///3", "redis://u:p@", "rediss://?db=1", "redis://:u:p#x@h"),
+        *("redis://u:p?x@h:port", "u:p@h", "redis://h:port?password=u:p@x"),
         *("redis+sentinel://h/main?no_such_option=1", "redis+cluster://h?db=1"),
     ],
 )

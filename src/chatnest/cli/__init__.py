@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve`` and ``chatnest ledger``."""
+"""The command line: ``chatnest serve``, ``chatnest ledger`` and ``chatnest doctor``."""
 
 import argparse
 import os
@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands)
     _add_ledger(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -89,6 +90,23 @@ def _add_ledger(commands: Any) -> None:
     action("verify", "compare balances with records; 1: they differ, 3: it cannot be told")
 
 
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="look for what would go wrong, before it does",
+        description="Look at the configuration, the ledger's store and this machine, and say what "
+        "to change. Asks no model. Exit codes: 0, nothing fails; 1, something does; 2, it cannot "
+        "run like this.",
+    )
+    add = doctor.add_argument
+    add("--config", type=Path, metavar="FILE.toml", help="the configuration")
+    add("--ledger", metavar="URL", help="sqlite:FILE, redis://HOST or memory:")
+    add("--workers", type=int, metavar="N", help="worker processes that there will be")
+    add("--json", action="store_true", help="a JSON object a line")
+    add("--strict", action="store_true", help="exit with 1 for a warning, too")
+    doctor.set_defaults(run=_doctor)
+
+
 def _serve(options: argparse.Namespace) -> None:
     import msgspec  # noqa: PLC0415  # these cost time that --help need not
 
@@ -117,6 +135,12 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _ledger(options: argparse.Namespace) -> None:
     from chatnest.cli.ledger import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from chatnest.cli.doctor import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

@@ -18,6 +18,7 @@ from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, make_site
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.base import Ledger
+from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.sqlite import SQLiteLedger
 
 __all__ = ["serve"]
@@ -74,11 +75,13 @@ def _check_workers(config: Config) -> None:
 
 
 async def _check_ledger(ledger: Ledger) -> None:
-    """Raise ConfigurationError for books that cannot be. Busy ones are for /readyz to tell."""
+    """Raise ConfigurationError for books that cannot be. Say why others are away: they may come
+    back, and /readyz tells when.
+    """
     try:
         await ledger.check()
-    except LedgerUnavailable:
-        pass
+    except LedgerUnavailable as exc:
+        _note(f"warning: {ledger!r} is away: {reason_of(exc)}")
     finally:
         await ledger.aclose()
 

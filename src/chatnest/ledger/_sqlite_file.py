@@ -10,12 +10,12 @@ from typing import Final
 from chatnest.errors import ConfigurationError
 from chatnest.ledger._sqlite_books import RowBooks
 
-__all__ = ["BookFile", "Operation"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "BookFile", "Operation"]
 
 Operation = Callable[[RowBooks], object]
 
-_SCHEMA_VERSION: Final = 2
-_APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
+SCHEMA_VERSION: Final = 2
+APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
 _PRUNED_AT_ONCE: Final = 512
 _STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 
@@ -88,8 +88,8 @@ CREATE TABLE turns (
 ) {_STRICT};
 CREATE INDEX turns_by_time ON turns (settled_at);
 {_ADJUSTMENTS}
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_SCHEMA_VERSION};
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _FROM: Final = {
@@ -97,7 +97,7 @@ _FROM: Final = {
     1: f"""
 ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
 {_ADJUSTMENTS}
-PRAGMA user_version = {_SCHEMA_VERSION};
+PRAGMA user_version = {SCHEMA_VERSION};
 """,
 }
 """What makes the tables of today, for each schema that a file may have."""
@@ -245,7 +245,7 @@ class BookFile:
         """Create the tables in a new file, and add what an older one lacks; refuse a file that is
         not ours, or newer than we are.
         """
-        if self._version(connection) == _SCHEMA_VERSION:
+        if self._version(connection) == SCHEMA_VERSION:
             return
         connection.execute("BEGIN IMMEDIATE")
         version = self._version(connection)  # another process may have done it, meanwhile
@@ -258,14 +258,14 @@ class BookFile:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION_ID and (version or application or tables):
+        if application != APPLICATION_ID and (version or application or tables):
             raise ConfigurationError(
                 f"The file {self._path!r} belongs to another program. Give the ledger its own."
             )
-        if version > _SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise ConfigurationError(
                 f"The ledger's file {self._path!r} was written by a newer chatnest (schema "
-                f"{version}; this one reads up to {_SCHEMA_VERSION}). Update chatnest."
+                f"{version}; this one reads up to {SCHEMA_VERSION}). Update chatnest."
             )
         return version
 

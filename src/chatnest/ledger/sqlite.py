@@ -21,6 +21,7 @@ from chatnest.ledger import model
 from chatnest.ledger._sqlite_audit import SQLiteAudit
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
+from chatnest.ledger._sqlite_survey import look
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -32,6 +33,7 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
+from chatnest.ledger.survey import SQLiteSurvey
 
 __all__ = ["SQLiteLedger"]
 
@@ -94,6 +96,7 @@ class SQLiteLedger:
             busy_timeout=busy_timeout,
             keep_days=keep_days,
         )
+        self._busy_timeout = busy_timeout
         self._clock = clock
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
@@ -125,6 +128,11 @@ class SQLiteLedger:
     async def check(self) -> None:
         """Take the file's write lock, and give it back."""
         await self._run(lambda _: None)
+
+    async def survey(self) -> SQLiteSurvey:
+        """What there is to say about the file and its place. Makes and changes nothing."""
+        look_at = partial(look, busy_timeout=self._busy_timeout, wal_is_safe=self.wal_is_safe)
+        return await anyio.to_thread.run_sync(look_at, self._path)
 
     def audit(self) -> SQLiteAudit:
         """The same books, for those who look after them."""

@@ -1,0 +1,177 @@
+"""What ``chatnest doctor`` makes of findings that are hard to bring about, or many."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatnest.cli.checks import CHECKS, Findings
+from chatnest.cli.config import load_config
+from chatnest.ledger.survey import RedisNode, RedisSurvey, SQLiteSurvey
+
+
+def redis(**node: Any) -> RedisSurvey:
+    said = {"redis_version": "7.2.4", "role": "master", "aof_enabled": "1", "maxmemory": "0"}
+    said |= {"maxmemory_policy": "noeviction", "cluster_enabled": "0", "connected_slaves": "0"}
+    kind = node.pop("kind", "plain")
+    round_trip = node.pop("round_trip", 0.001)
+    whole: dict[str, Any] = {
+        "info": said | node.pop("info", {}),
+        "config": {"appendfsync": "always", "min-replicas-to-write": "0"},
+        "skew": 0.0,
+        **node,
+    }
+    return RedisSurvey(
+        shown="redis://h",
+        kind=kind,
+        unwritable=None,
+        unscripted=None,
+        nodes=(RedisNode(name="", **whole),),
+        round_trip=round_trip,
+    )
+
+
+def file(**survey: Any) -> SQLiteSurvey:
+    whole: dict[str, Any] = {"file_system": "ext4", "free": 10**12, "unusable": None} | survey
+    return SQLiteSurvey(path="x", library="3.53.0", wal_is_safe=True, exists=True, **whole)
+
+
+def checked(survey: object = None, environ: Mapping[str, str] | None = None, **findings: Any):
+    """Verdicts by name, from findings with which all is well but for what is said."""
+    settings = {"CHATNEST_SERVER__HOST": "10.0.0.1"} | dict(environ or {})
+    whole: dict[str, Any] = {
+        "config": load_config(None, settings, {}),
+        "has_key": True,
+        "base_url": "",
+        "survey": survey,
+        "open_files": 4_096,
+        "versions": {},
+    } | findings
+    found = Findings(**whole)
+    return {check.name: check for make in CHECKS if (check := make(found)) is not None}
+
+
+def test_all_is_well():
+    for survey in (redis(), file()):
+        assert {check.level for check in checked(survey).values()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("survey", "name", "level"),
+    [
+        (redis(info={"redis_version": "5.0.14"}), "redis.version", "fail"),
+        (redis(info={"redis_version": ""}), "redis.version", "skip"),
+        (redis(info={"role": "sentinel"}), "redis.role", "fail"),
+        (redis(info={"aof_last_write_status": "err"}), "redis.appendonly", "fail"),
+        (redis(info={"maxmemory": "100", "used_memory": "81"}), "redis.memory", "warn"),
+        (redis(info={"connected_slaves": "2"}), "redis.replicas", "warn"),
+        (redis(info={"connected_slaves": "2"}, config=None), "redis.replicas", "skip"),
+        (redis(kind="sentinel"), "redis.replicas", "warn"),
+        (redis(kind="cluster"), "redis.cluster", "skip"),
+        (redis(kind="cluster", cluster={"cluster_state": "fail"}), "redis.cluster", "fail"),
+        (redis(skew=1.5), "redis.clock", "warn"),
+        (redis(skew=-1.5), "redis.clock", "warn"),
+        (redis(skew=-0.5), "redis.clock", "ok"),
+        (redis(skew=None), "redis.clock", "skip"),
+        (redis(round_trip=0.011), "redis.round_trip", "warn"),
+        (redis(info={"aof_enabled": "?"}), "redis.appendonly", "skip"),
+        (file(file_system="nfs4"), "sqlite.file_system", "fail"),
+        (file(file_system="fuse.sshfs"), "sqlite.file_system", "fail"),
+        (file(file_system="overlay"), "sqlite.file_system", "warn"),
+        (file(file_system="tmpfs"), "sqlite.file_system", "warn"),
+        (file(file_system=None), "sqlite.file_system", "skip"),
+        (file(free=100_000_000), "sqlite.disk", "warn"),
+        (file(free=1_000_000), "sqlite.disk", "fail"),
+        (file(free=None), "sqlite.disk", "skip"),
+    ],
+)
+def test_stores(survey: RedisSurvey | SQLiteSurvey, name: str, level: str):
+    check = checked(survey)[name]
+
+    assert check.level == level
+    assert bool(check.advice) == (level != "ok")
+
+
+def test_a_server_that_tells_nothing():
+    silent = RedisNode(name="", info={})
+    found = checked(msgspec.structs.replace(redis(), nodes=(silent,)))
+
+    levels = {check.level for name, check in found.items() if name.startswith("redis.")}
+    assert levels == {"ok", "skip"}
+    assert found["redis.role"].level == found["redis.memory"].level == "skip"
+
+
+def test_the_worst_node_speaks_for_a_cluster():
+    good, bad = redis().nodes[0], redis(skew=99.0).nodes[0]
+    nodes = tuple(
+        msgspec.structs.replace(node, name=name)
+        for node, name in ((good, "a:1"), (bad, "b:1"), (good, "c:1"))
+    )
+    found = checked(msgspec.structs.replace(redis(), nodes=nodes))
+
+    assert found["redis.clock"].found.startswith("b:1: 99.0 s ahead")
+    assert found["redis.version"].found == "Redis 7.2.4"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "level"),
+    [
+        ({"IDENTITY__TRUSTED_PROXIES": "10.0.0.0/8,unix"}, "identity.trusted_proxies", "ok"),
+        ({"IDENTITY__TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, "identity.trusted_proxies", "fail"),
+        ({"IDENTITY__TRUSTED_PROXIES": "::/0"}, "identity.trusted_proxies", "fail"),
+        ({"SERVER__HOST": "127.0.0.1"}, "identity.trusted_proxies", "warn"),
+        ({"SERVER__HOST": "localhost"}, "identity.trusted_proxies", "warn"),
+        (
+            {"SERVER__HOST": "::1", "IDENTITY__HEADER": "x-user"},
+            "identity.trusted_proxies",
+            "ok",
+        ),
+        ({"IDENTITY__HEADER": "x-user"}, "identity.trusted_proxies", "warn"),
+        ({"CHAT__PING_INTERVAL": "60"}, "chat.ping_interval", "warn"),
+        ({"CHAT__PING_INTERVAL": "31"}, "bounds", "warn"),
+        ({"BOUNDS__EARLY_START_SECONDS": "30"}, "bounds", "warn"),
+        ({"BOUNDS__FIRST_BYTE_SECONDS": "300"}, "bounds", "warn"),
+        ({"BOUNDS__IDLE_SECONDS": "300"}, "bounds", "warn"),
+        ({"BOUNDS__LEDGER_SECONDS": "0.4"}, "bounds", "warn"),
+        ({"BOUNDS__SETTLE_SECONDS": "0.6"}, "bounds", "warn"),
+        ({"SERVER__DRAIN_SECONDS": "25"}, "server.drain_seconds", "warn"),
+        ({"SERVER__DRAIN_SECONDS": "24"}, "server.drain_seconds", "ok"),
+        ({"LEDGER__SYNCHRONOUS": "NORMAL"}, "sqlite.synchronous", "warn"),
+    ],
+)
+def test_settings_of_the_service(environ: dict[str, str], name: str, level: str):
+    settings = {f"CHATNEST_{key}": value for key, value in environ.items()}
+
+    assert checked(file(), settings)[name].level == level
+
+
+def test_redis_may_take_half_of_what_a_ledger_may():
+    settings = {"CHATNEST_LEDGER__TIMEOUT": "0.3"}
+
+    assert checked(redis(), settings)["bounds"].level == "warn"
+    assert checked(None, settings)["bounds"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("has_key", "url", "levels"),
+    [
+        (True, "", ("ok", "ok")),
+        (False, "", ("fail", "ok")),
+        (False, "https://models.internal/v1", ("ok", "ok")),
+        (True, "http://user:hunter2@models.internal/v1", ("ok", "warn")),
+        (True, "http://127.0.0.1:8080/v1", ("ok", "ok")),
+        (True, "http://localhost:8080/v1", ("ok", "ok")),
+        (True, "http://[::1]:8080/v1", ("ok", "ok")),
+    ],
+)
+def test_the_provider(has_key: bool, url: str, levels: tuple[str, str]):
+    found = checked(has_key=has_key, base_url=url)
+
+    assert (found["provider.key"].level, found["provider.base_url"].level) == levels
+    assert "hunter2" not in found["provider.base_url"].found
+
+
+@pytest.mark.parametrize(("limit", "level"), [(4_095, "warn"), (4_096, "ok"), (None, "skip")])
+def test_open_files(limit: int | None, level: str):
+    assert checked(open_files=limit)["machine.open_files"].level == level
