@@ -19,7 +19,7 @@ NOT_OBJECT = "The body: must be a JSON object with a list `messages`."
 TWICE = "A key stands twice in one JSON object."
 UNKNOWN = (
     "there is a field that is not one of messages, profile, aiUsageProfile, dailyTokenLimit, "
-    "maxTokensPerRequest, systemPrompt, usageEvent."
+    "maxTokensPerRequest, systemPrompt, usageEvent, linger."
 )
 UNKNOWN_IN_MESSAGE = "there is a field that is not one of role, content, id."
 NO_MESSAGES = "messages: must be a list of 1 to 1,000 messages."

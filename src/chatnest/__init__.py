@@ -11,6 +11,7 @@ from chatnest.policies import Policy, standard_policies
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
 from chatnest.providers import DemoProvider, OpenAIProvider, Provider
 from chatnest.request import ChatMessage, ChatRequest
+from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.turn import ModelCall, Turn
 
 __all__ = [
@@ -30,11 +31,14 @@ __all__ = [
     "Ledger",
     "Limit",
     "MemoryLedger",
+    "MemoryRunLog",
     "ModelCall",
     "OpenAIProvider",
     "Policy",
     "Profile",
     "Provider",
+    "RunLog",
+    "RunSettings",
     "TrustedHeader",
     "Turn",
     "UserOrAddress",

@@ -120,7 +120,7 @@ class Accounts:
         be written now waits, and is written with the next one.
         """
         charge = await self._charge(turn, hold, failure)
-        turn.outcome, turn.charged = charge.outcome, charge.tokens
+        turn.outcome, turn.charged, turn.source = charge.outcome, charge.tokens, charge.source
         if isinstance(failure, ChatNestError):
             failure.charged = charge.tokens > 0
         self._local.settle(hold, charge)

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
 from urllib.parse import parse_qs
 
 import anyio
@@ -13,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
-from chatnest.asgi import local_path, read_json_body, respond_json, respond_problem
+from chatnest.asgi import local_path, read_json_body, respond_json, respond_nothing, respond_problem
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
@@ -40,6 +43,9 @@ from chatnest.providers import OpenAIProvider, Provider
 from chatnest.providers.base import ProviderStream
 from chatnest.ratelimit import rate_limit_fields
 from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
+from chatnest.runs import MemoryRunLog, RunLog, RunSettings
+from chatnest.runs.key import idempotency_key, last_event_id
+from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
 from chatnest.turn import ModelCall, Turn
@@ -48,6 +54,8 @@ from chatnest.wire import NativeWire
 __all__ = ["ChatNestApp"]
 
 _log = logging.getLogger("chatnest.app")
+
+_RUN: Final = re.compile(r"/runs/([0-9a-f]{32})\Z")
 
 
 class ChatNestApp:
@@ -63,7 +71,8 @@ class ChatNestApp:
     ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
     ``charge_unanswered`` charges the input of a call that the model took and never answered.
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
-    under a budget. ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
+    under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again.
+    ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
     """
 
     def __init__(
@@ -84,6 +93,8 @@ class ChatNestApp:
         when_away: WhenAway | None = None,
         ping_interval: float = 15.0,
         bounds: Bounds | None = None,
+        runs: RunSettings | None = None,
+        run_log: RunLog | None = None,
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
@@ -107,6 +118,9 @@ class ChatNestApp:
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
         self._streams = OpenStreams(self._bounds.settle_seconds)
+        settings = runs if runs is not None else RunSettings()
+        log = run_log if run_log is not None else MemoryRunLog(settings)
+        self._runs = Runs(log, settings, self._bounds, self._streams, LEASE / 1_000)
 
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
@@ -137,8 +151,11 @@ class ChatNestApp:
             await respond_problem(scope, send, error, request_id)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        if local_path(scope).endswith("/limits"):
+        path = local_path(scope)
+        if path.endswith("/limits"):
             await self._show_limits(scope, send)
+        elif run := _RUN.search(path):
+            await self._one_run(scope, receive, send, run[1])
         elif scope["method"] == "POST":
             await self._chat(scope, receive, send, request_id)
         else:
@@ -152,27 +169,51 @@ class ChatNestApp:
             scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
         )
         self._streams.check()  # it may be over since the body began to arrive
+        key = idempotency_key(scope)
+        in_run = key is not None or self._runs.settings.resumable
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
-        stream = Stream(
-            scope,
-            receive,
-            send,
-            wire=wire,
-            bounds=bounds,
-            ping_seconds=self._ping_seconds,
-            renew_seconds=LEASE / 3_000,
-            request_id=request_id,
-        )
+        stream = self._stream(scope, receive, send, wire, request_id)
 
         async def write(stream: Stream) -> Done:
             principal = await self._access.principal(scope)
             request = parse_request(body)
             wire.usage_event |= request.usage_event
+            if in_run:
+                wire.next_id = 1
+                return await self._runs.answer(
+                    stream,
+                    hosts,
+                    partial(self._write_run, stream, principal, request),
+                    principal=principal,
+                    key=key,
+                    request=request,
+                    run_id=request_id,
+                )
+            if request.linger is not None:
+                raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
             turn = await self._turn(request_id, principal, request)
             return await self._answer(turn, stream)
 
-        with self._streams.holding(stream):
-            await stream.run(write)
+        # A run may outlive the stream of its first reader.
+        async with AsyncExitStack() as stack:
+            if in_run:
+                hosts = await stack.enter_async_context(anyio.create_task_group())
+            with self._streams.holding(stream):
+                await stream.run(write)
+
+    def _stream(
+        self, scope: Scope, receive: Receive, send: Send, wire: NativeWire, request_id: str
+    ) -> Stream:
+        return Stream(
+            scope,
+            receive,
+            send,
+            wire=wire,
+            bounds=self._bounds,
+            ping_seconds=self._ping_seconds,
+            renew_seconds=LEASE / 3_000,
+            request_id=request_id,
+        )
 
     async def _turn(self, turn_id: str, principal: str, request: ChatRequest) -> Turn:
         return Turn(
@@ -194,6 +235,36 @@ class ChatNestApp:
             raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
         return (ChatMessage("system", prompt),)
 
+    # ------------------------------------------------ one run
+
+    async def _write_run(
+        self, first: Stream, principal: str, request: ChatRequest, run: RunWriter
+    ) -> Done:
+        run.turn = await self._turn(run.hold_id, principal, request)
+        run.stream.headers = first.headers  # what is left is told to the first reader
+        return await self._answer(run.turn, run.stream)
+
+    async def _one_run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
+        """``GET`` continues a run after the last event that was seen, ``DELETE`` ends it."""
+        method = scope["method"]
+        if method not in {"GET", "DELETE"}:
+            raise MethodNotAllowed("GET", "DELETE")
+        principal = await self._access.principal(scope)
+        if method == "DELETE":
+            await respond_json(scope, send, await self._runs.cancel(run_id, principal))
+            return
+        after = last_event_id(scope)
+        page = await self._runs.owned(run_id, principal, after)
+        if page.end is not None and after >= page.last:
+            await respond_nothing(send)
+            return
+        wire = NativeWire(request_id=run_id, usage_event=self._usage_event)
+        wire.next_id = after + 1
+        stream = self._stream(scope, receive, send, wire, run_id)
+        stream.headers = {"ChatNest-Run-Id": run_id}
+        with self._streams.holding(stream):
+            await stream.run(lambda stream: self._runs.follow(run_id, stream, after=after))
+
     # ------------------------------------------------ one answer
 
     async def _answer(self, turn: Turn, stream: Stream) -> Done:
@@ -202,7 +273,7 @@ class ChatNestApp:
         await self._policies.prepare(turn)
         await turn.fit()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn))
-        stream.headers = rate_limit_fields(admitted.states, admitted.now)
+        stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         stream.keep(lambda: self._accounts.renew(admitted.hold))
         failure: BaseException | None = None
         try:
@@ -327,6 +398,7 @@ class ChatNestApp:
             with move_on_after(self._bounds.settle_seconds):
                 await self._accounts.outbox.flush(most=sys.maxsize)
             await self.provider.aclose()
+            await self._runs.log.aclose()
             await self.ledger.aclose()
 
     @asynccontextmanager

@@ -16,6 +16,7 @@ __all__ = [
     "local_path",
     "read_json_body",
     "respond_json",
+    "respond_nothing",
     "respond_problem",
 ]
 
@@ -122,6 +123,13 @@ async def respond_json(
     )
     head_only = scope.get("method") == "HEAD"
     await send({"type": "http.response.body", "body": b"" if head_only else body})
+
+
+async def respond_nothing(send: Send) -> None:
+    """204: there is nothing, and that is all right."""
+    headers = [(b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _within(text: str, most: int) -> str:

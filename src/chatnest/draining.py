@@ -59,7 +59,7 @@ class OpenStreams:
         with move_on_after(self._settle_seconds):
             await self._none_left()
         for stream in list(self._streams):
-            stream.abandon("server shutdown")  # it does not read what it is told
+            stream.abandon()  # it does not read what it is told
         with move_on_after(self._settle_seconds):
             await self._none_left()
 

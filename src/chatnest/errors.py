@@ -11,7 +11,9 @@
     │   ├── SlowBody                   408
     │   ├── BodyTooLarge               413  bytes
     │   ├── RequestTooLarge            413  tokens
-    │   └── UnsupportedMediaType       415
+    │   ├── UnsupportedMediaType       415
+    │   ├── KeyReused                  422  an Idempotency-Key of another request
+    │   └── ReplayUnavailable          410  the run's events are not all kept
     ├── LimitExceeded                  429  a rate, a budget, a number of streams
     ├── LedgerUnavailable              503
     ├── ServerShutdown                 503
@@ -28,7 +30,10 @@
     ├── StreamTimeout                  504  the stream's own deadline
     ├── AnswerTooLong                  502  more than was asked for
     ├── InternalError                  500  a fault of ours or of a policy
-    └── ClientGone                     499  nobody reads any more; never sent
+    ├── RunLost                        503  its worker is not heard of any more
+    ├── RunCancelled                   409  somebody had it end
+    └── ClientGone                     499  nobody read any more
+        └── ClientStalled              499  it did not take what was sent
 
 Messages are written here, from facts that the caller passes: never from an upstream's text,
 never from what a client sent.
@@ -42,17 +47,22 @@ __all__ = [
     "BodyTooLarge",
     "ChatNestError",
     "ClientGone",
+    "ClientStalled",
     "ConfigurationError",
     "ContextLengthExceeded",
     "ForbiddenProfile",
     "InternalError",
     "InvalidRequest",
+    "KeyReused",
     "LedgerUnavailable",
     "LimitExceeded",
     "MethodNotAllowed",
     "NotFound",
+    "ReplayUnavailable",
     "RequestError",
     "RequestTooLarge",
+    "RunCancelled",
+    "RunLost",
     "ServerShutdown",
     "SlowBody",
     "StreamTimeout",
@@ -225,6 +235,30 @@ class UnsupportedMediaType(RequestError):
 
     def __init__(self) -> None:
         super().__init__("The request body must be application/json in UTF-8, not compressed.")
+
+
+class KeyReused(RequestError):
+    """An Idempotency-Key came with another request before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    title = "Idempotency-Key used before"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key came with another request before. A new request needs a new key."
+        )
+
+
+class ReplayUnavailable(RequestError):
+    """Events that the reader has not seen are not kept any more."""
+
+    status = 410
+    code = "replay_unavailable"
+    title = "Replay unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The beginning of this answer is not kept any more.")
 
 
 # ---------------------------------------------------------------- limits and the ledger
@@ -413,9 +447,47 @@ class InternalError(ChatNestError):
         super().__init__("Something went wrong on the server.")
 
 
+class RunLost(ChatNestError):
+    """The worker that wrote the answer is not heard of any more."""
+
+    status = 503
+    code = "run_lost"
+    title = "The answer was lost"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server that was writing this answer has ended. Ask again, with a new "
+            "Idempotency-Key."
+        )
+
+
+class RunCancelled(ChatNestError):
+    """The answer was cancelled by request."""
+
+    status = 409
+    code = "cancelled"
+    title = "Cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("This answer was cancelled.")
+
+
 class ClientGone(ChatNestError):
-    """The client left, or stopped reading: there is nobody to tell."""
+    """The client left: there is nobody to tell. Who asks later with the same key is told."""
 
     status = 499
     code = "client_gone"
     title = "Client gone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nobody was reading, so this answer was stopped. Ask again, with a new Idempotency-Key."
+        )
+
+
+class ClientStalled(ClientGone):
+    """The client did not take what it was sent."""
+
+    code = "client_stalled"
+    title = "Client stalled"

@@ -10,8 +10,8 @@ __all__ = ["ChatNestMiddleware"]
 
 
 class ChatNestMiddleware:
-    """Serves ``path`` and ``path/limits`` by ``chat`` and passes the rest to ``app``: websockets,
-    lifespan, and every other path, untouched.
+    """Serves ``path``, ``path/limits`` and ``path/runs/...`` by ``chat`` and passes the rest to
+    ``app``: websockets, lifespan, and every other path, untouched.
 
     Lifespan goes to both; an application without it (Django) is served it. The outermost place
     sees the connection as it came; a place below authentication sees the user.
@@ -27,15 +27,19 @@ class ChatNestMiddleware:
         self.app = app
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._paths = {path, f"{path}/limits"}
+        self._runs = f"{path}/runs/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] == "http" and local_path(scope) in self._paths:
+        if scope["type"] == "http" and self._is_ours(local_path(scope)):
             await self.chat(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _is_ours(self, path: str) -> bool:
+        return path in self._paths or path.startswith(self._runs)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the chat before the application's startup completes, and close it before its

@@ -31,7 +31,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``profile`` is a name in its current form, or None for the default. The two limits are
     positive and can only lower what the profile allows. ``system_prompt`` is what the client
     sent; whether it is used is the operator's to say. ``usage_event`` asks for the cost in the
-    stream.
+    stream, ``linger`` for so many seconds in which an answer goes on that nobody reads.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -40,6 +40,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens_per_request: int | None = None
     system_prompt: str | None = None
     usage_event: bool = False
+    linger: float | None = None
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,13 +57,14 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     max_tokens_per_request: int | None = None
     system_prompt: str | None = None
     usage_event: bool = False
+    linger: float | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
 # Only names of ours: what msgspec says of an unknown field or role ends in the client's own text.
 _PLACE: Final = re.compile(
     r"- at `\$\.?(messages|messages\[\d{1,6}\](?:\.(?:role|content|id))?|profile|aiUsageProfile"
-    r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent)`$"
+    r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent|linger)`$"
 )
 
 MAX_MESSAGES: Final = 1_000
@@ -80,6 +82,7 @@ _EXPECTED: Final = {
     "maxTokensPerRequest": "a whole number of at least 1",
     "systemPrompt": "a string",
     "usageEvent": "true or false",
+    "linger": "a number of seconds, at least 0",
 }
 
 
@@ -97,6 +100,8 @@ def parse_request(body: bytes) -> ChatRequest:
     ):
         if value is not None and value < 1:
             raise _wrong(name)
+    if parsed.linger is not None and parsed.linger < 0:
+        raise _wrong("linger")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
     return ChatRequest(
         messages=messages,
@@ -105,6 +110,7 @@ def parse_request(body: bytes) -> ChatRequest:
         max_tokens_per_request=parsed.max_tokens_per_request,
         system_prompt=parsed.system_prompt,
         usage_event=parsed.usage_event,
+        linger=parsed.linger,
     )
 
 

@@ -17,6 +17,7 @@ from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
+    ClientStalled,
     ConfigurationError,
     InternalError,
     StreamTimeout,
@@ -121,10 +122,10 @@ class Stream:
             if not self._handing_on:
                 self._work.cancel()
 
-    def abandon(self, cause: str) -> None:
+    def abandon(self, cause: ClientGone | None = None) -> None:
         """End everything: there is nobody to tell."""
         if self.stopped is None:
-            self.stopped = ClientGone(cause)
+            self.stopped = cause if cause is not None else ClientGone()
         self._tasks.cancel()
 
     # ------------------------------------------------ the task group
@@ -167,7 +168,7 @@ class Stream:
                 pass
         except Exception as exc:  # noqa: BLE001  # of a middleware's or a server's: as good as gone
             _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
-        self.abandon("disconnected")
+        self.abandon()
 
     # ------------------------------------------------ the only place that sends
 
@@ -183,7 +184,7 @@ class Stream:
             await self._send_events(events)
         except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
             _log.debug("request %s: send failed: %s", self._request_id, type(exc).__name__)
-            self.abandon("send failed")
+            self.abandon()
             await anyio.sleep_forever()  # until the cancellation, in the next instant
         finally:
             self._sending_since = None
@@ -248,14 +249,14 @@ class Stream:
         with move_on_after(self._bounds.send_seconds) as scope:
             await self._emit(events)
         if scope.cancelled_caught:
-            self.abandon("stopped reading")
+            self.abandon(ClientStalled())
 
     def _check_both_ends(self, now: float) -> None:
         bounds = self._bounds
         sending = self._sending_since
         if sending is not None:
             if now - sending >= bounds.send_seconds:
-                self.abandon("stopped reading")
+                self.abandon(ClientStalled())
         elif now - self._reading_since >= bounds.idle_seconds:
             self._reading_since = math.inf
             self.stop(UpstreamTimeout())

@@ -88,7 +88,7 @@ class Turn:
     A policy reads it, and in ``prepare`` it may change ``system`` and ``messages`` (what the
     model will see) and lower ``max_output_tokens``. ``state`` is for policies to keep things in.
     When it has ended, ``outcome`` is ``"done"`` or the code of what ended it, and ``charged`` the
-    tokens that it cost.
+    tokens that it cost, by the figure of ``source``: ``provider``, ``estimated`` or ``none``.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Turn:
         self.answer: Answer = Answer()
         self.outcome = ""
         self.charged = 0
+        self.source = "none"
         self.state: dict[str, Any] = {}
         self._counter = counter
         self._counted: dict[ChatMessage, int] = {}

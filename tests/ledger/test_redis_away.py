@@ -103,7 +103,7 @@ def counted(ledger: RedisLedger) -> Iterator[Sent]:
     link = ledger._link()
     send = link._send
 
-    async def counts(*command: str | int) -> object:
+    async def counts(*command: str | int | bytes) -> object:
         if command[0] != "EXISTS":
             sent.commands.append(str(command[0]))
             return await send(*command)
@@ -303,7 +303,7 @@ async def test_who_comes_too_late_while_others_have_answers_opens_nothing(make_r
     send = link._send
     waits, time_is_up = anyio.Event(), anyio.Event()
 
-    async def sends(*command: str | int) -> object:
+    async def sends(*command: str | int | bytes) -> object:
         if command[0] == "SET":
             waits.set()
             await time_is_up.wait()

@@ -121,9 +121,11 @@ async def serving(upstream: FakeUpstream, **options: Any) -> AsyncIterator[ChatN
         await app.aclose()
 
 
-async def answer_to(app: ChatNestApp, body: dict[str, Any], **options: Any) -> Conversation:
+async def answer_to(app: ChatNestApp, body: dict[str, Any] | None, **options: Any) -> Conversation:
     """One whole conversation, read to its end."""
-    async with Conversation(app, json=body, **options) as c:
+    if body is not None:
+        options["json"] = body
+    async with Conversation(app, **options) as c:
         await c.read_all()
         await c.finished()
     return c

@@ -232,7 +232,7 @@ async def test_a_reader_that_has_stopped_is_let_go(upstream):
                 c.stall()
                 await c.finished()
         await upstream.until(lambda u: u.aborted == 1, timeout=1)
-    assert books.charge.outcome == "client_gone"
+    assert books.charge.outcome == "client_stalled"
     assert await books.held() == (0, 0)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from chatnest.bounds import Bounds
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
+from chatnest.runs.base import RunSettings
 
 __all__ = ["Config", "load_config"]
 
@@ -113,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetSection = BudgetSection()
     ledger: LedgerSection = LedgerSection()
     bounds: Bounds = Bounds()
+    runs: RunSettings = RunSettings()
     server: ServerSection = ServerSection()
     demo: bool = False
 
@@ -125,6 +127,7 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "budget": BudgetSection,
     "ledger": LedgerSection,
     "bounds": Bounds,
+    "runs": RunSettings,
     "server": ServerSection,
 }
 

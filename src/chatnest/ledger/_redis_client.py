@@ -125,7 +125,7 @@ class Address:
             raise ValueError(parts.scheme)
         login, at, hosts = parts.netloc.rpartition("@")
         self.shown = self._redacted(url)
-        self._nodes = [_host_and_port(host, flavour) for host in hosts.split(",")]
+        self._nodes = [_host_and_port(host, flavour or kind) for host in hosts.split(",")]
         self._service, _, db = parts.path.strip("/").partition("/")
         path = parts.path if flavour == "" else f"/{db}"
         netloc = f"{login}{at}localhost" if flavour else parts.netloc
@@ -136,6 +136,7 @@ class Address:
             raise ValueError(wanted)
         self.is_cluster = flavour == "cluster" or wanted == "true"
         self.is_sentinel = flavour == "sentinel"
+        self.kind = "cluster" if self.is_cluster else flavour or "plain"
         if self.is_sentinel and (self.is_cluster or not self._service):
             raise ValueError(parts.path)
         if self.is_cluster and kind == "unix":
@@ -145,8 +146,12 @@ class Address:
     @staticmethod
     def _redacted(url: str) -> str:
         """Without user, password and options, also where it is no URL at all."""
-        scheme, slashes, rest = url.rpartition("://")
-        return scheme + slashes + rest.rpartition("@")[2].partition("?")[0]
+        head, slashes, rest = url.partition("://")
+        scheme, rest = (head + slashes, rest) if slashes else ("", url)
+        place, _, options = rest.replace("#", "?").partition("?")
+        if "@" in options:  # then the password may begin before the question mark
+            return f"{scheme}..."
+        return scheme + place.rpartition("@")[2]
 
     def connect(self) -> _Client:
         """A client for one event loop, which does nothing before its first command.
@@ -193,11 +198,11 @@ class Address:
         return _Client(redis, (redis.aclose, sentinel.aclose))
 
 
-def _host_and_port(text: str, flavour: str) -> tuple[str, int]:
+def _host_and_port(text: str, kind: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
-    if flavour and not parts.hostname:
+    if kind != "unix" and not parts.hostname:
         raise ValueError(text)
-    return parts.hostname or "localhost", parts.port or (26379 if flavour == "sentinel" else 6379)
+    return parts.hostname or "localhost", parts.port or (26379 if kind == "sentinel" else 6379)
 
 
 class Link:
@@ -223,7 +228,9 @@ class Link:
         self._breaker = Breaker()
         self._probing: asyncio.Task[None] | None = None
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]
+    ) -> Any:
         """Run a script by its SHA; one that the server has lost, by its text."""
 
         async def run() -> Any:
@@ -240,15 +247,12 @@ class Link:
 
     async def scan(self, pattern: str) -> set[str]:
         """The keys that match, of all primaries of a cluster."""
-        redis = self._client.redis
-        await self._guard("", redis.ping)  # a cluster's client learns its nodes by that
-        nodes = redis.get_primaries() if hasattr(redis, "get_primaries") else [None]
+        scan = self._client.redis.scan
         found: set[str] = set()
-        for node in nodes:
-            options = {"target_nodes": node} if node else {}
+        for options in (await self._primaries()).values():
             cursor = 0
             while True:
-                page = partial(redis.scan, cursor, match=pattern, count=_SCANNED, **options)
+                page = partial(scan, cursor, match=pattern, count=_SCANNED, **options)
                 cursor, keys = await self._guard("", page)
                 found.update(key.decode() for key in keys)
                 if isinstance(cursor, dict):
@@ -262,6 +266,22 @@ class Link:
         info: dict[str, Any] = await self._guard("", self._client.redis.info)
         return info
 
+    async def ask(self, *command: str) -> dict[str, Any]:
+        """What each primary of a cluster answers, by its name. The name of a server alone is ""."""
+        execute = self._client.redis.execute_command
+        return {
+            name: await self._guard("", partial(execute, *command, **options))
+            for name, options in (await self._primaries()).items()
+        }
+
+    async def _primaries(self) -> dict[str, dict[str, Any]]:
+        """How to send something to each of them, by its name."""
+        redis = self._client.redis
+        if not hasattr(redis, "get_primaries"):
+            return {"": {}}
+        await self._guard("", redis.ping)  # a cluster's client learns its nodes by that
+        return {node.name: {"target_nodes": node} for node in redis.get_primaries()}
+
     async def aclose(self) -> None:
         if self._probing is not None:
             self._probing.cancel()
@@ -270,7 +290,7 @@ class Link:
             with suppress(*_FAILURES):
                 await close()
 
-    async def _send(self, *command: str | int) -> Any:
+    async def _send(self, *command: str | int | bytes) -> Any:
         return await self._client.redis.execute_command(*command)
 
     async def _guard(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:

@@ -42,7 +42,7 @@ tenant's) takes a step for each, in the order of the slots:
 them holds and settlements; a settlement whose hold was lost is charged all the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from itertools import chain
@@ -74,10 +74,11 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
+from chatnest.ledger.survey import RedisSurvey
 
 if TYPE_CHECKING:
     from chatnest.ledger._redis_audit import RedisAudit
-    from chatnest.ledger._redis_client import Link
+    from chatnest.ledger._redis_client import Link, Script
 
 __all__ = ["RedisLedger"]
 
@@ -146,10 +147,13 @@ class RedisLedger:
         if min(timeout, keep_days, remember, max_connections, max_turns) <= 0:
             raise ConfigurationError("RedisLedger's settings are all greater than 0.")
         address = _redis_client.Address(url, timeout=timeout, max_connections=max_connections)
-        self._shown = address.shown
+        self._shown, self._kind = address.shown, address.kind
         self._new_link: Callable[[], Link] = partial(_redis_client.Link, address)
         self._links: RunVar[Link | None] = RunVar("chatnest_redis_link", None)
         self._scripts = {name: _redis_client.Script(_text(name)) for name in _SCRIPTS}
+        self.prefix: str = prefix
+        self._texts: dict[str, Script] = {}
+        self._make_script = _redis_client.Script
         self._keys = Keys(prefix, _redis_client.slot_of if address.is_cluster else None)
         self._days = Days(keep_days)
         self._keep = keep_days * 86_400_000
@@ -229,6 +233,30 @@ class RedisLedger:
         """
         info = await self._link().info()
         return {name: str(info[name]) for name in _FACTS if name in info}
+
+    async def survey(self) -> RedisSurvey:
+        """What there is to say about the server. Of the books, it only looks up an account."""
+        from chatnest.ledger._redis_survey import look  # noqa: PLC0415  # seldom needed
+
+        limit = Limit(name="tokens", kind="budget", account="%survey", limit=1)
+        return await look(
+            self._link(),
+            shown=self._shown,
+            kind=self._kind,
+            write=self.check,
+            script=lambda: self.usage((limit,)),
+            clock=wall_clock,
+        )
+
+    async def script(
+        self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]
+    ) -> Any:
+        """Run a script of another part's on the server, by the ledger's connections. Its keys begin
+        with ``prefix``, and share a hash tag. Raises LedgerUnavailable.
+        """
+        if text not in self._texts:
+            self._texts[text] = self._make_script(text)
+        return await self._link().run(self._texts[text], keys, args)
 
     def audit(self) -> "RedisAudit":
         """The same books, for those who look after them."""

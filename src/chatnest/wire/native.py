@@ -24,14 +24,16 @@ _DONE: Final = b"event: done\ndata: \n\n"
 class NativeWire:
     """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
 
-    With ``usage_event`` a frame ``usage`` precedes ``done``; chat-nest's client ignores it.
+    With ``usage_event`` a frame ``usage`` precedes ``done``, and with ``next_id`` tokens and the
+    last frame are numbered from there; chat-nest's client ignores both.
     """
 
     content_type = "text/event-stream"
 
     def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
-        self._request_id = request_id
+        self.request_id = request_id
         self.usage_event = usage_event
+        self.next_id: int | None = None
         self._writers: dict[type[Any], Callable[[Any], bytes]] = {
             Start: lambda _: _START,
             Ping: lambda _: _PING,
@@ -40,6 +42,8 @@ class NativeWire:
         }
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
+        if self.next_id is not None:
+            return self._numbered(events, self.next_id)
         frames = []
         for event in events:
             if type(event) is Delta:
@@ -47,6 +51,22 @@ class NativeWire:
             else:
                 frames.append(self._writers[type(event)](event))
         return b"".join(frames) if len(frames) != 1 else frames[0]
+
+    def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
+        frames = []
+        for event in events:
+            if type(event) is Delta:
+                frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, _text(event.text)))
+                number += 1
+            elif type(event) in {Done, Failed}:
+                head, event_line, rest = self._writers[type(event)](event).rpartition(b"event: ")
+                name, data = rest.split(b"\n", 1)
+                frames.append(b"%b%b%b\nid: %d\n%b" % (head, event_line, name, number, data))
+                number += 1
+            else:
+                frames.append(self._writers[type(event)](event))
+        self.next_id = number
+        return b"".join(frames)
 
     def _done(self, done: Done) -> bytes:
         if not self.usage_event:
@@ -67,7 +87,7 @@ class NativeWire:
             "message": error.detail,
             **error.fields(),
             "charged": error.charged,
-            "request_id": self._request_id,
+            "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
 

@@ -1,0 +1,69 @@
+-- One operation on a run: a hash, and a list of batches, 'FIRST COUNT DATA'. ARGV[1] says which.
+
+local call = redis.call
+local run, batches, what = KEYS[1], KEYS[2], ARGV[1]
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function live(ms)
+  call('PEXPIRE', run, ms)
+  call('PEXPIRE', batches, ms)
+end
+
+if what == 'begin' then
+  call('HSET', run, 'owner', ARGV[2], 'key', ARGV[3], 'lives_until', now + ARGV[4], 'size', 0,
+    'dropped', 0, 'last', 0)
+  call('PEXPIRE', run, ARGV[5])
+  return 1
+end
+
+if call('EXISTS', run) == 0 then return false end
+
+if what == 'append' then
+  local lease, first, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+  local data, most = ARGV[5], tonumber(ARGV[6])
+  local cancelled, read = unpack(call('HMGET', run, 'cancelled', 'read'))
+  call('HSET', run, 'lives_until', now + lease)
+  if read then call('HDEL', run, 'read') end
+  local last = tonumber(call('HGET', run, 'last'))
+  if count > 0 and first > last then -- a repetition adds nothing
+    call('RPUSH', batches, first .. ' ' .. count .. ' ' .. data)
+    call('HSET', run, 'last', first + count - 1)
+    local size = call('HINCRBY', run, 'size', #data)
+    while size > most do
+      local f, c, d = string.match(call('LPOP', batches), '^(%d+) (%d+) (.*)$')
+      size = call('HINCRBY', run, 'size', -#d)
+      call('HSET', run, 'dropped', f + c - 1)
+    end
+  end
+  live(ARGV[7])
+  return { cancelled and 1 or 0, read and 1 or 0 }
+elseif what == 'finish' then
+  if call('HEXISTS', run, 'outcome') == 0 then
+    call('HSET', run, 'outcome', ARGV[2], 'charged', ARGV[3], 'source', ARGV[4])
+    live(ARGV[5])
+  end
+  return call('HGET', run, 'key')
+elseif what == 'drop' then
+  local key = call('HGET', run, 'key')
+  call('DEL', run, batches)
+  return key
+elseif what == 'cancel' then
+  call('HSET', run, 'cancelled', 1)
+  return 1
+end
+
+-- read
+local after = tonumber(ARGV[2])
+local owner, lives_until, dropped, last, outcome, charged, source = unpack(call('HMGET', run,
+  'owner', 'lives_until', 'dropped', 'last', 'outcome', 'charged', 'source'))
+if not outcome then call('HSET', run, 'read', 1) end
+local found = {}
+if after < tonumber(last) then
+  for _, batch in ipairs(call('LRANGE', batches, 0, -1)) do
+    local first, count = string.match(batch, '^(%d+) (%d+) ')
+    if first + count - 1 > after then found[#found + 1] = batch end
+  end
+end
+local lost = not outcome and tonumber(lives_until) < now
+return { owner, dropped, last, outcome or '', charged or '0', source or '', lost and 1 or 0, found }

@@ -1,0 +1,121 @@
+"""RunLog: where the events of runs are kept, for readers who come later or to another worker.
+The seam, and the values that cross it. No I/O.
+
+A run's events are numbered from 1. They are kept in batches of JSON, as entries.py writes them.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+
+__all__ = ["Batch", "Claim", "Page", "RunEnd", "RunLog", "RunSettings", "Signals"]
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``resumable`` makes a run of every request; otherwise only those with an Idempotency-Key
+    are. ``linger`` is for how many seconds a run with a key goes on when its last reader has left,
+    where the request does not say; ``max_linger`` is the most that a request may ask for. ``keep``
+    is for how many seconds after its end a run is known, ``max_bytes`` of its events are kept.
+    """
+
+    resumable: bool = False
+    linger: float = 0.0
+    max_linger: float = 60.0
+    keep: float = 900.0
+    max_bytes: int = 1_048_576
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.linger <= self.max_linger <= 3_600:  # noqa: PLR2004
+            raise ConfigurationError("runs.linger is from 0 to max_linger, and that at most 3,600")
+        if not 1 <= self.keep <= 86_400 or not 1_024 <= self.max_bytes <= 1 << 30:  # noqa: PLR2004
+            raise ConfigurationError(
+                "runs.keep is from 1 to 86,400 seconds, runs.max_bytes from 1,024 to 2^30"
+            )
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose run a key stands for. ``mine``: it was free, and is the caller's now.
+
+    ``attempt`` counts the runs of this key that were dropped before.
+    """
+
+    run_id: str
+    fingerprint: str
+    attempt: int
+    mine: bool
+
+
+class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended: an outcome as in the books, and what it was charged."""
+
+    outcome: str
+    charged: int
+    source: str
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Events from the number ``first`` on, ``count`` of them."""
+
+    first: int
+    count: int
+    data: bytes
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run, with the batches that were asked for, in their order.
+
+    ``lost``: it has not ended, and its worker is not heard of any more.
+    """
+
+    owner: str
+    batches: tuple[Batch, ...] = ()
+    dropped: int = 0
+    last: int = 0
+    end: RunEnd | None = None
+    lost: bool = False
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What readers at other workers want: that it ends, or (if they asked lately) goes on."""
+
+    cancelled: bool = False
+    read: bool = False
+
+
+class RunLog(Protocol):
+    """Where runs are kept. Operations are atomic.
+
+    Any of them raises LedgerUnavailable when the log cannot be reached. ``poll_seconds`` is how
+    often a worker looks for signals at least.
+    """
+
+    poll_seconds: float
+
+    async def claim(
+        self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
+    ) -> Claim:
+        """Begin a run under a key that nobody has; or say which run has it. Without a key it is
+        always begun. ``lease``, in seconds, is until when its worker will be heard of again.
+        """
+
+    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+        """Add events, if any, and say that the worker lives. The oldest events are dropped beyond
+        the bound.
+        """
+
+    async def finish(self, run_id: str, end: RunEnd) -> None:
+        """All events are there."""
+
+    async def drop(self, run_id: str) -> None:
+        """Forget a run that was refused: its key is free again."""
+
+    async def read(self, run_id: str, after: int) -> Page | None:
+        """Events after a number, and that somebody reads. None for a run that is not known."""
+
+    async def cancel(self, run_id: str) -> None:
+        """Have its worker end it."""
+
+    async def aclose(self) -> None:
+        """Let go of files and connections."""

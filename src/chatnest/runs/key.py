@@ -1,0 +1,78 @@
+"""Idempotency-Key: what makes two requests the same one. No I/O.
+
+draft-ietf-httpapi-idempotency-key-header-07: a structured-field string (RFC 8941, section 3.3.3).
+A bare token is taken as well, since many clients send one.
+"""
+
+import hashlib
+import re
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Scope
+
+from chatnest.asgi import headers_named
+from chatnest.errors import InvalidRequest
+from chatnest.request import ChatRequest
+
+__all__ = ["fingerprint", "hold_id", "idempotency_key", "key_id", "last_event_id"]
+
+_LONGEST: Final = 255
+_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_BARE: Final = re.compile(r"[!#-+\--:<-\[\]-~]+")
+"""Printable ASCII without quotes, backslashes, commas and semicolons."""
+
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
+
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The key of a request, or None. Raises InvalidRequest for one that is malformed."""
+    values = headers_named(scope, b"idempotency-key")
+    if not values:
+        return None
+    value = values[0].strip(" \t")
+    quoted = _STRING.fullmatch(value)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
+    if len(values) > 1 or not 1 <= len(key) <= _LONGEST or not (quoted or _BARE.fullmatch(value)):
+        raise InvalidRequest(
+            f"Idempotency-Key: must be one string in double quotes, of 1 to {_LONGEST} printable "
+            "ASCII characters."
+        )
+    return key
+
+
+def last_event_id(scope: Scope) -> int:
+    """The number of the last event that a reader has seen: of ``Last-Event-ID`` (WHATWG HTML,
+    section 9.2.4), else of ``?after=``, else 0. Raises InvalidRequest.
+    """
+    values = headers_named(scope, b"last-event-id")
+    values += parse_qs(scope.get("query_string", b"").decode("latin-1")).get("after", [])
+    if not values:
+        return 0
+    if not _NUMBER.fullmatch(values[0]):
+        raise InvalidRequest("Last-Event-ID and after: must be the number of an event.")
+    return int(values[0])
+
+
+def key_id(principal: str, key: str) -> str:
+    """A key within its principal's: nobody reaches another's by choosing the same."""
+    return _digest(principal, key)
+
+
+def hold_id(key: str, attempt: int) -> str:
+    """The hold of a key's run: a second worker that came to the same key would hold the same."""
+    return _digest("hold", key, str(attempt))
+
+
+def fingerprint(request: ChatRequest) -> str:
+    """What the request asks for, whatever the spelling of its JSON."""
+    same = msgspec.structs.replace(request, linger=None)
+    return hashlib.sha256(_encoder.encode(same)).hexdigest()
+
+
+def _digest(*words: str) -> str:
+    joined = "\0".join(words).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(joined).hexdigest()[:32]

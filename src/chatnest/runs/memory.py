@@ -1,0 +1,154 @@
+"""MemoryRunLog: runs in this process, for a single worker."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+
+__all__ = ["MemoryRunLog"]
+
+_MOST_BYTES: Final = 64 << 20
+"""Of all runs that have ended; beyond it the oldest are forgotten."""
+
+
+class _Kept(msgspec.Struct):
+    owner: str
+    fingerprint: str
+    key: str | None
+    attempt: int
+    lives_until: float
+    batches: list[Batch] = msgspec.field(default_factory=list)
+    size: int = 0
+    dropped: int = 0
+    last: int = 0
+    end: RunEnd | None = None
+    ended_at: float = 0.0
+    cancelled: bool = False
+    read: bool = False
+
+
+class MemoryRunLog:
+    """Runs in this process. They are gone with it, and unknown to other workers.
+
+    ``clock`` gives seconds.
+    """
+
+    poll_seconds: float = 0.1
+
+    def __init__(
+        self, settings: RunSettings | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings if settings is not None else RunSettings()
+        self._clock = clock
+        self._runs: OrderedDict[str, _Kept] = OrderedDict()
+        self._keys: dict[str, str] = {}
+        self._attempts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._ended_size = 0
+        self._lock = threading.Lock()  # for threads; there is no await inside it
+
+    def __repr__(self) -> str:
+        return f"MemoryRunLog({len(self._runs)} runs)"
+
+    async def claim(
+        self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
+    ) -> Claim:
+        with self._lock:
+            self._prune()
+            known = self._keys.get(key) if key is not None else None
+            if known is not None:
+                run = self._runs[known]
+                return Claim(
+                    run_id=known, fingerprint=run.fingerprint, attempt=run.attempt, mine=False
+                )
+            attempt, _ = self._attempts.get(key or "", (0, 0.0))
+            until = self._clock() + lease
+            self._runs[run_id] = _Kept(owner, fingerprint, key, attempt, until)
+            if key is not None:
+                self._keys[key] = run_id
+            return Claim(run_id=run_id, fingerprint=fingerprint, attempt=attempt, mine=True)
+
+    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                return Signals(cancelled=True)
+            run.lives_until = self._clock() + lease
+            if batch is not None:
+                run.batches.append(batch)
+                run.size += len(batch.data)
+                run.last = batch.first + batch.count - 1
+                while run.size > self._settings.max_bytes:
+                    oldest = run.batches.pop(0)
+                    run.size -= len(oldest.data)
+                    run.dropped = oldest.first + oldest.count - 1
+            signals = Signals(cancelled=run.cancelled, read=run.read)
+            run.read = False
+            return signals
+
+    async def finish(self, run_id: str, end: RunEnd) -> None:
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None and run.end is None:
+                run.end, run.ended_at = end, self._clock()
+                self._ended_size += run.size
+                self._runs.move_to_end(run_id)
+
+    async def drop(self, run_id: str) -> None:
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+            if run is not None and run.key is not None:
+                del self._keys[run.key]
+                self._attempts[run.key] = run.attempt + 1, self._clock()
+
+    async def read(self, run_id: str, after: int) -> Page | None:
+        with self._lock:
+            self._prune()
+            run = self._runs.get(run_id)
+            if run is None:
+                return None
+            run.read = True
+            return Page(
+                owner=run.owner,
+                batches=tuple(b for b in run.batches if b.first + b.count - 1 > after),
+                dropped=run.dropped,
+                last=run.last,
+                end=run.end,
+                lost=run.end is None and self._clock() > run.lives_until,
+            )
+
+    async def cancel(self, run_id: str) -> None:
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None:
+                run.cancelled = True
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def _prune(self) -> None:
+        """Forget what is too old, or too much: ended runs stand behind the others, by their end."""
+        now, keep = self._clock(), self._settings.keep
+        for run_id in [
+            run_id
+            for run_id, run in self._runs.items()
+            if run.end is not None and run.ended_at + keep <= now
+        ]:
+            self._forget(run_id)
+        for run_id in list(self._runs):
+            if self._ended_size <= _MOST_BYTES:
+                break
+            if self._runs[run_id].end is not None:
+                self._forget(run_id)
+        while self._attempts and next(iter(self._attempts.values()))[1] + keep <= now:
+            self._attempts.popitem(last=False)
+
+    def _forget(self, run_id: str) -> None:
+        run = self._runs.pop(run_id)
+        self._ended_size -= run.size
+        if run.key is not None:
+            del self._keys[run.key]

@@ -1,0 +1,144 @@
+"""RedisRunLog: runs in Redis or Valkey, for any number of workers on any number of machines.
+
+A run has a hash slot of its own, and so has a key, which holds 'RUN FINGERPRINT ATTEMPT'. A run is
+there before its key leads to it, and stays there until after it does. Every key ends by itself.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+
+__all__ = ["RedisRunLog", "RunServer"]
+
+_ABANDONED: Final = 86_400_000
+"""Milliseconds after which a run that never ended is forgotten."""
+_NO_BATCH: Final = Batch(first=0, count=0, data=b"")
+_SLACK: Final = 5_000
+
+_CLAIM: Final = """
+local known = redis.call('GET', KEYS[1])
+if known then return known end
+local attempt = redis.call('GET', KEYS[2]) or '0'
+local mine = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. attempt
+redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
+return mine
+"""
+_END_KEY: Final = """
+local known = redis.call('GET', KEYS[1])
+if not known or string.sub(known, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == 'drop' then
+  redis.call('DEL', KEYS[1])
+  redis.call('INCR', KEYS[2])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1
+"""
+_RUN: Final = files("chatnest.runs").joinpath("_redis_run.lua").read_text(encoding="utf-8")
+
+
+class RunServer(Protocol):
+    """Runs scripts on a server, as RedisLedger does."""
+
+    prefix: str
+
+    async def script(
+        self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]
+    ) -> Any:
+        """What the script returns. Raises LedgerUnavailable."""
+
+
+class RedisRunLog:
+    """Runs on the server of a RedisLedger, by its connections and settings."""
+
+    poll_seconds: float = 0.1
+
+    def __init__(self, server: RunServer, settings: RunSettings | None = None) -> None:
+        self._server = server
+        self._settings = settings if settings is not None else RunSettings()
+
+    def __repr__(self) -> str:
+        return f"RedisRunLog({self._server!r})"
+
+    async def claim(
+        self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
+    ) -> Claim:
+        name = key if key is not None else run_id
+        await self._run(run_id, "begin", owner, name, int(lease * 1000), _ABANDONED)
+        packed = await self._server.script(
+            _CLAIM, self._keys(name), (run_id, fingerprint, _ABANDONED)
+        )
+        known, print_, attempt = packed.decode().split(" ")
+        if known != run_id:
+            await self._run(run_id, "drop")
+        return Claim(run_id=known, fingerprint=print_, attempt=int(attempt), mine=known == run_id)
+
+    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+        adds = batch if batch is not None else _NO_BATCH
+        found = await self._run(
+            *(run_id, "append", int(lease * 1000)),
+            *(adds.first, adds.count, adds.data, self._settings.max_bytes, _ABANDONED),
+        )
+        if found is None:
+            return Signals(cancelled=True)
+        return Signals(cancelled=found[0] == 1, read=found[1] == 1)
+
+    async def finish(self, run_id: str, end: RunEnd) -> None:
+        # The run is known a little longer than its key, which leads to it.
+        keep = self._keep + _SLACK
+        key = await self._run(run_id, "finish", end.outcome, end.charged, end.source, keep)
+        await self._end_key(key, run_id, "finish")
+
+    async def drop(self, run_id: str) -> None:
+        await self._end_key(await self._run(run_id, "drop"), run_id, "drop")
+
+    async def _end_key(self, key: bytes | None, run_id: str, how: str) -> None:
+        if key is not None:
+            keys = self._keys(key.decode())
+            await self._server.script(_END_KEY, keys, (f"{run_id} ", how, self._keep))
+
+    async def read(self, run_id: str, after: int) -> Page | None:
+        found = await self._run(run_id, "read", min(after, 1 << 53))
+        if found is None:
+            return None
+        owner, dropped, last, outcome, charged, source, lost, batches = found
+        end = None
+        if outcome:
+            end = RunEnd(outcome=outcome.decode(), charged=int(charged), source=source.decode())
+        return Page(
+            owner=owner.decode(),
+            batches=tuple(_batch(packed) for packed in batches),
+            dropped=int(dropped),
+            last=int(last),
+            end=end,
+            lost=lost == 1,
+        )
+
+    async def cancel(self, run_id: str) -> None:
+        await self._run(run_id, "cancel")
+
+    async def aclose(self) -> None:
+        """The connections are the ledger's."""
+
+    @property
+    def _keep(self) -> int:
+        return int(self._settings.keep * 1000)
+
+    async def _run(self, run_id: str, *args: str | int | bytes) -> Any:
+        return await self._server.script(_RUN, self._places(run_id), args)
+
+    def _places(self, run_id: str) -> list[str]:
+        place = f"{self._server.prefix}:run:{{{run_id}}}"
+        return [place, f"{place}:events"]
+
+    def _keys(self, key: str) -> list[str]:
+        place = f"{self._server.prefix}:key:{{{key}}}"
+        return [place, f"{place}:attempts"]
+
+
+def _batch(packed: bytes) -> Batch:
+    first, count, data = packed.split(b" ", 2)
+    return Batch(first=int(first), count=int(count), data=data)

@@ -1,0 +1,280 @@
+"""SQLiteRunLog: runs in a file, for several workers on one machine.
+
+A file of its own: what models said does not belong into books that are kept for weeks.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio.to_thread
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+
+__all__ = ["SQLiteRunLog"]
+
+_T = TypeVar("_T")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    key TEXT UNIQUE,
+    attempt INTEGER NOT NULL,
+    lives_until INTEGER NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0,
+    last INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT,
+    charged INTEGER,
+    source TEXT,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    read INTEGER NOT NULL DEFAULT 0,
+    forget_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_by_end ON runs (forget_at);
+CREATE TABLE IF NOT EXISTS batches (
+    run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (run, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts (
+    key TEXT PRIMARY KEY NOT NULL, attempt INTEGER NOT NULL, forget_at INTEGER NOT NULL
+) STRICT;
+"""
+
+_FORGOTTEN_AT_ONCE: Final = 50
+_ABANDONED: Final = 86_400_000
+"""Milliseconds after which a run that never ended is forgotten."""
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class SQLiteRunLog:
+    """Runs in the file ``path``, which only its owner may read. ``clock`` gives milliseconds."""
+
+    poll_seconds: float = 0.1
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        settings: RunSettings | None = None,
+        *,
+        busy_timeout: float = 0.5,
+        clock: Callable[[], int] = _wall_clock,
+    ) -> None:
+        self._path = Path(path)
+        self._settings = settings if settings is not None else RunSettings()
+        self._busy_timeout = busy_timeout
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"SQLiteRunLog({str(self._path)!r})"
+
+    async def claim(
+        self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
+    ) -> Claim:
+        return await self._do(partial(self._claim, key, owner, fingerprint, run_id, lease))
+
+    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+        return await self._do(partial(self._append, run_id, batch, int(lease * 1000)))
+
+    async def finish(self, run_id: str, end: RunEnd) -> None:
+        forget_at = self._clock() + self._keep
+        await self._do(
+            lambda rows: rows.execute(
+                "UPDATE runs SET outcome = ?, charged = ?, source = ?, forget_at = ?"
+                " WHERE id = ? AND outcome IS NULL",
+                (end.outcome, end.charged, end.source, forget_at, run_id),
+            )
+        )
+
+    async def drop(self, run_id: str) -> None:
+        await self._do(partial(self._drop, run_id))
+
+    async def read(self, run_id: str, after: int) -> Page | None:
+        return await self._do(partial(self._read, run_id, after))
+
+    async def cancel(self, run_id: str) -> None:
+        await self._do(
+            lambda rows: rows.execute("UPDATE runs SET cancelled = 1 WHERE id = ?", (run_id,))
+        )
+
+    async def aclose(self) -> None:
+        """Let go of the file. A later operation opens it again."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    # ------------------------------------------------ in a thread
+
+    @property
+    def _keep(self) -> int:
+        return int(self._settings.keep * 1000)
+
+    async def _do(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        def in_thread() -> _T:
+            with self._lock, self._transaction() as rows:
+                return work(rows)
+
+        try:
+            return await anyio.to_thread.run_sync(in_thread)
+        except (sqlite3.Error, OSError) as exc:
+            raise LedgerUnavailable from exc
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection = self._connection or self._open()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    # ------------------------------------------------ operations
+
+    def _claim(  # noqa: PLR0917  # as claim() has them by name
+        self,
+        key: str | None,
+        owner: str,
+        fingerprint: str,
+        run_id: str,
+        lease: float,
+        rows: sqlite3.Connection,
+    ) -> Claim:
+        now = self._clock()
+        self._forget(rows, now)
+        if known := rows.execute(
+            "SELECT id, fingerprint, attempt FROM runs WHERE key = ?", (key,)
+        ).fetchone():
+            return Claim(run_id=known[0], fingerprint=known[1], attempt=known[2], mine=False)
+        (attempt,) = rows.execute(
+            "SELECT attempt FROM attempts WHERE key = ?", (key,)
+        ).fetchone() or (0,)
+        rows.execute(
+            "INSERT INTO runs (id, owner, fingerprint, key, attempt, lives_until, forget_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run_id, owner, fingerprint, key, attempt, now + int(lease * 1000), now + _ABANDONED),
+        )
+        return Claim(run_id=run_id, fingerprint=fingerprint, attempt=attempt, mine=True)
+
+    def _append(
+        self, run_id: str, batch: Batch | None, lease: int, rows: sqlite3.Connection
+    ) -> Signals:
+        run = rows.execute(
+            "SELECT cancelled, read, lives_until, size, dropped FROM runs WHERE id = ?", (run_id,)
+        ).fetchone()
+        if run is None:
+            return Signals(cancelled=True)
+        cancelled, read, lives_until, size, dropped = run
+        until = self._clock() + lease
+        if batch is not None:
+            rows.execute(
+                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)",
+                (run_id, batch.first, batch.count, batch.data),
+            )
+            size, dropped = self._trim(rows, run_id, size + len(batch.data), dropped)
+            rows.execute(
+                "UPDATE runs SET last = ?, size = ?, dropped = ?, lives_until = ?, read = 0"
+                " WHERE id = ?",
+                (batch.first + batch.count - 1, size, dropped, until, run_id),
+            )
+        elif read or until - lives_until > lease // 3:
+            rows.execute("UPDATE runs SET lives_until = ?, read = 0 WHERE id = ?", (until, run_id))
+        return Signals(cancelled=bool(cancelled), read=bool(read))
+
+    def _trim(
+        self, rows: sqlite3.Connection, run_id: str, size: int, dropped: int
+    ) -> tuple[int, int]:
+        while size > self._settings.max_bytes:
+            first, count, length = rows.execute(
+                "SELECT first, count, length(data) FROM batches WHERE run = ? ORDER BY first"
+                " LIMIT 1",
+                (run_id,),
+            ).fetchone()
+            rows.execute("DELETE FROM batches WHERE run = ? AND first = ?", (run_id, first))
+            size, dropped = size - length, first + count - 1
+        return size, dropped
+
+    def _drop(self, run_id: str, rows: sqlite3.Connection) -> None:
+        run = rows.execute("SELECT key, attempt FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if run is not None and run[0] is not None:
+            rows.execute(
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",
+                (run[0], run[1] + 1, self._clock() + self._keep),
+            )
+        rows.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+
+    def _read(self, run_id: str, after: int, rows: sqlite3.Connection) -> Page | None:
+        run = rows.execute(
+            "SELECT owner, lives_until, dropped, last, outcome, charged, source, read, forget_at"
+            " FROM runs WHERE id = ?",
+            (run_id,),
+        ).fetchone()
+        now = self._clock()
+        if run is None or run[-1] <= now:
+            return None
+        owner, lives_until, dropped, last, outcome, charged, source, read, _ = run
+        if outcome is None and not read:
+            rows.execute("UPDATE runs SET read = 1 WHERE id = ?", (run_id,))
+        batches = rows.execute(
+            "SELECT first, count, data FROM batches WHERE run = ? AND first + count > ? + 1"
+            " ORDER BY first",
+            (run_id, min(after, 1 << 53)),
+        )
+        return Page(
+            owner=owner,
+            batches=tuple(Batch(first=f, count=c, data=bytes(data)) for f, c, data in batches),
+            dropped=dropped,
+            last=last,
+            end=None
+            if outcome is None
+            else RunEnd(outcome=outcome, charged=charged, source=source),
+            lost=outcome is None and lives_until < now,
+        )
+
+    def _forget(self, rows: sqlite3.Connection, now: int) -> None:
+        for table in "runs", "attempts":
+            with closing(
+                rows.execute(
+                    f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608  # names of ours
+                    f" (SELECT rowid FROM {table} WHERE forget_at <= ? LIMIT ?)",
+                    (now, _FORGOTTEN_AT_ONCE),
+                )
+            ):
+                pass

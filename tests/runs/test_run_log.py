@@ -1,0 +1,128 @@
+"""What every run log does: one contract, for memory, SQLite, Redis and a cluster."""
+
+import anyio
+import pytest
+
+from chatnest.runs.base import Batch, RunEnd, Signals
+
+pytestmark = pytest.mark.anyio
+
+RUN, OTHER = "a" * 32, "b" * 32
+END = RunEnd(outcome="done", charged=12, source="provider")
+
+
+async def begin(log, run_id=RUN, key="k", **fields):
+    return await log.claim(
+        key, **{"owner": "ann", "fingerprint": "f", "run_id": run_id, "lease": 10, **fields}
+    )
+
+
+def batch(first: int, count: int = 2, data: bytes = b'["a", "\xc3\xa9"]') -> Batch:
+    return Batch(first=first, count=count, data=data)
+
+
+async def test_the_first_who_claims_a_key_has_it(log):
+    first = await begin(log)
+    second = await begin(log, OTHER, fingerprint="g")
+
+    assert (first.run_id, first.attempt, first.mine) == (RUN, 0, True)
+    assert (second.run_id, second.fingerprint, second.mine) == (RUN, "f", False)
+    assert await log.read(OTHER, 0) is None
+
+
+async def test_of_many_at_once_one_has_it(log):
+    mine = []
+
+    async def one(number):
+        mine.append((await begin(log, f"{number:032x}")).mine)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(one, number)
+
+    assert sorted(mine) == [False] * 29 + [True]
+
+
+async def test_runs_without_a_key_are_never_the_same(log):
+    assert (await begin(log, RUN, None)).mine
+    assert (await begin(log, OTHER, None)).mine
+
+
+async def test_events_are_read_after_a_number(log):
+    await begin(log)
+    for first in (1, 3, 5):
+        await log.append(RUN, batch(first), lease=10)
+
+    for after, firsts in [(0, [1, 3, 5]), (1, [1, 3, 5]), (2, [3, 5]), (5, [5]), (6, [])]:
+        page = await log.read(RUN, after)
+        assert [b.first for b in page.batches] == firsts
+        assert (page.owner, page.last, page.dropped, page.end) == ("ann", 6, 0, None)
+    assert page.batches == ()
+    assert (await log.read(RUN, 0)).batches[0] == batch(1)
+
+
+async def test_an_end_stays_and_the_key_still_leads_to_it(log):
+    await begin(log)
+    await log.append(RUN, batch(1), lease=10)
+    await log.finish(RUN, END)
+    await log.finish(RUN, RunEnd(outcome="cancelled", charged=0, source="none"))
+
+    page = await log.read(RUN, 0)
+    assert (page.end, page.lost, page.last) == (END, False, 2)
+    assert not (await begin(log, OTHER)).mine
+
+
+async def test_what_was_refused_frees_its_key(log):
+    await begin(log)
+    await log.drop(RUN)
+
+    again = await begin(log, OTHER)
+
+    assert await log.read(RUN, 0) is None
+    assert (again.mine, again.run_id, again.attempt) == (True, OTHER, 1)
+    await log.drop(OTHER)
+    assert (await begin(log)).attempt == 2
+
+
+async def test_what_is_too_much_is_dropped_from_its_beginning(log):
+    await begin(log)
+    for first in range(1, 21, 2):
+        await log.append(RUN, batch(first, data=b'["' + b"x" * 296 + b'"]'), lease=10)
+
+    page = await log.read(RUN, 0)
+    assert (page.dropped, page.last) == (14, 20)
+    assert [b.first for b in page.batches] == [15, 17, 19]
+
+
+async def test_signals_reach_the_worker(log):
+    await begin(log)
+    assert await log.append(RUN, None, lease=10) == Signals()
+    await log.read(RUN, 0)
+    assert await log.append(RUN, None, lease=10) == Signals(read=True)
+    assert await log.append(RUN, batch(1), lease=10) == Signals()
+    await log.cancel(RUN)
+    assert (await log.append(RUN, None, lease=10)).cancelled
+    assert (await log.append(OTHER, None, lease=10)).cancelled
+
+
+async def test_a_worker_that_is_not_heard_of_is_lost(log):
+    await begin(log, lease=0.02)
+    await anyio.sleep(0.03)
+    assert (await log.read(RUN, 0)).lost
+
+    await log.append(RUN, batch(1), lease=10)
+    assert not (await log.read(RUN, 0)).lost
+    await log.finish(RUN, END)
+    assert not (await log.read(RUN, 0)).lost
+
+
+async def test_an_ended_run_is_forgotten(log):
+    await begin(log)
+    await log.finish(RUN, END)
+    with anyio.fail_after(20):
+        while await log.read(RUN, 0) is not None:  # noqa: ASYNC110  # it tells nobody
+            await anyio.sleep(0.05)
+        while not (claim := await begin(log, OTHER)).mine:  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+
+    assert claim.attempt == 0
