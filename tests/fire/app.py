@@ -1,0 +1,55 @@
+"""The application of these tests' workers: roomy, but for one budget; leases of two seconds."""
+
+import os
+from importlib import import_module
+
+from chatnest import (
+    ChatNestApp,
+    HardCaps,
+    OpenAIProvider,
+    Profile,
+)
+from chatnest.asgi import header
+from chatnest.ledger.base import Ledger
+from chatnest.ledger.redis import RedisLedger
+from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.testing import FailPoints
+
+INPUT, OUTPUT = 8, 100
+HOLD = INPUT + OUTPUT
+LEASE = 2.0
+
+
+def open_ledger(where: str) -> Ledger:
+    if where.startswith("redis:"):
+        url, _, prefix = where.partition("#")
+        return RedisLedger(url, prefix=prefix or "chatnest")
+    return SQLiteLedger(where.removeprefix("sqlite:"))
+
+
+def create_app() -> ChatNestApp:
+    """What a worker serves, by FIRE_* in its environment."""
+    for module in ("accounting", "app"):
+        setattr(import_module(f"chatnest.{module}"), "LEASE", int(LEASE * 1000))  # noqa: B010
+    ledger = open_ledger(os.environ["FIRE_LEDGER"])
+    if folder := os.environ.get("FIRE_POINTS"):
+        ledger = FailPoints(ledger, folder=folder)
+    profile = Profile(
+        name="fire",
+        max_output_tokens=OUTPUT,
+        min_output_tokens=OUTPUT,
+        max_messages=4,
+        temperature=0.5,
+        daily_token_limit=int(os.environ.get("FIRE_BUDGET", "10000000")),
+        max_tokens_per_request=10_000,
+        requests_per_minute=1_000_000,
+        max_concurrent_streams=10_000,
+    )
+    return ChatNestApp(
+        provider=OpenAIProvider(base_url=os.environ["FIRE_UPSTREAM"], api_key="k"),
+        profiles=[profile],
+        default_profile="fire",
+        hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
+        ledger=ledger,
+        identify=lambda scope: header(scope, b"x-user") or None,
+    )

@@ -1,0 +1,95 @@
+"""``kill -9`` of one of four workers, in the middle of streams, at each point around the ledger."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatnest.testing import Answer, FailPoints, FakeUpstream
+from tests.fire.app import HOLD, LEASE
+from tests.fire.support import DONE, Books, chat, limits, send, serving, wait_for
+from tests.servers.support import Client
+
+EACH = 3
+"""Streams that run at each worker."""
+
+Tell = Callable[[str, object], None]
+
+
+def provoke(operation: str, port: int, points: Path, planted: Path, upstream: FakeUpstream) -> None:
+    """Have a worker reach the point that was planted."""
+    gone = contextlib.suppress(OSError, EOFError)
+    if operation == "renew":
+        pass  # the running streams do, soon
+    elif operation == "release":  # an admission whose client leaves is undone
+        hanging = FailPoints.plant(points, "reserve.after", "hang")
+        with gone, send(port, "bob"):
+            wait_for(lambda: not hanging.exists())
+    else:
+        upstream.script(Answer())
+        with gone:
+            chat(port, "bob")
+    wait_for(lambda: not planted.exists())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("operation", ["reserve", "renew", "settle", "release"])
+def test_the_others_go_on_and_nothing_is_lost(
+    tmp_path: Path, upstream: FakeUpstream, where: str, operation: str, when: str
+):
+    points = tmp_path / "points"
+    points.mkdir()
+    upstream.default = Answer.stall(1)
+    with contextlib.ExitStack() as stack:
+        start = [stack.enter_context(_worker(tmp_path, upstream, where, points))]
+        start += [stack.enter_context(_worker(tmp_path, upstream, where)) for _ in range(3)]
+        victim, *others = start
+        running = [_begin(port) for port in start for _ in range(EACH)]
+        planted = FailPoints.plant(points, f"{operation}.{when}", "kill")
+        provoke(operation, victim, points, planted, upstream)
+        killed = time.monotonic()
+
+        upstream.script(*[Answer()] * 3)
+        assert [chat(port, "cid").status for port in others] == [200] * 3
+        served = time.monotonic() - killed
+        upstream.release()
+        whole = [_ends(client) for client in running]
+        wait_for(lambda: not any(limits(others[0], user)["held"] for user in ("ann", "bob", "cid")))
+        free = time.monotonic() - killed
+
+    print(where[:6], operation, when, f"served after {served:.2f} s, free after {free:.2f} s")
+    assert whole == [False] * EACH + [True] * 3 * EACH
+    books = Books(where)
+    turns = books.turns()
+    done = [turn for turn in turns if turn.outcome == "done"]
+    assert len(done) >= 3 * EACH + 3  # every settlement that was told is there
+    assert all(turn.tokens == HOLD for turn in turns if turn.outcome == "expired")
+    assert books.verdict().drifts == ()
+    assert served < 20, "two seconds, where nothing else runs"
+    assert free < LEASE + 20, "a second more than the lease, where nothing else runs"
+
+
+def _worker(
+    folder: Path, upstream: FakeUpstream, where: str, points: Path | None = None
+) -> contextlib.AbstractContextManager[int]:
+    environ = {} if points is None else {"FIRE_POINTS": str(points)}
+    return serving(folder, upstream.base_url, where, **environ)
+
+
+def _begin(port: int) -> Client:
+    client = send(port, "ann")
+    client.until(b'"Hello"')
+    return client
+
+
+def _ends(client: Client) -> bool:
+    """Whether a stream is told to its end."""
+    try:
+        client.until(DONE)
+    except (OSError, EOFError):
+        return False
+    finally:
+        client.socket.close()
+    return True
