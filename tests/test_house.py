@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("middleware",),
     ("chatnest",),
-    ("cli", "testing"),
+    ("cli", "testing", "client"),
     ("__main__",),
 )
 
@@ -67,7 +67,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_client",),
-    "httpx2": ("providers.openai_client", "providers.transport"),
+    "httpx2": ("providers.openai_client", "providers.transport", "client"),
     "aiohttp": ("providers.transport",),
     "tiktoken": ("tokens",),
     "sqlite3": ("ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),

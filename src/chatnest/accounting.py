@@ -46,7 +46,7 @@ class Accounts:
         when_away: WhenAway | None = None,
     ) -> None:
         self.ledger = ledger
-        self.outbox = Outbox(bounds.ledger_seconds)
+        self.outbox: Outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)

@@ -81,7 +81,7 @@ def test_the_request_is_the_native_wires(page, site):
     expect(prose(page)).to_have_text("Six.")
 
     first, second = site.requests
-    assert first.keys() == {"messages", "profile", "usageEvent"}
+    assert first.keys() == {"messages", "profile", "usageEvent", "linger"}
     assert [(m["role"], m["content"]) for m in first["messages"]] == [("user", "2 + 2?")]
     assert [(m["role"], m["content"]) for m in second["messages"]] == [
         ("user", "2 + 2?"),

@@ -92,3 +92,39 @@ def test_stream_stop_and_meet_a_limit(page: Page, site: RealSite):
         re.compile(r"\d+ s|second")
     )
     expect(page.locator(".answer").last.locator(".retry")).to_be_disabled()
+
+
+# The first page of the test may be cut anywhere in an answer of some 60 words.
+WHOLE = "() => document.querySelector('.turn:last-child .answer .prose').innerText"
+
+
+def test_a_reload_in_the_middle_of_an_answer_loses_nothing(page: Page, site: RealSite):
+    page.goto(site.url)
+    ask(page, "Show me a table")
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
+    whole = page.evaluate(WHOLE)
+
+    ask(page, "Show me a table")
+    expect(page.locator(".answer").last.locator(".prose")).not_to_be_empty()
+    page.reload()
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
+
+    assert page.evaluate(WHOLE) == whole
+    assert site.limit("requests")["used"] == 2
+
+
+def test_a_network_that_is_gone_for_a_while_loses_nothing(page: Page, site: RealSite):
+    page.goto(site.url)
+    ask(page, "Show me a table")
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
+    whole = page.evaluate(WHOLE)
+
+    ask(page, "Show me a table")
+    expect(page.locator(".answer").last.locator(".prose")).not_to_be_empty()
+    page.context.set_offline(True)
+    page.wait_for_timeout(5_000)
+    page.context.set_offline(False)
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=30_000)
+
+    assert page.evaluate(WHOLE) == whole
+    assert site.limit("requests")["used"] == 2

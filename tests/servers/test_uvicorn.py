@@ -119,7 +119,7 @@ def test_stop_stops_within_a_tenth_of_a_second(upstream, server, record_property
                 limit["name"]: limit for limit in client.get("/api/chat/limits").json()["limits"]
             }
         assert (limits["tokens"]["held"], limits["streams"]["held"]) == (0, 0)
-        assert upstream.open_sockets == 0
+        upstream.wait(lambda u: not u.open_sockets)
     centiles = statistics.quantiles(took, n=100)
     figures = f"p50 {centiles[49]:.2f} ms, p99 {centiles[98]:.2f} ms"
     record_property("cancel", figures)

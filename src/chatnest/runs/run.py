@@ -32,16 +32,16 @@ class Run:
     nobody has read for ``linger`` seconds.
     """
 
-    content_type = ""
+    content_type: str = ""
 
     def __init__(self, run_id: str, *, linger: float, max_bytes: int) -> None:
-        self.run_id = run_id
+        self.run_id: str = run_id
         self.stream: Stream | None = None
-        self.started = False
+        self.started: bool = False
         self.failure: ChatNestError | None = None
         """Why it was refused: nothing of it is told or kept."""
         self.end: Done | Failed | None = None
-        self.last = 0
+        self.last: int = 0
         self._entries: deque[Entry] = deque()
         self._size = 0
         self._linger = linger

@@ -1,8 +1,8 @@
 // The page: joins the composer, the conversation, the endpoint and what is shown of them.
 
 import { Composer } from "./composer.js";
-import { Conversation } from "./conversation.js";
-import { ProblemError, ask, fetchLimits, fetchSettings } from "./endpoint.js";
+import { Conversation, newId } from "./conversation.js";
+import { ProblemError, ask, fetchLimits, fetchSettings, resume } from "./endpoint.js";
 import { LimitsMeter } from "./limits.js";
 import { explain } from "./problems.js";
 import { ProfileChoice } from "./profiles.js";
@@ -66,26 +66,39 @@ function retry(turn) {
   composer.focus(); // the button that was pressed is gone
 }
 
-/** @param {Turn} turn */
-async function run(turn) {
+/** @param {Turn} turn whose answer the page before a reload did not read to its end */
+const goOn = (turn) => run(turn, turn.run);
+
+/**
+ * @param {Turn} turn
+ * @param {string} known the run that goes on, or "" for a new one
+ */
+async function run(turn, known = "") {
   if (running || !settings) return;
   const controller = new AbortController();
   const before = turn.answer; // a retry that is refused does not cost what was there
   running = controller;
-  Object.assign(turn, { state: "running", answer: "", problem: null, retryAt: null, usage: null });
+  Object.assign(turn, { state: "running", answer: "", problem: null, retryAt: null, usage: null, run: known });
   composer.running = true;
   draw();
   scroller.toEnd();
   announce("Waiting for the answer.");
   const request = { messages: conversation.messagesFor(turn), profile: turn.profile };
-  const outcome = await ask(settings.chat_path, request, {
+  const reading = {
     signal: controller.signal,
-    onToken: (text) => {
+    onRun: (/** @type {string} */ id) => {
+      turn.run = id;
+      conversation.save();
+    },
+    onToken: (/** @type {string} */ text) => {
       if (!turn.answer) refreshLimits(false); // now its worst case is held
       turn.answer += text;
       views.get(turn)?.grow();
     },
-  });
+  };
+  const outcome = known
+    ? await resume(settings.chat_path, known, reading)
+    : await ask(settings.chat_path, request, { ...reading, key: newId() });
   if (running !== controller) return; // a new chat has begun in the meantime
   running = null;
   composer.running = false;
@@ -189,6 +202,8 @@ async function connect() {
   profile.fallback = settings.default_profile;
   await refreshLimits();
   composer.ready = true;
+  const left = conversation.last;
+  if (left?.state === "running" && left.run) goOn(left);
 }
 
 /** @param {unknown} error */

@@ -4,7 +4,7 @@
  * @typedef {"running" | "done" | "stopped" | "refused" | "incomplete"} State
  * @typedef {{id: string, question: string, answer: string, state: State, profile: string,
  *   problem: import("./endpoint.js").Problem | null, retryAt: number | null,
- *   usage: import("./endpoint.js").Usage | null}} Turn
+ *   usage: import("./endpoint.js").Usage | null, run: string}} Turn
  */
 
 const KEY = "chatnest.conversation";
@@ -22,7 +22,7 @@ export class Conversation {
     const kept = read(KEY);
     if (Array.isArray(kept)) this.turns = kept;
     for (const turn of this.turns) {
-      if (turn.state !== "running") continue;
+      if (turn.state !== "running" || turn.run) continue; // the server may still know it
       turn.state = "incomplete"; // nobody is listening to that stream any more
       turn.problem = { code: "reloaded", detail: "", status: 0, retryable: true, retryAfter: null, charged: null };
     }
@@ -36,7 +36,7 @@ export class Conversation {
     /** @type {Turn} */
     const turn = {
       id: newId(), question, answer: "", state: "running", profile,
-      problem: null, retryAt: null, usage: null,
+      problem: null, retryAt: null, usage: null, run: "",
     };
     this.turns.push(turn);
     return turn;
@@ -110,7 +110,7 @@ function write(key, value) {
 }
 
 /** `crypto.randomUUID` exists in secure contexts only, and this page is also served over plain HTTP. */
-function newId() {
+export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

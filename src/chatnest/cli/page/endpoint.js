@@ -34,60 +34,165 @@ export const fetchSettings = () => getJson("/settings.json");
 export const fetchLimits = (chatPath, profile) =>
   getJson(`${chatPath}/limits${profile ? `?profile=${encodeURIComponent(profile)}` : ""}`);
 
+/** For how long the server goes on writing when nobody reads, and for how long we come back: seconds. */
+const LINGER = 30;
+const PAUSES = [250, 500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000]; // ms
+
 /**
  * Ask once. Never throws: whatever happens is an outcome, and only a `done` event makes it "done".
+ * A connection that breaks is made again, and goes on where it broke, if the server knows how.
  *
  * @param {string} chatPath
  * @param {{messages: {id: string, role: string, content: string}[], profile: string}} request
- * @param {{signal: AbortSignal, onToken: (text: string) => void}} options
+ * @param {Reading & {key: string}} options
+ * @returns {Promise<Outcome>}
+ *
+ * @typedef {{signal: AbortSignal, onToken: (text: string) => void, onRun?: (run: string) => void}} Reading
+ */
+export async function ask(chatPath, request, { key, ...reading }) {
+  const answer = new Answer(chatPath, reading);
+  const init = {
+    method: "POST",
+    headers: {
+      "Content-Type": "application/json",
+      Accept: "text/event-stream",
+      "Idempotency-Key": `"${key}"`,
+    },
+    // usageEvent: the stream then says what the answer cost and why it ended.
+    body: JSON.stringify({ ...request, usageEvent: true, linger: LINGER }),
+  };
+  const outcome = await answer.read(chatPath, init);
+  if (outcome.kind === "stopped" && !answer.answered) cancelUnseen(chatPath, init);
+  return answer.goOn(outcome);
+}
+
+/**
+ * The rest of an answer that this page, or the one before a reload, began to read.
+ *
+ * @param {string} chatPath
+ * @param {string} run
+ * @param {Reading} reading
  * @returns {Promise<Outcome>}
  */
-export async function ask(chatPath, request, { signal, onToken }) {
-  let response;
-  try {
-    response = await fetch(chatPath, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
-      // usageEvent: the stream then says what the answer cost and why it ended.
-      body: JSON.stringify({ ...request, usageEvent: true }),
-      cache: "no-store",
-      signal,
-    });
-    if (!response.ok) return { kind: "refused", problem: await problemOf(response) };
-  } catch {
-    return signal.aborted ? { kind: "stopped" } : refused("unreachable");
+export function resume(chatPath, run, reading) {
+  return new Answer(chatPath, reading, run).goOn(incomplete("dropped"));
+}
+
+/** One answer, over as many connections as it takes. */
+class Answer {
+  answered = false;
+  #last = 0;
+
+  /**
+   * @param {string} chatPath
+   * @param {Reading} reading
+   */
+  constructor(chatPath, reading, run = "") {
+    this.chatPath = chatPath;
+    this.reading = reading;
+    this.run = run;
   }
-  const type = response.headers.get("Content-Type") ?? "";
-  if (!type.startsWith("text/event-stream") || !response.body) return refused("bad_answer", false);
+
+  /** @param {Outcome} outcome of the first connection */
+  async goOn(outcome) {
+    const { signal } = this.reading;
+    for (const pause of PAUSES) {
+      if (!this.run || !cut(outcome) || signal.aborted) break;
+      await wait(this.#last || pause > PAUSES[0] ? pause : 0, signal);
+      const next = await this.read(`${this.chatPath}/runs/${this.run}?after=${this.#last}`, {});
+      if (next.kind !== "refused" || next.problem.code === "unreachable") outcome = next;
+      else return { kind: "incomplete", problem: { ...next.problem, code: "reloaded" } };
+    }
+    if (signal.aborted && this.run) {
+      fetch(`${this.chatPath}/runs/${this.run}`, { method: "DELETE", keepalive: true }).catch(() => {});
+      return { kind: "stopped" };
+    }
+    return outcome;
+  }
+
+  /**
+   * One connection.
+   *
+   * @param {string} url
+   * @param {RequestInit} init
+   * @returns {Promise<Outcome>}
+   */
+  async read(url, init) {
+    const { signal } = this.reading;
+    let response;
+    try {
+      response = await fetch(url, { ...init, cache: "no-store", signal });
+      this.answered = true;
+      if (!response.ok) return { kind: "refused", problem: await problemOf(response) };
+    } catch {
+      return signal.aborted ? { kind: "stopped" } : refused("unreachable");
+    }
+    const type = response.headers.get("Content-Type") ?? "";
+    if (!type.startsWith("text/event-stream") || !response.body) return refused("bad_answer", false);
+    this.run = response.headers.get("ChatNest-Run-Id") ?? "";
+    if (this.run) this.reading.onRun?.(this.run);
+    try {
+      return await this.#follow(response.body);
+    } catch {
+      return signal.aborted ? { kind: "stopped" } : incomplete("dropped");
+    }
+  }
+
+  /**
+   * @param {ReadableStream<Uint8Array>} body
+   * @returns {Promise<Outcome>}
+   */
+  async #follow(body) {
+    /** @type {Usage | null} */
+    let usage = null;
+    for await (const { name, data, id } of readEvents(body)) {
+      if (name === "token") {
+        const text = parsed(data);
+        if (typeof text !== "string") return incomplete("bad_answer");
+        if (id) this.#last = Number(id);
+        this.reading.onToken(text);
+      } else if (name === "usage") {
+        usage = parsed(data);
+      } else if (name === "done") {
+        return { kind: "done", usage };
+      } else if (name === "error") {
+        return { kind: "incomplete", problem: problemFrom(parsed(data), 200) };
+      } // start and ping say that the server is there; names we do not know are for others
+    }
+    return incomplete("dropped"); // an end without a terminal event is not an answer's end
+  }
+}
+
+/** Whether it ended on its way, and not by anybody's will. */
+const cut = (/** @type {Outcome} */ outcome) =>
+  "problem" in outcome && ["dropped", "unreachable"].includes(outcome.problem.code);
+
+/**
+ * Stopped before the server had said anything: nobody knows the run yet, but the key leads to it.
+ *
+ * @param {string} chatPath
+ * @param {RequestInit} init
+ */
+async function cancelUnseen(chatPath, init) {
   try {
-    return await follow(response.body, onToken);
+    const response = await fetch(chatPath, init);
+    const run = response.headers.get("ChatNest-Run-Id");
+    if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", keepalive: true });
+    await response.body?.cancel();
   } catch {
-    return signal.aborted ? { kind: "stopped" } : incomplete("dropped");
+    // Nobody is there: then nobody writes.
   }
 }
 
 /**
- * @param {ReadableStream<Uint8Array>} body
- * @param {(text: string) => void} onToken
- * @returns {Promise<Outcome>}
+ * @param {number} ms
+ * @param {AbortSignal} signal
  */
-async function follow(body, onToken) {
-  /** @type {Usage | null} */
-  let usage = null;
-  for await (const { name, data } of readEvents(body)) {
-    if (name === "token") {
-      const text = parsed(data);
-      if (typeof text !== "string") return incomplete("bad_answer");
-      onToken(text);
-    } else if (name === "usage") {
-      usage = parsed(data);
-    } else if (name === "done") {
-      return { kind: "done", usage };
-    } else if (name === "error") {
-      return { kind: "incomplete", problem: problemFrom(parsed(data), 200) };
-    } // start and ping say that the server is there; names we do not know are for others
-  }
-  return incomplete("dropped"); // an end without a terminal event is not an answer's end
+function wait(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = window.setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => (window.clearTimeout(timer), resolve(undefined)), { once: true });
+  });
 }
 
 /** @param {string} url */

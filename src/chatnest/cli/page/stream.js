@@ -1,11 +1,12 @@
 // The wire, read: the bytes of a text/event-stream to its events. No DOM, no fetch.
 
-/** @typedef {{name: string, data: string}} StreamEvent */
+/** @typedef {{name: string, data: string, id: string}} StreamEvent */
 
 /** Text in pieces of any size to whole events, after the HTML standard's event stream rules. */
 export class EventParser {
   #rest = "";
   #name = "";
+  #id = "";
   /** @type {string[]} */
   #data = [];
 
@@ -32,11 +33,12 @@ export class EventParser {
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "event") this.#name = value;
     if (field === "data") this.#data.push(value);
+    if (field === "id") this.#id = value;
     return null;
   }
 
   #dispatch() {
-    const event = { name: this.#name || "message", data: this.#data.join("\n") };
+    const event = { name: this.#name || "message", data: this.#data.join("\n"), id: this.#id };
     const something = this.#name !== "" || this.#data.length > 0;
     this.#name = "";
     this.#data = [];

@@ -1,0 +1,271 @@
+"""ChatNestClient: ask a chatnest server from Python, and lose nothing when the connection breaks.
+
+It comes back by itself: with the same Idempotency-Key while nothing has been said, then to the run,
+after the last event that was read. So an answer is generated and charged once, and read once.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, Self
+
+import anyio
+import httpx2
+import msgspec
+
+__all__ = ["Answer", "ChatError", "ChatNestClient", "Receipt"]
+
+_LONGEST_PAUSE: Final = 5.0
+_CUT: Final = "cut_off"
+
+
+class ChatError(Exception):
+    """The server refused, or the answer is not whole. ``code`` and the rest are the server's, as in
+    docs/reference/errors.md; ``cut_off`` (status 0) says that it could not be reached for too long.
+    """
+
+    def __init__(self, status: int, fields: Mapping[str, Any]) -> None:
+        self.status: int = status
+        self.code: str = str(fields.get("code", _CUT))
+        self.detail: str = str(fields.get("detail") or fields.get("message") or self.code)
+        self.retryable: bool = bool(fields.get("retryable", False))
+        self.retry_after: float | None = fields.get("retry_after")
+        self.charged: bool = bool(fields.get("charged", False))
+        super().__init__(self.detail)
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a cancel: ``charged`` tokens, by the figure of ``source``."""
+
+    run_id: str
+    was_running: bool
+    outcome: str
+    charged: int = 0
+    source: str = "none"
+
+
+class Answer:
+    """An answer that is being read: iterate over it for its text, piece by piece.
+
+    ``run_id`` is known with the first piece, ``usage`` (the server's event) at the end.
+    Iterating raises ChatError for what ended it, and for what refused it.
+    """
+
+    def __init__(self, client: "ChatNestClient", body: bytes, key: str) -> None:
+        self.key: str = key
+        self.run_id: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self._client = client
+        self._body = body
+        self._last = 0
+        self._pieces = self._read()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._pieces
+
+    async def text(self) -> str:
+        """All that is left of it."""
+        return "".join([piece async for piece in self._pieces])
+
+    async def cancel(self) -> Receipt | None:
+        """Have the server end it. None where it has not said which run it is."""
+        if self.run_id is None:
+            return None
+        return await self._client.cancel(self.run_id)
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        await self._pieces.aclose()
+
+    async def _read(self) -> AsyncGenerator[str, None]:
+        """Connections, one after the other, until one has brought the end."""
+        patience, pause = self._client.patience, 0.1
+        give_up = anyio.current_time() + patience
+        while True:
+            heard, error = False, ChatError(0, {"detail": "The server cannot be reached."})
+            try:
+                async with self._connection() as response:
+                    await _check(response)
+                    self.run_id = response.headers.get("chatnest-run-id", self.run_id)
+                    async with aclosing(self._follow(response)) as pieces:
+                        async for piece in pieces:
+                            heard = True
+                            yield piece
+                    return
+            except httpx2.TransportError as exc:
+                error.__cause__ = exc
+            except _CutOffError:
+                pass
+            except ChatError as exc:
+                if not exc.retryable or exc.retry_after is None or self.run_id is not None:
+                    raise
+                error, pause = exc, exc.retry_after
+            if heard:
+                give_up, pause = anyio.current_time() + patience, 0.1
+            if anyio.current_time() + pause > give_up:
+                raise error
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[httpx2.Response]:
+        http, url = self._client.http, self._client.url
+        if self.run_id is not None and self._last:
+            request = http.build_request(
+                "GET", f"{url}/runs/{self.run_id}", params={"after": self._last}
+            )
+        else:
+            request = http.build_request(
+                "POST",
+                url,
+                content=self._body,
+                headers={"content-type": "application/json", "idempotency-key": f'"{self.key}"'},
+            )
+        request.headers["accept-encoding"] = "identity"  # or it may come late, and all at once
+        response = await http.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    async def _follow(self, response: httpx2.Response) -> AsyncGenerator[str, None]:
+        """The pieces of one connection that are new. Raises what ended the answer."""
+        ended = False
+        events = _Events()
+        async with aclosing(response.aiter_raw()) as pieces:
+            async for piece in pieces:  # to the body's end, which follows the last event
+                for name, data, number in events.feed(piece):
+                    if name == "token" and number > self._last:
+                        self._last = number
+                        yield json.loads(data)
+                    elif name == "usage":
+                        self.usage = json.loads(data)
+                    elif name == "error":
+                        raise ChatError(response.status_code, json.loads(data))
+                    ended = ended or name == "done"
+        if not ended:
+            raise _CutOffError
+
+
+class _Events:
+    """Events of chatnest's wire, whose lines end with LF, out of bytes in any pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[tuple[str, str, int]]:
+        """The name, data and number of each event that is whole now."""
+        *frames, self._rest = (self._rest + data).split(b"\n\n")
+        return [self._event(frame.decode()) for frame in frames]
+
+    def _event(self, frame: str) -> tuple[str, str, int]:
+        fields = dict(line.partition(": ")[::2] for line in frame.split("\n"))
+        return fields.get("event", ""), fields.get("data", ""), int(fields.get("id", 0))
+
+
+class _CutOffError(Exception):
+    """The body ended before the answer."""
+
+
+async def _check(response: httpx2.Response) -> None:
+    if response.status_code != httpx2.codes.OK:
+        raise ChatError(response.status_code, await _problem(response))
+
+
+async def _problem(response: httpx2.Response) -> dict[str, Any]:
+    """The problem document, or what the status says where a proxy answered instead."""
+    try:
+        found = json.loads(await response.aread())
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"code": f"http_{response.status_code}"}
+
+
+class ChatNestClient:
+    """A chat at ``url``, such as ``https://example.com/api/chat``. On asyncio and trio.
+
+    ``headers`` say who is asking. ``patience`` is for how many seconds it tries to come back, and
+    waits where the server says when. ``http`` is a client of your own, whose closing is yours.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 30.0,
+        http: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self.url: str = url.rstrip("/")
+        self.patience: float = patience
+        self._owns = http is None
+        # A stream has a ping every 15 seconds; one that is silent for longer is dead.
+        self.http: httpx2.AsyncClient = http or httpx2.AsyncClient(timeout=45.0, trust_env=False)
+        self.http.headers.update(headers or {})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        profile: str | None = None,
+        linger: float | None = None,
+        key: str | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Ask, and read the answer within the block. Leaving it early ends the answer, unless it
+        lingers.
+
+        ``messages`` have ``role`` and ``content``. ``linger`` is for how many seconds the server
+        goes on when the connection breaks (as long as ``patience``, where it allows that much).
+        ``key`` is the Idempotency-Key, by default a new one: give your own to make two calls one.
+        """
+        body = {
+            "messages": [dict(message) for message in messages],
+            "usageEvent": True,
+            "linger": self.patience if linger is None else linger,
+        }
+        if profile is not None:
+            body["profile"] = profile
+        answer = Answer(self, json.dumps(body).encode(), key or str(uuid.uuid4()))
+        finished = False
+        try:
+            yield answer
+            finished = answer.usage is not None
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await answer.aclose()
+                if not finished and linger is None and answer.run_id is not None:
+                    await self.cancel(answer.run_id)
+
+    async def cancel(self, run_id: str) -> Receipt:
+        """Have the server end a run. Raises ChatError."""
+        try:
+            response = await self.http.delete(f"{self.url}/runs/{run_id}")
+        except httpx2.TransportError as exc:
+            raise ChatError(0, {"detail": "The server cannot be reached."}) from exc
+        await _check(response)
+        return msgspec.convert(response.json(), Receipt)
+
+    async def limits(self, profile: str | None = None) -> dict[str, Any]:
+        """What is left, as docs/reference/wire.md says. Raises ChatError."""
+        params = {} if profile is None else {"profile": profile}
+        try:
+            response = await self.http.get(f"{self.url}/limits", params=params)
+        except httpx2.TransportError as exc:
+            raise ChatError(0, {"detail": "The server cannot be reached."}) from exc
+        await _check(response)
+        found: dict[str, Any] = response.json()
+        return found
+
+    async def aclose(self) -> None:
+        """Close the connections that are its own."""
+        if self._owns:
+            await self.http.aclose()
