@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,4 +128,28 @@ def test_a_network_that_is_gone_for_a_while_loses_nothing(page: Page, site: Real
     expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=30_000)
 
     assert page.evaluate(WHOLE) == whole
+    assert site.limit("requests")["used"] == 2
+
+
+def test_the_documented_forty_lines_survive_a_lost_network(page: Page, site: RealSite):
+    how_to = Path(__file__).parents[2] / "docs/how-to/browser-client.md"
+    (code,) = re.findall(r"```js\n(.*?)```", how_to.read_text(), re.DOTALL)
+    page.goto(site.url)
+    page.evaluate(f"() => {{ {code.replace('export ', '')} window.chat = chat; }}")
+    ask_twice = """async (count) => {
+        window.texts = ["", ""];
+        const messages = [{ role: "user", content: "Show me a table" }];
+        const read = (n) => chat("/api/chat", messages, { onText: (text) => (texts[n] += text) });
+        await read(0);
+        window.second = read(1);
+    }"""
+    page.evaluate(ask_twice)
+    page.wait_for_function("() => texts[1] !== ''")
+    page.context.set_offline(True)
+    page.wait_for_timeout(1_000)
+    page.context.set_offline(False)
+    page.evaluate("() => second")
+
+    first, second = page.evaluate("() => texts")
+    assert first == second != ""
     assert site.limit("requests")["used"] == 2

@@ -124,10 +124,13 @@ def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
         allow_credentials=True,
-        expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
+        expose_headers=[
+            *("Retry-After", "RateLimit", "RateLimit-Policy"),
+            *("ChatNest-Run-Id", "Idempotency-Replayed"),
+        ],
         max_age=600,
     )
 
