@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policies",),
     ("accounting", "status"),
     ("streaming",),
-    ("draining",),
+    ("draining", "answering"),
     ("runs",),
     ("app",),
     ("middleware",),

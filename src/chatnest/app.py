@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
+from chatnest.answering import Answering
 from chatnest.asgi import local_path, read_json_body, respond_json, respond_nothing, respond_problem
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
-    AnswerTooLong,
     ChatNestError,
     ClientGone,
     ConfigurationError,
@@ -28,10 +28,8 @@ from chatnest.errors import (
     InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
-    UpstreamError,
-    UpstreamTimeout,
 )
-from chatnest.events import Done, Usage
+from chatnest.events import Done
 from chatnest.fallback import WhenAway
 from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
@@ -40,15 +38,13 @@ from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
 from chatnest.providers import OpenAIProvider, Provider
-from chatnest.providers.base import ProviderStream
-from chatnest.ratelimit import rate_limit_fields
 from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.runs.key import idempotency_key, last_event_id
 from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
-from chatnest.turn import ModelCall, Turn
+from chatnest.turn import Turn
 from chatnest.wire import NativeWire
 
 __all__ = ["ChatNestApp"]
@@ -113,6 +109,7 @@ class ChatNestApp:
         self._accounts = Accounts(
             self.ledger, self._bounds, charge_unanswered=charge_unanswered, when_away=when_away
         )
+        self._answering = Answering(self.provider, self._policies, self._accounts, self._bounds)
         self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
@@ -192,7 +189,7 @@ class ChatNestApp:
             if request.linger is not None:
                 raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
             turn = await self._turn(request_id, principal, request)
-            return await self._answer(turn, stream)
+            return await self._answering.answer(turn, stream)
 
         # A run may outlive the stream of its first reader.
         async with AsyncExitStack() as stack:
@@ -242,7 +239,7 @@ class ChatNestApp:
     ) -> Done:
         run.turn = await self._turn(run.hold_id, principal, request)
         run.stream.headers = first.headers  # what is left is told to the first reader
-        return await self._answer(run.turn, run.stream)
+        return await self._answering.answer(run.turn, run.stream)
 
     async def _one_run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
         """``GET`` continues a run after the last event that was seen, ``DELETE`` ends it."""
@@ -264,83 +261,6 @@ class ChatNestApp:
         stream.headers = {"ChatNest-Run-Id": run_id}
         with self._streams.holding(stream):
             await stream.run(lambda stream: self._runs.follow(run_id, stream, after=after))
-
-    # ------------------------------------------------ one answer
-
-    async def _answer(self, turn: Turn, stream: Stream) -> Done:
-        """Policies, then one admission, then the model, then one settlement, whatever happens."""
-        self._accounts.refuse_known(self._policies.limits(turn))
-        await self._policies.prepare(turn)
-        await turn.fit()
-        admitted = await self._accounts.admit(turn, self._policies.limits(turn))
-        stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
-        stream.keep(lambda: self._accounts.renew(admitted.hold))
-        failure: BaseException | None = None
-        try:
-            await self._generate(turn, stream)
-        except ChatNestError as exc:
-            failure = exc
-            raise
-        except Exception as exc:
-            _log.exception("request %s failed", turn.id)
-            failure = InternalError()
-            raise failure from exc
-        except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
-            failure = stream.stopped or ClientGone()
-            raise
-        finally:
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
-                await self._accounts.settle(turn, admitted.hold, failure)
-                await self._policies.finished(turn)
-        estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
-        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
-
-    async def _generate(self, turn: Turn, stream: Stream) -> None:
-        """Ask the model, again where a policy says so and nothing has been said yet."""
-        stream.call_model()
-        deadline = anyio.current_time() + self._bounds.first_byte_seconds
-        attempt = 1
-        while True:
-            try:
-                return await self._attempt(turn, stream, deadline)
-            except UpstreamError as exc:
-                delay = None
-                if not turn.answer.begun:
-                    delay = self._policies.classify(turn, exc, attempt)
-                if delay is None or anyio.current_time() + delay >= deadline:
-                    raise
-                if not exc.reached_model:
-                    turn.call = None  # it cost nothing, should the client leave now
-            await anyio.sleep(delay)
-            attempt += 1
-
-    async def _attempt(self, turn: Turn, stream: Stream, deadline: float) -> None:
-        turn.call = ModelCall(
-            messages=(*turn.system, *turn.messages),
-            max_output_tokens=turn.max_output_tokens,
-            temperature=turn.profile.temperature,
-            request_id=turn.id,
-        )
-        answer = turn.answer
-        most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
-        async with self._opened(turn.call, deadline) as events:
-            answer.begun = True
-            await stream.start()
-            async for batch in events:
-                await stream.put(answer.add(batch))
-                if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
-                    raise AnswerTooLong
-
-    @asynccontextmanager
-    async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:
-        """The model's answer, from its beginning on, which is awaited until ``deadline``."""
-        async with AsyncExitStack() as stack:
-            try:
-                with fail_after(deadline - anyio.current_time()):
-                    events = await stack.enter_async_context(self.provider.open(call))
-            except TimeoutError:
-                raise UpstreamTimeout from None
-            yield events
 
     # ------------------------------------------------ what is left
 

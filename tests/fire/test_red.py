@@ -4,7 +4,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from chatnest import app as application
+from chatnest import answering
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import Books, ask, serving
 
@@ -33,7 +33,7 @@ async def test_with_its_shield_a_stop_is_settled(upstream):
 
 
 async def test_without_its_shield_the_check_fails(upstream, monkeypatch):
-    monkeypatch.setattr(application, "CancelScope", lambda shield: anyio.CancelScope())
+    monkeypatch.setattr(answering, "CancelScope", lambda shield: anyio.CancelScope())
 
     with pytest.raises(AssertionError):
         await a_stop_is_settled(upstream)

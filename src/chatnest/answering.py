@@ -1,0 +1,117 @@
+"""Answering: one turn from its policies to its settlement, whatever happens on the way."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+from anyio import CancelScope, fail_after, move_on_after
+
+from chatnest.accounting import Accounts
+from chatnest.bounds import Bounds
+from chatnest.errors import (
+    AnswerTooLong,
+    ChatNestError,
+    ClientGone,
+    InternalError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from chatnest.events import Done, Usage
+from chatnest.policies.base import PolicyChain
+from chatnest.providers import Provider
+from chatnest.providers.base import ProviderStream
+from chatnest.ratelimit import rate_limit_fields
+from chatnest.streaming import Stream
+from chatnest.turn import ModelCall, Turn
+
+__all__ = ["Answering"]
+
+_log = logging.getLogger("chatnest.app")
+
+
+class Answering:
+    """What stands between a turn and its answer: policies, accounts and the model."""
+
+    def __init__(
+        self, provider: Provider, policies: PolicyChain, accounts: Accounts, bounds: Bounds
+    ) -> None:
+        self._provider = provider
+        self._policies = policies
+        self._accounts = accounts
+        self._bounds = bounds
+
+    async def answer(self, turn: Turn, stream: Stream) -> Done:
+        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        self._accounts.refuse_known(self._policies.limits(turn))
+        await self._policies.prepare(turn)
+        await turn.fit()
+        admitted = await self._accounts.admit(turn, self._policies.limits(turn))
+        stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
+        stream.keep(lambda: self._accounts.renew(admitted.hold))
+        failure: BaseException | None = None
+        try:
+            await self._generate(turn, stream)
+        except ChatNestError as exc:
+            failure = exc
+            raise
+        except Exception as exc:
+            _log.exception("request %s failed", turn.id)
+            failure = InternalError()
+            raise failure from exc
+        except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
+            failure = stream.stopped or ClientGone()
+            raise
+        finally:
+            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+                await self._accounts.settle(turn, admitted.hold, failure)
+                await self._policies.finished(turn)
+        estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
+        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
+
+    async def _generate(self, turn: Turn, stream: Stream) -> None:
+        """Ask the model, again where a policy says so and nothing has been said yet."""
+        stream.call_model()
+        deadline = anyio.current_time() + self._bounds.first_byte_seconds
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(turn, stream, deadline)
+            except UpstreamError as exc:
+                delay = None
+                if not turn.answer.begun:
+                    delay = self._policies.classify(turn, exc, attempt)
+                if delay is None or anyio.current_time() + delay >= deadline:
+                    raise
+                if not exc.reached_model:
+                    turn.call = None  # it cost nothing, should the client leave now
+            await anyio.sleep(delay)
+            attempt += 1
+
+    async def _attempt(self, turn: Turn, stream: Stream, deadline: float) -> None:
+        turn.call = ModelCall(
+            messages=(*turn.system, *turn.messages),
+            max_output_tokens=turn.max_output_tokens,
+            temperature=turn.profile.temperature,
+            request_id=turn.id,
+        )
+        answer = turn.answer
+        most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
+        async with self._opened(turn.call, deadline) as events:
+            answer.begun = True
+            await stream.start()
+            async for batch in events:
+                await stream.put(answer.add(batch))
+                if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
+                    raise AnswerTooLong
+
+    @asynccontextmanager
+    async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:
+        """The model's answer, from its beginning on, which is awaited until ``deadline``."""
+        async with AsyncExitStack() as stack:
+            try:
+                with fail_after(deadline - anyio.current_time()):
+                    events = await stack.enter_async_context(self._provider.open(call))
+            except TimeoutError:
+                raise UpstreamTimeout from None
+            yield events
