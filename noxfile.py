@@ -67,6 +67,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
+    session.install(".[redis]", "fastapi", "uvloop")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """What the last tests reached."""
     install(session, "tests")

@@ -175,3 +175,12 @@ def test_the_provider(has_key: bool, url: str, levels: tuple[str, str]):
 @pytest.mark.parametrize(("limit", "level"), [(4_095, "warn"), (4_096, "ok"), (None, "skip")])
 def test_open_files(limit: int | None, level: str):
     assert checked(open_files=limit)["machine.open_files"].level == level
+
+
+def test_bearer_keys_say_who_is_asking():
+    keys = {"CHATNEST_IDENTITY__KEYS__ANN": "0" * 64, "CHATNEST_SERVER__HOST": "127.0.0.1"}
+
+    verdicts = checked(redis(), keys)
+
+    assert verdicts["identity"].found == "by the bearer keys of 1, at 127.0.0.1"
+    assert verdicts["identity.trusted_proxies"].level == "ok"

@@ -1,5 +1,7 @@
 """Who is asking, told by nothing that a client can invent, and which profiles are theirs."""
 
+import hashlib
+
 import anyio.lowlevel
 import pytest
 from hypothesis import given
@@ -7,13 +9,21 @@ from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from chatnest.access import Access
+from chatnest.cli import main
+from chatnest.cli.config import load_config
 from chatnest.errors import (
     ConfigurationError,
     ForbiddenProfile,
     InvalidRequest,
     Unauthenticated,
 )
-from chatnest.identity import ClientAddress, TrustedHeader, UserOrAddress, framework_user
+from chatnest.identity import (
+    BearerKeys,
+    ClientAddress,
+    TrustedHeader,
+    UserOrAddress,
+    framework_user,
+)
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED
 
 PROXIES = ("10.0.0.0/8", "192.0.2.7", "2001:db8:ff::/48")
@@ -417,3 +427,63 @@ def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, name):
     assert caught.value.detail == (
         f"there is no profile {name!r}; there are constrained, balanced, expanded"
     )
+
+
+# ---------------------------------------------------------------- keys
+
+ANN, BOB = (hashlib.sha256(key).hexdigest() for key in (b"secret", b"other"))
+
+
+def bearing(*values: bytes) -> dict[str, object]:
+    return {"type": "http", "headers": [(b"authorization", value) for value in values]}
+
+
+@pytest.mark.parametrize(
+    ("values", "owner"),
+    [
+        ([b"Bearer secret"], "key:ann"),
+        ([b"bearer  secret "], "key:ann"),
+        ([b"Bearer third"], "key:ann"),
+        ([b"Bearer other"], "key:bob"),
+        ([b"Bearer Secret"], None),
+        ([b"Bearer secret2"], None),
+        ([b"Basic secret"], None),
+        ([b"secret"], None),
+        ([b"Bearer \xff\x00"], None),
+        ([b""], None),
+        ([], None),
+        ([b"Bearer secret", b"Bearer secret"], None),
+    ],
+)
+def test_a_key_says_whose_it_is(values, owner):
+    third = hashlib.sha256(b"third").hexdigest().upper()
+    identify = BearerKeys({"ann": [ANN, third], "bob": f"sha256:{BOB}"})
+
+    assert identify(bearing(*values)) == owner
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"ann": "secret"}, r"identity\.keys\.ann is not the SHA-256 of a key"),
+        ({"ann": ANN[:-1]}, r"identity\.keys\.ann is not"),
+        ({"ann": ANN[:-1] + "g"}, r"identity\.keys\.ann is not"),
+        ({"ann": ANN, "bob": ANN}, "two of the hashes are the same"),
+        ({"": ANN}, "a name is empty"),
+    ],
+)
+def test_what_is_no_hash_is_refused_and_not_repeated(keys, words):
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        BearerKeys(keys)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_command_makes_a_key_that_the_configuration_knows(capsys, tmp_path):
+    main(["key", "ann.b"])
+    line, _, toml = capsys.readouterr().out.partition("\n\n")
+    file = tmp_path / "chatnest.toml"
+    file.write_text(toml)
+
+    identify = BearerKeys(load_config(file, {}, {}).identity.keys)
+
+    assert identify(bearing(line.removeprefix("Authorization: ").encode())) == "key:ann.b"

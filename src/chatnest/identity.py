@@ -4,7 +4,9 @@
 that come from different sources never collide: each has a prefix of its own.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -13,7 +15,14 @@ from starlette.types import Scope
 from chatnest.asgi import headers_named
 from chatnest.errors import ConfigurationError
 
-__all__ = ["ClientAddress", "Identify", "TrustedHeader", "UserOrAddress", "framework_user"]
+__all__ = [
+    "BearerKeys",
+    "ClientAddress",
+    "Identify",
+    "TrustedHeader",
+    "UserOrAddress",
+    "framework_user",
+]
 
 Identify = Callable[[Scope], str | Awaitable[str | None] | None]
 
@@ -88,6 +97,48 @@ class TrustedHeader:
         if not value or len(value) > _MAX_NAME or not value.isprintable():
             return None
         return f"header:{value}"
+
+
+class BearerKeys:
+    """Whose key came as ``Authorization: Bearer KEY`` (RFC 6750, section 2.1), such as ``key:ann``.
+
+    ``keys`` has the SHA-256 of each key, in hexadecimal, by its owner's name; an owner may have
+    several. A key should be random: what people choose can be guessed from its hash. Every
+    comparison takes the same time. Raises ConfigurationError for what is no such hash, and for one
+    that two names share.
+    """
+
+    def __init__(self, keys: Mapping[str, str | Iterable[str]]) -> None:
+        self._owners: list[tuple[bytes, str]] = []
+        for name, hashes in keys.items():
+            if not name or len(name) > _MAX_NAME or not name.isprintable():
+                raise ConfigurationError(
+                    "identity.keys: a name is empty, too long or not printable"
+                )
+            for each in [hashes] if isinstance(hashes, str) else hashes:
+                self._owners.append((_digest_of(name, each), f"key:{name}"))
+        if len({digest for digest, _ in self._owners}) != len(self._owners):
+            raise ConfigurationError("identity.keys: two of the hashes are the same")
+
+    def __call__(self, scope: Scope) -> str | None:
+        values = headers_named(scope, b"authorization")
+        scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
+        digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
+        owner = None
+        for known, name in self._owners:
+            if hmac.compare_digest(known, digest):
+                owner = name
+        return owner if scheme.lower() == "bearer" else None
+
+
+def _digest_of(name: str, written: str) -> bytes:
+    digest = written.removeprefix("sha256:")
+    if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):  # noqa: PLR2004  # SHA-256
+        raise ConfigurationError(
+            f"identity.keys.{name} is not the SHA-256 of a key, in hexadecimal: `chatnest key "
+            f"{name}` makes both"
+        )
+    return bytes.fromhex(digest)
 
 
 class UserOrAddress:

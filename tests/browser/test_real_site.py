@@ -101,6 +101,7 @@ WHOLE = "() => document.querySelector('.turn:last-child .answer .prose').innerTe
 
 def test_a_reload_in_the_middle_of_an_answer_loses_nothing(page: Page, site: RealSite):
     page.goto(site.url)
+    expect(page.locator("#limits-tokens")).not_to_be_empty()  # the page is ready
     ask(page, "Show me a table")
     expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
     whole = page.evaluate(WHOLE)
@@ -116,6 +117,7 @@ def test_a_reload_in_the_middle_of_an_answer_loses_nothing(page: Page, site: Rea
 
 def test_a_network_that_is_gone_for_a_while_loses_nothing(page: Page, site: RealSite):
     page.goto(site.url)
+    expect(page.locator("#limits-tokens")).not_to_be_empty()  # the page is ready
     ask(page, "Show me a table")
     expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
     whole = page.evaluate(WHOLE)

@@ -94,6 +94,15 @@ async def test_what_is_too_much_is_dropped_from_its_beginning(log):
     assert [b.first for b in page.batches] == [15, 17, 19]
 
 
+async def test_nothing_is_kept_before_a_gap(log):
+    await begin(log)
+    await log.append(RUN, batch(1), lease=10)
+    await log.append(RUN, batch(9), lease=10)
+
+    page = await log.read(RUN, 0)
+    assert (page.dropped, page.last, [b.first for b in page.batches]) == (8, 10, [9])
+
+
 async def test_signals_reach_the_worker(log):
     await begin(log)
     assert await log.append(RUN, None, lease=10) == Signals()

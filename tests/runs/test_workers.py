@@ -134,9 +134,9 @@ def _has_aborted(times: int) -> Callable[[FakeUpstream], bool]:
 
 def _worker_of(client: Client, serve: Process) -> int:
     """The process at the other end of a connection, by /proc."""
-    mine = client.socket.getsockname()[1]
-    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    inode = next(row.split()[9] for row in rows if int(row.split()[2].split(":")[1], 16) == mine)
+    ports = [f"{port:04X}" for port in (serve.port, client.socket.getsockname()[1])]
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inode = next(row[9] for row in rows if [row[1][-4:], row[2][-4:]] == ports)
     for folder in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             link = str(folder.readlink())

@@ -1,7 +1,10 @@
 """The command line: ``chatnest serve``, ``chatnest ledger`` and ``chatnest doctor``."""
 
 import argparse
+import hashlib
+import json
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -33,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands)
     _add_ledger(commands)
+    _add_key(commands)
     _add_doctor(commands)
     return parser
 
@@ -55,6 +59,25 @@ def _add_serve(commands: Any) -> None:
     add("--workers", type=int, help="worker processes (1)")
     add("--demo", action="store_true", help="canned answers: no key, no network, no cost")
     serve.set_defaults(run=_serve)
+
+
+def _add_key(commands: Any) -> None:
+    key = commands.add_parser(
+        "key",
+        help="make a key for somebody to ask with",
+        description="Make a random key. It is shown once; the configuration has its hash.",
+    )
+    key.add_argument("name", metavar="NAME", help="whose tokens it spends")
+    key.set_defaults(run=_key)
+
+
+def _key(options: argparse.Namespace) -> None:
+    key = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    sys.stdout.write(
+        f"Authorization: Bearer {key}\n\n[identity.keys]\n{json.dumps(options.name)} = "
+        f'"sha256:{digest}"\n'
+    )
 
 
 def _add_ledger(commands: Any) -> None:

@@ -6,7 +6,7 @@ from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config, LedgerSection
 from chatnest.errors import ConfigurationError
 from chatnest.fallback import WhenAway
-from chatnest.identity import Identify, TrustedHeader, UserOrAddress
+from chatnest.identity import BearerKeys, Identify, TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
@@ -109,8 +109,12 @@ def _identify(config: Config) -> Identify:
     return visitor
 
 
-def _identity(config: Config) -> UserOrAddress | TrustedHeader:
+def _identity(config: Config) -> UserOrAddress | TrustedHeader | BearerKeys:
     identity = config.identity
+    if identity.keys and identity.header:
+        raise ConfigurationError("identity has both header and keys: who is asking comes from one")
+    if identity.keys:
+        return BearerKeys(identity.keys)
     if not identity.header:
         return UserOrAddress(identity.trusted_proxies)
     if identity.trusted_proxies:

@@ -55,6 +55,7 @@ class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
     """``[identity]``"""
 
     header: str = ""
+    keys: dict[str, str] = {}
     trusted_proxies: list[str] = []
 
 

@@ -27,6 +27,10 @@ if what == 'append' then
   if read then call('HDEL', run, 'read') end
   local last = tonumber(call('HGET', run, 'last'))
   if count > 0 and first > last then -- a repetition adds nothing
+    if first > last + 1 then -- a gap: what is before it is of no use
+      call('DEL', batches)
+      call('HSET', run, 'size', 0, 'dropped', first - 1)
+    end
     call('RPUSH', batches, first .. ' ' .. count .. ' ' .. data)
     call('HSET', run, 'last', first + count - 1)
     local size = call('HINCRBY', run, 'size', #data)

@@ -102,7 +102,7 @@ class RunLog(Protocol):
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         """Add events, if any, and say that the worker lives. The oldest events are dropped beyond
-        the bound.
+        the bound, and all before a gap: whatever is kept is without one.
         """
 
     async def finish(self, run_id: str, end: RunEnd) -> None:

@@ -79,6 +79,9 @@ class MemoryRunLog:
                 return Signals(cancelled=True)
             run.lives_until = self._clock() + lease
             if batch is not None:
+                if batch.first > run.last + 1:
+                    run.batches.clear()
+                    run.size, run.dropped = 0, batch.first - 1
                 run.batches.append(batch)
                 run.size += len(batch.data)
                 run.last = batch.first + batch.count - 1

@@ -197,13 +197,17 @@ class SQLiteRunLog:
         self, run_id: str, batch: Batch | None, lease: int, rows: sqlite3.Connection
     ) -> Signals:
         run = rows.execute(
-            "SELECT cancelled, read, lives_until, size, dropped FROM runs WHERE id = ?", (run_id,)
+            "SELECT cancelled, read, lives_until, size, dropped, last FROM runs WHERE id = ?",
+            (run_id,),
         ).fetchone()
         if run is None:
             return Signals(cancelled=True)
-        cancelled, read, lives_until, size, dropped = run
+        cancelled, read, lives_until, size, dropped, last = run
         until = self._clock() + lease
         if batch is not None:
+            if batch.first > last + 1:
+                rows.execute("DELETE FROM batches WHERE run = ?", (run_id,))
+                size, dropped = 0, batch.first - 1
             rows.execute(
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)",
                 (run_id, batch.first, batch.count, batch.data),

@@ -56,7 +56,7 @@ def _proxies(findings: Findings) -> Check:
     if named:
         return ok(name, ", ".join(named))
     local = _is_loopback(findings.config.server.host)
-    if local and not identity.header:
+    if local and not identity.header and not identity.keys:
         return warn(
             name,
             "none, on a loopback address: behind a proxy, all users are one",
@@ -76,6 +76,8 @@ def _identity(findings: Findings) -> Check:
     header, host = config.identity.header, config.server.host
     if header:
         return ok(name, f"by the header {header}, at {host}")
+    if keys := config.identity.keys:
+        return ok(name, f"by the bearer keys of {len(keys)}, at {host}")
     return ok(name, f"by address, at {host}")
 
 
