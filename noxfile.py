@@ -59,10 +59,10 @@ def redis_server(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """What repeats things at random, at length: some forty minutes on two cores."""
+    """What repeats things at random, at length: some fifty minutes on two cores."""
     session.install(".[redis,trio]")
     install(session, "tests")
-    arguments = session.posargs or ["-n", "auto", "-m", "soak", "tests/ledger"]
+    arguments = session.posargs or ["-n", "auto", "-m", "soak", "tests/ledger", "tests/fire"]
     session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
 
 
