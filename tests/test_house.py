@@ -57,6 +57,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.site": ("cli.config", "cli.build"),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "runs.entries": (),
+    "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
     "runs.run": ("runs.entries",),
     "runs.service": ("runs.entries", "runs.key", "runs.run"),
     "testing.conversation": ("testing.protocol", "testing.scope", "testing.sse"),

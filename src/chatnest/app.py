@@ -39,8 +39,9 @@ from chatnest.policies.base import PolicyChain
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
 from chatnest.providers import OpenAIProvider, Provider
 from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
-from chatnest.runs import MemoryRunLog, RunLog, RunSettings
+from chatnest.runs import RunLog, RunSettings
 from chatnest.runs.key import idempotency_key, last_event_id
+from chatnest.runs.place import beside
 from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
@@ -67,8 +68,9 @@ class ChatNestApp:
     ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
     ``charge_unanswered`` charges the input of a call that the model took and never answered.
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
-    under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again.
-    ``ping_interval`` is in seconds. Raises ConfigurationError for what cannot work.
+    under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
+    by default are kept where the ledger is. ``ping_interval`` is in seconds. Raises
+    ConfigurationError for what cannot work.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class ChatNestApp:
         self._ping_seconds = ping_interval
         self._streams = OpenStreams(self._bounds.settle_seconds)
         settings = runs if runs is not None else RunSettings()
-        log = run_log if run_log is not None else MemoryRunLog(settings)
+        log = run_log if run_log is not None else beside(self.ledger, settings)
         self._runs = Runs(log, settings, self._bounds, self._streams, LEASE / 1_000)
 
     def __repr__(self) -> str:

@@ -6,17 +6,20 @@ import pytest
 
 from chatnest import MemoryLedger, RunSettings
 from chatnest.testing import Answer
+from tests.ledger.soak import SOAKS
 from tests.runs.support import used
 from tests.servers.support import Client, ask, uvicorn_thread
 from tests.servers.test_uvicorn import chat
 
 FRAMES = 200
-OFFSETS = [*range(0, 260, 13), *range(260, 7_200, 38)]
-"""Of bytes after the head: densely at the beginning, and then all along."""
+END = 7_200
+OFFSETS = range(END) if SOAKS else [*range(0, 260, 13), *range(260, END, 38)]
+"""Of bytes after the head: every one, or densely at the beginning and then all along."""
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("how", ["FIN", "RST"])
-def test_cut_after_any_byte_it_is_told_from_the_beginning(upstream, how):
+def test_cut_after_any_byte_it_is_told_from_the_beginning(upstream, how, record_property):
     ledger = MemoryLedger()
     # Not by address: of a connection that was reset at once, nobody knows it.
     settings = {"runs": RunSettings(linger=60), "identify": lambda _: "ann"}
@@ -46,3 +49,4 @@ def test_cut_after_any_byte_it_is_told_from_the_beginning(upstream, how):
         assert len(upstream.requests) == len(OFFSETS)
         assert used(port) == len(OFFSETS) * (8 + FRAMES + 1)
     assert threading.active_count() < 50
+    record_property("soak", f"{how}: {len(OFFSETS)} of {len(OFFSETS)} offsets, as many calls")

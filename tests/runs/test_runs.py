@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from chatnest import RunSettings
+from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, Conversation, EventReader
 from tests.streams.support import Books, answer_to, ask, error, kinds, profile, serving, text
 
@@ -307,3 +308,14 @@ async def test_a_shutdown_tells_every_reader(upstream):
         assert error(c.received)["code"] == "server_shutdown"
         assert books.charge.outcome == "server_shutdown"
         assert (await books.held())[0] == 0
+
+
+async def test_by_default_runs_are_kept_where_the_ledger_is(upstream, tmp_path):
+    """So that another worker finds them."""
+    bodies = []
+    for _ in range(2):
+        async with serving(upstream, ledger=SQLiteLedger(tmp_path / "books.db")) as app:
+            bodies.append((await answer_to(app, ask(), headers=KEY)).received)
+
+    assert bodies[0] == bodies[1]
+    assert len(upstream.requests) == 1

@@ -32,10 +32,14 @@ def ask(content: str = "Hi", **fields: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def uvicorn_thread(app: Any, **options: Any) -> Iterator[int]:
-    """A real uvicorn with ``app`` in a thread; gives its port."""
+def uvicorn_thread(app: Any, *, send_buffer: int | None = None, **options: Any) -> Iterator[int]:
+    """A real uvicorn with ``app`` in a thread; gives its port. ``send_buffer`` is what the kernel
+    takes of a connection that nobody reads, in bytes.
+    """
     settings: dict[str, Any] = {"log_level": "error", "timeout_graceful_shutdown": 5, **options}
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # they inherit it
     server = uvicorn.Server(uvicorn.Config(app, **settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

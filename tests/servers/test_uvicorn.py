@@ -33,7 +33,7 @@ def chat(upstream: FakeUpstream, **options: Any) -> ChatNestApp:
             **fields,
             "name": "roomy",
             "requests_per_minute": 100_000,
-            "daily_token_limit": 10_000_000,
+            "daily_token_limit": 100_000_000,
             "max_concurrent_streams": 1_000,
         }
     )

@@ -13,9 +13,6 @@ from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from chatnest.providers import DemoProvider, OpenAIProvider, Provider
-from chatnest.runs import MemoryRunLog, RunLog
-from chatnest.runs.redis import RedisRunLog
-from chatnest.runs.sqlite import SQLiteRunLog
 
 __all__ = ["build_chat", "open_ledger"]
 
@@ -23,7 +20,6 @@ __all__ = ["build_chat", "open_ledger"]
 def build_chat(config: Config) -> ChatNestApp:
     """The chat of a configuration. Raises ConfigurationError."""
     chat = config.chat
-    ledger = open_ledger(config.ledger)
     return ChatNestApp(
         provider=_provider(config),
         profiles=config.profiles,
@@ -31,9 +27,8 @@ def build_chat(config: Config) -> ChatNestApp:
         default_profile=chat.default_profile,
         allowed_profiles=chat.allowed_profiles,
         policies=standard_policies(timezone=config.budget.timezone),
-        ledger=ledger,
+        ledger=open_ledger(config.ledger),
         runs=config.runs,
-        run_log=_run_log(config, ledger),
         identify=_identify(config),
         system_prompt=chat.system_prompt,
         allow_client_system_prompt=chat.allow_client_system_prompt,
@@ -70,16 +65,6 @@ def open_ledger(section: LedgerSection) -> Ledger:
         "ledger.url is none of memory:, sqlite:PATH (such as sqlite:chatnest.db) and an address "
         "of Redis or Valkey (such as redis://localhost:6379/0)"
     )
-
-
-def _run_log(config: Config, ledger: Ledger) -> RunLog:
-    """Where the ledger is, beside its books."""
-    if isinstance(ledger, RedisLedger):
-        return RedisRunLog(ledger, config.runs)
-    scheme, _, path = config.ledger.url.partition(":")
-    if scheme == "sqlite":
-        return SQLiteRunLog(f"{path}-runs", config.runs, busy_timeout=config.ledger.busy_timeout)
-    return MemoryRunLog(config.runs)
 
 
 def _provider(config: Config) -> Provider:

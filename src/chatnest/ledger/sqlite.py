@@ -83,20 +83,20 @@ class SQLiteLedger:
         busy_timeout: float = 0.5,
         keep_days: int = 35,
     ) -> None:
-        self._path = os.fspath(path)
-        if self._path in {"", ":memory:"}:
+        self.path: str = os.fspath(path)
+        if self.path in {"", ":memory:"}:
             raise ConfigurationError("SQLiteLedger needs a file. Use MemoryLedger for memory.")
         if synchronous not in {"FULL", "NORMAL"}:
             raise ConfigurationError("SQLiteLedger's synchronous is either FULL or NORMAL.")
         self._file = partial(
             BookFile,
-            self._path,
+            self.path,
             clock=clock,
             synchronous=synchronous,
             busy_timeout=busy_timeout,
             keep_days=keep_days,
         )
-        self._busy_timeout = busy_timeout
+        self.busy_timeout: float = busy_timeout
         self._clock = clock
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
@@ -104,7 +104,7 @@ class SQLiteLedger:
         self._guarded = False
 
     def __repr__(self) -> str:
-        return f"SQLiteLedger({self._path!r})"
+        return f"SQLiteLedger({self.path!r})"
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
         return await self._run(lambda books: model.reserve(books, reservation, books.now))
@@ -131,8 +131,8 @@ class SQLiteLedger:
 
     async def survey(self) -> SQLiteSurvey:
         """What there is to say about the file and its place. Makes and changes nothing."""
-        look_at = partial(look, busy_timeout=self._busy_timeout, wal_is_safe=self.wal_is_safe)
-        return await anyio.to_thread.run_sync(look_at, self._path)
+        look_at = partial(look, busy_timeout=self.busy_timeout, wal_is_safe=self.wal_is_safe)
+        return await anyio.to_thread.run_sync(look_at, self.path)
 
     def audit(self) -> SQLiteAudit:
         """The same books, for those who look after them."""

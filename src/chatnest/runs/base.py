@@ -4,13 +4,14 @@ The seam, and the values that cross it. No I/O.
 A run's events are numbered from 1. They are kept in batches of JSON, as entries.py writes them.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["Batch", "Claim", "Page", "RunEnd", "RunLog", "RunSettings", "Signals"]
+__all__ = ["Batch", "Claim", "Page", "RunEnd", "RunLog", "RunServer", "RunSettings", "Signals"]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,3 +120,15 @@ class RunLog(Protocol):
 
     async def aclose(self) -> None:
         """Let go of files and connections."""
+
+
+@runtime_checkable
+class RunServer(Protocol):
+    """Runs scripts on a server, as RedisLedger does."""
+
+    prefix: str
+
+    async def script(
+        self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]
+    ) -> Any:
+        """What the script returns. Raises LedgerUnavailable."""

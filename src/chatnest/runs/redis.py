@@ -4,13 +4,12 @@ A run has a hash slot of its own, and so has a key, which holds 'RUN FINGERPRINT
 there before its key leads to it, and stays there until after it does. Every key ends by itself.
 """
 
-from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunServer, RunSettings, Signals
 
-__all__ = ["RedisRunLog", "RunServer"]
+__all__ = ["RedisRunLog"]
 
 _ABANDONED: Final = 86_400_000
 """Milliseconds after which a run that never ended is forgotten."""
@@ -38,17 +37,6 @@ end
 return 1
 """
 _RUN: Final = files("chatnest.runs").joinpath("_redis_run.lua").read_text(encoding="utf-8")
-
-
-class RunServer(Protocol):
-    """Runs scripts on a server, as RedisLedger does."""
-
-    prefix: str
-
-    async def script(
-        self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]
-    ) -> Any:
-        """What the script returns. Raises LedgerUnavailable."""
 
 
 class RedisRunLog:
