@@ -262,7 +262,7 @@ class ChatNestApp:
         stream = self._stream(scope, receive, send, wire, run_id)
         stream.headers = {"ChatNest-Run-Id": run_id}
         with self._streams.holding(stream):
-            await stream.run(lambda stream: self._runs.follow(run_id, stream, after=after))
+            await stream.run(partial(self._runs.follow, run_id, principal=principal, after=after))
 
     # ------------------------------------------------ what is left
 
