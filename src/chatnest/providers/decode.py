@@ -11,17 +11,15 @@ from typing import Final
 import msgspec
 
 from chatnest.errors import (
-    ContextLengthExceeded,
-    UpstreamAccount,
     UpstreamBadResponse,
     UpstreamError,
     UpstreamInterrupted,
-    UpstreamOverloaded,
     UpstreamServerError,
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.providers.faults import error_for_code
 
-__all__ = ["ChunkDecoder", "EventSplitter", "error_for_code"]
+__all__ = ["ChunkDecoder", "EventSplitter"]
 
 
 class EventSplitter:
@@ -104,6 +102,8 @@ class _Error(msgspec.Struct):
 
 
 _chunk: Final = msgspec.json.Decoder(_Chunk)
+_figures: Final = msgspec.json.Decoder(_Usage)
+_named: Final = msgspec.json.Decoder(_Error)
 
 
 class ChunkDecoder:
@@ -167,8 +167,9 @@ class ChunkDecoder:
             raise _error_in_band(chunk.error)
         if chunk.choices:
             self._choice(chunk.choices[0], events)
-        if chunk.usage is not _NOTHING and (usage := _usage(chunk.usage)):
-            events.append(usage)
+        usage = chunk.usage  # with every chunk, and null but for the last
+        if usage is not _NOTHING and bytes(usage) != _NULL and (figure := _usage(usage)):
+            events.append(figure)
 
     def _choice(self, choice: _Choice, events: list[ProviderEvent]) -> None:
         delta = choice.delta
@@ -187,10 +188,8 @@ class ChunkDecoder:
 def _usage(raw: msgspec.Raw) -> Usage | None:
     """A usage figure, or None where there is none or it makes no sense: then ours is used."""
     try:
-        usage = msgspec.json.decode(raw, type=_Usage | None)
+        usage = _figures.decode(raw)
     except (msgspec.DecodeError, ValueError):
-        return None
-    if usage is None:
         return None
     figures = usage.prompt_tokens, usage.completion_tokens
     return Usage(*figures) if all(0 <= n <= _MOST_TOKENS for n in figures) else None
@@ -198,19 +197,7 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
 
 def _error_in_band(raw: msgspec.Raw) -> UpstreamError:
     try:
-        error = msgspec.json.decode(raw, type=_Error)
+        error = _named.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return UpstreamServerError()
     return error_for_code(str(error.code or ""), error.type or "") or UpstreamServerError()
-
-
-def error_for_code(code: str, kind: str) -> UpstreamError | None:
-    """What OpenAI's ``code`` and ``type`` stand for, or None where the status says more."""
-    names = {code, kind}
-    if "insufficient_quota" in names or "billing_hard_limit_reached" in names:
-        return UpstreamAccount()
-    if names & {"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"}:
-        return ContextLengthExceeded()
-    if names & {"rate_limit_exceeded", "rate_limit_error", "429"}:
-        return UpstreamOverloaded()
-    return None
