@@ -1,5 +1,7 @@
 """What the model is sent: the very request that the SDK would make, without its work each time."""
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -8,7 +10,7 @@ from chatnest.providers.faults import error_for_status, names_in
 from tests.streams.support import KEY, answer_to, ask, serving
 
 OF_THE_TRANSPORT = {"accept", "accept-encoding", "connection", "content-length", "host"}
-ACCOUNT = {"organization": "org-1", "project": "proj-1"}
+ACCOUNT: dict[str, Any] = {"organization": "org-1", "project": "proj-1"}
 
 
 @pytest.mark.anyio
@@ -39,7 +41,7 @@ async def test_its_head_is_the_sdk_s(upstream):
 @pytest.mark.parametrize("text", ["sk-\u20ac", "sk-1\n", "sk-1\0"])
 def test_what_no_header_can_hold_is_said_at_once(setting, text):
     with pytest.raises(ConfigurationError, match=setting) as raised:
-        OpenAIProvider(**{"api_key": KEY, setting: text})
+        OpenAIProvider(**{"api_key": KEY, **{setting: text}})
     assert "sk-" not in str(raised.value)
 
 
