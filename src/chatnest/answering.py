@@ -96,14 +96,25 @@ class Answering:
             request_id=turn.id,
         )
         answer = turn.answer
-        most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
+        pieces = turn.max_output_tokens + turn.slack
         async with self._opened(turn.call, deadline) as events:
             answer.begun = True
             await stream.start()
             async for batch in events:
                 await stream.put(answer.add(batch))
-                if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
+                if answer.size > self._bounds.answer_bytes:
                     raise AnswerTooLong
+                if len(answer.pieces) > pieces:
+                    pieces = await self._more_pieces(turn)
+
+    async def _more_pieces(self, turn: Turn) -> int:
+        """How many pieces an answer may have until it is looked at again. A piece is a token or
+        more, unless a gateway cuts tokens up: only then are they counted. Raises AnswerTooLong.
+        """
+        left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
+        if left < 0:
+            raise AnswerTooLong
+        return len(turn.answer.pieces) + max(left, turn.slack)
 
     @asynccontextmanager
     async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:

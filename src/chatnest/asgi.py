@@ -83,10 +83,10 @@ async def _read_body(receive: Receive, max_bytes: int) -> bytes:
 
 def _check_media_type(scope: Scope) -> None:
     media_type, _, parameters = header(scope, b"content-type").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    encoding = header(scope, b"content-encoding").strip().lower()
+    charset = parameters.strip(" \t").lower().replace('"', "")
+    encoding = header(scope, b"content-encoding").strip(" \t").lower()
     if (
-        media_type.strip().lower() != "application/json"
+        media_type.strip(" \t").lower() != "application/json"
         or charset not in {"", "charset=utf-8", "charset=utf8"}
         or encoding not in {"", "identity"}
     ):

@@ -40,8 +40,9 @@ async def test_its_head_is_the_sdk_s(upstream):
 @pytest.mark.parametrize("setting", ["api_key", "organization", "project"])
 @pytest.mark.parametrize("text", ["sk-\u20ac", "sk-1\n", "sk-1\0"])
 def test_what_no_header_can_hold_is_said_at_once(setting, text):
+    account: dict[str, Any] = {"api_key": KEY, setting: text}
     with pytest.raises(ConfigurationError, match=setting) as raised:
-        OpenAIProvider(**{"api_key": KEY, **{setting: text}})
+        OpenAIProvider(**account)
     assert "sk-" not in str(raised.value)
 
 

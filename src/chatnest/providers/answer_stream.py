@@ -16,6 +16,9 @@ __all__ = ["AnswerStream"]
 _FED_AT_ONCE: Final = 32_768
 """Bytes that are decoded without a break: a flood of them must not keep the event loop."""
 
+_READS_WITHOUT_BREAK: Final = 64
+"""Of a body in tiny chunks, where no read has to wait: they must not keep it either."""
+
 _DRAIN_SECONDS: Final = 0.05
 """For the end of a body after its last event, so that the connection can be used again."""
 
@@ -28,6 +31,7 @@ class AnswerStream:
         self._decoder = decoder
         self._ended = False
         self._rest = b""
+        self._reads = 0
 
     def __aiter__(self) -> "AnswerStream":
         return self
@@ -56,6 +60,9 @@ class AnswerStream:
                     pass
 
     async def _read(self) -> bytes:
+        self._reads += 1
+        if self._reads % _READS_WITHOUT_BREAK == 0:
+            await checkpoint()
         try:
             return await self._read_more()
         except TransportError as exc:

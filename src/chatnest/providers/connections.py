@@ -8,17 +8,25 @@ be told from one that did. Redirects are not followed, and nothing is inflated.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 import httpx2
+from aiohttp.client_proto import ResponseHandler
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint
 from multidict import CIMultiDict
 from yarl import URL
 
 from chatnest.providers.transport import RequestHead, Transport, TransportError
 
 __all__ = ["make_transport"]
+
+_PARSED_AT_ONCE: Final = 16_384
+_MOST_HEADS: Final = 16
+"""Heads that may come at once, of interim responses (RFC 9110, section 15.2) and the last one."""
 
 _CONNECT_SECONDS: Final = 10.0
 _KEEPALIVE_SECONDS: Final = 30.0
@@ -44,12 +52,15 @@ class _AiohttpTransport:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_head_sent)
         secure = self._url.scheme == "https"
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            ssl=httpx2.create_ssl_context(trust_env=False) if secure else True,
+        )
+        factory: Any = partial(_BoundedConnection, loop=asyncio.get_running_loop())
+        connector._factory = factory  # noqa: SLF001  # there is no public way to it
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                keepalive_timeout=_KEEPALIVE_SECONDS,
-                ssl=httpx2.create_ssl_context(trust_env=False) if secure else True,
-            ),
+            connector=connector,
             headers=CIMultiDict(head.fields),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             trace_configs=[trace],
@@ -73,6 +84,30 @@ class _AiohttpTransport:
 
 async def _head_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
     context.trace_request_ctx()
+
+
+class _BoundedConnection(ResponseHandler):
+    """aiohttp's connection, but for two things that an upstream could do to it: keep the event
+    loop busy for seconds by a flood of heads, and keep a reader waiting by a body that is broken.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop, and by aiohttp with nothing to go on after a pause."""
+        for start in range(0, len(data) or 1, _PARSED_AT_ONCE):
+            super().data_received(data[start : start + _PARSED_AT_ONCE])
+            self._check()
+            if not self.is_connected():
+                break
+
+    def _check(self) -> None:
+        if len(self) > _MOST_HEADS:
+            self._buffer.clear()
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            if self.transport is not None:
+                self.transport.abort()
+        body, failure = self._payload, self.exception()
+        if body is not None and failure is not None and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(), failure)
 
 
 class _AiohttpResponse:
@@ -159,6 +194,6 @@ class _Httpx2Response:
         await self._stream.aclose()
         # Its generators are suspended within each other, and only the outermost could be closed:
         # reading on, now that there is no connection, ends them all.
-        with suppress(Exception):
+        with CancelScope(shield=True), suppress(Exception):
             async for _ in self._pieces:
-                pass
+                await checkpoint()  # there may be thousands

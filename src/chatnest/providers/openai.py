@@ -47,6 +47,9 @@ _ERROR_BYTES: Final = 65_536
 
 _CLOSE_SECONDS: Final = 1.0
 
+_CHUNKS_PER_TOKEN: Final = 16
+"""A gateway may send a chunk for each character, and a token has four of these, rarely more."""
+
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -129,7 +132,7 @@ class OpenAIProvider:
         response = await self._ask(call)
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
-            max_chunks=2 * call.max_output_tokens + 1_000,
+            max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
         )
         stream = AnswerStream(response, decoder)
         try:
