@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
-from anyio import CancelScope, fail_after, move_on_after
+from anyio import fail_after, move_on_after
 
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
@@ -63,7 +63,7 @@ class Answering:
             failure = stream.stopped or ClientGone()
             raise
         finally:
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+            with move_on_after(self._bounds.settle_seconds, shield=True):
                 await self._accounts.settle(turn, admitted.hold, failure)
                 await self._policies.finished(turn)
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from anyio import CancelScope, Event, move_on_after
@@ -193,14 +193,15 @@ class Stream:
                 self._sent = None
 
     async def _send_events(self, events: Sequence[ClientEvent]) -> None:
-        last = events[-1]
-        if isinstance(last, Failed) and not self._began:
-            await respond_problem(self._scope, self._send, last.error, self._request_id)
+        last = type(events[-1])
+        if last is Failed and not self._began:
+            error = cast("Failed", events[-1]).error
+            await respond_problem(self._scope, self._send, error, self._request_id)
             return
-        if isinstance(events[0], Start):
+        if type(events[0]) is Start:
             await self._send(self._response_start())
         body = self._wire.encode(events)
-        more = not isinstance(last, Done | Failed)
+        more = last is not Done and last is not Failed
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     def _response_start(self) -> dict[str, Any]:

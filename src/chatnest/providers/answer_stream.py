@@ -1,6 +1,7 @@
 """AnswerStream: the events of one response, as they arrive."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from anyio import move_on_after
@@ -9,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from chatnest.errors import UpstreamInterrupted
 from chatnest.events import ProviderEvent
 from chatnest.providers.decode import ChunkDecoder
-from chatnest.providers.transport import Response, TransportError
+from chatnest.providers.transport import Response
 
 __all__ = ["AnswerStream"]
 
@@ -27,7 +28,8 @@ class AnswerStream:
     """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off."""
 
     def __init__(self, response: Response, decoder: ChunkDecoder) -> None:
-        self._read_more = response.read
+        self._response = response
+        self._read = response.read
         self._decoder = decoder
         self._ended = False
         self._rest = b""
@@ -37,36 +39,36 @@ class AnswerStream:
         return self
 
     async def __anext__(self) -> Sequence[ProviderEvent]:
-        self._decoder.check()
-        if self._decoder.closed or self._ended:
-            self._decoder.end()
+        decoder = self._decoder
+        decoder.check()
+        if decoder.closed or self._ended:
+            decoder.end()
             raise StopAsyncIteration
-        data = self._rest or await self._read()
+        self._reads += 1
+        if self._rest or self._reads % _READS_WITHOUT_BREAK == 0:
+            await checkpoint()
+        try:
+            data = self._rest or await self._read()
+        except Exception as exc:  # noqa: BLE001  # whatever it raises, the answer has broken off
+            data = self._broken_off(exc)
         if data:
             self._rest = data[_FED_AT_ONCE:]
-            if self._rest:
-                await checkpoint()
-                data = data[:_FED_AT_ONCE]
-            return self._decoder.feed(data)
+            return decoder.feed(data[:_FED_AT_ONCE])
         self._ended = True
-        self._decoder.end()
+        decoder.end()
         raise StopAsyncIteration
+
+    def _broken_off(self, cause: Exception) -> bytes:
+        """What had arrived by then; nothing where the model had said that it was finished."""
+        rest = self._response.rest()
+        if rest or self._decoder.finished:
+            return rest
+        self._ended = True
+        raise UpstreamInterrupted from cause
 
     async def drain(self) -> None:
         """Read the end of a body whose last event was read; the connection is then reusable."""
-        if self._decoder.closed:
-            with move_on_after(_DRAIN_SECONDS):
-                while not self._ended and await self._read():
+        if self._decoder.closed and not self._ended and not self._response.ended():
+            with move_on_after(_DRAIN_SECONDS), suppress(Exception):
+                while await self._read():
                     pass
-
-    async def _read(self) -> bytes:
-        self._reads += 1
-        if self._reads % _READS_WITHOUT_BREAK == 0:
-            await checkpoint()
-        try:
-            return await self._read_more()
-        except TransportError as exc:
-            self._ended = True
-            if self._decoder.finished:
-                return b""
-            raise UpstreamInterrupted from exc

@@ -115,26 +115,20 @@ class _AiohttpResponse:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._content = response.content
+        self.read = response.content.readany
 
-    async def read(self) -> bytes:
-        try:
-            return await self._content.readany()
-        except Exception as exc:  # RuntimeError among them: the answer has broken off
-            if left := _unread(self._content):
-                return left
-            raise TransportError from exc
+    def rest(self) -> bytes:
+        """Aiohttp keeps it, and has no public way to it any more. Without this, an answer that was
+        whole would be lost with the connection's end.
+        """
+        read = getattr(self._response.content, "_read_nowait", None)
+        return b"" if read is None else read(-1)
+
+    def ended(self) -> bool:
+        return self._response.content.at_eof()
 
     async def aclose(self) -> None:
         self._response.release()
-
-
-def _unread(content: aiohttp.StreamReader) -> bytes:
-    """What had arrived before the connection broke. aiohttp keeps it, and has no public way to it
-    any more; without this, an answer that was whole would be lost with the connection's end.
-    """
-    read = getattr(content, "_read_nowait", None)
-    return b"" if read is None else read(-1)
 
 
 # ---------------------------------------------------------------- any other event loop
@@ -184,11 +178,14 @@ class _Httpx2Response:
         self._pieces = aiter(stream)
 
     async def read(self) -> bytes:
-        try:
-            piece: bytes = await anext(self._pieces, b"")
-        except Exception as exc:  # whatever it is, the answer has broken off
-            raise TransportError from exc
+        piece: bytes = await anext(self._pieces, b"")
         return piece
+
+    def rest(self) -> bytes:
+        return b""
+
+    def ended(self) -> bool:
+        return False
 
     async def aclose(self) -> None:
         await self._stream.aclose()

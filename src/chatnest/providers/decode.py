@@ -41,6 +41,8 @@ class EventSplitter:
         self._left -= len(data)
         if self._left < 0:
             raise UpstreamBadResponse
+        if not self._tail and not self._data and (whole := self._whole(data)):
+            return whole
         if self._tail:
             data = self._tail + data
         elif self._first:
@@ -52,6 +54,16 @@ class EventSplitter:
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
         return list(self._events(data[:end])) if end else []
+
+    def _whole(self, data: bytes) -> list[bytes]:
+        """As most servers send it: whole events of one line of data each. Else nothing."""
+        if data[:6] != b"data: " or data[-2:] != b"\n\n" or len(data) > self._max_event:
+            return []
+        events = data[6:-2].split(b"\n\ndata: ")
+        if b"\r" in data or data.count(b"\n") != 2 * len(events):
+            return []
+        self._first = False
+        return events
 
     def _events(self, lines: bytes) -> Iterator[bytes]:
         for line in lines.splitlines():

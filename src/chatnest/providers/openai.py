@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import msgspec
-from anyio import CancelScope, move_on_after
+from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
 from chatnest.errors import (
@@ -138,7 +138,7 @@ class OpenAIProvider:
         try:
             yield stream
         finally:
-            with CancelScope(shield=True), move_on_after(_CLOSE_SECONDS):
+            with move_on_after(_CLOSE_SECONDS, shield=True):
                 await stream.drain()
                 await response.aclose()
 
@@ -180,7 +180,7 @@ class OpenAIProvider:
         try:
             await _check(response)
         except BaseException:
-            with CancelScope(shield=True), move_on_after(_CLOSE_SECONDS):
+            with move_on_after(_CLOSE_SECONDS, shield=True):
                 await response.aclose()
             raise
         return response
@@ -225,7 +225,7 @@ async def _check(response: Response) -> None:
 async def _error_document(response: Response) -> bytes:
     """As much of it as is read; it may break off."""
     document = b""
-    with suppress(TransportError):
+    with suppress(Exception):
         while len(document) < _ERROR_BYTES and (data := await response.read()):
             document += data
     return document[:_ERROR_BYTES]
@@ -258,7 +258,7 @@ class _LoopPool:
         try:
             yield
         finally:
-            with CancelScope(shield=True), move_on_after(_CLOSE_SECONDS):
+            with move_on_after(_CLOSE_SECONDS, shield=True):
                 await self.transport.aclose()
 
 

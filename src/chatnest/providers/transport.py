@@ -1,6 +1,6 @@
 """Transport: one address, one request head, any number of bodies. The seam. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -28,10 +28,20 @@ class Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    async def read(self) -> bytes:
-        """What has arrived of the body, at least one byte; empty at the end. Raises
-        TransportError.
+    @property
+    def read(self) -> Callable[[], Awaitable[bytes]]:
+        """Gives what has arrived of the body, at least one byte; empty at the end. It may raise
+        anything where the body breaks off. (A property, so that no call lies between.)
         """
+        ...
+
+    def rest(self) -> bytes:
+        """What had arrived when the body broke off, and was not read."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether the body is known to have been read to its end."""
+        ...
 
     async def aclose(self) -> None:
         """Keep the connection where the body was read to its end, and close it at once else."""

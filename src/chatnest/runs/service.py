@@ -236,7 +236,7 @@ class Runs:
                     await stream.run(answer)
                 tasks.cancel_scope.cancel()
         finally:
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+            with move_on_after(self._bounds.settle_seconds, shield=True):
                 await self._close(run, writer)
             self._local().pop(run.run_id, None)
 
