@@ -62,7 +62,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.checks": ("cli.checks", "cli.config"),
     "cli.doctor": ("cli.config", "cli.build", "cli.checks"),
     "cli.ledger": ("cli.config", "cli.build"),
-    "cli.site": ("cli.config", "cli.build"),
+    "cli.site": ("cli.config", "cli.build", "cli.interpreter"),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "runs.entries": (),
     "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
@@ -88,7 +88,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "requests": (),
     "pydantic": (),
     "trio": (),
-    "sniffio": (),
+    "sniffio": ("cli.interpreter",),
 }
 
 # What a module without I/O has no use for. Of anyio it may have Event, which only waits.

@@ -1,11 +1,10 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import math
 
 import anyio
-from anyio import fail_after, move_on_after
+from anyio import CancelScope, move_on_after
 
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
@@ -20,7 +19,6 @@ from chatnest.errors import (
 from chatnest.events import Done, Usage
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
-from chatnest.providers.base import ProviderStream
 from chatnest.ratelimit import rate_limit_fields
 from chatnest.streaming import Stream
 from chatnest.turn import ModelCall, Turn
@@ -97,15 +95,19 @@ class Answering:
         )
         answer = turn.answer
         pieces = turn.max_output_tokens + turn.slack
-        async with self._opened(turn.call, deadline) as events:
-            answer.begun = True
-            await stream.start()
-            async for batch in events:
-                await stream.put(answer.add(batch))
-                if answer.size > self._bounds.answer_bytes:
-                    raise AnswerTooLong
-                if len(answer.pieces) > pieces:
-                    pieces = await self._more_pieces(turn)
+        with CancelScope(deadline=deadline) as waiting:
+            async with self._provider.open(turn.call) as events:
+                waiting.deadline = math.inf
+                answer.begun = True
+                await stream.start()
+                async for batch in events:
+                    await stream.put(answer.add(batch))
+                    if answer.size > self._bounds.answer_bytes:
+                        raise AnswerTooLong
+                    if len(answer.pieces) > pieces:
+                        pieces = await self._more_pieces(turn)
+        if waiting.cancelled_caught:
+            raise UpstreamTimeout
 
     async def _more_pieces(self, turn: Turn) -> int:
         """How many pieces an answer may have until it is looked at again. A piece is a token or
@@ -115,14 +117,3 @@ class Answering:
         if left < 0:
             raise AnswerTooLong
         return len(turn.answer.pieces) + max(left, turn.slack)
-
-    @asynccontextmanager
-    async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:
-        """The model's answer, from its beginning on, which is awaited until ``deadline``."""
-        async with AsyncExitStack() as stack:
-            try:
-                with fail_after(deadline - anyio.current_time()):
-                    events = await stack.enter_async_context(self._provider.open(call))
-            except TimeoutError:
-                raise UpstreamTimeout from None
-            yield events

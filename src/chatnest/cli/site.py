@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chatnest.app import ChatNestApp
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
+from chatnest.cli.interpreter import serving_only
 from chatnest.errors import ChatNestError
 from chatnest.middleware import ChatNestMiddleware
 
@@ -101,7 +102,7 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(drain)
-            with _at_signal(leaving.set):
+            with _at_signal(leaving.set), serving_only():
                 yield
             tasks.cancel_scope.cancel()
 
