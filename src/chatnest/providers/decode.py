@@ -5,7 +5,8 @@ The event stream format is WHATWG HTML's, section 9.2; the payload is OpenAI's
 bounds and costs ten times as much.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -41,29 +42,28 @@ class EventSplitter:
         self._left -= len(data)
         if self._left < 0:
             raise UpstreamBadResponse
-        if not self._tail and not self._data and (whole := self._whole(data)):
-            return whole
         if self._tail:
             data = self._tail + data
         elif self._first:
             data = data.removeprefix(b"\xef\xbb\xbf")
         self._first = False
-        # A CR at the end may be half of a CRLF, so it waits as well.
-        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+        end = data.rfind(b"\n\n") + 2
+        whole = [] if end == 1 or self._data else self._whole(data[:end])
+        if not whole:
+            # A CR at the end may be half of a CRLF, so it waits as well.
+            end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+            whole = list(self._events(data[:end])) if end else []
         self._tail = data[end:]
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
-        return list(self._events(data[:end])) if end else []
+        return whole
 
     def _whole(self, data: bytes) -> list[bytes]:
-        """As most servers send it: whole events of one line of data each. Else nothing."""
-        if data[:6] != b"data: " or data[-2:] != b"\n\n" or len(data) > self._max_event:
+        """As most servers send it: events of one line of data each. Nothing where it is not so."""
+        if data[:6] != b"data: " or len(data) > self._max_event or b"\r" in data:
             return []
         events = data[6:-2].split(b"\n\ndata: ")
-        if b"\r" in data or data.count(b"\n") != 2 * len(events):
-            return []
-        self._first = False
-        return events
+        return events if data.count(b"\n") == 2 * len(events) else []
 
     def _events(self, lines: bytes) -> Iterator[bytes]:
         for line in lines.splitlines():
@@ -149,13 +149,15 @@ class ChunkDecoder:
         return events
 
     def _feed(self, data: bytes, events: list[ProviderEvent]) -> None:
-        for payload in self._splitter.feed(data):
-            if self.closed:
-                break
-            if payload == b"[DONE]":
-                self.closed = True
-            else:
-                self._chunk(payload, events)
+        payloads = self._splitter.feed(data)
+        if self.closed:
+            return
+        closes = b"[DONE]" in payloads
+        if closes:
+            payloads = payloads[: payloads.index(b"[DONE]")]
+        for chunk in _decoded(payloads):
+            self._chunk(chunk, events)
+        self.closed = closes
 
     def check(self) -> None:
         """Raise the UpstreamError that was found behind the last events, if there was one."""
@@ -167,14 +169,10 @@ class ChunkDecoder:
         if not self.finished:
             raise UpstreamInterrupted
 
-    def _chunk(self, payload: bytes, events: list[ProviderEvent]) -> None:
+    def _chunk(self, chunk: _Chunk, events: list[ProviderEvent]) -> None:
         self._chunks_left -= 1
         if self._chunks_left < 0:
             raise UpstreamBadResponse
-        try:
-            chunk = _chunk.decode(payload)
-        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-            raise UpstreamBadResponse from exc
         if chunk.error is not _NOTHING and bytes(chunk.error) != _NULL:
             raise _error_in_band(chunk.error)
         if chunk.choices:
@@ -195,6 +193,23 @@ class ChunkDecoder:
             self.finished = True
             reason = "refusal" if self._refused else choice.finish_reason
             events.append(Finish(reason[:_LONGEST_REASON]))
+
+
+def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
+    """All at once where that can be done, else one by one, up to the one that is wrong."""
+    if len(payloads) > 1:
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            chunks = _chunk.decode_lines(b"\n".join(payloads))
+            if len(chunks) == len(payloads):  # or one has lines of its own
+                return chunks
+    return map(_decode, payloads)
+
+
+def _decode(payload: bytes) -> _Chunk:
+    try:
+        return _chunk.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise UpstreamBadResponse from exc
 
 
 def _usage(raw: msgspec.Raw) -> Usage | None:
