@@ -57,7 +57,8 @@ class _AiohttpTransport:
             keepalive_timeout=_KEEPALIVE_SECONDS,
             ssl=httpx2.create_ssl_context(trust_env=False) if secure else True,
         )
-        factory: Any = partial(_BoundedConnection, loop=asyncio.get_running_loop())
+        connection: type[ResponseHandler] = _BoundedConnection
+        factory = partial(connection, loop=asyncio.get_running_loop())
         connector._factory = factory  # noqa: SLF001  # there is no public way to it
         self._session = aiohttp.ClientSession(
             connector=connector,
