@@ -1,5 +1,6 @@
 """A chat in front of which the hostile cases are played, and what every answer has to keep to."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,13 +77,18 @@ def under_attack(upstream: FakeUpstream, **options: Any) -> Iterator[Target]:
 
 
 class Attack:
-    """One case on a connection of its own: send it, and then see what came back."""
+    """One case on a connection of its own: send it, and then see what came back. What is not
+    ``whole`` may leave the server waiting, so the connection is closed behind it.
+    """
 
-    def __init__(self, port: int, case: Case) -> None:
+    def __init__(self, port: int, case: Case, *, whole: bool = True) -> None:
         self.case = case
         self.client = Client(port)
         self.raw = b""
         self._send(case.sent)
+        if not whole:
+            with suppress(OSError):
+                self.client.socket.shutdown(socket.SHUT_WR)
         if case.leaves:
             self.client.socket.close()
 
@@ -100,14 +106,12 @@ class Attack:
             return CLOSED
         self.client.socket.settimeout(PATIENCE)
         try:
-            head = self.client.until(b"\r\n\r\n").partition(b"\r\n\r\n")[0]
+            self.raw = self.client.until(b"\r\n\r\n").partition(b"\r\n\r\n")[0]
+            status = int(self.raw.split(b" ")[1])
+            if not self.case.sent.startswith(b"HEAD"):
+                self.raw += self.client.reply().read_all()
         except (EOFError, OSError):
             return CLOSED
-        status = int(head.split(b" ")[1])
-        self.raw = head
-        if not self.case.sent.startswith(b"HEAD"):
-            reply = self.client.reply()
-            self.raw += reply.read_all()
         assert CANARY.lower().encode() not in self.raw.lower(), (self.case.name, self.raw)
         if status != 200:
             assert len(self.raw) <= MOST_BYTES, (self.case.name, len(self.raw))
