@@ -12,6 +12,7 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import CANARY, Answer, Conversation, faults
 from tests.streams.support import (
     CLIENT,
+    EVENT_LOOPS,
     KEY,
     Books,
     answer_to,
@@ -26,6 +27,12 @@ from tests.streams.support import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=EVENT_LOOPS)
+def anyio_backend(request):
+    return request.param
+
 
 BOUNDS = Bounds(idle_seconds=0.2, first_byte_seconds=0.2)
 

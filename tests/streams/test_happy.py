@@ -11,6 +11,7 @@ from chatnest.testing import Answer, Conversation, FakeUpstream, chat_nest_clien
 from tests.streams.support import (
     CLIENT,
     DONE,
+    EVENT_LOOPS,
     KEY,
     START,
     Books,
@@ -27,6 +28,12 @@ from tests.streams.support import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=EVENT_LOOPS)
+def anyio_backend(request):
+    return request.param
+
 
 WHOLE = START + token("Hello") + token(" world") + token("!") + DONE
 

@@ -153,6 +153,8 @@ class _Httpx2Transport:
                 sent()
             if name.endswith("receive_response_headers.complete"):
                 info["return_value"] = None  # which httpcore2 would log at DEBUG
+            if "exception" in info:
+                info["exception"] = type(info["exception"]).__name__  # its text quotes what came
 
         timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS).as_dict()
         try:
