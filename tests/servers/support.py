@@ -86,7 +86,7 @@ class Client:
         version: str = "HTTP/1.1",
     ) -> None:
         """Send a request."""
-        lines = [f"{method} {path} {version}", "Host: test", *headers]
+        lines = [f"{method} {path} {version}", "Host: localhost", *headers]
         content = b""
         if body is not None:
             content = json.dumps(body).encode()

@@ -25,6 +25,7 @@ PREFIX: Final = "CHATNEST_"
 
 _LONGEST_DRAIN: Final = 86_400
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
+_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
 class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     drain_seconds: float = 10.0
     allow_origins: list[str] = []
+    allow_hosts: list[str] = []
 
     def __post_init__(self) -> None:
         if not 0 <= self.drain_seconds <= _LONGEST_DRAIN:
@@ -98,6 +100,12 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"server.allow_origins: {origin!r} is no origin, such as "
                     "https://www.example.com: a scheme, a host, and no path or slash after it"
+                )
+        for host in self.allow_hosts:
+            if not _HOST.fullmatch(host):
+                raise ConfigurationError(
+                    f"server.allow_hosts: {host!r} is no host, such as chat.example.com: small "
+                    "letters, and no scheme, port or path"
                 )
 
 

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chatnest.app import ChatNestApp
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
+from chatnest.cli.hosts import OnlyForHosts, hosts_of
 from chatnest.cli.interpreter import serving_only
 from chatnest.errors import ChatNestError
 from chatnest.middleware import ChatNestMiddleware
@@ -117,7 +118,10 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
         lifespan=lifespan,
     )
     app: ASGIApp = ChatNestMiddleware(_with_page_headers(site), chat=chat, path=config.chat.path)
-    return _with_cors(app, config.server.allow_origins) if config.server.allow_origins else app
+    if config.server.allow_origins:
+        app = _with_cors(app, config.server.allow_origins)
+    hosts = hosts_of(config)
+    return app if hosts is None else OnlyForHosts(app, hosts)
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
