@@ -62,12 +62,8 @@ def soak(session: nox.Session) -> None:
     """What repeats things at random, at length: some fifty minutes on two cores."""
     session.install(".[redis,trio]")
     install(session, "tests")
-    parts = ["tests/ledger", "tests/fire", "tests/runs"]
-    session.run(
-        "pytest",
-        *(session.posargs or ["-n", "auto", "-m", "soak", *parts]),
-        env={"CHATNEST_SOAK": "1"},
-    )
+    arguments = session.posargs or ["-n", "auto", "-m", "soak"]
+    session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
 
 
 @nox.session

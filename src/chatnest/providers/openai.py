@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final
 
@@ -41,7 +42,6 @@ _RESERVED: Final = {
     "stream_options",
 }
 
-_OK: Final = 200
 _ERROR_BYTES: Final = 65_536
 """As much of an error's body as is read."""
 
@@ -213,7 +213,7 @@ class OpenAIProvider:
 
 async def _check(response: Response) -> None:
     """Raise unless it is an event stream."""
-    if response.status != _OK:
+    if response.status != HTTPStatus.OK:
         code, kind = names_in(await _error_document(response))
         error = error_for_status(response.status, response.headers, code=code, kind=kind)
         raise _logged(response.status, error)
