@@ -17,7 +17,14 @@ from starlette.types import Receive, Scope, Send
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
-from chatnest.asgi import local_path, read_json_body, respond_json, respond_nothing, respond_problem
+from chatnest.asgi import (
+    bounded,
+    local_path,
+    read_json_body,
+    respond_json,
+    respond_nothing,
+    respond_problem,
+)
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
@@ -147,12 +154,15 @@ class ChatNestApp:
                 error = exc
             else:
                 _log.exception("request %s failed", request_id)
-            await respond_problem(scope, send, error, request_id)
+            await respond_problem(scope, self._bounded(send), error, request_id)
+
+    def _bounded(self, send: Send) -> Send:
+        return bounded(send, self._bounds.send_seconds)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = local_path(scope)
         if path.endswith("/limits"):
-            await self._show_limits(scope, send)
+            await self._show_limits(scope, self._bounded(send))
         elif run := _RUN.search(path):
             await self._one_run(scope, receive, send, run[1])
         elif scope["method"] == "POST":
@@ -162,12 +172,11 @@ class ChatNestApp:
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
-        self._streams.check()
         bounds = self._bounds
-        body = await read_json_body(
-            scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
-        )
-        self._streams.check()  # it may be over since the body began to arrive
+        with self._streams.receiving():
+            body = await read_json_body(
+                scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
+            )
         key = idempotency_key(scope)
         in_run = key is not None or self._runs.settings.resumable
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
@@ -250,12 +259,13 @@ class ChatNestApp:
             raise MethodNotAllowed("GET", "DELETE")
         principal = await self._access.principal(scope)
         if method == "DELETE":
-            await respond_json(scope, send, await self._runs.cancel(run_id, principal))
+            receipt = await self._runs.cancel(run_id, principal)
+            await respond_json(scope, self._bounded(send), receipt)
             return
         after = last_event_id(scope)
         page = await self._runs.owned(run_id, principal, after)
         if page.end is not None and after >= page.last:
-            await respond_nothing(send)
+            await respond_nothing(self._bounded(send))
             return
         wire = NativeWire(request_id=run_id, usage_event=self._usage_event)
         wire.next_id = after + 1

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
-from anyio import fail_after
-from starlette.types import Receive, Scope, Send
+from anyio import fail_after, move_on_after
+from starlette.types import Message, Receive, Scope, Send
 
 from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, SlowBody, UnsupportedMediaType
 
 __all__ = [
+    "bounded",
     "encode_headers",
     "header",
     "headers_named",
@@ -91,6 +92,16 @@ def _check_media_type(scope: Scope) -> None:
         or encoding not in {"", "identity"}
     ):
         raise UnsupportedMediaType
+
+
+def bounded(send: Send, seconds: float) -> Send:
+    """``send`` for whatever is no stream: some servers never come back from one to nobody."""
+
+    async def send_in_time(message: Message) -> None:
+        with move_on_after(seconds):
+            await send(message)
+
+    return send_in_time
 
 
 def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from chatnest.errors import (
     ClientStalled,
     ConfigurationError,
     InternalError,
+    ServerShutdown,
     StreamTimeout,
     UpstreamTimeout,
 )
@@ -70,6 +71,7 @@ class Stream:
         self._request_id = request_id
         self._work = CancelScope()
         self._tasks = CancelScope()
+        self._ended = Event()
         self._began = False
         self._over = False
         self._sending_since: float | None = None
@@ -136,9 +138,29 @@ class Stream:
             self._tasks = tasks.cancel_scope
             tasks.start_soon(self._watch)
             tasks.start_soon(self._write, write)
-            await self._mind_the_clock()
+            try:
+                await self._mind_the_clock()
+            except anyio.get_cancelled_exc_class():
+                await self._end_with_the_server()
+                raise
+
+    async def _end_with_the_server(self) -> None:
+        """Who is cancelled by nobody here is cancelled by a server that ends, as uvicorn does after
+        its patience, on asyncio by that task alone: the others can still tell the client.
+        """
+        if self.stopped is None and not self._over:
+            self.stop(ServerShutdown())
+            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+                await self._ended.wait()
 
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
+        try:
+            await self._write_all(write)
+        finally:
+            self._ended.set()
+            self._tasks.cancel()
+
+    async def _write_all(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         last: Done | Failed
         try:
             with self._work:
@@ -150,7 +172,6 @@ class Stream:
         self._reading_since = self._early_start = math.inf
         self._over = True  # nothing may come after the last event, no ping either
         await self._emit([last])
-        self._tasks.cancel()
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""

@@ -389,7 +389,7 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio_backend):
-    """As uvicorn does at the end of its patience."""
+    """As uvicorn does at the end of its patience. Once, and the client is told why."""
     upstream.script(Answer.stall(2))
     books = SlowBooks("settle", before=True)
     async with serving(upstream, ledger=books) as app:
@@ -428,8 +428,10 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
                 await task
         await upstream.until(lambda u: u.aborted == 1, timeout=1)
         await no_tasks_but(before)
-        assert books.charge.outcome == "client_gone"
+        assert books.charge.outcome == "server_shutdown"
         assert books.charge.tokens == await input_tokens(app) + 2 + 8
+        assert (b"event: error" in received) == (times == 1)
+        assert (b'"code":"server_shutdown"' in received) == (times == 1)
     assert await books.held() == (0, 0)
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
@@ -103,6 +105,7 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(drain)
+            tasks.start_soon(_end_with_parent)
             with _at_signal(leaving.set), serving_only():
                 yield
             tasks.cancel_scope.cancel()
@@ -138,6 +141,15 @@ def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         ],
         max_age=600,
     )
+
+
+async def _end_with_parent() -> None:
+    """A worker whose parent was killed ends as if it had been told to: nobody else will tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and sys.platform != "win32":
+        await anyio.wait_readable(parent.sentinel)  # a pipe that only the parent can write to
+        _log.warning("the process that started this worker is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
