@@ -45,8 +45,8 @@ def kept() -> dict[str, dict[str, str]]:
 def table() -> str:
     """All that is kept, as Markdown."""
     lines = ["| what | where | target | measured |", "|---|---|---|---|"]
-    for row in kept().values():
-        lines.append(f"| {row['what']} | {row['where']} | {row['target']} | {row['figure']} |")
+    cells = ("what", "where", "target", "figure")
+    lines += ["| " + " | ".join(row[cell] for cell in cells) + " |" for row in kept().values()]
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, watched from outside and from inside; leaving in three ways."""
+"""Servers in processes of their own, watched from inside and outside; ways to leave."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Server:
         return count
 
     def quiet(self, before: dict[str, int], within: float) -> dict[str, Any]:
-        """Wait until there is no more of anything than ``before``, but memory and pooled threads."""
+        """Wait until there is no more of anything than before, but memory and pooled threads."""
         deadline = time.monotonic() + within
         while True:
             seen = self.leaks()
@@ -112,11 +112,10 @@ def rss(pid: int) -> float:
 
 
 def sockets(pid: int) -> int:
-    links = Path(f"/proc/{pid}/fd").iterdir()
     count = 0
-    for link in links:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(link).startswith("socket:")
+            count += str(link.readlink()).startswith("socket:")
     return count
 
 

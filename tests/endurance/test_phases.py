@@ -142,7 +142,10 @@ def test_stop_stops_in_every_phase(tmp_path, upstream, measured: Measured, loop:
     with (
         hole() as nowhere,
         uvicorn_process(
-            *(tmp_path, upstream.base_url, loop, http),
+            tmp_path,
+            upstream.base_url,
+            loop,
+            http,
             ENDURANCE_HOLE=nowhere,
             ENDURANCE_PING="0.02",
             ENDURANCE_SEND=str(SEND),
