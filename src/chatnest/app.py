@@ -26,7 +26,7 @@ from chatnest.asgi import (
     respond_problem,
 )
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams
+from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -76,7 +76,8 @@ class ChatNestApp:
     ``charge_unanswered`` charges the input of a call that the model took and never answered.
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
     under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
-    by default are kept where the ledger is. ``ping_interval`` is in seconds. Raises
+    by default are kept where the ledger is. ``drain_at_signal``: seconds that running answers have
+    from SIGTERM on, for servers that would wait for them. ``ping_interval`` is in seconds. Raises
     ConfigurationError for what cannot work.
     """
 
@@ -100,6 +101,7 @@ class ChatNestApp:
         bounds: Bounds | None = None,
         runs: RunSettings | None = None,
         run_log: RunLog | None = None,
+        drain_at_signal: float | None = None,
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
@@ -123,6 +125,7 @@ class ChatNestApp:
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
+        self._drain_at_signal = drain_at_signal
         self._streams = OpenStreams(self._bounds.settle_seconds)
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
@@ -346,11 +349,16 @@ class ChatNestApp:
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
-        when no request comes. Without it, the next request does so.
+        when no request comes; without it, the next request does so. SIGTERM begins a drain, where
+        the constructor was told how long.
         """
         failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        told = anyio.Event()
+        async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
+            if self._drain_at_signal is not None:
+                tasks.start_soon(self._drain_when, told, self._drain_at_signal)
+                stack.enter_context(at_signal(told.set))
             try:
                 yield
             except Exception as exc:  # noqa: BLE001  # raised below, in no group
@@ -358,6 +366,11 @@ class ChatNestApp:
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _drain_when(self, told: anyio.Event, seconds: float) -> None:
+        await told.wait()
+        _log.warning("ending: running answers have %g s", seconds)
+        await self.drain(seconds)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

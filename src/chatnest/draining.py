@@ -1,7 +1,10 @@
 """OpenStreams: the streams of an application, and how they end when it does."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -11,7 +14,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from chatnest.errors import ServerShutdown
 from chatnest.streaming import Stream
 
-__all__ = ["OpenStreams"]
+__all__ = ["OpenStreams", "at_signal"]
 
 _T = TypeVar("_T")
 
@@ -91,9 +94,41 @@ def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
     An event loop that has ended has taken its own with it.
     """
     for one, home in those.copy().items():
-        loop: Any = home.native_token
-        soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         try:
-            soon(act, one)
+            _soon(home, act, one)
         except RuntimeError:
             those.pop(one, None)
+
+
+def _soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
+    """From any thread, and from a signal's handler. Raises RuntimeError if the loop has ended."""
+    loop: Any = home.native_token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    soon(act, *arguments)
+
+
+@contextmanager
+def at_signal(act: Callable[[], object]) -> Iterator[None]:
+    """Meanwhile, do ``act`` as soon as the process is told to end, and then what the server does
+    about it. A signal that the server takes no notice of is left alone; so is every signal outside
+    of the main thread, which alone gets them.
+    """
+    home = current_token()
+    former: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _soon(home, act)
+        former[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, (signal.SIGTERM, signal.SIGINT)):
+            server_does = signal.getsignal(number)
+            if callable(server_does):
+                former[number] = server_does
+                signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, server_does in former.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, server_does)

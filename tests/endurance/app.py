@@ -150,6 +150,7 @@ def create_app() -> Inside:
         policies=[phases, *standard_policies()],
         ledger=ledger,
         identify=lambda scope: USER,
+        drain_at_signal=float(drain) if (drain := environ.get("ENDURANCE_DRAIN")) else None,
         ping_interval=float(environ.get("ENDURANCE_PING", "15")),
         bounds=Bounds(
             send_seconds=float(environ.get("ENDURANCE_SEND", "30")),

@@ -284,6 +284,10 @@ class Process:
             assert client.get("/readyz").status == 200
         return port
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 

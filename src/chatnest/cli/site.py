@@ -1,16 +1,14 @@
 """The application of ``chatnest serve``: the page, its assets, health checks, and the chat."""
 
-import asyncio
 import logging
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import anyio
@@ -96,17 +94,9 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        leaving = anyio.Event()
-
-        async def drain() -> None:
-            await leaving.wait()
-            _log.warning("ending: running answers have %g s", config.server.drain_seconds)
-            await chat.drain(config.server.drain_seconds)
-
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain)
             tasks.start_soon(_end_with_parent)
-            with _at_signal(leaving.set), serving_only():
+            with serving_only():
                 yield
             tasks.cancel_scope.cancel()
 
@@ -150,31 +140,6 @@ async def _end_with_parent() -> None:
         await anyio.wait_readable(parent.sentinel)  # a pipe that only the parent can write to
         _log.warning("the process that started this worker is gone")
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _at_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Do ``act`` as soon as the process is told to end, and then what the server does about it.
-
-    uvicorn waits for the open streams first and calls lifespan's shutdown only afterwards, which
-    is too late to tell the streams.
-    """
-    loop = asyncio.get_running_loop()
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(act)
-        server_does = former[signal.Signals(number)]
-        if callable(server_does):
-            server_does(number, frame)
-
-    for number in former:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _with_page_headers(app: ASGIApp) -> ASGIApp:
