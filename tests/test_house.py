@@ -83,7 +83,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "sqlite3": ("ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
     "redis": ("ledger.redis", "ledger._redis_*"),
     "uvicorn": ("cli.*",),
-    "socket": ("cli.*", "testing.*", "ledger._redis_reasons"),
+    "socket": ("cli.*", "providers.connections", "testing.*", "ledger._redis_reasons"),
     "asyncio": ("providers.connections", "ledger._redis_client", "cli.*", "testing.*"),
     "httpx": (),
     "requests": (),

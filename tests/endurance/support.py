@@ -61,7 +61,7 @@ class Server:
             more = {k: v for k, v in more.items() if k not in {"rss", "threads"}}
             if not more:
                 return seen
-            assert time.monotonic() < deadline, (more, seen["names"])
+            assert time.monotonic() < deadline, more
             time.sleep(0.02)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections import Counter
 from typing import Any
 
@@ -24,8 +25,11 @@ from tests.servers.support import Client
 
 DONE = b"event: done"
 AT_ONCE = 60
-LONGEST = amount(6, 2) / 10
-"""Seconds that a client stays; a server which is being checked is slow."""
+LONGEST = 0.05
+"""Seconds that a client stays who leaves after a while."""
+PATIENCE = 0.5
+"""Seconds that one stays who waits for text, which may never come."""
+TO_THE_END = 10**9
 QUIET = amount(20, 3)
 """Seconds: machines that run many tests at once have other things to do."""
 GROWTH = 20
@@ -40,21 +44,24 @@ ANSWERS = (
 
 
 async def cancel_at_random(port: int, count: int, seed: int) -> Counter[str]:
-    """So many clients, sixty at once, that leave after a while, or when all has been said."""
+    """So many clients, sixty at once: half of them leave after a while, half after a while of
+    text. Between two, each asks for something else, so that they come as fast as they are served.
+    """
     chance = random.Random(seed)
     ways: Counter[str] = Counter()
     left = iter(range(count))
 
     async def one_after_the_other() -> None:
-        for number in left:
-            how = "RST" if number % 2 else "FIN"
-            ways[how] += 1
-            with await connect(port, f"127.0.0.{2 + number % 100}") as sock:
-                await asyncio.get_running_loop().sock_sendall(sock, request("Hi"))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(chance.random() * LONGEST):
-                        await read_to_the_end(sock)
-                leave(sock, how)
+        with await connect(port) as other:
+            for number in left:
+                how = "RST" if number % 2 else "FIN"
+                ways[how] += 1
+                text = chance.randrange(1_000) if chance.random() < 0.5 else TO_THE_END
+                patience = PATIENCE if text < TO_THE_END else chance.random() * LONGEST
+                with await connect(port, f"127.0.0.{2 + number % 100}") as sock:
+                    await read(sock, text, patience)
+                    leave(sock, how)
+                await ask_something(other)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
@@ -62,11 +69,24 @@ async def cancel_at_random(port: int, count: int, seed: int) -> Counter[str]:
     return ways
 
 
-async def read_to_the_end(sock: Any) -> None:
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(ConnectionError):
-        while DONE not in await loop.sock_recv(sock, 65_536):
-            pass
+async def read(sock: socket.socket, size: int, seconds: float) -> None:
+    """Ask, and read so many bytes of the answer, or until its end or for so long."""
+    loop, got = asyncio.get_running_loop(), b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(seconds):
+            await loop.sock_sendall(sock, request("Hi"))
+            while len(got) < size and DONE not in got[-100:]:
+                data = await loop.sock_recv(sock, 65_536)
+                if not data:
+                    return
+                got += data
+
+
+async def ask_something(sock: socket.socket) -> None:
+    loop, got = asyncio.get_running_loop(), b""
+    await loop.sock_sendall(sock, b"GET /inside HTTP/1.1\r\nHost: test\r\n\r\n")
+    while b"blocked" not in got:
+        got += await loop.sock_recv(sock, 65_536)
 
 
 def succeed(server: Server, count: int) -> int:

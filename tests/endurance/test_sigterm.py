@@ -69,7 +69,6 @@ def test_who_is_being_answered_is_told_and_settled(
     tmp_path: Path, upstream: FakeUpstream, measured: Measured, name: str
 ):
     host = HOSTS[name]
-    pytest.importorskip(host.command[0])
     open_files(4_096)
     upstream.default = Answer.stall(1)
     ends: Counter[str] = Counter()

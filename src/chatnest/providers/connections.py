@@ -6,6 +6,7 @@ be told from one that did. Redirects are not followed, and nothing is inflated.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,11 @@ __all__ = ["make_transport"]
 _PARSED_AT_ONCE: Final = 16_384
 _MOST_HEADS: Final = 16
 """Heads that may come at once, of interim responses (RFC 9110, section 15.2) and the last one."""
+
+_RECEIVE_BUFFER: Final = 65_536
+"""Bytes of an answer that wait in the kernel, and again here, while a client does not read. Left
+alone, the kernel's grows to megabytes for each.
+"""
 
 _CONNECT_SECONDS: Final = 10.0
 _KEEPALIVE_SECONDS: Final = 30.0
@@ -55,6 +61,7 @@ class _AiohttpTransport:
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=_KEEPALIVE_SECONDS,
+            socket_factory=_make_socket,
             ssl=httpx2.create_ssl_context(trust_env=False) if secure else True,
         )
         connection: type[ResponseHandler] = _BoundedConnection
@@ -68,6 +75,7 @@ class _AiohttpTransport:
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_RECEIVE_BUFFER // 4,  # it is paused at twice that
         )
 
     async def post(self, body: bytes, sent: Callable[[], None]) -> "_AiohttpResponse":
@@ -81,6 +89,13 @@ class _AiohttpTransport:
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return sock
 
 
 async def _head_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
@@ -140,6 +155,7 @@ class _Httpx2Transport:
         self._head = head
         self._transport = httpx2.AsyncHTTPTransport(
             trust_env=False,
+            socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)],
             limits=httpx2.Limits(
                 max_connections=None,
                 max_keepalive_connections=None,
