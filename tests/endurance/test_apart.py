@@ -31,7 +31,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             anyio.run(self._read, backend=self._backend)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # the test shows it
             self.failure = exc
 
     async def _read(self) -> None:
