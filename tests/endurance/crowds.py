@@ -131,5 +131,8 @@ class Progress:
             if (closed := requests[number].closed_at) is not None
         ]
 
-    def open(self) -> int:
-        return sum(self._upstream.requests[number].state == "open" for number in self._written)
+    def stalled(self) -> tuple[float, float]:
+        """When the last of them stalled, and when the first was ended."""
+        requests = self._upstream.requests
+        closed = [at for number in self._written if (at := requests[number].closed_at) is not None]
+        return max(at for _, at in self._written.values()), min(closed)
