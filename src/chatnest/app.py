@@ -1,6 +1,7 @@
 """ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow."""
 
 import logging
+import math
 import os
 import re
 import sys
@@ -105,6 +106,8 @@ class ChatNestApp:
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
+        if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
+            raise ConfigurationError("drain_at_signal must be finite and at least 0")
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
         self._access = Access(
             identify=identify if identify is not None else UserOrAddress(),

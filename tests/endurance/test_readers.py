@@ -208,7 +208,7 @@ def upstream_pieces(upstream: FakeUpstream) -> int:
 def test_connections_that_do_nothing_delay_nobody(tmp_path, measured: Measured):
     """The model is in a process of its own, so that it does not share this one's clock."""
     open_files(16_384)
-    idle, streams, asked = amount(500, 10_000), amount(50, 1_000), amount(100, 1_000)
+    idle, streams, asked = amount(200, 10_000), amount(20, 1_000), amount(50, 1_000)
 
     async def crowd(process: Process, port: int) -> None:
         took: list[float] = []

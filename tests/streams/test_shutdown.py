@@ -1,8 +1,15 @@
 """The end of an application: who is still served, who is told, and what is settled."""
 
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import anyio
 import pytest
 
+from chatnest import ChatNestApp, ConfigurationError, DemoProvider, OpenAIProvider
 from chatnest.errors import LedgerUnavailable, ServerShutdown
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import DONE, Books, answer_to, ask, error, input_tokens, serving, token
@@ -102,3 +109,70 @@ async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):
         books.away = False
     assert books.charge.tokens == 12
     assert await books.held() == (0, 0)
+
+
+@contextmanager
+def handling(handler) -> Iterator[None]:
+    """A server's way with SIGTERM."""
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+async def test_a_signal_begins_a_drain_and_is_the_server_s_as_well(upstream):
+    upstream.script(Answer.stall(1))
+    seen: list[int] = []
+    app = ChatNestApp(
+        provider=OpenAIProvider(base_url=upstream.base_url, api_key="k"), drain_at_signal=0.01
+    )
+    with handling(lambda number, _: seen.append(number)):
+        async with app.lifespan(), Conversation(app, json=ask()) as c:
+            await c.until(lambda: c.received.endswith(token("Hello")))
+            signal.raise_signal(signal.SIGTERM)
+            await c.read_all()
+            assert error(c.received)["code"] == "server_shutdown"
+            assert seen == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_a_signal_that_the_server_does_not_handle_is_left_alone(upstream, handler):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+    with handling(handler):
+        async with ChatNestApp(provider=provider, drain_at_signal=1).lifespan():
+            assert signal.getsignal(signal.SIGTERM) is handler
+
+
+async def test_who_takes_the_signal_afterwards_keeps_it(upstream):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+
+    def later(number, frame):
+        raise AssertionError
+
+    with handling(later):
+        async with ChatNestApp(provider=provider, drain_at_signal=1).lifespan():
+            assert signal.getsignal(signal.SIGTERM) is not later
+            signal.signal(signal.SIGTERM, later)
+
+
+def test_outside_of_the_main_thread_there_are_no_signals(upstream, anyio_backend):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+    app = ChatNestApp(provider=provider, drain_at_signal=1)
+    done: list[bool] = []
+
+    async def live() -> None:
+        async with app.lifespan():
+            done.append(True)
+
+    thread = threading.Thread(target=anyio.run, args=(live,), kwargs={"backend": anyio_backend})
+    thread.start()
+    thread.join(20)
+    assert done == [True]
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])
+def test_a_drain_that_cannot_end_is_refused_at_the_start(seconds):
+    with pytest.raises(ConfigurationError, match="drain_at_signal"):
+        ChatNestApp(provider=DemoProvider(), drain_at_signal=seconds)
