@@ -178,18 +178,22 @@ def test_workers_end_with_a_parent_that_was_killed(real, upstream, tmp_path):
     upstream.default = Answer.stall(1)
     process = real("--workers", "2", CHATNEST_SERVER__DRAIN_SECONDS="0.2")
     port = process.ready()
-    with Client(port) as client:
-        reply = client.chat()
-        reply.until(b'data: "Hello"\n\n')
-        workers = children(process.pid)
-        assert len(workers) >= 2
-        process.signal(signal.SIGKILL)
-        reply.read_all()
-        assert reply.error["code"] == "server_shutdown"
-    deadline = time.monotonic() + 60
-    while any(runs(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    try:
+        with Client(port) as client:
+            reply = client.chat()
+            reply.until(b'data: "Hello"\n\n')
+            process.signal(signal.SIGKILL)
+            reply.read_all()
+            assert reply.error["code"] == "server_shutdown"
+        deadline = time.monotonic() + 60
+        while any(runs(worker) for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
     assert rows(tmp_path, "SELECT count(*), sum(held) FROM counters WHERE held <> 0") == [(0, None)]
     with pytest.raises(ConnectionRefusedError):
         Client(port)
