@@ -64,7 +64,7 @@ async def _tell(upstream: int, workload: Workload) -> None:
 async def _one(port: int) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
-        b"POST /api/chat HTTP/1.0\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        b"POST /api/chat HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     )
     seen = tail = 0
