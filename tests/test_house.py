@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("middleware",),
     ("chatnest",),
-    ("cli", "testing", "client"),
+    ("cli", "testing", "client", "django"),
     ("__main__",),
 )
 

@@ -150,7 +150,7 @@ class ChatNestApp:
             await respond_problem(scope, send, error, request_id)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        path = local_path(scope)
+        path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
             await self._show_limits(scope, send)
         elif run := _RUN.search(path):
