@@ -19,7 +19,7 @@ ROOT = Path(chatnest.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("profiles", "bounds"),
-    ("asgi", "request", "events"),
+    ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
