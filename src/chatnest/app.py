@@ -197,7 +197,7 @@ class ChatNestApp:
         async with AsyncExitStack() as stack:
             if in_run:
                 hosts = await stack.enter_async_context(anyio.create_task_group())
-            with self._streams.holding(stream):
+            async with self._streams.holding(stream):
                 await stream.run(write)
 
     def _stream(
@@ -261,7 +261,7 @@ class ChatNestApp:
         wire.next_id = after + 1
         stream = self._stream(scope, receive, send, wire, run_id)
         stream.headers = {"ChatNest-Run-Id": run_id}
-        with self._streams.holding(stream):
+        async with self._streams.holding(stream):
             await stream.run(lambda stream: self._runs.follow(run_id, stream, after=after))
 
     # ------------------------------------------------ what is left

@@ -80,6 +80,8 @@ class Stream:
         self._renew: Callable[[], Awaitable[None]] | None = None
         self.headers: dict[str, str] = {}
         self.stopped: ChatNestError | None = None
+        self.cut_off = False
+        """Whether the server has cancelled it."""
 
     # ------------------------------------------------ for the writer
 
@@ -136,7 +138,11 @@ class Stream:
             self._tasks = tasks.cancel_scope
             tasks.start_soon(self._watch)
             tasks.start_soon(self._write, write)
-            await self._mind_the_clock()
+            try:
+                await self._mind_the_clock()
+            except anyio.get_cancelled_exc_class():
+                self.cut_off = not self._tasks.cancel_called
+                raise
 
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         last: Done | Failed
