@@ -1,6 +1,7 @@
 """ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow."""
 
 import logging
+import math
 import os
 import re
 import sys
@@ -8,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
-from urllib.parse import parse_qs
 
 import anyio
 from anyio import CancelScope, fail_after, move_on_after
@@ -17,7 +17,14 @@ from starlette.types import Receive, Scope, Send
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
-from chatnest.asgi import local_path, read_json_body, respond_json, respond_nothing, respond_problem
+from chatnest.asgi import (
+    local_path,
+    query_value,
+    read_json_body,
+    respond_json,
+    respond_nothing,
+    respond_problem,
+)
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
@@ -53,6 +60,9 @@ __all__ = ["ChatNestApp"]
 _log = logging.getLogger("chatnest.app")
 
 _RUN: Final = re.compile(r"/runs/([0-9a-f]{32})\Z")
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_LEAST_PING: Final = 0.2
+"""Seconds: a ping is cheaper than a token, of which there are more."""
 
 
 class ChatNestApp:
@@ -209,7 +219,7 @@ class ChatNestApp:
             send,
             wire=wire,
             bounds=self._bounds,
-            ping_seconds=self._ping_seconds,
+            ping_seconds=min(self._ping_seconds, _ping_seconds(scope)),
             renew_seconds=LEASE / 3_000,
             request_id=request_id,
         )
@@ -270,8 +280,8 @@ class ChatNestApp:
         if scope["method"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed("GET", "HEAD")
         principal = await self._access.principal(scope)
-        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("profile")
-        name = profile_name(asked[0]) if asked else None
+        asked = query_value(scope, "profile")
+        name = None if asked is None else profile_name(asked)
         turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))
         try:
             with fail_after(self._bounds.ledger_seconds):
@@ -355,6 +365,16 @@ class ChatNestApp:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _ping_seconds(scope: Scope) -> float:
+    """How often the client asks for a ping, by ``?ping=SECONDS``. Raises InvalidRequest."""
+    value = query_value(scope, "ping")
+    if value is None:
+        return math.inf
+    if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
+        raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
+    return float(value)
 
 
 def _check_parts(**parts: object) -> None:
