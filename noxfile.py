@@ -59,15 +59,22 @@ def redis_server(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """What repeats things at random, at length: some fifty minutes on two cores."""
+    """What repeats things at random, at length: some ninety minutes on two cores."""
     session.install(".[redis,trio]")
     install(session, "tests")
-    parts = ["tests/ledger", "tests/fire", "tests/runs"]
-    session.run(
-        "pytest",
-        *(session.posargs or ["-n", "auto", "-m", "soak", *parts]),
-        env={"CHATNEST_SOAK": "1"},
-    )
+    several = ["-n", "auto", "-m", "soak", "--ignore=tests/endurance"]
+    alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
+    for arguments in [session.posargs] if session.posargs else [several, alone]:
+        session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
+
+
+@nox.session
+def warnings(session: nox.Session) -> None:
+    """All tests as Python's developers' mode and asyncio's debug mode see them."""
+    session.install(".[redis,trio]")
+    install(session, "tests")
+    checked = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1"}
+    session.run("pytest", *(session.posargs or ["-n", "auto", "-W", "error"]), env=checked)
 
 
 @nox.session

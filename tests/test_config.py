@@ -81,6 +81,7 @@ def test_nothing_told_leaves_the_defaults():
         "workers": 1,
         "drain_seconds": 10.0,
         "allow_origins": [],
+        "allow_hosts": [],
     }
     assert (config.chat.path, config.chat.default_profile) == ("/api/chat", "balanced")
     assert (config.ledger.url, config.budget.timezone) == ("sqlite:chatnest.db", "UTC")

@@ -18,7 +18,8 @@ from chatnest.errors import (
     UpstreamServerError,
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
-from chatnest.providers.decode import ChunkDecoder, EventSplitter, error_for_code
+from chatnest.providers.decode import ChunkDecoder, EventSplitter
+from chatnest.providers.faults import error_for_code
 
 DONE = b"data: [DONE]\n\n"
 

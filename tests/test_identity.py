@@ -179,6 +179,9 @@ def test_whatever_is_forwarded_is_an_address_of_some_kind(forwarded):
         ("127.0.0.1", ["a\x00b"], None),
         ("127.0.0.1", ["a\x1b[0m"], None),
         ("127.0.0.1", ["a\x85b"], None),
+        ("127.0.0.1", ["ann\xa0"], None),  # somebody else, whatever str.strip makes of it
+        ("127.0.0.1", ["\x85ann"], None),
+        ("127.0.0.1", ["\x1fann"], None),
         ("203.0.113.7", ["ann"], None),
         ("10.1.2.3", ["ann"], None),
         ("2001:db8::1", ["ann"], None),

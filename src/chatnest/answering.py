@@ -1,11 +1,10 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import math
 
 import anyio
-from anyio import CancelScope, fail_after, move_on_after
+from anyio import CancelScope, move_on_after
 
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
@@ -20,7 +19,6 @@ from chatnest.errors import (
 from chatnest.events import Done, Usage
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
-from chatnest.providers.base import ProviderStream
 from chatnest.ratelimit import rate_limit_fields
 from chatnest.streaming import Stream
 from chatnest.turn import ModelCall, Turn
@@ -63,7 +61,7 @@ class Answering:
             failure = stream.stopped or ClientGone()
             raise
         finally:
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+            with move_on_after(self._bounds.settle_seconds, shield=True):
                 await self._accounts.settle(turn, admitted.hold, failure)
                 await self._policies.finished(turn)
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
@@ -96,22 +94,26 @@ class Answering:
             request_id=turn.id,
         )
         answer = turn.answer
-        most_pieces = turn.max_output_tokens + max(8, turn.max_output_tokens // 20)
-        async with self._opened(turn.call, deadline) as events:
-            answer.begun = True
-            await stream.start()
-            async for batch in events:
-                await stream.put(answer.add(batch))
-                if len(answer.pieces) > most_pieces or answer.size > self._bounds.answer_bytes:
-                    raise AnswerTooLong
+        pieces = turn.max_output_tokens + turn.slack
+        with CancelScope(deadline=deadline) as waiting:
+            async with self._provider.open(turn.call) as events:
+                waiting.deadline = math.inf
+                answer.begun = True
+                await stream.start()
+                async for batch in events:
+                    await stream.put(answer.add(batch))
+                    if answer.size > self._bounds.answer_bytes:
+                        raise AnswerTooLong
+                    if len(answer.pieces) > pieces:
+                        pieces = await self._more_pieces(turn)
+        if waiting.cancelled_caught:
+            raise UpstreamTimeout
 
-    @asynccontextmanager
-    async def _opened(self, call: ModelCall, deadline: float) -> AsyncIterator[ProviderStream]:
-        """The model's answer, from its beginning on, which is awaited until ``deadline``."""
-        async with AsyncExitStack() as stack:
-            try:
-                with fail_after(deadline - anyio.current_time()):
-                    events = await stack.enter_async_context(self._provider.open(call))
-            except TimeoutError:
-                raise UpstreamTimeout from None
-            yield events
+    async def _more_pieces(self, turn: Turn) -> int:
+        """How many pieces an answer may have until it is looked at again. A piece is a token or
+        more, unless a gateway cuts tokens up: only then are they counted. Raises AnswerTooLong.
+        """
+        left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
+        if left < 0:
+            raise AnswerTooLong
+        return len(turn.answer.pieces) + max(left, turn.slack)

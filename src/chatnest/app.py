@@ -18,6 +18,7 @@ from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
 from chatnest.asgi import (
+    bounded,
     local_path,
     query_value,
     read_json_body,
@@ -26,7 +27,7 @@ from chatnest.asgi import (
     respond_problem,
 )
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams
+from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -79,7 +80,8 @@ class ChatNestApp:
     ``charge_unanswered`` charges the input of a call that the model took and never answered.
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
     under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
-    by default are kept where the ledger is. ``ping_interval`` is in seconds. Raises
+    by default are kept where the ledger is. ``drain_at_signal``: seconds that running answers have
+    from SIGTERM on, for servers that would wait for them. ``ping_interval`` is in seconds. Raises
     ConfigurationError for what cannot work.
     """
 
@@ -103,9 +105,12 @@ class ChatNestApp:
         bounds: Bounds | None = None,
         runs: RunSettings | None = None,
         run_log: RunLog | None = None,
+        drain_at_signal: float | None = None,
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
+        if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
+            raise ConfigurationError("drain_at_signal must be finite and at least 0")
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
         self._access = Access(
             identify=identify if identify is not None else UserOrAddress(),
@@ -126,6 +131,7 @@ class ChatNestApp:
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
+        self._drain_at_signal = drain_at_signal
         self._streams = OpenStreams(self._bounds.settle_seconds)
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
@@ -157,12 +163,15 @@ class ChatNestApp:
                 error = exc
             else:
                 _log.exception("request %s failed", request_id)
-            await respond_problem(scope, send, error, request_id)
+            await respond_problem(scope, self._bounded(send), error, request_id)
+
+    def _bounded(self, send: Send) -> Send:
+        return bounded(send, self._bounds.send_seconds)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
-            await self._show_limits(scope, send)
+            await self._show_limits(scope, self._bounded(send))
         elif run := _RUN.search(path):
             await self._one_run(scope, receive, send, run[1])
         elif scope["method"] == "POST":
@@ -172,12 +181,11 @@ class ChatNestApp:
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
-        self._streams.check()
         bounds = self._bounds
-        body = await read_json_body(
-            scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
-        )
-        self._streams.check()  # it may be over since the body began to arrive
+        with self._streams.receiving():
+            body = await read_json_body(
+                scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
+            )
         key = idempotency_key(scope)
         in_run = key is not None or self._runs.settings.resumable
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
@@ -260,19 +268,20 @@ class ChatNestApp:
             raise MethodNotAllowed("GET", "DELETE")
         principal = await self._access.principal(scope)
         if method == "DELETE":
-            await respond_json(scope, send, await self._runs.cancel(run_id, principal))
+            receipt = await self._runs.cancel(run_id, principal)
+            await respond_json(scope, self._bounded(send), receipt)
             return
         after = last_event_id(scope)
         page = await self._runs.owned(run_id, principal, after)
         if page.end is not None and after >= page.last:
-            await respond_nothing(send)
+            await respond_nothing(self._bounded(send))
             return
         wire = NativeWire(request_id=run_id, usage_event=self._usage_event)
         wire.next_id = after + 1
         stream = self._stream(scope, receive, send, wire, run_id)
         stream.headers = {"ChatNest-Run-Id": run_id}
         async with self._streams.holding(stream):
-            await stream.run(lambda stream: self._runs.follow(run_id, stream, after=after))
+            await stream.run(partial(self._runs.follow, run_id, principal=principal, after=after))
 
     # ------------------------------------------------ what is left
 
@@ -346,11 +355,16 @@ class ChatNestApp:
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
-        when no request comes. Without it, the next request does so.
+        when no request comes; without it, the next request does so. SIGTERM begins a drain, where
+        the constructor was told how long.
         """
         failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
+        told = anyio.Event()
+        async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
+            if self._drain_at_signal is not None:
+                tasks.start_soon(self._drain_when, told, self._drain_at_signal)
+                stack.enter_context(at_signal(told.set))
             try:
                 yield
             except Exception as exc:  # noqa: BLE001  # raised below, in no group
@@ -358,6 +372,11 @@ class ChatNestApp:
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _drain_when(self, told: anyio.Event, seconds: float) -> None:
+        await told.wait()
+        _log.warning("ending: running answers have %g s", seconds)
+        await self.drain(seconds)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

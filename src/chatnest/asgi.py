@@ -5,12 +5,13 @@ from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
-from anyio import fail_after
-from starlette.types import Receive, Scope, Send
+from anyio import fail_after, move_on_after
+from starlette.types import Message, Receive, Scope, Send
 
 from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, SlowBody, UnsupportedMediaType
 
 __all__ = [
+    "bounded",
     "encode_headers",
     "header",
     "headers_named",
@@ -91,14 +92,24 @@ async def _read_body(receive: Receive, max_bytes: int) -> bytes:
 
 def _check_media_type(scope: Scope) -> None:
     media_type, _, parameters = header(scope, b"content-type").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    encoding = header(scope, b"content-encoding").strip().lower()
+    charset = parameters.strip(" \t").lower().replace('"', "")
+    encoding = header(scope, b"content-encoding").strip(" \t").lower()
     if (
-        media_type.strip().lower() != "application/json"
+        media_type.strip(" \t").lower() != "application/json"
         or charset not in {"", "charset=utf-8", "charset=utf8"}
         or encoding not in {"", "identity"}
     ):
         raise UnsupportedMediaType
+
+
+def bounded(send: Send, seconds: float) -> Send:
+    """``send`` for whatever is no stream: some servers never come back from one to nobody."""
+
+    async def send_in_time(message: Message) -> None:
+        with move_on_after(seconds):
+            await send(message)
+
+    return send_in_time
 
 
 def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -240,7 +240,7 @@ class ChatNestClient:
             yield answer
             finished = answer.usage is not None
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            with anyio.move_on_after(2, shield=True):
                 await answer.aclose()
                 if not finished and linger is None and answer.run_id is not None:
                     await self.cancel(answer.run_id)

@@ -12,6 +12,7 @@
     │   ├── BodyTooLarge               413  bytes
     │   ├── RequestTooLarge            413  tokens
     │   ├── UnsupportedMediaType       415
+    │   ├── MisdirectedRequest         421  the name of another server
     │   ├── KeyReused                  422  an Idempotency-Key of another request
     │   └── ReplayUnavailable          410  the run's events are not all kept
     ├── LimitExceeded                  429  a rate, a budget, a number of streams
@@ -57,6 +58,7 @@ __all__ = [
     "LedgerUnavailable",
     "LimitExceeded",
     "MethodNotAllowed",
+    "MisdirectedRequest",
     "NotFound",
     "ReplayUnavailable",
     "RequestError",
@@ -171,6 +173,20 @@ class NotFound(RequestError):
 
     def __init__(self) -> None:
         super().__init__("There is nothing at this path.")
+
+
+class MisdirectedRequest(RequestError):
+    """``Host`` names another server: perhaps a page that has its own name lead here."""
+
+    status = 421
+    code = "misdirected_request"
+    title = "Not this server's name"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server does not answer to the name in Host. Its operator can add that to "
+            "server.allow_hosts."
+        )
 
 
 class MethodNotAllowed(RequestError):

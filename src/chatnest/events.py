@@ -29,9 +29,12 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer, as the model cut it; never empty."""
+    """A piece of the answer, as the model cut it; never empty, and not in its repr."""
 
     text: str
+
+    def __repr__(self) -> str:
+        return f"Delta(<{len(self.text)} characters>)"
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):

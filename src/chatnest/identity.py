@@ -93,7 +93,7 @@ class TrustedHeader:
         values = headers_named(scope, self._name)
         if len(values) != 1 or not self._proxies.is_trusted(scope):
             return None
-        value = values[0].strip()
+        value = values[0].strip(" \t")  # what HTTP allows around a value; others are part of it
         if not value or len(value) > _MAX_NAME or not value.isprintable():
             return None
         return f"header:{value}"
@@ -123,7 +123,7 @@ class BearerKeys:
     def __call__(self, scope: Scope) -> str | None:
         values = headers_named(scope, b"authorization")
         scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
-        digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
+        digest = hashlib.sha256(key.strip(" \t").encode("latin-1")).digest()
         owner = None
         for known, name in self._owners:
             if hmac.compare_digest(known, digest):

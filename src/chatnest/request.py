@@ -19,10 +19,15 @@ Role = Literal["system", "user", "assistant"]
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a conversation. ``content`` is text, never empty."""
+    """One message of a conversation. ``content`` is text, never empty, and not in its repr: what
+    is shown of an object ends in logs.
+    """
 
     role: Role
     content: str
+
+    def __repr__(self) -> str:
+        return f"ChatMessage({self.role!r}, <{len(self.content)} characters>)"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None = None
     usage_event: bool = False
     linger: float | None = None
+
+    def __repr__(self) -> str:
+        roles = ", ".join(message.role for message in self.messages)
+        return f"ChatRequest({len(self.messages)} messages: {roles})"
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from anyio import CancelScope, Event, move_on_after
@@ -20,6 +20,7 @@ from chatnest.errors import (
     ClientStalled,
     ConfigurationError,
     InternalError,
+    ServerShutdown,
     StreamTimeout,
     UpstreamTimeout,
 )
@@ -70,6 +71,7 @@ class Stream:
         self._request_id = request_id
         self._work = CancelScope()
         self._tasks = CancelScope()
+        self._ended = Event()
         self._began = False
         self._over = False
         self._sending_since: float | None = None
@@ -142,9 +144,26 @@ class Stream:
                 await self._mind_the_clock()
             except anyio.get_cancelled_exc_class():
                 self.cut_off = not self._tasks.cancel_called
+                await self._end_with_the_server()
                 raise
 
+    async def _end_with_the_server(self) -> None:
+        """Who is cancelled by nobody here is cancelled by a server that ends, as uvicorn does after
+        its patience, on asyncio by that task alone: the others can still tell the client.
+        """
+        if self.stopped is None and not self._over:
+            self.stop(ServerShutdown())
+            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+                await self._ended.wait()
+
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
+        try:
+            await self._write_all(write)
+        finally:
+            self._ended.set()
+            self._tasks.cancel()
+
+    async def _write_all(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         last: Done | Failed
         try:
             with self._work:
@@ -156,7 +175,6 @@ class Stream:
         self._reading_since = self._early_start = math.inf
         self._over = True  # nothing may come after the last event, no ping either
         await self._emit([last])
-        self._tasks.cancel()
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
@@ -199,14 +217,15 @@ class Stream:
                 self._sent = None
 
     async def _send_events(self, events: Sequence[ClientEvent]) -> None:
-        last = events[-1]
-        if isinstance(last, Failed) and not self._began:
-            await respond_problem(self._scope, self._send, last.error, self._request_id)
+        last = type(events[-1])
+        if last is Failed and not self._began:
+            error = cast("Failed", events[-1]).error
+            await respond_problem(self._scope, self._send, error, self._request_id)
             return
-        if isinstance(events[0], Start):
+        if type(events[0]) is Start:
             await self._send(self._response_start())
         body = self._wire.encode(events)
-        more = not isinstance(last, Done | Failed)
+        more = last is not Done and last is not Failed
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     def _response_start(self) -> dict[str, Any]:

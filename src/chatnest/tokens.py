@@ -145,9 +145,14 @@ class Tokenizer:
         Counts all of them on one way through a thread: what decides which messages stay adds
         these up, and `REPLY_PRIMING_TOKENS` once. Raises as `count`.
         """
-        counts = await self._count_all([part for message in messages for part in message])
-        pairs = zip(counts[::2], counts[1::2], strict=True)
-        return [TOKENS_PER_MESSAGE + role + content for role, content in pairs]
+        roles = {role: 0 for role, _ in messages}
+        contents = [content for _, content in messages]
+        counts = await self._count_all([*contents, *roles])
+        roles.update(zip(roles, counts[len(contents) :], strict=True))
+        return [
+            TOKENS_PER_MESSAGE + roles[role] + tokens
+            for (role, _), tokens in zip(messages, counts, strict=False)
+        ]
 
     async def count_messages(self, messages: Sequence[tuple[str, str]]) -> int:
         """The prompt tokens of a request of these (role, content) pairs. Raises as `count`."""

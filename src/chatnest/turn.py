@@ -140,6 +140,11 @@ class Turn:
         return min(self.profile.min_output_tokens, self.max_output_tokens)
 
     @property
+    def slack(self) -> int:
+        """What the output may be counted beyond its limit: we count it as best we can."""
+        return max(8, self.max_output_tokens // 20)
+
+    @property
     def reply_tokens(self) -> int:
         """What the chat format adds once, beside the messages."""
         return self._counter.reply_tokens

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from chatnest import Bounds, ChatNestApp, HardCaps, Profile, errors
+from chatnest import Bounds, ChatNestApp, HardCaps, OpenAIProvider, Profile, errors
 from chatnest.cli import config as configuration
 from chatnest.cli.config import Config, load_config
 from chatnest.testing import FakeUpstream
@@ -94,11 +95,80 @@ def test_the_errors_page_has_every_code_and_status():
     assert rows == limits | {c: s for c, s in found.items() if c not in internal}
 
 
+LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
+
+# Modules that work for a request, or serve it: what they count to is a bound, or stands below.
+BOUNDED = (
+    *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
+    *(
+        "refusals",
+        "streaming",
+        "answering",
+        "draining",
+        "app",
+        "runs.key",
+        "runs.run",
+        "runs.service",
+    ),
+    *("runs.memory", "runs.sqlite", "runs.redis", "runs.entries", "providers.openai"),
+    *("providers.answer_stream", "providers.connections", "providers.faults", "providers.decode"),
+    "wire.native",
+    *("cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
+)
+NO_BOUNDS = {
+    "tokens.TOKENS_PER_MESSAGE": "OpenAI's formula",
+    "tokens.REPLY_PRIMING_TOKENS": "OpenAI's formula",
+    "tokens._LONGEST_TOKEN": "a fact of the encodings",
+    "turn._UNLIMITED": "no limit at all",
+    "runs.entries._OVERHEAD": "an estimate of bytes",
+    "runs.entries._LAST": "an estimate of bytes",
+    "runs.redis._SLACK": "of a key's time to live",
+    "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",
+    "providers.faults._DEFAULT_RETRY_AFTER": "a default, not a bound",
+}
+
+
+def constant(where: str) -> Any:
+    module, _, name = where.rpartition(".")
+    return getattr(import_module(f"chatnest.{module}"), name)
+
+
+def rows_of(page: str, pattern: str) -> dict[str, float]:
+    rows = re.findall(pattern, page, re.MULTILINE)
+    assert len({name for name, _ in rows}) == len(rows)
+    return {name: float(value.replace(",", "")) for name, value in rows}
+
+
 def test_the_bounds_page_has_every_bound_and_its_default():
-    page = (ROOT / "docs/reference/limits-and-timeouts.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.,]+) \|", page, re.MULTILINE)
-    shown = {name: float(value.replace(",", "")) for name, value in rows}
-    assert shown == {k: float(v) for k, v in msgspec.structs.asdict(Bounds()).items()}
+    shown = rows_of(LIMITS_PAGE.read_text(), r"^\| `(\w+)` \| ([\d.,]+) \|")
+    bounds = {k: float(v) for k, v in msgspec.structs.asdict(Bounds()).items()}
+    arguments = inspect.signature(OpenAIProvider).parameters
+    mine = {name: float(p.default) for name, p in arguments.items() if name.startswith("max_")}
+    assert len(mine) == 2
+    assert shown == bounds | mine
+
+
+def test_the_bounds_page_has_every_constant_and_its_value():
+    shown = rows_of(
+        LIMITS_PAGE.read_text(), r"^\| [^`|]+(?:`[^`]+`[^`|]*)? \| `([\w.]+)` \| ([\d.,]+) \|"
+    )
+    assert shown == {where: float(constant(where)) for where in shown}
+    found = {
+        f"{module}.{name}"
+        for module in BOUNDED
+        for name, value in vars(import_module(f"chatnest.{module}")).items()
+        if re.fullmatch(r"_?[A-Z][A-Z_]*", name)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and _is_its_own(module, name)
+    }
+    assert found == shown.keys() | NO_BOUNDS.keys()
+
+
+def _is_its_own(module: str, name: str) -> bool:
+    """And not imported from another one."""
+    source = (ROOT / "src/chatnest" / f"{module.replace('.', '/')}.py").read_text()
+    return re.search(rf"^{name}(: Final(\[\w+\])?)? = ", source, re.MULTILINE) is not None
 
 
 def test_the_python_page_has_every_argument_of_the_application():

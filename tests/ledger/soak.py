@@ -16,15 +16,16 @@ class Progress:
     """Shows what the parts of a soak have to tell, when each has ended and all at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._reporter = config.pluginmanager.get_plugin("terminalreporter")
+        self._plugins = config.pluginmanager
         self._lines: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         lines = [str(value) for name, value in report.user_properties if name == "soak"]
-        if report.when == "call" and self._reporter is not None:
+        reporter = self._plugins.get_plugin("terminalreporter")  # it may come after this
+        if report.when == "call" and reporter is not None:
             for line in lines or [report.outcome]:
                 self._lines.append(f"{report.nodeid.rpartition('::')[2]}: {line}")
-                self._reporter.write_line(f"{time.strftime('%H:%M:%S')} {self._lines[-1]}")
+                reporter.write_line(f"{time.strftime('%H:%M:%S')} {self._lines[-1]}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("soak")

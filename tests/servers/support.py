@@ -90,7 +90,7 @@ class Client:
         version: str = "HTTP/1.1",
     ) -> None:
         """Send a request."""
-        lines = [f"{method} {path} {version}", "Host: test", *headers]
+        lines = [f"{method} {path} {version}", "Host: localhost", *headers]
         content = b""
         if body is not None:
             content = json.dumps(body).encode()
@@ -292,6 +292,10 @@ class Process:
         with Client(port) as client:  # the listener takes connections before the server does
             assert client.get("/readyz").status == 200
         return port
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ended(self) -> bool:
         return self._process.poll() is not None

@@ -155,6 +155,63 @@ def test_a_signal_tells_streams_and_settles_them_before_the_end(real, upstream, 
     assert (after["used"], after["held"]) == (18, 0)
 
 
+def test_half_a_body_is_not_waited_for(real, tmp_path):
+    """Neither for its ten seconds nor for the drain's: what it would ask for is refused."""
+    process = real(CHATNEST_SERVER__DRAIN_SECONDS="60", CHATNEST_BOUNDS__BODY_SECONDS="60")
+    port = process.ready()
+    with Client(port) as client:
+        head = "Content-Type: application/json", "Content-Length: 100"
+        client.request("POST", headers=head)
+        client.socket.sendall(b'{"messages":')
+        with Client(port) as second:  # by now the first is being read
+            assert second.get("/readyz").status == 200
+        process.signal(signal.SIGTERM)
+        refused = client.reply()
+        assert (refused.status, refused.json()["code"]) == (503, "server_shutdown")
+        assert refused.json()["retryable"] is True
+        process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_workers_end_with_a_parent_that_was_killed(real, upstream, tmp_path):
+    """They settle what they write, and leave the port to the next."""
+    upstream.default = Answer.stall(1)
+    process = real("--workers", "2", CHATNEST_SERVER__DRAIN_SECONDS="0.2")
+    port = process.ready()
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    try:
+        with Client(port) as client:
+            reply = client.chat()
+            reply.until(b'data: "Hello"\n\n')
+            process.signal(signal.SIGKILL)
+            reply.read_all()
+            assert reply.error["code"] == "server_shutdown"
+        deadline = time.monotonic() + 60
+        while any(runs(worker) for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
+    assert rows(tmp_path, "SELECT count(*), sum(held) FROM counters WHERE held <> 0") == [(0, None)]
+    with pytest.raises(ConnectionRefusedError):
+        Client(port)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended, be it unburied."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_what_was_used_is_there_after_a_restart(real, upstream):
     for used in (0, 12, 24):
         process = real()

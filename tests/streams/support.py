@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import pytest
 
 from chatnest import BALANCED, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
 from chatnest.ledger.base import (
@@ -26,6 +27,13 @@ from chatnest.policies import (
     TrimHistory,
 )
 from chatnest.testing import Conversation, FakeUpstream, parse_events
+
+EVENT_LOOPS = [
+    "asyncio",
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    "trio",
+]
+"""For an ``anyio_backend`` of a module's own, where uvloop's reads and ends matter as well."""
 
 KEY = "sk-secret-of-the-operator"
 CLIENT = "addr:127.0.0.1"

@@ -387,9 +387,11 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
     await upstream.until(lambda u: not u.open_sockets, timeout=1)
 
 
-def natively(app: ChatNestApp, arrived: asyncio.Event) -> asyncio.Task[None]:
+def natively(
+    app: ChatNestApp, arrived: asyncio.Event, received: bytearray | None = None
+) -> asyncio.Task[None]:
     """A request in a task of asyncio's own, as servers make it; ``arrived`` is when it has text."""
-    received = bytearray()
+    received = bytearray() if received is None else received
 
     async def receive() -> Any:
         if not received:
@@ -417,13 +419,14 @@ def natively(app: ChatNestApp, arrived: asyncio.Event) -> asyncio.Task[None]:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio_backend):
-    """As uvicorn does at the end of its patience."""
+    """As uvicorn does at the end of its patience. Once, and the client is told why."""
     upstream.script(Answer.stall(2))
     books = SlowBooks("settle", before=True)
     async with serving(upstream, ledger=books) as app:
         before = tasks()
         arrived = asyncio.Event()
-        task = natively(app, arrived)
+        received = bytearray()
+        task = natively(app, arrived, received)
         async with asyncio.timeout(5):
             await arrived.wait()
             for _ in range(times):
@@ -434,8 +437,10 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
                 await task
         await upstream.until(lambda u: u.aborted == 1, timeout=1)
         await no_tasks_but(before)
-        assert books.charge.outcome == "client_gone"
+        assert books.charge.outcome == "server_shutdown"
         assert books.charge.tokens == await input_tokens(app) + 2 + 8
+        assert (b"event: error" in received) == (times == 1)
+        assert (b'"code":"server_shutdown"' in received) == (times == 1)
     assert await books.held() == (0, 0)
 
 

@@ -11,6 +11,7 @@ from chatnest.testing import Answer, Conversation, FakeUpstream, chat_nest_clien
 from tests.streams.support import (
     CLIENT,
     DONE,
+    EVENT_LOOPS,
     KEY,
     START,
     Books,
@@ -27,6 +28,12 @@ from tests.streams.support import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=EVENT_LOOPS)
+def anyio_backend(request):
+    return request.param
+
 
 WHOLE = START + token("Hello") + token(" world") + token("!") + DONE
 
@@ -458,3 +465,21 @@ async def test_websockets_are_closed_and_other_scopes_ignored(upstream):
         await app({"type": "websocket"}, receive, send)
         await app({"type": "something"}, receive, send)
     assert messages == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_a_connection_is_used_again_although_its_body_ends_after_the_last_event(upstream):
+    """As with servers that write the end of their chunks apart: it is waited for a little."""
+    upstream.default = Answer(end_delay=0.01)
+    async with serving(upstream) as app:
+        for _ in range(10):
+            assert (await answer_to(app, ask())).received.endswith(DONE)
+    assert upstream.connections <= 5  # one, where nothing else runs
+
+
+async def test_a_body_that_never_ends_is_not_waited_for(upstream):
+    upstream.default = Answer(end_delay=3_600)
+    async with serving(upstream) as app:
+        for _ in range(3):
+            assert (await answer_to(app, ask())).received.endswith(DONE)
+        await upstream.until(lambda u: u.aborted == 3)
+    assert upstream.connections == 3

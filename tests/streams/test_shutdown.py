@@ -1,8 +1,15 @@
 """The end of an application: who is still served, who is told, and what is settled."""
 
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import anyio
 import pytest
 
+from chatnest import ChatNestApp, ConfigurationError, DemoProvider, OpenAIProvider
 from chatnest.errors import LedgerUnavailable, ServerShutdown
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import DONE, Books, answer_to, ask, error, input_tokens, serving, token
@@ -61,7 +68,8 @@ async def test_a_request_that_waits_for_the_model_is_refused_with_a_status(upstr
         assert (c.status, c.problem()["code"]) == (503, "server_shutdown")
 
 
-async def test_a_body_that_arrives_during_the_drain_begins_nothing(upstream):
+async def test_a_body_that_is_on_its_way_is_not_waited_for(upstream):
+    """Neither for its ten seconds, nor for as long as running answers have."""
     headers = {"content-type": "application/json"}
     async with (
         serving(upstream) as app,
@@ -69,8 +77,8 @@ async def test_a_body_that_arrives_during_the_drain_begins_nothing(upstream):
     ):
         c.send_body(b'{"messages":[{"role":"user",', more=True)
         await anyio.wait_all_tasks_blocked()
-        await app.drain(0)
-        c.send_body(b'"content":"Hi"}]}')
+        with anyio.fail_after(5):
+            await app.drain(60)
         await c.read_all()
         assert (c.status, c.problem()["code"]) == (503, "server_shutdown")
     assert not upstream.connections
@@ -101,3 +109,70 @@ async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):
         books.away = False
     assert books.charge.tokens == 12
     assert await books.held() == (0, 0)
+
+
+@contextmanager
+def handling(handler) -> Iterator[None]:
+    """A server's way with SIGTERM."""
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+async def test_a_signal_begins_a_drain_and_is_the_server_s_as_well(upstream):
+    upstream.script(Answer.stall(1))
+    seen: list[int] = []
+    app = ChatNestApp(
+        provider=OpenAIProvider(base_url=upstream.base_url, api_key="k"), drain_at_signal=0.01
+    )
+    with handling(lambda number, _: seen.append(number)):
+        async with app.lifespan(), Conversation(app, json=ask()) as c:
+            await c.until(lambda: c.received.endswith(token("Hello")))
+            signal.raise_signal(signal.SIGTERM)
+            await c.read_all()
+            assert error(c.received)["code"] == "server_shutdown"
+            assert seen == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_a_signal_that_the_server_does_not_handle_is_left_alone(upstream, handler):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+    with handling(handler):
+        async with ChatNestApp(provider=provider, drain_at_signal=1).lifespan():
+            assert signal.getsignal(signal.SIGTERM) is handler
+
+
+async def test_who_takes_the_signal_afterwards_keeps_it(upstream):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+
+    def later(number, frame):
+        raise AssertionError
+
+    with handling(later):
+        async with ChatNestApp(provider=provider, drain_at_signal=1).lifespan():
+            assert signal.getsignal(signal.SIGTERM) is not later
+            signal.signal(signal.SIGTERM, later)
+
+
+def test_outside_of_the_main_thread_there_are_no_signals(upstream, anyio_backend):
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+    app = ChatNestApp(provider=provider, drain_at_signal=1)
+    done: list[bool] = []
+
+    async def live() -> None:
+        async with app.lifespan():
+            done.append(True)
+
+    thread = threading.Thread(target=anyio.run, args=(live,), kwargs={"backend": anyio_backend})
+    thread.start()
+    thread.join(20)
+    assert done == [True]
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])
+def test_a_drain_that_cannot_end_is_refused_at_the_start(seconds):
+    with pytest.raises(ConfigurationError, match="drain_at_signal"):
+        ChatNestApp(provider=DemoProvider(), drain_at_signal=seconds)

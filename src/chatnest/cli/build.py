@@ -39,6 +39,7 @@ def build_chat(config: Config) -> ChatNestApp:
         ),
         ping_interval=chat.ping_interval,
         bounds=config.bounds,
+        drain_at_signal=config.server.drain_seconds,
     )
 
 

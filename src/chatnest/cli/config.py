@@ -6,6 +6,7 @@ not quietly leave the limit as it was. Secrets have no key here: they come from 
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["Config", "load_config"]
 PREFIX: Final = "CHATNEST_"
 
 _LONGEST_DRAIN: Final = 86_400
+_HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
 class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     drain_seconds: float = 10.0
     allow_origins: list[str] = []
+    allow_hosts: list[str] = []
 
     def __post_init__(self) -> None:
         if not 0 <= self.drain_seconds <= _LONGEST_DRAIN:
@@ -93,6 +96,12 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.drain_seconds:g}"
             )
         check_origins(self.allow_origins)
+        for host in self.allow_hosts:
+            if not _HOST.fullmatch(host):
+                raise ConfigurationError(
+                    f"server.allow_hosts: {host!r} is no host, such as chat.example.com: small "
+                    "letters, and no scheme, port or path"
+                )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,14 @@
-"""BoundedProtocol: uvicorn's HTTP/1.1 with a bound on the request's head, which httptools lacks."""
+"""BoundedProtocol: uvicorn's HTTP/1.1 with bounds on heads and on what waits to be sent."""
+
+import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["BoundedProtocol"]
 
 _HEAD_BYTES = 65_536
+_WRITE_BUFFER = 16_384
+"""Bytes that wait in this process for a client that does not read, beside those of the kernel."""
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -15,6 +19,11 @@ class BoundedProtocol(HttpToolsProtocol):
     """Answers 431 to a head (request line and fields) of more than 64 KiB, and closes."""
 
     _head: int | None = 0  # bytes of a head that is under way, None within a body
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Called by the event loop."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with at most 256 KiB."""

@@ -1,14 +1,14 @@
 """The application of ``chatnest serve``: the page, its assets, health checks, and the chat."""
 
-import asyncio
 import logging
+import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import anyio
@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chatnest.app import ChatNestApp
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
+from chatnest.cli.hosts import OnlyForHosts, hosts_of
+from chatnest.cli.interpreter import serving_only
 from chatnest.errors import ChatNestError
 from chatnest.middleware import ChatNestMiddleware
 
@@ -91,16 +93,9 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        leaving = anyio.Event()
-
-        async def drain() -> None:
-            await leaving.wait()
-            _log.warning("ending: running answers have %g s", config.server.drain_seconds)
-            await chat.drain(config.server.drain_seconds)
-
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain)
-            with _at_signal(leaving.set):
+            tasks.start_soon(_end_with_parent)
+            with serving_only():
                 yield
             tasks.cancel_scope.cancel()
 
@@ -114,37 +109,23 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
         ],
         lifespan=lifespan,
     )
-    return ChatNestMiddleware(
+    app: ASGIApp = ChatNestMiddleware(
         _with_page_headers(site),
         chat=chat,
         path=config.chat.path,
         allow_origins=config.server.allow_origins,
     )
+    hosts = hosts_of(config)
+    return app if hosts is None else OnlyForHosts(app, hosts)
 
 
-@contextmanager
-def _at_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Do ``act`` as soon as the process is told to end, and then what the server does about it.
-
-    uvicorn waits for the open streams first and calls lifespan's shutdown only afterwards, which
-    is too late to tell the streams.
-    """
-    loop = asyncio.get_running_loop()
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(act)
-        server_does = former[signal.Signals(number)]
-        if callable(server_does):
-            server_does(number, frame)
-
-    for number in former:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+async def _end_with_parent() -> None:
+    """A worker whose parent was killed ends as if it had been told to: nobody else will tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and sys.platform != "win32":
+        await anyio.wait_readable(parent.sentinel)  # a pipe that only the parent can write to
+        _log.warning("the process that started this worker is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _with_page_headers(app: ASGIApp) -> ASGIApp:

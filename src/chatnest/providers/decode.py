@@ -5,23 +5,22 @@ The event stream format is WHATWG HTML's, section 9.2; the payload is OpenAI's
 bounds and costs ten times as much.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from chatnest.errors import (
-    ContextLengthExceeded,
-    UpstreamAccount,
     UpstreamBadResponse,
     UpstreamError,
     UpstreamInterrupted,
-    UpstreamOverloaded,
     UpstreamServerError,
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.providers.faults import error_for_code
 
-__all__ = ["ChunkDecoder", "EventSplitter", "error_for_code"]
+__all__ = ["ChunkDecoder", "EventSplitter"]
 
 
 class EventSplitter:
@@ -48,12 +47,23 @@ class EventSplitter:
         elif self._first:
             data = data.removeprefix(b"\xef\xbb\xbf")
         self._first = False
-        # A CR at the end may be half of a CRLF, so it waits as well.
-        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+        end = data.rfind(b"\n\n") + 2
+        whole = [] if end == 1 or self._data else self._whole(data[:end])
+        if not whole:
+            # A CR at the end may be half of a CRLF, so it waits as well.
+            end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+            whole = list(self._events(data[:end])) if end else []
         self._tail = data[end:]
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
-        return list(self._events(data[:end])) if end else []
+        return whole
+
+    def _whole(self, data: bytes) -> list[bytes]:
+        """As most servers send it: events of one line of data each. Nothing where it is not so."""
+        if data[:6] != b"data: " or len(data) > self._max_event or b"\r" in data:
+            return []
+        events = data[6:-2].split(b"\n\ndata: ")
+        return events if data.count(b"\n") == 2 * len(events) else []
 
     def _events(self, lines: bytes) -> Iterator[bytes]:
         for line in lines.splitlines():
@@ -104,6 +114,8 @@ class _Error(msgspec.Struct):
 
 
 _chunk: Final = msgspec.json.Decoder(_Chunk)
+_figures: Final = msgspec.json.Decoder(_Usage)
+_named: Final = msgspec.json.Decoder(_Error)
 
 
 class ChunkDecoder:
@@ -137,13 +149,15 @@ class ChunkDecoder:
         return events
 
     def _feed(self, data: bytes, events: list[ProviderEvent]) -> None:
-        for payload in self._splitter.feed(data):
-            if self.closed:
-                break
-            if payload == b"[DONE]":
-                self.closed = True
-            else:
-                self._chunk(payload, events)
+        payloads = self._splitter.feed(data)
+        if self.closed:
+            return
+        closes = b"[DONE]" in payloads
+        if closes:
+            payloads = payloads[: payloads.index(b"[DONE]")]
+        for chunk in _decoded(payloads):
+            self._chunk(chunk, events)
+        self.closed = closes
 
     def check(self) -> None:
         """Raise the UpstreamError that was found behind the last events, if there was one."""
@@ -155,20 +169,17 @@ class ChunkDecoder:
         if not self.finished:
             raise UpstreamInterrupted
 
-    def _chunk(self, payload: bytes, events: list[ProviderEvent]) -> None:
+    def _chunk(self, chunk: _Chunk, events: list[ProviderEvent]) -> None:
         self._chunks_left -= 1
         if self._chunks_left < 0:
             raise UpstreamBadResponse
-        try:
-            chunk = _chunk.decode(payload)
-        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-            raise UpstreamBadResponse from exc
         if chunk.error is not _NOTHING and bytes(chunk.error) != _NULL:
             raise _error_in_band(chunk.error)
         if chunk.choices:
             self._choice(chunk.choices[0], events)
-        if chunk.usage is not _NOTHING and (usage := _usage(chunk.usage)):
-            events.append(usage)
+        usage = chunk.usage  # with every chunk, and null but for the last
+        if usage is not _NOTHING and bytes(usage) != _NULL and (figure := _usage(usage)):
+            events.append(figure)
 
     def _choice(self, choice: _Choice, events: list[ProviderEvent]) -> None:
         delta = choice.delta
@@ -184,13 +195,28 @@ class ChunkDecoder:
             events.append(Finish(reason[:_LONGEST_REASON]))
 
 
+def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
+    """All at once where that can be done, else one by one, up to the one that is wrong."""
+    if len(payloads) > 1:
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            chunks = _chunk.decode_lines(b"\n".join(payloads))
+            if len(chunks) == len(payloads):  # or one has lines of its own
+                return chunks
+    return map(_decode, payloads)
+
+
+def _decode(payload: bytes) -> _Chunk:
+    try:
+        return _chunk.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise UpstreamBadResponse from exc
+
+
 def _usage(raw: msgspec.Raw) -> Usage | None:
     """A usage figure, or None where there is none or it makes no sense: then ours is used."""
     try:
-        usage = msgspec.json.decode(raw, type=_Usage | None)
+        usage = _figures.decode(raw)
     except (msgspec.DecodeError, ValueError):
-        return None
-    if usage is None:
         return None
     figures = usage.prompt_tokens, usage.completion_tokens
     return Usage(*figures) if all(0 <= n <= _MOST_TOKENS for n in figures) else None
@@ -198,19 +224,7 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
 
 def _error_in_band(raw: msgspec.Raw) -> UpstreamError:
     try:
-        error = msgspec.json.decode(raw, type=_Error)
+        error = _named.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return UpstreamServerError()
     return error_for_code(str(error.code or ""), error.type or "") or UpstreamServerError()
-
-
-def error_for_code(code: str, kind: str) -> UpstreamError | None:
-    """What OpenAI's ``code`` and ``type`` stand for, or None where the status says more."""
-    names = {code, kind}
-    if "insufficient_quota" in names or "billing_hard_limit_reached" in names:
-        return UpstreamAccount()
-    if names & {"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"}:
-        return ContextLengthExceeded()
-    if names & {"rate_limit_exceeded", "rate_limit_error", "429"}:
-        return UpstreamOverloaded()
-    return None

@@ -1,22 +1,35 @@
 """OpenAIProvider: OpenAI, and every server that speaks its chat completions."""
 
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final
 
-from anyio import CancelScope, move_on_after
-from anyio.lowlevel import RunVar, checkpoint
+import msgspec
+from anyio import move_on_after
+from anyio.lowlevel import RunVar
 
-from chatnest.errors import ConfigurationError, UpstreamInterrupted
-from chatnest.events import ProviderEvent
+from chatnest.errors import (
+    ConfigurationError,
+    UpstreamAccount,
+    UpstreamBadResponse,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import ChunkDecoder, EventSplitter
+from chatnest.providers.faults import error_for_status, names_in
+from chatnest.providers.transport import Response, Transport, TransportError
 from chatnest.tokens import Tokenizer
 from chatnest.turn import ModelCall
 
 __all__ = ["OpenAIProvider"]
+
+_log = logging.getLogger("chatnest.providers.openai")
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
@@ -29,11 +42,15 @@ _RESERVED: Final = {
     "stream_options",
 }
 
-_FED_AT_ONCE: Final = 32_768
-"""Bytes that are decoded without a break: a flood of them must not keep the event loop."""
+_ERROR_BYTES: Final = 65_536
+"""As much of an error's body as is read."""
 
-_DRAIN_SECONDS: Final = 0.05
-"""For the end of a body after its last event, so that the connection can be used again."""
+_CLOSE_SECONDS: Final = 1.0
+
+_CHUNKS_PER_TOKEN: Final = 16
+"""A gateway may send a chunk for each character, and a token has four of these, rarely more."""
+
+_encoder: Final = msgspec.json.Encoder()
 
 
 class OpenAIProvider:
@@ -82,6 +99,13 @@ class OpenAIProvider:
                     "at a server that needs no key"
                 )
             key = "none"
+        for setting, text in (
+            ("api_key", key),
+            ("organization", organization),
+            ("project", project),
+        ):
+            if text and not (text.isascii() and text.isprintable()):
+                raise ConfigurationError(f"{setting} holds a character that no header field can")
         self._account = {"organization": organization, "project": project}
         self._key = key or ""
         self._include_usage = include_usage
@@ -94,7 +118,7 @@ class OpenAIProvider:
         self._own_client = None if client is None else client.with_options(max_retries=0)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
-        self._clients: RunVar[Any] = RunVar(f"chatnest_openai_{id(self)}")
+        self._pools: RunVar[_LoopPool | None] = RunVar(f"chatnest_openai_{id(self)}")
         self._sdk = _import_sdk()
 
     def __repr__(self) -> str:
@@ -105,42 +129,30 @@ class OpenAIProvider:
     @asynccontextmanager
     async def open(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
         """See Provider.open."""
-
-        def sent() -> None:
-            call.sent = True
-
-        if self._own_client is not None:
-            call.sent = True  # its transport does not tell
-        token = self._sdk.REQUEST_SENT.set(sent)
-        try:
-            response = await self._sdk.ask(await self._client(), self._request(call))
-        finally:
-            self._sdk.REQUEST_SENT.reset(token)
-        call.sent = True
+        response = await self._ask(call)
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
-            max_chunks=2 * call.max_output_tokens + 1_000,
+            max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
         )
-        body = response.extensions[self._sdk.BODY] if self._own_client is None else _Body(response)
-        stream = _AnswerStream(body, decoder)
+        stream = AnswerStream(response, decoder)
         try:
             yield stream
         finally:
-            with CancelScope(shield=True), move_on_after(1):
+            with move_on_after(_CLOSE_SECONDS, shield=True):
                 await stream.drain()
                 await response.aclose()
 
     async def aclose(self) -> None:
-        client = self._clients.get(None)
-        if client is not None:
-            self._clients.set(None)
-            await client.aclose()
+        pool = self._pools.get(None)
+        if pool is not None:
+            self._pools.set(None)
+            await pool.aclose()
 
     def _request(self, call: ModelCall) -> dict[str, Any]:
         reasoning = self.model.startswith(_REASONING)
         request: dict[str, Any] = {
             "model": self.model,
-            "messages": [{"role": m.role, "content": m.content} for m in call.messages],
+            "messages": call.messages,
             "stream": True,
             "max_completion_tokens" if reasoning else "max_tokens": call.max_output_tokens,
         }
@@ -150,26 +162,90 @@ class OpenAIProvider:
             request["stream_options"] = {"include_usage": True}
         return request | self._options
 
-    async def _client(self) -> Any:
+    # ------------------------------------------------ one call
+
+    async def _ask(self, call: ModelCall) -> Response:
+        """The response, once its head is there. Raises an UpstreamError for everything that is
+        not a 200 with an event stream.
+        """
+        try:
+            response = await self._post(call)
+        except TransportError as exc:
+            cause = type(exc.__cause__).__name__  # a name alone: texts may have addresses
+            _log.warning("the model's provider cannot be reached: %s", cause)
+            raise UpstreamUnavailable from exc
+        except self._sdk.StatusError as exc:
+            raise _logged(exc.status, exc.error) from None
+        call.sent = True
+        try:
+            await _check(response)
+        except BaseException:
+            with move_on_after(_CLOSE_SECONDS, shield=True):
+                await response.aclose()
+            raise
+        return response
+
+    async def _post(self, call: ModelCall) -> Response:
+        def sent() -> None:
+            call.sent = True
+
+        request = self._request(call)
         if self._own_client is not None:
-            return self._own_client
-        client = self._clients.get(None)
-        if client is None:
-            client = _LoopClient(
-                self._sdk.make_client(api_key=self._key, base_url=self._base_url, **self._account)
+            call.sent = True  # its transport does not tell
+            response: Response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
+            return response
+        transport = await self._transport()
+        return await transport.post(_encoder.encode(request), sent)
+
+    async def _transport(self) -> Transport:
+        pool = self._pools.get(None)
+        if pool is None:
+            head = await self._sdk.request_head(
+                api_key=self._key, base_url=self._base_url, **self._account
             )
-            await client.start()
-            self._clients.set(client)
-        return client.client
+            pool = self._pools.get(None)  # another request may have been faster
+        if pool is None:
+            pool = _LoopPool(self._sdk.make_transport(head))
+            self._pools.set(pool)
+            await pool.start()
+        return pool.transport
 
 
-class _LoopClient:
-    """An SDK client that is closed with its event loop, should nobody close it before: a mounted
+async def _check(response: Response) -> None:
+    """Raise unless it is an event stream."""
+    if response.status != HTTPStatus.OK:
+        code, kind = names_in(await _error_document(response))
+        error = error_for_status(response.status, response.headers, code=code, kind=kind)
+        raise _logged(response.status, error)
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "text/event-stream":
+        raise UpstreamBadResponse
+
+
+async def _error_document(response: Response) -> bytes:
+    """As much of it as is read; it may break off."""
+    document = b""
+    with suppress(Exception):
+        while len(document) < _ERROR_BYTES and (data := await response.read()):
+            document += data
+    return document[:_ERROR_BYTES]
+
+
+def _logged(status: int, error: UpstreamError) -> UpstreamError:
+    if isinstance(error, UpstreamAccount):
+        _log.error("the model's provider refused this account: HTTP %d", status)
+    else:
+        _log.warning("the model's provider answered HTTP %d", status)
+    return error
+
+
+class _LoopPool:
+    """Connections that are closed with its event loop, should nobody close it before: a mounted
     application is told of no shutdown. Both event loops finish async generators when they end.
     """
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
         self._life = self._live()
 
     async def start(self) -> None:
@@ -182,63 +258,8 @@ class _LoopClient:
         try:
             yield
         finally:
-            with CancelScope(shield=True), move_on_after(1):
-                await self.client.close()
-
-
-class _AnswerStream:
-    """The events of one response."""
-
-    def __init__(self, body: Any, decoder: ChunkDecoder) -> None:
-        self._body = body
-        self._decoder = decoder
-        self._ended = False
-        self._rest = b""
-
-    def __aiter__(self) -> "_AnswerStream":
-        return self
-
-    async def __anext__(self) -> Sequence[ProviderEvent]:
-        self._decoder.check()
-        if self._decoder.closed or self._ended:
-            self._decoder.end()
-            raise StopAsyncIteration
-        data = self._rest or await self._read()
-        if data:
-            self._rest = data[_FED_AT_ONCE:]
-            if self._rest:
-                await checkpoint()
-            return self._decoder.feed(data[:_FED_AT_ONCE])
-        self._ended = True
-        self._decoder.end()
-        raise StopAsyncIteration
-
-    async def drain(self) -> None:
-        """Read the end of a body whose last event was read; the connection is then reusable."""
-        if self._decoder.closed:
-            with move_on_after(_DRAIN_SECONDS):
-                while not self._ended and await self._read():
-                    pass
-
-    async def _read(self) -> bytes:
-        try:
-            data: bytes = await self._body.read()
-        except Exception as exc:  # whatever a transport raises, the answer has broken off
-            self._ended = True
-            if self._decoder.finished:
-                return b""
-            raise UpstreamInterrupted from exc
-        return data
-
-
-class _Body:
-    """The body of a response that came through somebody else's transport."""
-
-    def __init__(self, response: Any) -> None:
-        self._pieces = aiter(response.stream)
-
-    async def read(self) -> bytes:
-        return await anext(self._pieces, b"")
+            with move_on_after(_CLOSE_SECONDS, shield=True):
+                await self.transport.aclose()
 
 
 def _import_sdk() -> ModuleType:

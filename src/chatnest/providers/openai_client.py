@@ -1,128 +1,120 @@
-"""The one place that imports openai: makes its client, sends a request, names what went wrong.
+"""The one place that imports openai: how its SDK makes a request, and a client of the user's own.
 
 Importing this costs most of a second, so it is imported when the first OpenAIProvider is made.
 """
 
-import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx2
 import openai
 
-from chatnest.errors import (
-    UpstreamAccount,
-    UpstreamBadResponse,
-    UpstreamError,
-    UpstreamOverloaded,
-    UpstreamRejected,
-    UpstreamServerError,
-    UpstreamUnavailable,
-)
-from chatnest.providers.decode import error_for_code
-from chatnest.providers.transport import BODY, REQUEST_SENT, make_http_client
+from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
+from chatnest.providers.connections import make_transport
+from chatnest.providers.faults import error_for_status, name
+from chatnest.providers.transport import RequestHead, TransportError
 
-__all__ = ["BODY", "REQUEST_SENT", "ask", "make_client"]
+__all__ = ["StatusError", "ask", "make_transport", "request_head"]
 
-_log = logging.getLogger("chatnest.providers.openai")
-
-_LONGEST_RETRY_AFTER: Final = 60.0
-_DEFAULT_RETRY_AFTER: Final = 5.0
+_PATH: Final = "/chat/completions"
 _HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+_OF_THE_BODY: Final = {"content-length", "host", "connection"}
+"""Header fields that each request has its own of."""
 
 
-def make_client(
+class StatusError(Exception):
+    """The upstream answered with a status other than 200."""
+
+    def __init__(self, status: int, error: UpstreamError) -> None:
+        super().__init__(status)
+        self.status: int = status
+        self.error: UpstreamError = error
+
+
+async def request_head(
     *, api_key: str, base_url: str, organization: str | None, project: str | None
-) -> openai.AsyncOpenAI:
-    """An SDK client for the running event loop, without retries: they are a policy of ours."""
-    return openai.AsyncOpenAI(
-        api_key=api_key,
-        base_url=base_url,
-        organization=organization,
-        project=project,
-        max_retries=0,
-        http_client=make_http_client(secure=base_url.startswith("https:")),
+) -> RequestHead:
+    """How the SDK would head each of our requests: its address, its authentication, its version.
+
+    It is the same for all of them, so that the SDK is asked once: it needs most of a millisecond.
+    Raises openai.OpenAIError, or what it makes of a key that no header field can hold.
+    """
+    recorder = _Recorder()
+    async with httpx2.AsyncClient(transport=recorder, trust_env=False) as http:
+        client = openai.AsyncOpenAI(
+            api_key=api_key,
+            base_url=base_url,
+            organization=organization,
+            project=project,
+            max_retries=0,
+            http_client=http,
+        )
+        await _post(client, {})
+    return recorder.head
+
+
+class _Recorder(httpx2.AsyncBaseTransport):
+    """Sends nothing, and keeps the head of what it should have sent."""
+
+    head: RequestHead
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        fields = request.headers.multi_items()
+        kept = tuple((key, value) for key, value in fields if key.lower() not in _OF_THE_BODY)
+        self.head = RequestHead(str(request.url), kept)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, request=request)
+
+
+async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
+    return await client.post(
+        _PATH,
+        cast_to=httpx2.Response,
+        body=body,
+        options={"headers": _HEADERS},
+        stream=True,
+        stream_cls=openai.AsyncStream[Any],
     )
 
 
-async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> httpx2.Response:
-    """Send a chat completion request, and return its response as soon as its head is there.
+async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> "OwnResponse":
+    """Send a request by a client of the user's own.
 
-    Raises an UpstreamError for everything that is not a 200 with an event stream. Its text is
-    ours: what the upstream wrote may name accounts and keys.
+    Raises StatusError, TransportError, and an UpstreamError for what is neither.
     """
     try:
-        response: Any = await client.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            body=body,
-            options={"headers": _HEADERS},
-            stream=True,
-            stream_cls=openai.AsyncStream[Any],
-        )
+        response = await _post(client, body)
     except openai.APIStatusError as exc:
-        raise _status_error(exc) from None  # its text is the upstream's
+        headers: Mapping[str, str] = exc.response.headers
+        named = {"code": name(exc.code), "kind": name(exc.type)}
+        error = error_for_status(exc.status_code, headers, **named)
+        raise StatusError(exc.status_code, error) from None  # its text is the upstream's
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
-        cause = type(exc.__cause__ or exc).__name__  # a name alone: texts may have addresses
-        _log.warning("the model's provider cannot be reached: %s", cause)
-        raise UpstreamUnavailable from exc
+        raise TransportError from exc.__cause__ or exc
     except openai.OpenAIError as exc:
         raise UpstreamAccount from exc
-    except Exception as exc:  # noqa: BLE001  # whatever the SDK makes of an answer that is none
-        _log.warning("the model's provider answered nonsense: %s", type(exc).__name__)
+    except Exception:  # noqa: BLE001  # whatever the SDK makes of an answer that is none
         raise UpstreamBadResponse from None
-    return await _checked(response)
+    return OwnResponse(response)
 
 
-async def _checked(response: httpx2.Response) -> httpx2.Response:
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if response.status_code != httpx2.codes.OK or media_type != "text/event-stream":
-        await response.aclose()
-        raise UpstreamBadResponse
-    return response
+class OwnResponse:
+    """An answer that came through somebody else's transport."""
 
+    def __init__(self, response: httpx2.Response) -> None:
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._pieces: Any = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
 
-def _status_error(exc: openai.APIStatusError) -> UpstreamError:
-    error = _error_for_status(exc)
-    if isinstance(error, UpstreamAccount):
-        _log.error("the model's provider refused this account: HTTP %d", exc.status_code)
-    else:
-        _log.warning("the model's provider answered HTTP %d", exc.status_code)
-    return error
+    async def read(self) -> bytes:
+        piece: bytes = await anext(self._pieces, b"")
+        return piece
 
+    def rest(self) -> bytes:
+        return b""
 
-def _error_for_status(exc: openai.APIStatusError) -> UpstreamError:  # noqa: PLR0911  # a table
-    status = exc.status_code
-    named = error_for_code(_name(exc.code), _name(exc.type)) if status < 500 else None  # noqa: PLR2004  # RFC 9110
-    retry_after = _retry_after(exc.response.headers)
-    match status:
-        case 401 | 403:
-            return UpstreamAccount()
-        case 429:
-            if isinstance(named, UpstreamAccount):
-                return named
-            return UpstreamOverloaded(retry_after=retry_after)
-        case 503 if retry_after is not None:
-            return UpstreamOverloaded(retry_after=retry_after)
-        case 408 | 409:
-            return UpstreamServerError(retry_after=retry_after)
-        case _ if status >= 500:  # noqa: PLR2004  # RFC 9110
-            return UpstreamServerError(retry_after=retry_after)
-        case _:
-            return named or UpstreamRejected()
+    def ended(self) -> bool:
+        return False
 
-
-def _name(value: object) -> str:
-    """A code or type as the SDK found it, which may be anything."""
-    return str(value) if isinstance(value, str | int) else ""
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds, from the milliseconds that OpenAI adds or from RFC 9110's field, capped."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if 0 <= seconds < float("inf"):
-            return min(seconds, _LONGEST_RETRY_AFTER)
-    return _DEFAULT_RETRY_AFTER if "retry-after" in headers else None
+    async def aclose(self) -> None:
+        await self._response.aclose()

@@ -59,8 +59,9 @@ end
 
 -- read
 local after = tonumber(ARGV[2])
-local owner, lives_until, dropped, last, outcome, charged, source = unpack(call('HMGET', run,
-  'owner', 'lives_until', 'dropped', 'last', 'outcome', 'charged', 'source'))
+if call('HGET', run, 'owner') ~= ARGV[3] then return false end
+local lives_until, dropped, last, outcome, charged, source = unpack(call('HMGET', run,
+  'lives_until', 'dropped', 'last', 'outcome', 'charged', 'source'))
 if not outcome then call('HSET', run, 'read', 1) end
 local found = {}
 if after < tonumber(last) then
@@ -70,4 +71,4 @@ if after < tonumber(last) then
   end
 end
 local lost = not outcome and tonumber(lives_until) < now
-return { owner, dropped, last, outcome or '', charged or '0', source or '', lost and 1 or 0, found }
+return { dropped, last, outcome or '', charged or '0', source or '', lost and 1 or 0, found }

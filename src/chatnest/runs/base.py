@@ -70,7 +70,6 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     ``lost``: it has not ended, and its worker is not heard of any more.
     """
 
-    owner: str
     batches: tuple[Batch, ...] = ()
     dropped: int = 0
     last: int = 0
@@ -112,8 +111,10 @@ class RunLog(Protocol):
     async def drop(self, run_id: str) -> None:
         """Forget a run that was refused: its key is free again."""
 
-    async def read(self, run_id: str, after: int) -> Page | None:
-        """Events after a number, and that somebody reads. None for a run that is not known."""
+    async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
+        """Events after a number, and that its owner reads. None for a run that is not known, or
+        that is somebody else's, with no effect and after no more work.
+        """
 
     async def cancel(self, run_id: str) -> None:
         """Have its worker end it."""

@@ -108,15 +108,14 @@ class MemoryRunLog:
                 del self._keys[run.key]
                 self._attempts[run.key] = run.attempt + 1, self._clock()
 
-    async def read(self, run_id: str, after: int) -> Page | None:
+    async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         with self._lock:
             self._prune()
             run = self._runs.get(run_id)
-            if run is None:
+            if run is None or run.owner != owner:
                 return None
             run.read = True
             return Page(
-                owner=run.owner,
                 batches=tuple(b for b in run.batches if b.first + b.count - 1 > after),
                 dropped=run.dropped,
                 last=run.last,

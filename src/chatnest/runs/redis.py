@@ -88,16 +88,15 @@ class RedisRunLog:
             keys = self._keys(key.decode())
             await self._server.script(_END_KEY, keys, (f"{run_id} ", how, self._keep))
 
-    async def read(self, run_id: str, after: int) -> Page | None:
-        found = await self._run(run_id, "read", min(after, 1 << 53))
+    async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
+        found = await self._run(run_id, "read", min(after, 1 << 53), owner)
         if found is None:
             return None
-        owner, dropped, last, outcome, charged, source, lost, batches = found
+        dropped, last, outcome, charged, source, lost, batches = found
         end = None
         if outcome:
             end = RunEnd(outcome=outcome.decode(), charged=int(charged), source=source.decode())
         return Page(
-            owner=owner.decode(),
             batches=tuple(_batch(packed) for packed in batches),
             dropped=int(dropped),
             last=int(last),

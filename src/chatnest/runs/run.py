@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_READ_AT_ONCE: Final = 1_000
+"""Events that a reader is given without a break: many are quickly read, and slowly written."""
+
 _SIGN_OF_LIFE: Final = 5.0
 """Seconds after which a reader is told that there is nothing new."""
 
@@ -118,7 +121,7 @@ class Run:
             raise self.failure
         if number < self.dropped:
             raise ReplayUnavailable
-        return self._since(number)
+        return self._since(number, _READ_AT_ONCE)
 
     # ------------------------------------------------ for its host
 
@@ -149,8 +152,9 @@ class Run:
         while self._size > self._max_bytes and len(self._entries) > 1:
             self._size -= size_of([self._entries.popleft()])
 
-    def _since(self, number: int) -> list[Entry]:
-        return list(islice(self._entries, number - self.dropped, None))
+    def _since(self, number: int, most: int | None = None) -> list[Entry]:
+        start = number - self.dropped
+        return list(islice(self._entries, start, None if most is None else start + most))
 
     def _tell(self) -> None:
         self._changed.set()

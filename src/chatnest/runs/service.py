@@ -119,7 +119,7 @@ class Runs:
             else:
                 stream.headers["Idempotency-Replayed"] = "true"
             try:
-                return await self.follow(claim.run_id, stream, after=0)
+                return await self.follow(claim.run_id, stream, principal=principal, after=0)
             except NotFound:  # it was refused elsewhere, so the key is free
                 if claim.mine:
                     raise
@@ -142,23 +142,21 @@ class Runs:
 
     async def owned(self, run_id: str, principal: str, after: int) -> Page:
         """What is known of a run. Raises NotFound for somebody else's, and for none."""
-        page = await self._asked(partial(self.log.read, run_id, after))
-        if page is None or page.owner != principal:
+        page = await self._asked(partial(self.log.read, run_id, after, owner=principal))
+        if page is None:
             raise NotFound
         return page
 
-    async def follow(self, run_id: str, stream: Stream, *, after: int) -> Done:
-        """Write a run's events after a number to a stream, until it has ended. Raises what it
-        ended by, ReplayUnavailable, RunLost, or NotFound.
+    async def follow(self, run_id: str, stream: Stream, *, principal: str, after: int) -> Done:
+        """Write a run's events after a number to a stream of its owner's, until it has ended.
+        Raises what it ended by, ReplayUnavailable, RunLost, or NotFound.
         """
         stream.call_model()
         run = self._local().get(run_id)
         if run is not None:
             return await _follow_here(run, stream, after)
         while True:
-            page = await self._asked(partial(self.log.read, run_id, after))
-            if page is None:
-                raise NotFound
+            page = await self.owned(run_id, principal, after)
             if after < page.dropped:
                 raise ReplayUnavailable
             for batch in page.batches:
@@ -238,7 +236,7 @@ class Runs:
                     await stream.run(answer)
                 tasks.cancel_scope.cancel()
         finally:
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+            with move_on_after(self._bounds.settle_seconds, shield=True):
                 await self._close(run, writer)
             self._local().pop(run.run_id, None)
 

@@ -106,8 +106,8 @@ class SQLiteRunLog:
     async def drop(self, run_id: str) -> None:
         await self._do(partial(self._drop, run_id))
 
-    async def read(self, run_id: str, after: int) -> Page | None:
-        return await self._do(partial(self._read, run_id, after))
+    async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
+        return await self._do(partial(self._read, run_id, after, owner))
 
     async def cancel(self, run_id: str) -> None:
         await self._do(
@@ -244,16 +244,16 @@ class SQLiteRunLog:
             )
         rows.execute("DELETE FROM runs WHERE id = ?", (run_id,))
 
-    def _read(self, run_id: str, after: int, rows: sqlite3.Connection) -> Page | None:
+    def _read(self, run_id: str, after: int, owner: str, rows: sqlite3.Connection) -> Page | None:
         run = rows.execute(
-            "SELECT owner, lives_until, dropped, last, outcome, charged, source, read, forget_at"
-            " FROM runs WHERE id = ?",
-            (run_id,),
+            "SELECT lives_until, dropped, last, outcome, charged, source, read, forget_at"
+            " FROM runs WHERE id = ? AND owner = ?",
+            (run_id, owner),
         ).fetchone()
         now = self._clock()
         if run is None or run[-1] <= now:
             return None
-        owner, lives_until, dropped, last, outcome, charged, source, read, _ = run
+        lives_until, dropped, last, outcome, charged, source, read, _ = run
         if outcome is None and not read:
             rows.execute("UPDATE runs SET read = 1 WHERE id = ?", (run_id,))
         batches = rows.execute(
@@ -262,7 +262,6 @@ class SQLiteRunLog:
             (run_id, min(after, 1 << 53)),
         )
         return Page(
-            owner=owner,
             batches=tuple(Batch(first=f, count=c, data=bytes(data)) for f, c, data in batches),
             dropped=dropped,
             last=last,

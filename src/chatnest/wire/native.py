@@ -18,6 +18,7 @@ _json: Final = msgspec.json.Encoder()
 
 _START: Final = b"event: start\ndata: \n\n"
 _PING: Final = b"event: ping\ndata: \n\n"
+_TOKEN: Final = b"event: token\ndata: "
 _DONE: Final = b"event: done\ndata: \n\n"
 
 
@@ -44,13 +45,14 @@ class NativeWire:
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if self.next_id is not None:
             return self._numbered(events, self.next_id)
-        frames = []
-        for event in events:
-            if type(event) is Delta:
-                frames.append(b"event: token\ndata: %b\n\n" % _text(event.text))
-            else:
-                frames.append(self._writers[type(event)](event))
-        return b"".join(frames) if len(frames) != 1 else frames[0]
+        if len(events) > 1 and set(map(type, events)) == {Delta}:
+            return _tokens([event.text for event in events if type(event) is Delta])
+        return b"".join([self._frame(event) for event in events])
+
+    def _frame(self, event: ClientEvent) -> bytes:
+        if type(event) is Delta:
+            return b"%b%b\n\n" % (_TOKEN, _text(event.text))
+        return self._writers[type(event)](event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
         frames = []
@@ -90,6 +92,15 @@ class NativeWire:
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
+
+
+def _tokens(texts: list[str]) -> bytes:
+    """The frames of tokens that came together, all at once, since JSON has no LF of its own."""
+    try:
+        lines = _json.encode_lines(texts)
+    except UnicodeEncodeError:
+        lines = b"".join([_text(text) + b"\n" for text in texts])
+    return (_TOKEN + lines.replace(b"\n", b"\n\n" + _TOKEN)).removesuffix(_TOKEN)
 
 
 def _text(text: str) -> bytes:

@@ -58,6 +58,8 @@ class Answer:
     """"silence": no headers until `release()`. "close": FIN instead of an answer.
     "close_on_accept": FIN before the request is read, so that it is not recorded."""
 
+    end_delay: float = 0.0
+    """Seconds from the last event to the end of the body, which then comes by itself."""
     crlf: bool = False
     """Lines of the event stream end with CRLF."""
     comments: bool = False

@@ -78,7 +78,7 @@ def _streamed(answer: Answer, request: Request, chunks: Chunks) -> Iterator[Step
             yield Step(act="hold" if answer.ending == "stall" else "go_on")
             yield from writer.events(encoded)
             yield from writer.events((event, 0) for event in chunks.finish())
-            yield framing.end
+            yield framing.end._replace(delay=answer.end_delay)
 
 
 def _pieces(answer: Answer) -> Iterator[str]:

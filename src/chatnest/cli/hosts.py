@@ -1,0 +1,67 @@
+"""OnlyForHosts: a server of this machine's own answers to this machine's names alone.
+
+A page of anybody's can have its own name lead to 127.0.0.1 (DNS rebinding). What is served there is
+then that page's own to the browser, to be read and written as it likes, unless the name by which it
+asks is refused. An address cannot be made to lead elsewhere.
+"""
+
+import os
+import re
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chatnest.asgi import headers_named, respond_problem
+from chatnest.cli.config import Config
+from chatnest.errors import MisdirectedRequest
+
+__all__ = ["OnlyForHosts", "hosts_of"]
+
+_AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
+
+
+def hosts_of(config: Config) -> Collection[str] | None:
+    """The names that a configuration answers to, beside this machine's own; None for any.
+
+    Without ``server.allow_hosts`` they are any, unless the server is this machine's alone: on a
+    loopback address, and with no proxy before it.
+    """
+    server = config.server
+    if server.allow_hosts:
+        return frozenset(server.allow_hosts)
+    local = _is_local(server.host) and not config.identity.trusted_proxies
+    return frozenset() if local else None
+
+
+class OnlyForHosts:
+    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] == "http" and not all(map(self._is_ours, headers_named(scope, b"host"))):
+            await respond_problem(scope, send, MisdirectedRequest(), os.urandom(16).hex())
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(host)
+        return name in self._hosts or _is_local(name)
+
+
+def _name(host: str) -> str:
+    """``Host`` without its port and brackets; nothing where it is none (RFC 9110, section 7.2)."""
+    match = _AUTHORITY.fullmatch(host.strip(" \t").lower())
+    return (match[1] or match[2]) if match else ""
+
+
+def _is_local(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

@@ -1,0 +1,74 @@
+"""AnswerStream: the events of one response, as they arrive."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from anyio import move_on_after
+from anyio.lowlevel import checkpoint
+
+from chatnest.errors import UpstreamInterrupted
+from chatnest.events import ProviderEvent
+from chatnest.providers.decode import ChunkDecoder
+from chatnest.providers.transport import Response
+
+__all__ = ["AnswerStream"]
+
+_FED_AT_ONCE: Final = 32_768
+"""Bytes that are decoded without a break: a flood of them must not keep the event loop."""
+
+_READS_WITHOUT_BREAK: Final = 64
+"""Of a body in tiny chunks, where no read has to wait: they must not keep it either."""
+
+_DRAIN_SECONDS: Final = 0.05
+"""For the end of a body after its last event, so that the connection can be used again."""
+
+
+class AnswerStream:
+    """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off."""
+
+    def __init__(self, response: Response, decoder: ChunkDecoder) -> None:
+        self._response = response
+        self._read = response.read
+        self._decoder = decoder
+        self._ended = False
+        self._rest = b""
+        self._reads = 0
+
+    def __aiter__(self) -> "AnswerStream":
+        return self
+
+    async def __anext__(self) -> Sequence[ProviderEvent]:
+        decoder = self._decoder
+        decoder.check()
+        if decoder.closed or self._ended:
+            decoder.end()
+            raise StopAsyncIteration
+        self._reads += 1
+        if self._rest or self._reads % _READS_WITHOUT_BREAK == 0:
+            await checkpoint()
+        try:
+            data = self._rest or await self._read()
+        except Exception as exc:  # noqa: BLE001  # whatever it raises, the answer has broken off
+            data = self._broken_off(exc)
+        if data:
+            self._rest = data[_FED_AT_ONCE:]
+            return decoder.feed(data[:_FED_AT_ONCE])
+        self._ended = True
+        decoder.end()
+        raise StopAsyncIteration
+
+    def _broken_off(self, cause: Exception) -> bytes:
+        """What had arrived by then; nothing where the model had said that it was finished."""
+        rest = self._response.rest()
+        if rest or self._decoder.finished:
+            return rest
+        self._ended = True
+        raise UpstreamInterrupted from cause
+
+    async def drain(self) -> None:
+        """Read the end of a body whose last event was read; the connection is then reusable."""
+        if self._decoder.closed and not self._ended and not self._response.ended():
+            with move_on_after(_DRAIN_SECONDS), suppress(Exception):
+                while await self._read():
+                    pass

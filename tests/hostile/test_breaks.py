@@ -1,0 +1,229 @@
+"""No flood keeps the event loop: what is done without a break is counted, on no clock."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+from aiohttp.client_proto import ResponseHandler
+from anyio.lowlevel import checkpoint
+
+from chatnest import Bounds, OpenAIProvider
+from chatnest.events import Delta, Start
+from chatnest.providers.answer_stream import AnswerStream
+from chatnest.providers.connections import _BoundedConnection, _Httpx2Response
+from chatnest.providers.decode import ChunkDecoder, EventSplitter
+from chatnest.runs.run import Run
+from chatnest.testing import Answer
+from tests.streams.support import answer_to, ask, error, kinds, profile, serving, text
+
+pytestmark = pytest.mark.anyio
+aiohttp_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Pulse:
+    """Counts how much is done between two turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.most = 0
+
+    def work(self) -> None:
+        self.done += 1
+        self.most = max(self.most, self.done)
+
+    async def beat(self) -> None:
+        while True:
+            self.done = 0
+            await checkpoint()
+
+
+class Wire:
+    """A transport that leads nowhere."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+def connect() -> Any:
+    made: Any = _BoundedConnection(asyncio.get_running_loop())
+    made.connection_made(Wire())
+    made.set_response_params(read_until_eof=True)
+    return made
+
+
+@aiohttp_only
+async def test_a_flood_of_heads_is_given_up_after_the_first(monkeypatch):
+    parsed = []
+    parse = ResponseHandler.data_received
+
+    def note(self: Any, data: bytes) -> None:
+        parsed.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", note)
+    flooded = connect()
+    wire = flooded.transport
+    flooded.data_received(INTERIM * 10_000)
+    assert parsed == [16_384]
+    assert wire.closed
+    assert len(flooded) == 0
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await flooded.read()
+
+
+@aiohttp_only
+async def test_a_few_interim_responses_are_none_of_that():
+    made = connect()
+    made.data_received(INTERIM * 3 + HEAD + chunk(b"a" * 100_000) + b"0\r\n\r\n")
+    for _ in range(3):
+        assert (await made.read())[0].code == 100
+    message, body = await made.read()
+    assert message.code == 200
+    assert await body.read() == b"a" * 100_000
+
+
+@aiohttp_only
+async def test_a_body_that_is_broken_is_told_to_whom_waits_for_it():
+    made = connect()
+    made.data_received(HEAD)
+    _, body = await made.read()
+    waiting = asyncio.create_task(body.readany())
+    await asyncio.sleep(0)
+    made.data_received(b"no size\r\n")
+    with pytest.raises(aiohttp.ClientPayloadError), anyio.fail_after(5):
+        await waiting
+
+
+async def test_reads_that_need_not_wait_do_not_keep_the_loop():
+    pulse = Pulse()
+    pieces = [b"\n"] * 5_000
+
+    class Ready:
+        async def read(self) -> bytes:
+            pulse.work()
+            return pieces.pop() if pieces else b""
+
+    response: Any = Ready()
+
+    decoder = ChunkDecoder(EventSplitter(), max_chunks=9)
+    decoder.finished = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(pulse.beat)
+        async for events in AnswerStream(response, decoder):
+            assert not events
+        group.cancel_scope.cancel()
+    assert not pieces
+    assert pulse.most <= 2 * 64
+
+
+async def test_what_is_left_of_a_closed_body_is_read_with_breaks():
+    pulse = Pulse()
+
+    class Left:
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(5_000):
+                pulse.work()
+                yield b"a"
+
+        async def aclose(self) -> None:
+            pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(pulse.beat)
+        response: Any = SimpleNamespace(status_code=200, headers={}, stream=Left())
+        await _Httpx2Response(response).aclose()
+        group.cancel_scope.cancel()
+    assert 0 < pulse.most <= 4
+
+
+async def test_a_long_run_is_replayed_in_parts():
+    run = Run("0" * 32, linger=1, max_bytes=10**6)
+    run.encode([Start(), *[Delta("a")] * 2_500])
+    lengths, after = [], 0
+    while after < 2_500:
+        entries = await run.after(after)
+        after += len(entries)
+        lengths.append(len(entries))
+    assert lengths == [1_000, 1_000, 500]
+    assert len(await run.news(0, 0)) == 2_500
+
+
+@aiohttp_only
+async def test_a_flood_of_interim_responses_is_no_answer(upstream):
+    raw = INTERIM * 100_000 + HEAD + chunk(EVENT)
+    upstream.default = Answer(raw=raw)
+    async with serving(upstream) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (502, "upstream_unavailable")
+
+
+PROSE = "Der Gatewayrechner schickt jedes Zeichen für sich: 4 Zeichen sind etwa ein Token. "
+
+
+@pytest.mark.parametrize("limit", [150, 400, 3_000])
+async def test_a_gateway_may_send_a_delta_for_each_character(upstream, limit):
+    """Which are far more pieces than tokens, in an answer that keeps to its limit."""
+    counted = await OpenAIProvider(base_url=upstream.base_url).counter.count(PROSE)
+    whole = PROSE * (limit // counted)
+    upstream.script(Answer(pieces=tuple(whole), events_per_write=64))
+    own = profile(max_output_tokens=limit, max_tokens_per_request=9_000)
+    async with serving(upstream, profiles=[own], default_profile="own") as app:
+        c = await answer_to(app, ask(), timeout=30)
+    assert kinds(c.received)[-1] == "done"
+    assert text(c.received) == whole
+
+
+@pytest.mark.parametrize("piece", ["a", "Wort ", "e\u0301", " "])
+async def test_an_answer_beyond_its_limit_is_ended_however_it_is_cut(upstream, piece):
+    upstream.script(Answer.tokens(200_000, piece, events_per_write=64))
+    own = profile(max_output_tokens=100)
+    bounds = Bounds(answer_bytes=100_000)
+    async with serving(upstream, profiles=[own], default_profile="own", bounds=bounds) as app:
+        c = await answer_to(app, ask(), timeout=30)
+        counted = await app.provider.counter.count(text(c.received))
+    assert error(c.received)["code"] in {"answer_too_long", "upstream_bad_response"}
+    # And what came at once with the piece that was one too many: a chunk has 150 bytes or more.
+    assert counted < 2 * (100 + 8) + 2 * 32_768 // 150
+
+
+@aiohttp_only
+async def test_aiohttp_uses_the_bounded_connection(upstream, monkeypatch):
+    seen: list[type] = []
+    real = _BoundedConnection.data_received
+
+    def note(self: Any, data: bytes) -> None:
+        seen.append(type(self))
+        real(self, data)
+
+    monkeypatch.setattr(_BoundedConnection, "data_received", note)
+    async with serving(upstream) as app:
+        await answer_to(app, ask())
+    assert set(seen) == {_BoundedConnection}

@@ -1,0 +1,81 @@
+"""What the model is sent: the very request that the SDK would make, without its work each time."""
+
+from typing import Any
+
+import openai
+import pytest
+
+from chatnest import ConfigurationError, OpenAIProvider
+from chatnest.providers.faults import error_for_status, names_in
+from tests.streams.support import KEY, answer_to, ask, serving
+
+OF_THE_TRANSPORT = {"accept", "accept-encoding", "connection", "content-length", "host"}
+ACCOUNT: dict[str, Any] = {"organization": "org-1", "project": "proj-1"}
+
+
+@pytest.mark.anyio
+async def test_its_head_is_the_sdk_s(upstream):
+    provider = OpenAIProvider(api_key=KEY, base_url=upstream.base_url, **ACCOUNT)
+    async with serving(upstream, provider=provider) as app:
+        for _ in range(2):
+            await answer_to(app, ask())
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=upstream.base_url, **ACCOUNT) as client:
+        stream = await client.chat.completions.create(
+            **{field: value for field, value in upstream.last.json.items() if field != "stream"},
+            stream=True,
+        )
+        await stream.close()
+
+    ours, again, theirs = (
+        {name: value for name, value in seen.headers.items() if name not in OF_THE_TRANSPORT}
+        for seen in upstream.requests
+    )
+    assert ours == again == theirs
+    assert {seen.path for seen in upstream.requests} == {"/v1/chat/completions"}
+    assert upstream.requests[0].json == upstream.requests[2].json
+    assert ours["openai-organization"] == "org-1"
+    assert upstream.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("setting", ["api_key", "organization", "project"])
+@pytest.mark.parametrize("text", ["sk-\u20ac", "sk-1\n", "sk-1\0"])
+def test_what_no_header_can_hold_is_said_at_once(setting, text):
+    account: dict[str, Any] = {"api_key": KEY, setting: text}
+    with pytest.raises(ConfigurationError, match=setting) as raised:
+        OpenAIProvider(**account)
+    assert "sk-" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        (b'{"error": {"code": "c", "type": "t"}}', ("c", "t")),
+        (b'{"code": 429, "type": null}', ("429", "")),
+        (b'{"error": {"code": {"a": 1}, "type": []}}', ("", "")),
+        (b'{"error": "no"}', ("", "")),
+        (b'["error"]', ("", "")),
+        (b"<html>", ("", "")),
+        (b"[" * 100_000, ("", "")),
+        (b'{"error": {"code": "\xff"}}', ("", "")),
+        (b"", ("", "")),
+    ],
+)
+def test_names_in_an_error_document(document, names):
+    assert names_in(document) == names
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2),
+        ({"retry-after": "1e9"}, 60),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 5),
+        ({"retry-after": "nan"}, 5),
+        ({"retry-after": "-1"}, 5),
+        ({"retry-after": "9", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "9", "retry-after-ms": "soon"}, 9),
+    ],
+)
+def test_when_it_says_to_come_back(fields, seconds):
+    assert error_for_status(429, fields, code="", kind="").retry_after == seconds
