@@ -78,6 +78,17 @@ def warnings(session: nox.Session) -> None:
 
 
 @nox.session
+def cells(session: nox.Session) -> None:
+    """Every framework under every server, into docs/discussion/cells.md: some eight minutes."""
+    session.install(".[redis,trio]")
+    install(session, "tests")
+    report = f"{session.create_tmp()}/cells.xml"
+    arguments = ["tests/frameworks/test_cells.py", "--junitxml", report]
+    session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
+    session.run("python", "-m", "tests.frameworks.table", report)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
     session.install(".[redis]", "fastapi", "uvloop")

@@ -19,7 +19,7 @@ ROOT = Path(chatnest.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("profiles", "bounds"),
-    ("asgi", "request", "events"),
+    ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("middleware",),
     ("chatnest",),
-    ("cli", "testing", "client"),
+    ("cli", "testing", "client", "django"),
     ("__main__",),
 )
 
@@ -59,11 +59,14 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "providers.connections": ("providers.transport",),
     "providers.decode": ("providers.faults",),
     "cli.build": ("cli.config",),
-    "cli.checks": ("cli.checks", "cli.config"),
-    "cli.doctor": ("cli.config", "cli.build", "cli.checks"),
+    "cli.check": ("cli.checks", "cli.report", "cli.visit"),
+    "cli.checks": ("cli.checks", "cli.config", "cli.seen"),
+    "cli.doctor": ("cli.config", "cli.build", "cli.checks", "cli.report"),
     "cli.ledger": ("cli.config", "cli.build"),
     "cli.hosts": ("cli.config",),
     "cli.site": ("cli.config", "cli.build", "cli.hosts", "cli.interpreter"),
+    "cli.report": ("cli.checks",),
+    "cli.visit": ("cli.seen",),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "runs.entries": (),
     "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
@@ -77,7 +80,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_client",),
-    "httpx2": ("providers.openai_client", "providers.connections", "client"),
+    "httpx2": ("providers.openai_client", "providers.connections", "client", "cli.visit"),
     "aiohttp": ("providers.connections",),
     "tiktoken": ("tokens",),
     "sqlite3": ("ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),

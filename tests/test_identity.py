@@ -250,6 +250,12 @@ class Unfinished(BaseUser):
     display_name = "Ann"
 
 
+class LitestarUser:
+    """Whatever the application's own class is: Litestar asks nothing of it."""
+
+    id = 42
+
+
 class Plain:
     is_authenticated = True
 
@@ -273,6 +279,7 @@ class Plain:
         (Plain(display_name="Ann"), "user:Ann"),
         (Plain(), None),
         (Plain(is_authenticated=False, id=1), None),
+        (LitestarUser(), "user:42"),
         (object(), None),
         ({"id": 5}, None),
         (None, None),

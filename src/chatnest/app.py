@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
-from urllib.parse import parse_qs
 
 import anyio
 from anyio import CancelScope, fail_after, move_on_after
@@ -21,6 +20,7 @@ from chatnest.answering import Answering
 from chatnest.asgi import (
     bounded,
     local_path,
+    query_value,
     read_json_body,
     respond_json,
     respond_nothing,
@@ -61,6 +61,9 @@ __all__ = ["ChatNestApp"]
 _log = logging.getLogger("chatnest.app")
 
 _RUN: Final = re.compile(r"/runs/([0-9a-f]{32})\Z")
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_LEAST_PING: Final = 0.2
+"""Seconds: a ping is cheaper than a token, of which there are more."""
 
 
 class ChatNestApp:
@@ -166,7 +169,7 @@ class ChatNestApp:
         return bounded(send, self._bounds.send_seconds)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        path = local_path(scope)
+        path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
             await self._show_limits(scope, self._bounded(send))
         elif run := _RUN.search(path):
@@ -212,7 +215,7 @@ class ChatNestApp:
         async with AsyncExitStack() as stack:
             if in_run:
                 hosts = await stack.enter_async_context(anyio.create_task_group())
-            with self._streams.holding(stream):
+            async with self._streams.holding(stream):
                 await stream.run(write)
 
     def _stream(
@@ -224,7 +227,7 @@ class ChatNestApp:
             send,
             wire=wire,
             bounds=self._bounds,
-            ping_seconds=self._ping_seconds,
+            ping_seconds=min(self._ping_seconds, _ping_seconds(scope)),
             renew_seconds=LEASE / 3_000,
             request_id=request_id,
         )
@@ -277,7 +280,7 @@ class ChatNestApp:
         wire.next_id = after + 1
         stream = self._stream(scope, receive, send, wire, run_id)
         stream.headers = {"ChatNest-Run-Id": run_id}
-        with self._streams.holding(stream):
+        async with self._streams.holding(stream):
             await stream.run(partial(self._runs.follow, run_id, principal=principal, after=after))
 
     # ------------------------------------------------ what is left
@@ -286,8 +289,8 @@ class ChatNestApp:
         if scope["method"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed("GET", "HEAD")
         principal = await self._access.principal(scope)
-        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("profile")
-        name = profile_name(asked[0]) if asked else None
+        asked = query_value(scope, "profile")
+        name = None if asked is None else profile_name(asked)
         turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))
         try:
             with fail_after(self._bounds.ledger_seconds):
@@ -381,6 +384,16 @@ class ChatNestApp:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _ping_seconds(scope: Scope) -> float:
+    """How often the client asks for a ping, by ``?ping=SECONDS``. Raises InvalidRequest."""
+    value = query_value(scope, "ping")
+    if value is None:
+        return math.inf
+    if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
+        raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
+    return float(value)
 
 
 def _check_parts(**parts: object) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import parse_qs
 
 import msgspec
 from anyio import fail_after, move_on_after
@@ -15,6 +16,7 @@ __all__ = [
     "header",
     "headers_named",
     "local_path",
+    "query_value",
     "read_json_body",
     "respond_json",
     "respond_nothing",
@@ -35,6 +37,12 @@ def header(scope: Scope, name: bytes) -> str:
     """The one value of a header field, or an empty string."""
     values = headers_named(scope, name)
     return values[0] if values else ""
+
+
+def query_value(scope: Scope, name: str) -> str | None:
+    """The first value of a query's field, or None for none."""
+    values = parse_qs(scope.get("query_string", b"").decode("latin-1")).get(name)
+    return values[0] if values else None
 
 
 def local_path(scope: Scope) -> str:

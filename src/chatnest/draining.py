@@ -2,14 +2,14 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, Final, TypeVar
 
 import anyio
 from anyio import CancelScope, move_on_after
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest.errors import ServerShutdown
 from chatnest.streaming import Stream
@@ -31,6 +31,7 @@ class OpenStreams:
         self._settle_seconds = settle_seconds
         self._streams: dict[Stream, EventLoopToken] = {}
         self._bodies: dict[CancelScope, EventLoopToken] = {}
+        self._here: RunVar[_Here] = RunVar(f"chatnest_streams_{id(self)}")
         self._draining = False
 
     def __len__(self) -> int:
@@ -45,14 +46,30 @@ class OpenStreams:
         """Let new streams begin, after a drain or before."""
         self._draining = False
 
-    @contextmanager
-    def holding(self, stream: Stream) -> Iterator[None]:
-        """``stream`` is open meanwhile."""
+    @asynccontextmanager
+    async def holding(self, stream: Stream) -> AsyncIterator[None]:
+        """``stream`` is open meanwhile. If the server has cancelled it, it leaves with all others
+        that the server has cancelled, once they are settled: Daphne waits for the first alone.
+        """
+        here = self._local()
         self._streams[stream] = current_token()
+        here.streams.add(stream)
         try:
             yield
         finally:
             self._streams.pop(stream, None)
+            here.streams.discard(stream)
+            if stream.cut_off:
+                with CancelScope(shield=True), move_on_after(self._settle_seconds):
+                    await here.leave_together()
+
+    def _local(self) -> "_Here":
+        try:
+            return self._here.get()
+        except LookupError:
+            here = _Here()
+            self._here.set(here)
+            return here
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
@@ -87,6 +104,24 @@ class OpenStreams:
     async def _none_left(self) -> None:
         while self._streams or self._bodies:  # noqa: ASYNC110  # they may be of other event loops
             await anyio.sleep(_POLL_SECONDS)
+
+
+class _Here:
+    """The streams of one event loop."""
+
+    def __init__(self) -> None:
+        self.streams: set[Stream] = set()
+        self._settled = anyio.Event()
+
+    async def leave_together(self) -> None:
+        """Wait for those that were cut off as well. The last lets all go, in the same turn of the
+        loop, so that none is left to a loop that ends.
+        """
+        if any(stream.cut_off for stream in self.streams):
+            await self._settled.wait()
+        else:
+            self._settled.set()
+            self._settled = anyio.Event()
 
 
 def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:

@@ -158,7 +158,8 @@ def framework_user(scope: Scope) -> str | None:
     with an ``id``. None for nobody, and for a user without anything to tell it by.
     """
     user = scope.get("user")
-    if user is None or not getattr(user, "is_authenticated", False):
+    # Litestar's has no such attribute: who is not authenticated is not set there.
+    if user is None or not getattr(user, "is_authenticated", True):
         return None
     for attribute in ("identity", "pk", "id", "username", "display_name"):
         value = _attribute(user, attribute)

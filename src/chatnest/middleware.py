@@ -1,9 +1,12 @@
 """ChatNestMiddleware: a chat in front of any ASGI application, which gets everything else."""
 
+from collections.abc import Sequence
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
 from chatnest.asgi import local_path
+from chatnest.cors import check_origins, with_cors
 from chatnest.errors import ConfigurationError
 
 __all__ = ["ChatNestMiddleware"]
@@ -14,25 +17,33 @@ class ChatNestMiddleware:
     ``app``: websockets, lifespan, and every other path, untouched.
 
     Lifespan goes to both; an application without it (Django) is served it. The outermost place
-    sees the connection as it came; a place below authentication sees the user.
+    sees the connection as it came; a place below authentication sees the user. Pages of
+    ``allow_origins``, exact origins, may call the chat, with cookies, and nothing else by it.
     """
 
     def __init__(
-        self, app: ASGIApp, *, chat: ChatNestApp | None = None, path: str = "/api/chat"
+        self,
+        app: ASGIApp,
+        *,
+        chat: ChatNestApp | None = None,
+        path: str = "/api/chat",
+        allow_origins: Sequence[str] = (),
     ) -> None:
+        check_origins(allow_origins)
         if not path.startswith("/") or path.endswith(("/", "/limits")):
             raise ConfigurationError(
                 f"path {path!r} must begin with '/', have a name, and not end with '/' or '/limits'"
             )
         self.app = app
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
+        self._served = with_cors(self.chat, allow_origins) if allow_origins else self.chat
         self._paths = {path, f"{path}/limits"}
         self._runs = f"{path}/runs/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         if scope["type"] == "http" and self._is_ours(local_path(scope)):
-            await self.chat(scope, receive, send)
+            await self._served(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:

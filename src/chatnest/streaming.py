@@ -82,6 +82,8 @@ class Stream:
         self._renew: Callable[[], Awaitable[None]] | None = None
         self.headers: dict[str, str] = {}
         self.stopped: ChatNestError | None = None
+        self.cut_off = False
+        """Whether the server has cancelled it."""
 
     # ------------------------------------------------ for the writer
 
@@ -141,6 +143,7 @@ class Stream:
             try:
                 await self._mind_the_clock()
             except anyio.get_cancelled_exc_class():
+                self.cut_off = not self._tasks.cancel_called
                 await self._end_with_the_server()
                 raise
 

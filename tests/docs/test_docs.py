@@ -18,6 +18,9 @@ from chatnest.testing import FakeUpstream
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/")
+"""Their programs are served by tests/frameworks, each in a process of its own: a framework may
+change what is the process's, and be there once."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -27,6 +30,7 @@ def blocks(language: str) -> list[Any]:
         for page in PAGES
         for index, (found, text) in enumerate(BLOCK.findall(page.read_text()))
         if found == language
+        and not (language == "python" and str(page.relative_to(ROOT)).startswith(SERVED))
     ]
 
 

@@ -58,8 +58,12 @@ def uvicorn_thread(app: Any, *, send_buffer: int | None = None, **options: Any) 
 class Client:
     """An HTTP/1 client that reads what has arrived and no more. Every wait is bounded."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, port: int, *, receive_buffer: int | None = None, source: str | None = None
+    ) -> None:
         self.socket = socket.socket()
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
@@ -180,6 +184,11 @@ class Reply:
             self._read()
         return self.body
 
+    def more(self) -> bytes:
+        """The body, with what has come since."""
+        self._read()
+        return self.body
+
     @property
     def events(self) -> list[str]:
         """The kinds of the events so far, without pings."""
@@ -287,6 +296,9 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

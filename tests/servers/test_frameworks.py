@@ -294,6 +294,37 @@ def test_a_path_that_cannot_be_met_is_refused_at_the_start(upstream, path):
         ChatNestMiddleware(Starlette(), chat=make_chat(upstream), path=path)
 
 
+def test_pages_of_named_origins_call_the_chat_and_nothing_else(upstream):
+    page, other = "https://www.example.org", "https://evil.example.org"
+    inner = Starlette(routes=[Route("/hello", hello)])
+    app = ChatNestMiddleware(inner, chat=make_chat(upstream), allow_origins=[page])
+    asking = (f"Origin: {page}", "Access-Control-Request-Method: POST")
+    fields = "Access-Control-Request-Headers: authorization, content-type, idempotency-key"
+    with uvicorn_thread(app) as port:
+        with Client(port) as client:
+            client.request("OPTIONS", headers=(*asking, fields))
+            preflight = client.reply()
+            assert preflight.status == 200
+            assert preflight.headers["access-control-allow-origin"] == page
+        with Client(port) as client:
+            client.request("POST", body=ask(), headers=(f"Origin: {page}",))
+            reply = client.reply()
+            assert reply.read_all().endswith(DONE)
+            assert reply.headers["access-control-allow-origin"] == page
+            assert "ChatNest-Run-Id" in reply.headers["access-control-expose-headers"]
+        for path, origin in [("/api/chat/limits", other), ("/hello", page)]:
+            with Client(port) as client:
+                found = client.get(path, f"Origin: {origin}")
+                assert found.status == 200
+                assert "access-control-allow-origin" not in found.headers
+
+
+@pytest.mark.parametrize("origins", ["https://www.example.org", ["*"], ["https://a.example/"]])
+def test_origins_that_are_none_are_refused_at_the_start(upstream, origins):
+    with pytest.raises(ConfigurationError, match="allow_origins"):
+        ChatNestMiddleware(Starlette(), chat=make_chat(upstream), allow_origins=origins)
+
+
 def test_websockets_of_the_host_work(upstream):
     from starlette.testclient import TestClient
 

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from chatnest import BALANCED, Bounds, OpenAIProvider
+from chatnest import BALANCED, Bounds, ChatNestApp, OpenAIProvider
 from chatnest.errors import LedgerUnavailable
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import (
@@ -386,6 +387,35 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
     await upstream.until(lambda u: not u.open_sockets, timeout=1)
 
 
+def natively(
+    app: ChatNestApp, arrived: asyncio.Event, received: bytearray | None = None
+) -> asyncio.Task[None]:
+    """A request in a task of asyncio's own, as servers make it; ``arrived`` is when it has text."""
+    received = bytearray() if received is None else received
+
+    async def receive() -> Any:
+        if not received:
+            body = b'{"messages":[{"role":"user","content":"Hi"}]}'
+            received.extend(b" ")
+            return {"type": "http.request", "body": body}
+        await asyncio.Event().wait()
+        return None
+
+    async def send(message: Any) -> None:
+        received.extend(message.get("body", b""))
+        if received.endswith(token(" world")):
+            arrived.set()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/chat",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+    }
+    return asyncio.ensure_future(app(scope, receive, send))
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio_backend):
@@ -396,28 +426,7 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
         before = tasks()
         arrived = asyncio.Event()
         received = bytearray()
-
-        async def receive():
-            if not received:
-                body = b'{"messages":[{"role":"user","content":"Hi"}]}'
-                received.extend(b" ")
-                return {"type": "http.request", "body": body}
-            await asyncio.Event().wait()
-            return None
-
-        async def send(message):
-            received.extend(message.get("body", b""))
-            if received.endswith(token(" world")):
-                arrived.set()
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/api/chat",
-            "headers": [(b"content-type", b"application/json")],
-            "client": ("127.0.0.1", 1),
-        }
-        task = asyncio.create_task(app(scope, receive, send))
+        task = natively(app, arrived, received)
         async with asyncio.timeout(5):
             await arrived.wait()
             for _ in range(times):
@@ -433,6 +442,50 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
         assert (b"event: error" in received) == (times == 1)
         assert (b'"code":"server_shutdown"' in received) == (times == 1)
     assert await books.held() == (0, 0)
+
+
+class SlowAfterTheFirst(Books):
+    async def settle(self, hold, charge):
+        if self.charges:
+            for _ in range(200):
+                await anyio.lowlevel.checkpoint()
+        return await super().settle(hold, charge)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_first_that_a_server_has_cancelled_goes_when_all_are_settled(
+    upstream, anyio_backend
+):
+    """Daphne waits for no more than one."""
+    upstream.script(*[Answer.stall(2)] * 3)
+    books = SlowAfterTheFirst()
+    async with serving(upstream, ledger=books) as app:
+        arrived = [asyncio.Event() for _ in range(3)]
+        requests = [natively(app, each) for each in arrived]
+        async with asyncio.timeout(5):
+            for each in arrived:
+                await each.wait()
+            for request in requests:
+                request.cancel()
+            await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+        assert len(books.charges) == 3
+        await asyncio.wait(requests)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_request_that_is_cancelled_alone_waits_for_nobody(upstream, anyio_backend):
+    upstream.script(*[Answer.stall(2)] * 2)
+    async with serving(upstream) as app:
+        arrived = [asyncio.Event() for _ in range(2)]
+        one, other = (natively(app, each) for each in arrived)
+        async with asyncio.timeout(5):
+            for each in arrived:
+                await each.wait()
+            one.cancel()
+            await asyncio.wait([one])
+            assert not other.done()
+            other.cancel()
+            await asyncio.wait([other])
 
 
 async def test_a_ledger_that_is_away_at_the_end_is_told_later(upstream):

@@ -45,6 +45,35 @@ async def test_pings_come_while_the_model_is_silent(upstream):
     )
 
 
+@pytest.mark.parametrize("query", ["ping=0.2", "other=x&ping=0.200"])
+async def test_a_client_may_ask_for_more_pings(upstream, query):
+    upstream.script(Answer.stall(1))
+    async with serving(upstream) as app, Conversation(app, query=query, json=ask()) as c:
+        await c.until(lambda: c.received.count(PING) >= 2)
+        upstream.release()
+        await c.read_all()
+
+
+async def test_nobody_gets_fewer_pings_by_asking(upstream):
+    upstream.script(Answer.stall(1))
+    async with (
+        serving(upstream, ping_interval=0.02) as app,
+        Conversation(app, query="ping=9999", json=ask()) as c,
+    ):
+        await c.until(lambda: c.received.count(PING) >= 2)
+        upstream.release()
+        await c.read_all()
+
+
+@pytest.mark.parametrize("value", ["0", "0.1", "-1", "1e9", "nan", "inf", "often", "99999", "%00"])
+async def test_pings_that_nobody_can_send_are_refused(upstream, value):
+    async with serving(upstream) as app:
+        c = await answer_to(app, ask(), query=f"ping={value}")
+    assert c.status == 400
+    assert b'"invalid_request"' in c.received
+    assert not upstream.requests
+
+
 async def test_no_ping_comes_before_the_stream_has_begun(upstream):
     upstream.script(Answer.silence())
     async with serving(upstream, ping_interval=0.005) as app, Conversation(app, json=ask()) as c:

@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``, ``chatnest ledger`` and ``chatnest doctor``."""
+"""The command line: ``chatnest serve``, ``ledger``, ``key``, ``doctor`` and ``check``."""
 
 import argparse
 import hashlib
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_key(commands)
     _add_doctor(commands)
+    _add_check(commands)
     return parser
 
 
@@ -130,6 +131,31 @@ def _add_doctor(commands: Any) -> None:
     doctor.set_defaults(run=_doctor)
 
 
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="see what a deployed chat is like from outside",
+        description="Visit a deployed chat, and say whether frames, pings and a client's leaving "
+        "get through what is in between, and what to set where. Asks the model for one short "
+        "answer, and leaves it. Exit codes: 0, nothing fails; 1, something does; 2, it cannot be "
+        "reached.",
+        epilog="Header fields are also read from CHATNEST_CHECK_HEADER, one a line: these are not "
+        "seen in the list of processes.",
+    )
+    add = check.add_argument
+    add("url", metavar="URL", help="what you POST to: https://example.org/api/chat")
+    add(
+        "--header",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="what says who is asking, such as 'Authorization: Bearer KEY'",
+    )
+    add("--dry", action="store_true", help="ask the model for nothing")
+    add("--json", action="store_true", help="a JSON object a line")
+    check.set_defaults(run=_check)
+
+
 def _serve(options: argparse.Namespace) -> None:
     import msgspec  # noqa: PLC0415  # these cost time that --help need not
 
@@ -164,6 +190,12 @@ def _ledger(options: argparse.Namespace) -> None:
 
 def _doctor(options: argparse.Namespace) -> None:
     from chatnest.cli.doctor import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from chatnest.cli.check import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from chatnest.bounds import Bounds
+from chatnest.cors import check_origins
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
@@ -24,7 +25,6 @@ __all__ = ["Config", "load_config"]
 PREFIX: Final = "CHATNEST_"
 
 _LONGEST_DRAIN: Final = 86_400
-_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
@@ -95,12 +95,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
                 f"server.drain_seconds must be from 0 to {_LONGEST_DRAIN:,}, not "
                 f"{self.drain_seconds:g}"
             )
-        for origin in self.allow_origins:
-            if not _ORIGIN.fullmatch(origin):
-                raise ConfigurationError(
-                    f"server.allow_origins: {origin!r} is no origin, such as "
-                    "https://www.example.com: a scheme, a host, and no path or slash after it"
-                )
+        check_origins(self.allow_origins)
         for host in self.allow_hosts:
             if not _HOST.fullmatch(host):
                 raise ConfigurationError(

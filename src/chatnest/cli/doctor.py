@@ -4,8 +4,6 @@ import os
 import platform
 import sys
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -14,9 +12,10 @@ import anyio
 import msgspec
 
 from chatnest.cli.build import build_chat, open_ledger
-from chatnest.cli.checks import CHECKS, Check, Findings, Level
+from chatnest.cli.checks import CHECKS, Findings
 from chatnest.cli.checks.machine import INSTALLED
 from chatnest.cli.config import Config, load_config
+from chatnest.cli.report import report
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey, Surveyed
@@ -24,7 +23,6 @@ from chatnest.providers.openai import DEFAULT_BASE_URL
 
 __all__ = ["run"]
 
-_LEVELS: Final[tuple[Level, ...]] = ("ok", "warn", "fail", "skip")
 _BAD: Final = 1
 """Exit code; what cannot be looked at is 2."""
 
@@ -33,11 +31,7 @@ def run(options: Namespace) -> None:
     """Check, print and exit. Raises ConfigurationError for what ``chatnest serve`` refuses."""
     findings = _look(_config(options))
     checks = [check for make in CHECKS if (check := make(findings)) is not None]
-    try:
-        (_write_json if options.json else _write)(checks)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    report(checks, as_json=options.json)
     bad = {"fail", "warn"} if options.strict else {"fail"}
     sys.exit(_BAD if any(check.level in bad for check in checks) else 0)
 
@@ -93,24 +87,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions.setdefault(name, version(name))
     return versions
-
-
-def _write_json(checks: Sequence[Check]) -> None:
-    for check in checks:
-        sys.stdout.write(msgspec.json.encode(check).decode() + "\n")
-
-
-def _write(checks: Sequence[Check]) -> None:
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        advice = f" -> {check.advice}" if check.advice else ""
-        line = f"{check.level:<4}  {check.name:<{width}}  {check.found}{advice}"
-        sys.stdout.write(_shown(line) + "\n")
-    counts = Counter(check.level for check in checks)
-    summary = ", ".join(f"{counts[level]} {level}" for level in _LEVELS)
-    sys.stdout.write(f"{len(checks)} checks: {summary}\n")
-
-
-def _shown(text: str) -> str:
-    """For a terminal: what a server or a file says must not move its cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Final
 import anyio
 import msgspec
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -110,27 +109,14 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
         ],
         lifespan=lifespan,
     )
-    app: ASGIApp = ChatNestMiddleware(_with_page_headers(site), chat=chat, path=config.chat.path)
-    if config.server.allow_origins:
-        app = _with_cors(app, config.server.allow_origins)
+    app: ASGIApp = ChatNestMiddleware(
+        _with_page_headers(site),
+        chat=chat,
+        path=config.chat.path,
+        allow_origins=config.server.allow_origins,
+    )
     hosts = hosts_of(config)
     return app if hosts is None else OnlyForHosts(app, hosts)
-
-
-def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Let pages of these origins call the chat, with cookies, and read what they need of it."""
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
-        allow_credentials=True,
-        expose_headers=[
-            *("Retry-After", "RateLimit", "RateLimit-Policy"),
-            *("ChatNest-Run-Id", "Idempotency-Replayed"),
-        ],
-        max_age=600,
-    )
 
 
 async def _end_with_parent() -> None:

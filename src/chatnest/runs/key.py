@@ -7,12 +7,11 @@ A bare token is taken as well, since many clients send one.
 import hashlib
 import re
 from typing import Final
-from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import Scope
 
-from chatnest.asgi import headers_named
+from chatnest.asgi import headers_named, query_value
 from chatnest.errors import InvalidRequest
 from chatnest.request import ChatRequest
 
@@ -49,12 +48,12 @@ def last_event_id(scope: Scope) -> int:
     section 9.2.4), else of ``?after=``, else 0. Raises InvalidRequest.
     """
     values = headers_named(scope, b"last-event-id")
-    values += parse_qs(scope.get("query_string", b"").decode("latin-1")).get("after", [])
-    if not values:
+    value = values[0] if values else query_value(scope, "after")
+    if value is None:
         return 0
-    if not _NUMBER.fullmatch(values[0]):
+    if not _NUMBER.fullmatch(value):
         raise InvalidRequest("Last-Event-ID and after: must be the number of an event.")
-    return int(values[0])
+    return int(value)
 
 
 def key_id(principal: str, key: str) -> str:

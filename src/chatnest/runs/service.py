@@ -232,7 +232,7 @@ class Runs:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write_down, run, writer)
-                with self._streams.holding(stream):
+                async with self._streams.holding(stream):
                     await stream.run(answer)
                 tasks.cancel_scope.cancel()
         finally:

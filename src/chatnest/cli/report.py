@@ -1,0 +1,45 @@
+"""What checks have found, for people and for programs: a line each."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from chatnest.cli.checks import Check, Level
+
+__all__ = ["report"]
+
+_LEVELS: Final[tuple[Level, ...]] = ("ok", "warn", "fail", "skip")
+
+
+def report(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Write them to standard output."""
+    try:
+        (_write_json if as_json else _write)(checks)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_json(checks: Sequence[Check]) -> None:
+    for check in checks:
+        sys.stdout.write(msgspec.json.encode(check).decode() + "\n")
+
+
+def _write(checks: Sequence[Check]) -> None:
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        advice = f" -> {check.advice}" if check.advice else ""
+        line = f"{check.level:<4}  {check.name:<{width}}  {check.found}{advice}"
+        sys.stdout.write(_shown(line) + "\n")
+    counts = Counter(check.level for check in checks)
+    summary = ", ".join(f"{counts[level]} {level}" for level in _LEVELS)
+    sys.stdout.write(f"{len(checks)} checks: {summary}\n")
+
+
+def _shown(text: str) -> str:
+    """For a terminal: what a server or a file says must not move its cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,86 @@
+"""Seen: what a visit to a deployed chat has brought back. Values alone. No I/O."""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+__all__ = ["PING_SECONDS", "Answer", "Reply", "Seen"]
+
+PING_SECONDS: Final = 0.2
+"""How often the server is asked for a ping: as often as it can be."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A small reply. ``document`` is its JSON, None where it is none; ``seconds`` is its time."""
+
+    status: int
+    media_type: str
+    headers: dict[str, str]
+    document: Any
+    seconds: float
+
+    @property
+    def code(self) -> str:
+        """Of a problem document, else empty."""
+        if self.media_type != "application/problem+json" or not isinstance(self.document, dict):
+            return ""
+        return str(self.document.get("code", ""))
+
+    @property
+    def held(self) -> int | None:
+        """Answers (or tokens, where answers are not counted) that are being written for whoever
+        asks for limits. None where this is not the document that says so.
+        """
+        try:
+            found = {limit["name"]: int(limit["held"]) for limit in self.document["limits"]}
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found.get("streams", sum(found.values()))
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """The one answer that was asked for, as far as it was read. ``frames`` are names, and seconds
+    since the request. Where it is no stream, ``refusal`` is what came instead; both are None and
+    empty as long as nothing comes.
+
+    ``was_held`` is whether the server meanwhile said, in answer to another request, that it was
+    writing. ``ended`` is what told that it was over, unless the reader left it before: its last
+    ``frame``, the connection that was ``cut``, or the server, without a frame (``unseen``).
+    ``error`` is the code of an event ``error``.
+    """
+
+    headers: dict[str, str] = {}
+    frames: list[tuple[str, float]] = []
+    refusal: Reply | None = None
+    was_held: bool = False
+    ended: Literal["", "frame", "cut", "unseen"] = ""
+    error: str = ""
+
+    def times(self, name: str) -> list[float]:
+        """When the frames of a name came."""
+        return [at for found, at in self.frames if found == name]
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from the first frame to the last."""
+        return self.frames[-1][1] - self.frames[0][1] if self.frames else 0.0
+
+
+class Seen(msgspec.Struct, kw_only=True):
+    """Everything that was seen. What was not tried is None.
+
+    The address is in parts, ``path`` without a slash at its end. ``gone`` is how many seconds after
+    the reader had left the server first said that it was writing no more; None if it did not.
+    ``receipt`` is what the server says came of the answer.
+    """
+
+    scheme: str
+    host: str
+    path: str
+    has_secrets: bool
+    limits: Reply
+    run: Reply | None = None
+    refusal: Reply | None = None
+    answer: Answer | None = None
+    gone: float | None = None
+    receipt: dict[str, Any] | None = None

@@ -1,0 +1,97 @@
+"""Write docs/discussion/cells.md's tables from a report of test_cells.py, as ``nox -s cells`` does.
+
+python -m tests.frameworks.table REPORT.xml
+"""
+
+import json
+import math
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.frameworks.programs import PROGRAMS
+from tests.frameworks.servers import SERVERS
+
+PAGE = Path(__file__).parents[2] / "docs/discussion/cells.md"
+MARK = "<!-- what nox -s cells has measured -->\n"
+
+
+class Cell(NamedTuple):
+    """Milliseconds from the model's word to the client's having it, and from the client's leaving
+    to the model's being left.
+    """
+
+    first_token: list[float]
+    stop: list[float]
+
+
+Cells = dict[tuple[str, str], Cell]
+
+
+def read(report: Path) -> Cells:
+    """The cells of a report. Raises ValueError where one of them has failed."""
+    cells = {}
+    for case in ET.parse(report).getroot().iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            raise ValueError(f"{case.get('name')} has failed")
+        found = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
+        program, server = found["cell"]
+        cells[program, server] = Cell(found["first_token_ms"], found["stop_ms"])
+    return cells
+
+
+def quantile(times: Iterable[float], part: float) -> float:
+    """The time that so many of them do not exceed."""
+    ordered = sorted(times)
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
+
+
+def summary(cells: Cells) -> str:
+    """By server, over all of its programs."""
+    rows = [["server", "cells", "first token p50", "p99", "stop p50", "p99"]]
+    for server in SERVERS:
+        mine = [cell for (_, other), cell in cells.items() if other == server]
+        rows.append([server, str(len(mine)), *_columns(mine)])
+    return _table([*rows, ["all", str(len(cells)), *_columns(list(cells.values()))]])
+
+
+def _columns(cells: Sequence[Cell]) -> list[str]:
+    first = list(chain.from_iterable(cell.first_token for cell in cells))
+    stop = list(chain.from_iterable(cell.stop for cell in cells))
+    return [f"{quantile(times, part):.1f}" for times in (first, stop) for part in (0.5, 0.99)]
+
+
+def grid(cells: Mapping[tuple[str, str], Cell]) -> str:
+    """Each cell: the medians of the first token and of the stop."""
+    rows = [["", *SERVERS]]
+    for program in PROGRAMS:
+        row = [program.name]
+        for server in SERVERS:
+            cell = cells.get((program.name, server))
+            row.append(
+                "-"
+                if cell is None
+                else f"{quantile(cell.first_token, 0.5):.1f}, {quantile(cell.stop, 0.5):.1f}"
+            )
+        rows.append(row)
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    lines.insert(1, f"|{'---|' * len(rows[0])}\n")
+    return "".join(lines)
+
+
+def main() -> None:
+    """Put the tables between the page's two marks."""
+    cells = read(Path(sys.argv[1]))
+    before, _, after = PAGE.read_text().split(MARK)
+    PAGE.write_text(f"{before}{MARK}\n{summary(cells)}\n{grid(cells)}\n{MARK}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The programs of each framework's page, served as the page says, in a process of their own."""
+
+import pytest
+
+from tests.frameworks import pages
+from tests.frameworks.programs import (
+    PASSWORD,
+    PROGRAMS,
+    Program,
+    requests,
+    save,
+    server_command,
+)
+from tests.frameworks.support import HOLD, INPUT, Site, free_port, serving
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_the_page_s_program(program: Program, upstream, tmp_path, record_property):
+    save(program, tmp_path, upstream)
+    server, _, *flags = server_command(program)
+    flags = ["1" if flag == "30" else flag for flag in flags]  # seconds that nobody here waits
+    port = free_port()
+    bind = ["--bind", f"127.0.0.1:{port}"] if server == "hypercorn" else ["--port", str(port)]
+    arguments = ["-m", server, "tests.frameworks.served:app", *flags, *bind]
+    with serving(arguments, tmp_path, upstream, port, PAGE_APP=program.app) as process:
+        site = Site(process, port, upstream, tmp_path, program.account)
+        site.login = program.log_in(port)
+        site.frames_arrive_one_by_one()
+        site.the_user_pays()
+        site.limits_are_reachable()
+        site.a_refusal_is_a_problem_document()
+        if program.refuses_strangers:
+            site.a_stranger_is_refused()
+        for name, times in site.stop_closes_the_upstream().items():
+            record_property(name, times)
+        site.the_rest_is_the_host_s(program.neighbour)
+        if program.websockets:
+            site.websockets_are_the_host_s()
+        site.a_run_can_be_read_again()
+        site.the_page_s_requests_work(requests(program), PASSWORD)
+        used, held = site.sigterm_settles(3)
+        assert site.the_host_heard() == (["start", "stop"] if program.lifespan else [])
+    assert 3 * INPUT < used < 3 * HOLD
+    assert held == 0
+
+
+@pytest.mark.parametrize("folder", ["frameworks", "servers"])
+def test_all_that_a_page_shows_is_served_here(folder):
+    names = sorted(page.name for page in (pages.HOW_TO / folder).glob("*.md"))
+    shown = {name: pages.programs(f"{folder}/{name}") for name in names}
+    assert {name: list(found.values()) for name, found in shown.items()} == {
+        name: pages.examples(f"{folder}/{name}") for name in names
+    }
+    if folder == "frameworks":
+        assert {program.name for program in PROGRAMS} == {m for f in shown.values() for m in f}
