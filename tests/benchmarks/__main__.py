@@ -107,7 +107,7 @@ def _round(
                 if workload.servers and name not in workload.servers:
                     continue
                 if workload.fresh:
-                    with serving(name, *where, **workload.options) as server:
+                    with serving(name, *where, workload.setting) as server:
                         found = workload(bench, server)
                 else:
                     if name not in servers:

@@ -1,11 +1,10 @@
 """Bench: what every measurement is given, and what each of them says about itself."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks.servers import Server
+from tests.benchmarks.servers import Server, Setting
 from tests.benchmarks.upstream import Upstream
 
 __all__ = ["Bench", "Workload"]
@@ -19,8 +18,8 @@ class Bench:
 
 
 class Workload(Protocol):
-    """``fresh`` ones have a server of their own, with ``options``. ``servers`` are those that it
-    is for; all, if there are none.
+    """``fresh`` ones have a server of their own. ``servers`` are those that it is for; all, if
+    there are none.
     """
 
     @property
@@ -30,7 +29,7 @@ class Workload(Protocol):
     @property
     def fresh(self) -> bool: ...
     @property
-    def options(self) -> Mapping[str, float]: ...
+    def setting(self) -> Setting: ...
     @property
     def servers(self) -> tuple[str, ...]: ...
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.load import question, read_all, run
-from tests.benchmarks.servers import Server
+from tests.benchmarks.servers import Server, Setting
 from tests.benchmarks.spent import Spent
 
 __all__ = ["COSTS", "Cost", "warm"]
@@ -29,7 +29,7 @@ class Cost:
     gap: int = 0
     unit: str = "token"
     fresh: ClassVar[bool] = False
-    options: ClassVar[dict[str, float]] = {}
+    setting: ClassVar[Setting] = Setting()
     servers: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, bench: Bench, server: Server) -> dict[str, float]:

@@ -44,6 +44,17 @@ def cpu_seconds(pid: int) -> float:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a server of ours is told beside the usual."""
+
+    ping: float = 15.0
+    requests_per_minute: int = 1_000_000
+
+
+USUAL = Setting()
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a server is to be: its port, the model's, a folder of its own for files; ``beside`` is
     the address of what it needs.
@@ -52,9 +63,8 @@ class Place:
     port: int
     upstream: int
     folder: Path
-    beside: str = ""
-    ping: float = 15.0
-    requests_per_minute: float = 1_000_000
+    beside: str
+    setting: Setting
 
     @property
     def model_url(self) -> str:
@@ -89,12 +99,12 @@ def _chatnest(ledger: str, source: str = "") -> Callable[[Place], Command]:
 [provider]
 base_url = "{place.model_url}"
 [chat]
-ping_interval = {place.ping}
+ping_interval = {place.setting.ping}
 [profiles.balanced]
 max_output_tokens = 4000
 max_tokens_per_request = 16000
 daily_token_limit = 1000000000000
-requests_per_minute = {place.requests_per_minute:.0f}
+requests_per_minute = {place.setting.requests_per_minute}
 max_concurrent_streams = 100000
 [hard_caps]
 daily_token_limit = 1000000000000
@@ -113,13 +123,16 @@ url = "{ledger.format(place=place)}"
     return command
 
 
-def _uvicorn(name: str) -> Callable[[Place], Command]:
+def _uvicorn(name: str, http: str = "httpx2") -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
         arguments = ["-m", "uvicorn", f"tests.benchmarks.peers.{name}:app"]
         arguments += ["--port", str(place.port), "--backlog", "4096"]
         arguments += ["--loop", "uvloop", "--http", "httptools"]
         arguments += ["--log-level", "error", "--no-access-log"]
-        return [sys.executable, *arguments], {"BENCH_UPSTREAM": place.model_url}
+        return [sys.executable, *arguments], {
+            "BENCH_UPSTREAM": place.model_url,
+            "BENCH_HTTP": http,
+        }
 
     return command
 
@@ -213,7 +226,17 @@ SERVERS = {
     "fastapi": Kind(
         _uvicorn("fastapi_typed"),
         _needs_module("fastapi", "openai"),
-        f"FastAPI and the typed stream of the openai package; {_UVICORN}",
+        f"FastAPI, StreamingResponse and the openai package's typed stream; {_UVICORN}",
+    ),
+    "fastapi-aiohttp": Kind(
+        _uvicorn("fastapi_typed", "aiohttp"),
+        _needs_module("fastapi", "openai", "aiohttp"),
+        "the same with the openai package's DefaultAioHttpClient",
+    ),
+    "sse-starlette": Kind(
+        _uvicorn("fastapi_sse"),
+        _needs_module("fastapi", "openai", "sse_starlette"),
+        f"FastAPI, sse-starlette and the openai package's typed stream; {_UVICORN}",
     ),
     "express": Kind(
         _express,
@@ -233,7 +256,7 @@ def beside(source: str) -> Kind:
 
 
 @contextmanager
-def serving(name: str, upstream: int, folder: Path, **options: float) -> Iterator[Server]:
+def serving(name: str, upstream: int, folder: Path, setting: Setting = USUAL) -> Iterator[Server]:
     """A server on a core of its own, once it takes connections."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -241,7 +264,7 @@ def serving(name: str, upstream: int, folder: Path, **options: float) -> Iterato
     kind = SERVERS[name]
     own = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
     with kind.needs(own) as address:
-        place = Place(port, upstream, own, address, **options)
+        place = Place(port, upstream, own, address, setting)
         command, environ = kind.command(place)
         log = place.folder / "log"
         with log.open("wb") as file:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from time import monotonic
 
 import uvloop
 
@@ -79,14 +80,14 @@ class Wheel:
     def add(self, stream: "Connection") -> None:
         """The slots are filled in turn, so that the streams' beats do not fall together."""
         if not self._streams:
-            self._due = self._loop.time() + 0.001
-            self._loop.call_at(self._due, self._turn)
+            self._due = monotonic() + 0.001
+            self._loop.call_later(0.001, self._turn)
         self._streams += 1
         self._next = (self._next + 1) % len(self._slots)
         self._slots[self._next].append(stream)
 
     def _turn(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         while self._due <= now:
             self._due += 0.001
             left = [stream for stream in self._slots[0] if stream.beat()]
@@ -95,7 +96,7 @@ class Wheel:
             self._slots.rotate(-1)
             self._next -= 1
         if self._streams:
-            self._loop.call_at(self._due, self._turn)
+            self._loop.call_later(0.001, self._turn)  # uvloop would spin on less than 1 ms
 
 
 class Connection(asyncio.Protocol):
