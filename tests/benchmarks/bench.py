@@ -18,8 +18,8 @@ class Bench:
 
 
 class Workload(Protocol):
-    """``fresh`` ones have a server of their own. ``servers`` are those that it is for; all, if
-    there are none.
+    """``fresh`` ones have a server of their own, ``long`` ones are not tried again. ``servers`` are
+    those that it is for; all, if there are none.
     """
 
     @property
@@ -28,6 +28,8 @@ class Workload(Protocol):
     def what(self) -> str: ...
     @property
     def fresh(self) -> bool: ...
+    @property
+    def long(self) -> bool: ...
     @property
     def setting(self) -> Setting: ...
     @property

@@ -29,6 +29,7 @@ class Cost:
     gap: int = 0
     unit: str = "token"
     fresh: ClassVar[bool] = False
+    long: ClassVar[bool] = False
     setting: ClassVar[Setting] = Setting()
     servers: ClassVar[tuple[str, ...]] = ()
 

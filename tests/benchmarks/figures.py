@@ -39,6 +39,10 @@ class Figures:
         for metric, value in metrics.items():
             place.setdefault(metric, []).append(value)
 
+    def fail(self, workload: str, server: str, why: str) -> None:
+        """A measurement that could not be made."""
+        self.about.setdefault("failures", []).append(f"{workload} {server}: {why}")
+
     def workloads(self) -> list[str]:
         return list(self.series)
 

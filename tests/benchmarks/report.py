@@ -11,6 +11,15 @@ METRICS: dict[str, tuple[tuple[str, str], ...]] = {
     "paced": (("us", "us of CPU a token"),),
     "burst": (("us", "us of CPU a token"),),
     "short": (("us", "us of CPU a request"),),
+    "first": (("ms", "ms added, alone"), ("ms_busy", "ms added, core 70 % busy")),
+    "refused": (("per_second", "refusals a second"), ("us", "us of CPU a refusal")),
+    "idle": (("kib", "KiB a stream (unshared)"), ("kib_rss", "KiB a stream (resident)")),
+    "wide": (
+        ("open", "streams open at once"),
+        ("lost", "streams lost"),
+        ("ping_ms", "ms of ping jitter, p99"),
+        ("us", "us of CPU a token"),
+    ),
 }
 """What is shown of each workload, in what words."""
 
