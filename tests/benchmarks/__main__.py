@@ -26,7 +26,7 @@ from tests.benchmarks.servers import LOAD_CORE, SERVERS, Server, beside, serving
 from tests.benchmarks.upstream import upstream_process
 from tests.benchmarks.wide import Wide
 
-_TRIES = 3
+_TRIES = 2
 _STRANGERS = 0.05
 """Of the server's core: with more than this, a measurement is tried again."""
 
