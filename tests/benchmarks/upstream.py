@@ -56,7 +56,7 @@ HEAD = (
 
 
 @cache
-def _end(tokens: int) -> bytes:
+def end(tokens: int) -> bytes:
     usage = {"prompt_tokens": 12, "completion_tokens": tokens, "total_tokens": 12 + tokens}
     last = _chunk(delta={}, finish_reason="stop") + _chunk(usage=usage)
     return last + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
@@ -64,7 +64,7 @@ def _end(tokens: int) -> bytes:
 
 @cache
 def _whole(tokens: int) -> bytes:
-    return HEAD + TOKEN * tokens + _end(tokens)
+    return HEAD + TOKEN * tokens + end(tokens)
 
 
 class Wheel:
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return False
         self._left -= 1
-        self.transport.write(TOKEN if self._left >= 0 else _end(self._tokens))
+        self.transport.write(TOKEN if self._left >= 0 else end(self._tokens))
         return self._left >= 0
 
 
