@@ -14,45 +14,47 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.benchmarks.about import about
 from tests.benchmarks.bench import Bench, Workload
-from tests.benchmarks.costs import COSTS, warm
+from tests.benchmarks.costs import warm
 from tests.benchmarks.figures import Figures
-from tests.benchmarks.first import First
-from tests.benchmarks.idle import Idle
+from tests.benchmarks.kinds import SERVERS, beside
+from tests.benchmarks.litellm import LITELLM
 from tests.benchmarks.load import Lost
-from tests.benchmarks.refused import Refused
-from tests.benchmarks.report import busy, table, verdicts
-from tests.benchmarks.servers import LOAD_CORE, SERVERS, Server, beside, serving
+from tests.benchmarks.page import write
+from tests.benchmarks.report import busy, costs, failures, others, verdicts
+from tests.benchmarks.servers import LOAD_CORE, Server, serving
 from tests.benchmarks.upstream import upstream_process
-from tests.benchmarks.wide import Wide
+from tests.benchmarks.workloads import WORKLOADS
 
 _TRIES = 2
-_STRANGERS = 0.05
-"""Of the server's core: with more than this, a measurement is tried again."""
+_WAITED = 0.02
+"""Of the time: when a server waited longer for its core, a measurement is tried again."""
 
 _NICE = -10
-
-WORKLOADS: dict[str, Workload] = {
-    each.name: each for each in (*COSTS, First(), Refused(), Idle(), Wide())
-}
 
 
 def main() -> None:
     options = _options()
+    figures = Figures.read(options.figures) if options.figures else _measured(options)
+    for text in (costs(figures), others(figures), busy(figures), verdicts(figures)):
+        print(text, end="\n\n")
+    print(failures(figures))
+    if options.json:
+        figures.write(options.json)
+    if options.write_docs:
+        write(figures)
+
+
+def _measured(options: argparse.Namespace) -> Figures:
     servers = _present(options.servers)
+    workloads = [WORKLOADS[name] for name in options.workloads]
     figures = Figures(about={"quick": options.quick, "rounds": options.rounds})
     with _bench(options.quick) as bench:
         for number in range(options.rounds):
-            _round(bench, number, servers, [WORKLOADS[name] for name in options.workloads], figures)
-    print(table(figures))
-    print()
-    print(busy(figures))
-    print()
-    print(verdicts(figures))
-    for failure in figures.about.get("failures", []):
-        print(f"failed: {failure}")
-    if options.json:
-        figures.write(options.json)
+            _round(bench, number, servers, workloads, figures)
+        figures.about.update(about(bench.folder))
+    return figures
 
 
 def _options() -> argparse.Namespace:
@@ -62,10 +64,16 @@ def _options() -> argparse.Namespace:
     add("--rounds", type=int, help="how often everything is measured (5, quick 3)")
     add("--servers", type=_names(SERVERS), default=list(SERVERS), metavar="A,B")
     add("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), metavar="A,B")
+    add("--peers", choices=["litellm"], help="a peer that is installed for the run")
     add("--beside", metavar="SRC", help="measure the chatnest of another source folder as well")
     add("--json", type=Path, metavar="FILE", help="where to write the figures")
+    add("--figures", type=Path, metavar="FILE", help="do not measure: show these, of --json")
+    add("--write-docs", action="store_true", help="write the page of the docs with its chart")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
+    if options.peers:
+        SERVERS[options.peers] = LITELLM
+        options.servers.append(options.peers)
     if options.beside:
         SERVERS["chatnest-beside"] = beside(options.beside)
         options.servers.append("chatnest-beside")
@@ -125,24 +133,16 @@ def _round(
     """
     turn = number % len(names)
     names = [*names[turn:], *names[:turn]]
-    where = (bench.upstream.port, bench.folder)
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for workload in workloads:
+            if workload.long and number % 2:
+                continue  # every other round will do
             for name in names:
-                if workload.long and number % 2:
-                    continue  # every other round will do
-                if workload.servers and name not in workload.servers:
+                if name not in (workload.servers or names):
                     continue
                 try:
-                    if workload.fresh:
-                        with serving(name, *where, workload.setting) as server:
-                            found = _undisturbed(bench, workload, server)
-                    else:
-                        if name not in servers:
-                            servers[name] = stack.enter_context(serving(name, *where))
-                            warm(bench, servers[name])
-                        found = _undisturbed(bench, workload, servers[name])
+                    found = _measure(bench, workload, name, servers, stack)
                 except (Lost, OSError) as exc:  # TimeoutError is one
                     figures.fail(workload.name, name, f"{type(exc).__name__}: {exc}"[:300])
                     found = {}
@@ -150,14 +150,28 @@ def _round(
                 _tell(number, workload.name, name, found)
 
 
+def _measure(
+    bench: Bench, workload: Workload, name: str, servers: dict[str, Server], stack: ExitStack
+) -> dict[str, float]:
+    """On one of ``servers``, which live as long as ``stack``, or on a fresh one."""
+    kind, port = SERVERS[name], bench.upstream.port
+    if workload.fresh:
+        with serving(name, kind, port, bench.folder, workload.setting) as server:
+            return _undisturbed(bench, workload, server)
+    if name not in servers:
+        servers[name] = stack.enter_context(serving(name, kind, port, bench.folder))
+        warm(bench, servers[name])
+    return _undisturbed(bench, workload, servers[name])
+
+
 def _undisturbed(bench: Bench, workload: Workload, server: Server) -> dict[str, float]:
-    """Of a few tries the one with the fewest strangers on the server's core, who make tokens wait
-    and so come in heaps, which cost less.
+    """Of a few tries the one in which others kept the server from its core least: tokens that wait
+    come in heaps, which cost less.
     """
     found = workload(bench, server)
     for _ in range(_TRIES - 1):
-        if found.get("strangers", 0) > _STRANGERS and not workload.long:
-            found = min(found, workload(bench, server), key=lambda each: each["strangers"])
+        if found.get("waited", 0) > _WAITED and not workload.long:
+            found = min(found, workload(bench, server), key=lambda each: each["waited"])
     return found
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.load import question, read_all, run
+from tests.benchmarks.load import read_all, run
 from tests.benchmarks.servers import Server, Setting
 from tests.benchmarks.spent import Spent
 
@@ -39,7 +39,7 @@ class Cost:
         load = partial(
             read_all,
             server.port,
-            question(self.tokens, self.gap),
+            server.question(self.tokens, self.gap),
             total=total,
             at_once=min(self.streams, total),
             tokens=self.tokens,
@@ -54,15 +54,23 @@ class Cost:
 
 
 COSTS = (
-    Cost("paced", "200 streams, a token each 20 ms, 200 tokens", 200, 200, 200, 200, 20),
-    Cost("burst", "50 streams, 2,000 tokens without gaps", 50, 15, 50, 2_000),
-    Cost("short", "2,000 requests of one token, 50 at once", 2_000, 800, 50, 1, unit="request"),
+    Cost("paced", "200 streams at once, 200 tokens each, one every 20 ms", 200, 200, 200, 200, 20),
+    Cost("burst", "50 streams at once, 2,000 tokens each, without gaps", 50, 15, 50, 2_000),
+    Cost(
+        "short",
+        "2,000 requests of one token, 50 at once, over connections that are kept",
+        2_000,
+        800,
+        50,
+        1,
+        unit="request",
+    ),
 )
 
 
 def warm(bench: Bench, server: Server) -> None:
     """What is done once only is done: imports, connections, a compiler's first looks."""
     requests = 600 if bench.quick else 2_000
-    run(partial(read_all, server.port, question(1), total=requests, at_once=50, tokens=1))
-    run(partial(read_all, server.port, question(500), total=10, at_once=5, tokens=500))
-    run(partial(read_all, server.port, question(25, 20), total=100, at_once=100, tokens=25))
+    run(partial(read_all, server.port, server.question(1), total=requests, at_once=50, tokens=1))
+    run(partial(read_all, server.port, server.question(500), total=10, at_once=5, tokens=500))
+    run(partial(read_all, server.port, server.question(25, 20), total=100, at_once=100, tokens=25))

@@ -11,7 +11,7 @@ __all__ = ["Crowd", "crowd"]
 
 _PING = b"event: ping\n"
 _OPENING = 64  # at once: a crowd comes one after another, it does not storm in
-_PATIENCE = 300.0  # seconds
+_PATIENCE = 120.0  # seconds
 
 
 class Member(Reader):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.crowd import crowd
-from tests.benchmarks.load import question, run
+from tests.benchmarks.load import run
 from tests.benchmarks.servers import USUAL, Server, tree
 
 __all__ = ["Idle"]
@@ -20,7 +20,10 @@ class Idle:
     """
 
     name = "idle"
-    what = "memory for each open, silent stream: the slope from 500 to 4,000 of them"
+    what = (
+        "streams that have had a token while the model is silent: the slope of the memory that no "
+        "other process has (USS), between 500 and 4,000 of them; without the kernel's buffers"
+    )
     fresh = True
     long = True
     setting = USUAL
@@ -32,7 +35,7 @@ class Idle:
         return found
 
     async def _measure(self, server: Server, few: int, many: int) -> dict[str, float]:
-        with crowd(server.port, question(1, "hold"), 1) as streams:
+        with crowd(server.port, server.question(1, "hold"), 1) as streams:
             await streams.grow(few)
             before = await _settled(server.pid)
             await streams.grow(many)

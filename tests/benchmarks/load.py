@@ -24,9 +24,12 @@ class Lost(AssertionError):
 
 
 def question(tokens: int, gap: int | str = 0, path: str = "/api/chat") -> bytes:
-    """A request whose answer the upstream will plan so."""
+    """A request whose answer the upstream will plan so; elsewhere than at a chat of ours, in
+    OpenAI's form.
+    """
     content = f"Hello, how are you? [{tokens} {gap}]"
-    body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+    fields = {"model": "gpt-4o-mini", "stream": True} if path != "/api/chat" else {}
+    body = json.dumps({"messages": [{"role": "user", "content": content}], **fields}).encode()
     return (
         b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)

@@ -1,27 +1,24 @@
 """Tables of figures, as Markdown. No I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.targets import TARGETS
 
-__all__ = ["METRICS", "busy", "table", "verdicts"]
+__all__ = ["COLUMNS", "busy", "costs", "failures", "number", "others", "verdicts"]
 
-METRICS: dict[str, tuple[tuple[str, str], ...]] = {
-    "paced": (("us", "us of CPU a token"),),
-    "burst": (("us", "us of CPU a token"),),
-    "short": (("us", "us of CPU a request"),),
-    "first": (("ms", "ms added, alone"), ("ms_busy", "ms added, core 70 % busy")),
-    "refused": (("per_second", "refusals a second"), ("us", "us of CPU a refusal")),
-    "idle": (("kib", "KiB a stream (unshared)"), ("kib_rss", "KiB a stream (resident)")),
-    "wide": (
-        ("open", "streams open at once"),
-        ("lost", "streams lost"),
-        ("ping_ms", "ms of ping jitter, p99"),
-        ("us", "us of CPU a token"),
-    ),
-}
-"""What is shown of each workload, in what words."""
+COLUMNS = (
+    ("first", "ms", "first token, ms added"),
+    ("first", "ms_busy", "on a core 70 % busy"),
+    ("idle", "kib", "KiB for an idle stream"),
+    ("wide", "open", "open at once"),
+    ("wide", "lost", "of these lost"),
+    ("wide", "ping_ms", "ping jitter p99, ms"),
+    ("refused", "per_second", "refusals a second"),
+)
+"""What is shown beside the costs: workload, metric, and its words."""
+
+COSTS = (("paced", "token"), ("burst", "token"), ("short", "request"))
 
 _WATCHED = 0.9
 """Of a core: with more than this, the load may be what limits."""
@@ -34,52 +31,87 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def table(figures: Figures) -> str:
-    return "\n".join(_rows(figures))
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _rows(figures: Figures) -> Iterator[str]:
-    yield "| workload | figure | server | median | rounds from-to | chatnest / it |"
-    yield "|---|---|---|---:|---:|---:|"
-    for workload, metrics in METRICS.items():
-        for metric, words in metrics:
-            for server in figures.servers(workload):
-                median = figures.median(workload, server, metric)
-                if median is None:
-                    continue
-                low, high = figures.spread(workload, server, metric)
-                ratio = figures.ratio(workload, "chatnest", server, metric)
-                shown = "" if ratio is None or server == "chatnest" else f"{ratio:.2f}"
-                yield (
-                    f"| {workload} | {words} | {server} | {number(median)} "
-                    f"| {number(low)}-{number(high)} | {shown} |"
-                )
+def costs(figures: Figures) -> str:
+    """Microseconds of CPU with their spread, and chatnest's ratio to the others."""
+    measured = [(w, unit) for w, unit in COSTS if figures.servers(w)]
+    head = ["server"]
+    for workload, unit in measured:
+        head += [f"{workload}, us a {unit}", "chatnest / it"]
+    servers = list(dict.fromkeys(s for w, _ in measured for s in figures.servers(w)))
+    return _table(head, ([s, *_cost_cells(figures, s, measured)] for s in servers))
+
+
+def _cost_cells(
+    figures: Figures, server: str, measured: Sequence[tuple[str, str]]
+) -> Iterator[str]:
+    for workload, _ in measured:
+        median = figures.median(workload, server, "us")
+        if median is None:
+            yield from ("", "")
+            continue
+        low, high = figures.spread(workload, server, "us")
+        yield f"**{number(median)}** ({number(low)}-{number(high)})"
+        ratio = figures.ratio(workload, "chatnest", server, "us")
+        yield "" if ratio is None or server == "chatnest" else f"{ratio:.2f}"
+
+
+def others(figures: Figures) -> str:
+    """What is no cost of a token or request."""
+    columns = [c for c in COLUMNS if any(_has(figures, s, c) for s in figures.servers(c[0]))]
+    servers = list(dict.fromkeys(s for c in columns for s in figures.servers(c[0])))
+    if not columns:
+        return ""
+    rows = [[server, *(_cell(figures, server, c) for c in columns)] for server in servers]
+    return _table(["server", *(words for _, _, words in columns)], rows)
+
+
+def _has(figures: Figures, server: str, column: tuple[str, str, str]) -> bool:
+    return figures.median(column[0], server, column[1]) is not None
+
+
+def _cell(figures: Figures, server: str, column: tuple[str, str, str]) -> str:
+    workload, metric, _ = column
+    median = figures.median(workload, server, metric)
+    if median is None:
+        return ""
+    low, high = figures.spread(workload, server, metric)
+    same = number(low) == number(high)
+    return f"**{number(median)}**" + ("" if same else f" ({number(low)}-{number(high)})")
 
 
 def verdicts(figures: Figures) -> str:
     """Each target with its figure, and whether it is met."""
-    rows = ["| target | bound | figure |", "|---|---|---|"]
-    rows += [f"| {t.title()} | {t.text()} | {t.verdict(figures)} |" for t in TARGETS]
-    return "\n".join(rows)
+    return _table(
+        ["target", "bound", "figure"],
+        ([target.title(), target.text(), target.verdict(figures)] for target in TARGETS),
+    )
 
 
 def busy(figures: Figures) -> str:
     """Which core was busy, so that one sees whether the server was what was measured."""
-    rows = [
-        "| workload | server | its core: it / strangers | the load's core |",
-        "|---|---|---:|---:|",
-    ]
+    rows = []
     for workload in figures.workloads():
         for server in figures.servers(workload):
-            shares = [
-                figures.median(workload, server, metric)
-                for metric in ("server_core", "strangers", "load_core")
-            ]
-            if None in shares:
+            core = figures.median(workload, server, "server_core")
+            load = figures.median(workload, server, "load_core")
+            if core is None or load is None:
                 continue
-            core, strangers, load = (share or 0.0 for share in shares)
-            note = " (limits!)" if load > _WATCHED and load > core else ""
+            waited = figures.median(workload, server, "waited")
             rows.append(
-                f"| {workload} | {server} | {core:.0%} / {strangers:.0%} | {load:.0%}{note} |"
+                [
+                    f"{workload} {server}",
+                    f"{core:.0%}",
+                    "" if waited is None else f"{waited:.1%}",
+                    f"{load:.0%}" + (" (limits!)" if load > _WATCHED and load > core else ""),
+                ]
             )
-    return "\n".join(rows)
+    return _table(["", "busy, of its core", "waited for it", "load, of the other core"], rows)
+
+
+def failures(figures: Figures) -> str:
+    return "\n".join(f"- failed: {failure}" for failure in figures.about.get("failures", []))

@@ -1,27 +1,28 @@
-"""Spent: what processes and cores were busy with while something was measured."""
+"""Spent: what processes were busy with while something was measured."""
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.benchmarks.servers import CORE, Server, cpu_seconds
+from tests.benchmarks.servers import Server, cpu_seconds
 from tests.benchmarks.upstream import Upstream
 
-_TICK = 0.01  # seconds, of /proc/stat
+__all__ = ["Spent"]
 
 
 @dataclass
 class Spent:
-    """Seconds within the ``with`` block. ``others`` is what strangers used of the server's core."""
+    """Seconds within the ``with`` block; of several blocks, their sum. ``waited`` is for how long
+    the server would have run but had to leave its core to others.
+    """
 
     server: Server
     upstream: Upstream
     cpu: float = 0.0
+    waited: float = 0.0
     load: float = 0.0
     wall: float = 0.0
-    others: float = 0.0
     _before: tuple[float, ...] = field(default=(), repr=False)
 
     def __enter__(self) -> Self:
@@ -35,28 +36,21 @@ class Spent:
         trace: TracebackType | None,
     ) -> None:
         now = self._now()
-        cpu, load, wall, core = (b - a for a, b in zip(self._before, now, strict=True))
+        cpu, waited, load, wall = (b - a for a, b in zip(self._before, now, strict=True))
         self.cpu += cpu
+        self.waited += max(0.0, waited)  # a thread that has ended takes its share along
         self.load += load
         self.wall += wall
-        self.others += max(0.0, core - cpu)
 
     def _now(self) -> tuple[float, ...]:
         load = time.process_time() + cpu_seconds(self.upstream.pid)
-        return self.server.cpu_seconds(), load, time.perf_counter(), _core_seconds(CORE)
+        server = self.server
+        return server.cpu_seconds(), server.waited_seconds(), load, time.perf_counter()
 
     def shares(self) -> dict[str, float]:
-        """How busy the cores were: the server's with it and with others, the other with load."""
+        """Of the time on the clock: the server on its core, waiting for it, and the load."""
         return {
             "server_core": self.cpu / self.wall,
-            "strangers": self.others / self.wall,
+            "waited": self.waited / self.wall,
             "load_core": self.load / self.wall,
         }
-
-
-def _core_seconds(core: int) -> float:
-    """Seconds in which a core was not idle, those that the hypervisor took included."""
-    lines = Path("/proc/stat").read_text().splitlines()
-    fields = next(line.split() for line in lines if line.startswith(f"cpu{core} "))
-    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, fields[1:])
-    return (user + nice + system + irq + softirq + steal) * _TICK

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.crowd import Crowd, crowd
-from tests.benchmarks.load import question, run
+from tests.benchmarks.load import run
 from tests.benchmarks.servers import Server, Setting
 from tests.benchmarks.spent import Spent
 
@@ -20,7 +20,10 @@ class Wide:
     """
 
     name = "wide"
-    what = "5,000 open streams, a token a second each, a ping each 5 s"
+    what = (
+        "5,000 open streams, a token a second each, `ping_interval = 5`; jitter is how far two "
+        "pings of a stream are from 5 s apart"
+    )
     fresh = True
     long = True
     setting = Setting(ping=_PING)
@@ -32,7 +35,7 @@ class Wide:
 
     async def _measure(self, bench: Bench, server: Server) -> dict[str, float]:
         number, tokens = (500, 20) if bench.quick else (5_000, 45)
-        with crowd(server.port, question(tokens, 1_000), tokens) as streams:
+        with crowd(server.port, server.question(tokens, 1_000), tokens) as streams:
             await streams.grow(number)
             most, before = streams.open, streams.seen
             with Spent(server, bench.upstream) as spent:
