@@ -1,6 +1,8 @@
 """Crowd: many streams that are open at once, each on a connection of its own."""
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -41,6 +43,7 @@ class Crowd:
         self._closed = False
         self.streams: list[Member] = []
         self.ended = self.lost = 0
+        self.reasons: Counter[str] = Counter()
 
     @property
     def open(self) -> int:
@@ -75,6 +78,7 @@ class Crowd:
         self.ended += 1
         if not self._closed and (stream.lost or stream.seen != self._tokens):
             self.lost += 1
+            self.reasons[_reason(stream)] += 1
         stream.begun.set()
         stream.transport.close()
         if not self.open:
@@ -89,6 +93,12 @@ class Crowd:
         self._closed = True
         for stream in self.streams:
             stream.transport.abort()
+
+
+def _reason(stream: Reader) -> str:
+    """What was the matter with a stream: the code of a refusal, else what there is."""
+    said = re.search(r'"code": ?"(\w+)"', str(stream.lost))
+    return said[1] if said else f"{type(stream.lost).__name__} {stream.lost}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Whether a single process holds thousands of streams, and keeps its time with each."""
 
 import asyncio
+import sys
 from itertools import pairwise
 
 from tests.benchmarks.bench import Bench
@@ -34,14 +35,16 @@ class Wide:
         return found
 
     async def _measure(self, bench: Bench, server: Server) -> dict[str, float]:
-        number, tokens = (500, 20) if bench.quick else (5_000, 45)
+        number, tokens = (500, 24) if bench.quick else (5_000, 75)
         with crowd(server.port, server.question(tokens, 1_000), tokens) as streams:
             await streams.grow(number)
             most, before = streams.open, streams.seen
             with Spent(server, bench.upstream) as spent:
-                await asyncio.sleep(tokens / 2)
+                await asyncio.sleep(tokens / 3)
             seen = streams.seen - before
             await streams.finish()
+            for reason, times in streams.reasons.items():
+                print(f"wide {server.name}: {times} lost: {reason}", file=sys.stderr)
             found = {
                 "lost": float(streams.lost),
                 "open": float(most),
