@@ -9,7 +9,7 @@ __all__ = ["LITELLM"]
 
 
 def _command(place: Place) -> Command:
-    """One worker, no database, no callbacks, no log."""
+    """One worker, no keys, no database, no callbacks, no log."""
     environment = place.folder.parent / "litellm-environment"
     if not environment.exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
@@ -27,14 +27,16 @@ litellm_settings: {{telemetry: false}}
     arguments = ["--host", "127.0.0.1", "--port", str(place.port), "--config", str(config)]
     return [str(environment / "bin" / "litellm"), *arguments, "--num_workers", "1"], {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # on the loopback, for a run
         "LITELLM_LOG": "ERROR",
         "LITELLM_MODE": "PRODUCTION",
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # our model repeats itself
     }
 
 
 LITELLM = Kind(
     _command,
     lambda: "",
-    "LiteLLM's proxy: one worker, no database, no callbacks",
+    "LiteLLM's proxy: one worker, no keys, no database, no callbacks",
     path="/v1/chat/completions",
 )

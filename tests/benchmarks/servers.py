@@ -137,7 +137,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 180
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
