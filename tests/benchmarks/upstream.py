@@ -118,8 +118,10 @@ class Connection(asyncio.Protocol):
         if not found:
             return
         length = LENGTH.search(head)
-        assert length, head
-        if len(body) >= int(length[1]):
+        if not length:  # no question, such as for a list of models
+            self._data = b""
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        elif len(body) >= int(length[1]):
             self._data = b""
             self._answer(PLAN.findall(body))
 
