@@ -31,8 +31,8 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], aligned: str = "---:") -> str:
+    lines = [head, ["---", *[aligned] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -89,6 +89,7 @@ def verdicts(figures: Figures) -> str:
     return _table(
         ["target", "bound", "figure"],
         ([target.title(), target.text(), target.verdict(figures)] for target in TARGETS),
+        aligned="---",
     )
 
 
