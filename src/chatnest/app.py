@@ -194,7 +194,7 @@ class ChatNestApp:
         async def write(stream: Stream) -> Done:
             nonlocal body
             principal = await self._access.principal(scope)
-            request, body = parse_request(body), b""  # the bytes need not live as long as the stream
+            request, body = parse_request(body), b""  # which need not live as long as the stream
             wire.usage_event |= request.usage_event
             if in_run:
                 wire.next_id = 1
