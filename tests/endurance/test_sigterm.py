@@ -98,6 +98,7 @@ def test_who_is_being_answered_is_told_and_settled(
     )
     assert ends == {"server_shutdown": ROUNDS * STREAMS}
     assert (settled, held) == (ROUNDS * STREAMS, 0)
+    assert max(last) < host.patience + amount(8, 4), "not by the patience of ten seconds behind it"
     assert max(exits) < host.patience + amount(30, 5)
 
 

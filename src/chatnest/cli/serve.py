@@ -26,6 +26,8 @@ __all__ = ["serve"]
 _SEND_BUFFER: Final = 32_768
 """Bytes in the kernel for one client: enough for a stream, little for a thousand that stall."""
 
+_MOST_PORT: Final = 65_535
+
 _GRACE_SECONDS: Final = 10
 """For uvicorn to close connections, after the drain has ended their streams."""
 
@@ -89,11 +91,13 @@ async def _check_ledger(ledger: Ledger) -> None:
 def _listen(config: Config) -> socket.socket:
     """A listening socket of our own, whose settings every accepted connection inherits."""
     host, port = config.server.host, config.server.port
+    if not 0 <= port <= _MOST_PORT:
+        raise ConfigurationError(f"server.port must be from 0 to {_MOST_PORT}, not {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2_048)
-    except (OSError, OverflowError) as exc:
-        reason = getattr(exc, "strerror", None) or str(exc)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: let go of a peer that takes nothing any more
