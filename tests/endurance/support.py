@@ -22,10 +22,10 @@ PATIENCE = 60.0
 CHECKED = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1", "PYTHONWARNINGS": "error"}
 """What has a server complain of whatever is left behind."""
 
-COMPLAINTS = re.compile(
-    r"never retrieved|was destroyed|never awaited|unclosed|ResourceWarning|Traceback"
-    r"|Exception ignored|Fatal error"
+LEFT_BEHIND = re.compile(
+    r"never retrieved|was destroyed|never awaited|unclosed|ResourceWarning|Exception ignored"
 )
+COMPLAINTS = re.compile(rf"{LEFT_BEHIND.pattern}|Traceback|Fatal error")
 RST = struct.pack("ii", 1, 0)
 
 
