@@ -26,8 +26,6 @@ __all__ = ["serve"]
 _SEND_BUFFER: Final = 32_768
 """Bytes in the kernel for one client: enough for a stream, little for a thousand that stall."""
 
-_MOST_PORT: Final = 65_535
-
 _GRACE_SECONDS: Final = 10
 """For uvicorn to close connections, after the drain has ended their streams."""
 
@@ -91,8 +89,8 @@ async def _check_ledger(ledger: Ledger) -> None:
 def _listen(config: Config) -> socket.socket:
     """A listening socket of our own, whose settings every accepted connection inherits."""
     host, port = config.server.host, config.server.port
-    if not 0 <= port <= _MOST_PORT:
-        raise ConfigurationError(f"server.port must be from 0 to {_MOST_PORT}, not {port}")
+    if not 0 <= port < 1 << 16:
+        raise ConfigurationError(f"server.port must be from 0 to 65535, not {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2_048)
