@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from chatnest import Bounds, ChatNestApp, ChatNestMiddleware, HardCaps, OpenAIProvider
 from chatnest.identity import BearerKeys, TrustedHeader
+from chatnest.ledger.base import Admitted, Refused, Reservation
 from chatnest.testing import FakeUpstream
 from tests.hostile.bodies import CANARY
 from tests.hostile.cases import CLOSED, Case
@@ -31,13 +32,26 @@ def roomy(**fields: Any) -> dict[str, Any]:
     return {"profiles": profiles, "hard_caps": caps}
 
 
+class CountingBooks(Books):
+    """Books that know how many were let in: who was refused there has cost nothing either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admitted = 0
+
+    async def reserve(self, reservation: Reservation) -> Admitted | Refused:
+        answer = await super().reserve(reservation)
+        self.admitted += isinstance(answer, Admitted)
+        return answer
+
+
 @dataclass
 class Target:
     """A server under attack, and what it has done."""
 
     port: int
     upstream: FakeUpstream
-    books: Books
+    books: CountingBooks
 
     def is_well(self) -> None:
         """An honest request is answered, and nothing is held."""
@@ -51,14 +65,14 @@ class Target:
 
     @property
     def taken(self) -> tuple[int, int]:
-        """Requests that the model saw, and reservations."""
-        return len(self.upstream.requests), len(self.books.reservations)
+        """Requests that the model saw, and those that were let in."""
+        return len(self.upstream.requests), self.books.admitted
 
 
 @contextmanager
 def under_attack(upstream: FakeUpstream, **options: Any) -> Iterator[Target]:
     """A real uvicorn with three chats: by address, by a proxy's header, and by keys."""
-    books = Books()
+    books = CountingBooks()
     shared = {
         "provider": OpenAIProvider(base_url=upstream.base_url, api_key=KEY),
         "ledger": books,
