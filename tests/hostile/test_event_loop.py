@@ -17,7 +17,8 @@ import pytest
 
 from chatnest.testing import FakeUpstream
 from tests.fire.support import free_port, wait_for
-from tests.hostile.cases import KINDS
+from tests.hostile import bodies
+from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
 from tests.hostile.watchdog import Block, TrioWatch, Watchdog
 from tests.ledger.soak import SOAKS, amount
@@ -119,6 +120,20 @@ def test_no_request_keeps_the_event_loop(server, kind, record_property):
     dearest = max(costs, key=costs.__getitem__)
     record_property("soak", f"{kind}: {costs[dearest]:.0f} ms of CPU for {dearest}")
     judge(f"{kind}, {name}", blocks[name], record_property)
+
+
+def test_no_collection_of_garbage_keeps_the_event_loop(server, record_property):
+    """What makes many objects brings one about, and all that was ever imported takes 50 ms."""
+    littering = [
+        *(bodies.TWICE["messages by the thousand"], bodies.MESSAGES["1,001 of them"]),
+        *(bodies.NAMES["10,000 names"], bodies.body(*[bodies.HELLO] * 1_000)),
+    ]
+    server.block()
+    for number in range(amount(60, 1_000)):
+        server.send(post(littering[number % len(littering)]))
+    block = server.block()
+    record_property("soak", f"garbage: {block}")
+    assert block.cpu < TARGET
 
 
 @pytest.mark.parametrize("name", FLOODS if SOAKS else QUICK)
