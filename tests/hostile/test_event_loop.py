@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,10 @@ pytestmark = pytest.mark.soak
 
 TARGET = 50.0
 QUICK = ("huge_line", "million_tiny_chunks", "256 KiB of newlines", "bad framing")
+RUNS = (
+    *("million_tiny_chunks", "a delta for each character", "one delta of 200,000 characters"),
+    *("endless", "8 MiB of newlines"),
+)
 HOSTILE = ("tokenizer bombs", "depth", "messages", "too large, declared and not")
 
 
@@ -53,11 +58,16 @@ class Server:
             except (OSError, EOFError):
                 pass
 
-    def chat(self) -> None:
+    def chat(self, *headers: str) -> None:
         with Client(self.port) as client:
             client.socket.settimeout(60)
-            client.request("POST", body=ask())
+            client.request("POST", body=ask(), headers=headers)
             client.reply().read_all()
+
+    def run_and_replay(self) -> None:
+        key = f"Idempotency-Key: {uuid.uuid4()}"
+        self.chat(key)
+        self.chat(key)
 
     def is_up(self) -> bool:
         try:
@@ -140,6 +150,12 @@ def test_no_collection_of_garbage_keeps_the_event_loop(server, record_property):
 def test_no_flood_keeps_the_event_loop(server, upstream, name, record_property):
     upstream.default = FLOODS[name]
     judge(name, server.worst_of(amount(1, 5), server.chat), record_property)
+
+
+@pytest.mark.parametrize("name", RUNS if SOAKS else RUNS[:1])
+def test_no_run_keeps_the_event_loop(server, upstream, name, record_property):
+    upstream.default = FLOODS[name]
+    judge(f"run, {name}", server.worst_of(amount(1, 5), server.run_and_replay), record_property)
 
 
 @pytest.mark.anyio
