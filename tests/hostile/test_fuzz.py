@@ -54,7 +54,7 @@ def test_fuzzed_bodies(target, seed, record_property):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fuzzed_requests(target, seed, record_property):
-    """The client leaves at once: an honest one among them may or may not reach the model."""
+    """The client leaves soon: an honest one among them may or may not reach the model."""
     fuzz, seen = Fuzz(seed), Counter[int]()
     for _ in range(amount(40, 4_500)):
         seen[fire(target, fuzz.request(), whole=False)] += 1
