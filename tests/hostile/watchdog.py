@@ -1,5 +1,6 @@
 """Watchdogs: for how long an event loop has given nobody else a turn."""
 
+import gc
 import json
 import threading
 import time
@@ -78,7 +79,8 @@ class Watched:
             self._watchdog = Watchdog(get_running_loop())
         await sleep(5 * POLL)  # what was a block a moment ago is known after the next turn
         worst, self._watchdog.worst = self._watchdog.worst, Block()
-        body = json.dumps(vars(worst) | {"cpu_total": time.process_time()}).encode()
+        more = {"cpu_total": time.process_time(), "frozen": gc.get_freeze_count()}
+        body = json.dumps(vars(worst) | more).encode()
         length = str(len(body)).encode()
         headers = [(b"content-length", length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
