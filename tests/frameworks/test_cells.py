@@ -32,7 +32,7 @@ CELLS = [
 @pytest.mark.parametrize(("program", "name"), CELLS)
 def test_a_cell(program: Program, name: str, upstream, tmp_path, record_property):
     server = SERVERS[name]
-    save(program, tmp_path, upstream)
+    save(program, tmp_path, upstream, server.drain)
     port = free_port()
     arguments = server.arguments("tests.frameworks.served:app", port)
     with serving(arguments, tmp_path, upstream, port, PAGE_APP=program.app) as process:
