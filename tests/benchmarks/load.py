@@ -1,77 +1,166 @@
-"""Clients: raw sockets on one event loop, which read to the end and count frames of tokens."""
+"""Clients: HTTP/1.1 on bare protocols of one event loop, which count tokens in the bytes."""
 
 import asyncio
+import gc
 import json
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
 
 import uvloop
 
-BODY = json.dumps({"messages": [{"role": "user", "content": "Hello, how are you?"}]}).encode()
+from tests.benchmarks.upstream import MARK
+
+__all__ = ["Lost", "Reader", "calm", "question", "read_all", "run"]
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_END = b"0\r\n\r\n"
 
 
-@dataclass(frozen=True)
-class Workload:
-    """``streams`` at a time until there were ``total``; the upstream sends ``tokens`` a stream,
-    with ``gap`` seconds between. The cost counts for each token, or for each request.
+class Lost(AssertionError):
+    """An answer that was not whole."""
+
+
+def question(tokens: int, gap: int | str = 0, path: str = "/api/chat") -> bytes:
+    """A request whose answer the upstream will plan so; elsewhere than at a chat of ours, in
+    OpenAI's form.
+    """
+    content = f"Hello, how are you? [{tokens} {gap}]"
+    fields = {"model": "gpt-4o-mini", "stream": True} if path != "/api/chat" else {}
+    body = json.dumps({"messages": [{"role": "user", "content": content}], **fields}).encode()
+    return (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+    )
+
+
+class Reader(asyncio.Protocol):
+    """One connection, one answer at a time. ``on_end`` is called at the end of each; it may ask
+    again, or close. ``lost`` says what was the matter with an answer that had no end.
     """
 
-    name: str
-    streams: int
-    total: int
-    tokens: int
-    gap: float = 0.0
-    per: str = "token"
+    transport: asyncio.Transport
 
-    def scaled(self, share: float) -> "Workload":
-        total = max(1, int(self.total * share))
-        return replace(self, total=total, streams=min(self.streams, total))
+    def __init__(self, on_end: Callable[["Reader"], None], status: int = 200) -> None:
+        self._on_end = on_end
+        self._status = b"HTTP/1.1 %d " % status
+        self._idle = True
+        self._in_head = False
+        self._left: int | None = None
+        self._rest = b""
+        self.seen = 0
+        self.asked = self.first = 0.0
+        self.lost: BaseException | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's is no subclass of it
+
+    def ask(self, request: bytes) -> None:
+        self._idle, self._in_head = False, True
+        self._rest = b""
+        self.seen = 0
+        self.asked = perf_counter()
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            head, found, data = (self._rest + data).partition(b"\r\n\r\n")
+            if not head.startswith(self._status) and len(head) > len(self._status):
+                self._end(Lost(head + b"\r\n\r\n" + data[:400]))
+                return
+            if not found:
+                self._rest = head
+                return
+            self._in_head = False
+            self._rest = b""
+            length = _LENGTH.search(head)
+            self._left = int(length[1]) if length else None
+        if count := data.count(MARK):
+            if not self.seen:
+                self.first = perf_counter()
+            self.seen += count
+        if self._left is None:
+            self._rest = (self._rest + data[-5:])[-5:]
+            if self._rest == _END:
+                self._end(None)
+        else:
+            self._left -= len(data)
+            if not self._left:
+                self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._idle:
+            self._end(exc or Lost("the connection has ended within an answer"))
+
+    def _end(self, lost: BaseException | None) -> None:
+        self._idle = True
+        if lost is not None:
+            self.lost = lost
+            self.transport.abort()
+        self._on_end(self)
 
 
-WORKLOADS = {
-    "paced": Workload("paced", streams=200, total=200, tokens=200, gap=0.02),
-    "burst": Workload("burst", streams=50, total=50, tokens=2_000),
-    "short": Workload("short", streams=50, total=2_000, tokens=1, per="request"),
-}
+async def read_all(
+    port: int,
+    request: bytes,
+    *,
+    total: int,
+    at_once: int,
+    tokens: int,
+    status: int = 200,
+) -> None:
+    """Ask ``total`` times over ``at_once`` connections, which are kept. Raises Lost for an answer
+    that is not whole.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    left = total
+    unasked = total - at_once
+
+    def on_end(reader: Reader) -> None:
+        nonlocal left, unasked
+        left -= 1
+        lost = reader.lost
+        if lost is None and reader.seen != tokens:
+            lost = Lost(f"{reader.seen} tokens of {tokens}")
+        if lost is not None:
+            if not done.done():
+                done.set_exception(lost)
+        elif unasked:
+            unasked -= 1
+            reader.ask(request)
+        else:
+            reader.transport.close()
+        if not left and not done.done():
+            done.set_result(None)
+
+    readers = []
+    for _ in range(at_once):
+        _, reader = await loop.create_connection(lambda: Reader(on_end, status), "127.0.0.1", port)
+        readers.append(reader)
+    for reader in readers:
+        reader.ask(request)
+    try:
+        await done
+    finally:
+        for reader in readers:
+            reader.transport.abort()
 
 
-def run_load(port: int, workload: Workload, upstream: int) -> int:
-    """Units of work that were done. Raises AssertionError for a stream that was not whole."""
-    return uvloop.run(_run(port, workload, upstream))
+def run(main: Callable[[], Any]) -> Any:
+    """What the coroutine function ``main`` returns, on an event loop of its own."""
+    with calm():
+        return uvloop.run(main())
 
 
-async def _run(port: int, workload: Workload, upstream: int) -> int:
-    await _tell(upstream, workload)
-    left = iter(range(workload.total))
-
-    async def client() -> int:
-        seen = 0
-        for _ in left:
-            seen += await _one(port)
-        return seen
-
-    counts = await asyncio.gather(*(client() for _ in range(workload.streams)))
-    assert sum(counts) == workload.total * workload.tokens, (workload, sum(counts))
-    return workload.total * (workload.tokens if workload.per == "token" else 1)
-
-
-async def _tell(upstream: int, workload: Workload) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", upstream)
-    writer.write(f"PLAN {workload.tokens} {workload.gap}\r\n\r\n".encode())
-    await reader.read()
-    writer.close()
-
-
-async def _one(port: int) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"POST /api/chat HTTP/1.0\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-    )
-    seen = tail = 0
-    rest = b""
-    while data := await reader.read(65_536):
-        rest = rest[-tail:] + data if tail else data
-        seen += rest.count(b'"tok"')
-        tail = 4  # shorter than what is counted, so that nothing is counted twice
-    writer.close()
-    return seen
+@contextmanager
+def calm() -> Iterator[None]:
+    """Without the collector of garbage, which would stop the clients now and then."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

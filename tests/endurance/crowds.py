@@ -50,7 +50,7 @@ async def asking(
     content = json.dumps(ask(user)).encode()
     head = [
         "POST /api/chat HTTP/1.1",
-        "Host: test",
+        "Host: localhost",
         f"X-User: {user}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",

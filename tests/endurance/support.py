@@ -126,7 +126,7 @@ def request(phase: str, number: str = "", *, body: bytes | None = None) -> bytes
     content = json.dumps(ask(phase)).encode() if body is None else body
     head = [
         "POST /api/chat HTTP/1.1",
-        "Host: test",
+        "Host: localhost",
         f"X-Id: {number}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",

@@ -17,7 +17,7 @@ from tests.ledger.soak import SOAKS, amount
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
 DEADLINE = amount(1, 10)
 PING = 0.1
-STRAY = {"h11": b"stray", "httptools": b"GET /inside HTTP/1.1\r\nHost: test\r\n\r\n"}
+STRAY = {"h11": b"stray", "httptools": b"GET /inside HTTP/1.1\r\nHost: localhost\r\n\r\n"}
 """What each parser stops at; the other's is seen through."""
 
 

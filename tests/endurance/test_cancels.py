@@ -85,7 +85,7 @@ async def read(sock: socket.socket, size: int, seconds: float) -> None:
 
 async def ask_something(sock: socket.socket) -> None:
     loop, got = asyncio.get_running_loop(), b""
-    await loop.sock_sendall(sock, b"GET /inside HTTP/1.1\r\nHost: test\r\n\r\n")
+    await loop.sock_sendall(sock, b"GET /inside HTTP/1.1\r\nHost: localhost\r\n\r\n")
     while b"blocked" not in got:
         got += await loop.sock_recv(sock, 65_536)
 

@@ -131,16 +131,19 @@ PATHS = ("/", "/settings.json", "/healthz", "/assets/app.js", "/api/chat/limits"
 
 
 @pytest.mark.parametrize("host", ELSEWHERE)
-async def test_a_local_server_answers_to_no_other_name(host):
+async def test_a_local_server_answers_pages_under_no_other_name(host):
     app = site(ServerSection())
+    page = {"origin": "http://evil.example"}
     for path in PATHS:
-        c = await exchange(app, host=host, method="GET", path=path)
+        c = await exchange(app, host=host, method="GET", path=path, headers=page)
         assert (c.status, c.problem()["code"]) == (421, "misdirected_request"), path
         assert "evil" not in c.received.decode()
-    c = await exchange(app, host=host, json=ask())
+    c = await exchange(app, host=host, json=ask(), headers=page)
     assert c.status == 421
-    c = await exchange(app, host=host, method="OPTIONS")
+    c = await exchange(app, host=host, method="OPTIONS", headers=page)
     assert c.status == 421
+    # What is no page may ask by any name: a proxy, a health check, a script.
+    assert (await exchange(app, host=host, json=ask())).status == 200
 
 
 @pytest.mark.parametrize("host", HERE)
@@ -173,8 +176,12 @@ async def test_a_local_server_answers_to_its_own_names(host):
     ],
 )
 async def test_names_are_a_setting(server, identity, host, status):
-    c = await exchange(site(server, identity), host=host, method="GET", path="/healthz")
+    page = {"origin": "http://evil.example"}
+    app = site(server, identity)
+    c = await exchange(app, host=host, method="GET", path="/healthz", headers=page)
     assert c.status == status
+    c = await exchange(app, host=host, method="GET", path="/healthz")
+    assert c.status == (status if server.allow_hosts else 200)
 
 
 @pytest.mark.parametrize("host", ["http://a", "a:80", "A.example", "a/b", "*", "", "a b"])
@@ -189,9 +196,10 @@ def test_two_hosts_are_both_looked_at(tmp_path: Path):
         port = process.ready()
         for hosts, status in ((["evil.example"], 421), (["localhost"], 200), ([], 200)):
             with Client(port) as client:
-                lines = ["GET / HTTP/1.0", *(f"Host: {host}" for host in hosts), "", ""]
+                names = [f"Host: {host}" for host in hosts]
+                lines = ["GET / HTTP/1.0", *names, "Origin: http://evil.example", "", ""]
                 client.socket.sendall("\r\n".join(lines).encode())
                 assert client.reply().status == status
         with Client(port) as client:
-            client.request(headers=["Host: evil.example"])
+            client.request(headers=["Host: evil.example", "Origin: http://evil.example"])
             assert client.reply().status in {400, 421}

@@ -2,7 +2,9 @@
 
 A page of anybody's can have its own name lead to 127.0.0.1 (DNS rebinding). What is served there is
 then that page's own to the browser, to be read and written as it likes, unless the name by which it
-asks is refused. An address cannot be made to lead elsewhere.
+asks is refused. An address cannot be made to lead elsewhere. Browsers tell who asks in ``Origin``
+with every POST (Fetch, section 3.2); what has none is no page, and may use any name, unless the
+operator has named those that count.
 """
 
 import os
@@ -36,7 +38,9 @@ def hosts_of(config: Config) -> Collection[str] | None:
 
 
 class OnlyForHosts:
-    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host."""
+    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host: to those of pages, and
+    to all where ``hosts`` are named.
+    """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app
@@ -44,10 +48,15 @@ class OnlyForHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] == "http" and not all(map(self._is_ours, headers_named(scope, b"host"))):
+        if scope["type"] == "http" and self._is_refused(scope):
             await respond_problem(scope, send, MisdirectedRequest(), os.urandom(16).hex())
         else:
             await self._app(scope, receive, send)
+
+    def _is_refused(self, scope: Scope) -> bool:
+        if not self._hosts and not headers_named(scope, b"origin"):
+            return False
+        return not all(map(self._is_ours, headers_named(scope, b"host")))
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)

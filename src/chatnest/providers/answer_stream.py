@@ -40,7 +40,8 @@ class AnswerStream:
 
     async def __anext__(self) -> Sequence[ProviderEvent]:
         decoder = self._decoder
-        decoder.check()
+        if decoder.failure is not None:
+            raise decoder.failure
         if decoder.closed or self._ended:
             decoder.end()
             raise StopAsyncIteration

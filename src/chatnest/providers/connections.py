@@ -111,8 +111,8 @@ class _BoundedConnection(ResponseHandler):
         """Called by the event loop, and by aiohttp with nothing to go on after a pause."""
         for start in range(0, len(data) or 1, _PARSED_AT_ONCE):
             super().data_received(data[start : start + _PARSED_AT_ONCE])
-            self._check()
-            if not self.is_connected():
+            if self._exception is not None or len(self._buffer) > _MOST_HEADS:
+                self._check()
                 break
 
     def _check(self) -> None:

@@ -6,7 +6,6 @@ bounds and costs ten times as much.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -78,6 +77,7 @@ class EventSplitter:
                 self._data, self._size = [], 0
 
 
+_DONE: Final = b"[DONE]"
 _NULL: Final = b"null"
 _NOTHING: Final = msgspec.Raw(_NULL)
 
@@ -129,47 +129,37 @@ class ChunkDecoder:
         self._splitter = splitter
         self._chunks_left = max_chunks
         self._refused = False
-        self._failure: UpstreamError | None = None
+        self.failure: UpstreamError | None = None
         self.finished: bool = False
         self.closed: bool = False
 
     def feed(self, data: bytes) -> list[ProviderEvent]:
         """What ``data`` completes; raises UpstreamError where it is not a chat completion.
 
-        What came before the fault is given first: then ``check`` raises, and so does ``feed``.
+        What came before the fault is given first: then it is the ``failure``, and raised again.
         """
-        self.check()
+        if self.failure is not None:
+            raise self.failure
         events: list[ProviderEvent] = []
         try:
-            self._feed(data, events)
+            payloads = self._splitter.feed(data)
+            if not self.closed:
+                end = payloads.index(_DONE) if _DONE in payloads else len(payloads)
+                for chunk in _decoded(payloads[:end]):
+                    self._take(chunk, events)
+                self.closed = end < len(payloads)
         except UpstreamError as exc:
-            self._failure = exc
+            self.failure = exc
             if not events:
                 raise
         return events
-
-    def _feed(self, data: bytes, events: list[ProviderEvent]) -> None:
-        payloads = self._splitter.feed(data)
-        if self.closed:
-            return
-        closes = b"[DONE]" in payloads
-        if closes:
-            payloads = payloads[: payloads.index(b"[DONE]")]
-        for chunk in _decoded(payloads):
-            self._chunk(chunk, events)
-        self.closed = closes
-
-    def check(self) -> None:
-        """Raise the UpstreamError that was found behind the last events, if there was one."""
-        if self._failure is not None:
-            raise self._failure
 
     def end(self) -> None:
         """The connection has ended: raises UpstreamInterrupted unless the model had finished."""
         if not self.finished:
             raise UpstreamInterrupted
 
-    def _chunk(self, chunk: _Chunk, events: list[ProviderEvent]) -> None:
+    def _take(self, chunk: _Chunk, events: list[ProviderEvent]) -> None:
         self._chunks_left -= 1
         if self._chunks_left < 0:
             raise UpstreamBadResponse
@@ -197,11 +187,12 @@ class ChunkDecoder:
 
 def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
     """All at once where that can be done, else one by one, up to the one that is wrong."""
-    if len(payloads) > 1:
-        with suppress(msgspec.DecodeError, ValueError, RecursionError):
-            chunks = _chunk.decode_lines(b"\n".join(payloads))
-            if len(chunks) == len(payloads):  # or one has lines of its own
-                return chunks
+    try:
+        chunks = _chunk.decode_lines(b"\n".join(payloads))
+        if len(chunks) == len(payloads):  # or one has lines of its own
+            return chunks
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
     return map(_decode, payloads)
 
 

@@ -45,7 +45,9 @@ class NativeWire:
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if self.next_id is not None:
             return self._numbered(events, self.next_id)
-        if len(events) > 1 and set(map(type, events)) == {Delta}:
+        if len(events) == 1:
+            return self._frame(events[0])
+        if set(map(type, events)) == {Delta}:
             return _tokens([event.text for event in events if type(event) is Delta])
         return b"".join([self._frame(event) for event in events])
 

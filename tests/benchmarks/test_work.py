@@ -1,0 +1,217 @@
+"""What a token costs, in work instead of seconds: the same on every machine, so that a regression
+fails here. (``nox -s bench`` measures the seconds.)
+
+Model and application take turns on one event loop: the model says the next piece when the last one
+has been sent to the client, so that nothing depends on time.
+"""
+
+import asyncio
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import chatnest
+from chatnest import ChatNestApp, OpenAIProvider
+from tests.benchmarks.load import question
+from tests.benchmarks.upstream import HEAD, MARK, TOKEN, end
+
+OURS = str(Path(chatnest.__file__).parent)
+HERE = str(Path(__file__).parent)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``heap`` tokens come in one piece. After ``before`` pieces the work for ``counted`` more is
+    counted, so that what is done once is not.
+    """
+
+    heap: int
+    before: int = 50
+    counted: int = 100
+
+    @property
+    def pieces(self) -> int:
+        return self.before + self.counted + 1
+
+
+PACED = Kind(heap=1)
+BURST = Kind(heap=60, before=3, counted=10)
+
+CEILINGS = {
+    PACED: {
+        "sends": 1,
+        "callbacks of the event loop": 2.02,
+        "timers": 0,
+        "calls of ours": 23.2,
+        "calls of others": 46,
+        "blocks kept": 1.5,
+    },
+    BURST: {
+        "sends": 0.017,
+        "callbacks of the event loop": 0.034,
+        "timers": 0,
+        "calls of ours": 3.34,
+        "calls of others": 10,
+        "blocks kept": 1.5,
+    },
+}
+"""At most, for each token. Calls are those of Python functions, and each going on of a coroutine;
+blocks are of memory. Our own work has no slack: one more ``await`` for a token is seen. What others
+do differs a little between versions.
+"""
+
+REQUEST = {"sends": 4, "timers": 7, "calls of ours": 338}
+"""At most, for a whole request of one token."""
+
+ADVICE = (
+    "(what is done now, its ceiling). More work than before: see what was added for each token or "
+    "request. Where it has to be, measure what it costs (nox -s bench) and raise the ceiling in "
+    "tests/benchmarks/test_work.py; where there is less to do now, lower it."
+)
+
+
+class Model(asyncio.Protocol):
+    """Says the next of its pieces when it is told to."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._pieces = [TOKEN * kind.heap] * kind.pieces
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if b"messages" in data:
+            self._left = iter([*self._pieces, end(1)])
+            self._transport.write(HEAD)
+            self.go_on()
+
+    def go_on(self) -> None:
+        self._transport.write(next(self._left))
+
+
+class Work:
+    """A client, which counts what was done between two of the pieces that it got."""
+
+    def __init__(self, kind: Kind, model: Model) -> None:
+        self._kind = kind
+        self._model = model
+        self._pieces = self._seen = 0
+        self._body = question(1).partition(b"\r\n\r\n")[2]
+        self._asked = False
+        self.last = b""
+        self.total: Counter[str] = Counter()
+        self.found: Counter[str] = Counter()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._asked:
+            await asyncio.Event().wait()
+        self._asked = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.total["sends"] += 1
+        self.last = message.get("body", b"")
+        self._seen += message.get("body", b"").count(MARK)
+        if self._seen == self._kind.heap:
+            self._seen = 0
+            self._pieces += 1
+            self._look()
+            self._model.go_on()
+
+    def _look(self) -> None:
+        if self._pieces in {self._kind.before, self._kind.before + self._kind.counted}:
+            profile = sys.getprofile()
+            sys.setprofile(None)
+            gc.collect()
+            sign = -1 if self._pieces == self._kind.before else 1
+            self.total["blocks kept"] = sys.getallocatedblocks()
+            for name, count in self.total.items():
+                self.found[name] += sign * count
+            sys.setprofile(profile)
+
+    def profile(self, frame: FrameType, event: str, _: Any) -> None:
+        place = frame.f_code.co_filename
+        if event == "call" and not place.startswith(HERE):
+            self.total["calls of ours" if place.startswith(OURS) else "calls of others"] += 1
+
+    def counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            self.total[name] += 1
+            return function(*args, **kwargs)
+
+        return counting
+
+    @contextmanager
+    def counting(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            loop = asyncio.get_running_loop()
+            patch.setattr(loop, "call_at", self.counted("timers", loop.call_at))
+            run = asyncio.Handle._run
+            patch.setattr(asyncio.Handle, "_run", self.counted("callbacks of the event loop", run))
+            gc.collect()
+            gc.disable()
+            sys.setprofile(self.profile)
+            try:
+                yield
+            finally:
+                sys.setprofile(None)
+                gc.enable()
+
+
+async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """What one stream takes, after another one of the same application."""
+    loop = asyncio.get_running_loop()
+    model = Model(kind)
+    server = await loop.create_server(lambda: model, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = OpenAIProvider(base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
+    app = ChatNestApp(provider=provider, default_profile="expanded")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/api/chat",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 50_000),
+    }
+    try:
+        for _ in range(3):  # of them the last counts: what is loaded once is loaded
+            found = Work(kind, model)
+            async with asyncio.timeout(60):
+                with found.counting(monkeypatch):
+                    await app(scope, found.receive, found.send)  # type: ignore[arg-type]
+            assert found.last.startswith(b"event: done"), repr(found.last)
+    finally:
+        await app.aclose()
+        server.close()
+    return found
+
+
+@pytest.mark.parametrize("kind", [PACED, BURST], ids=["paced", "burst"])
+async def test_a_token_takes_no_more_work_than_it_did(kind, monkeypatch, record_property):
+    found = (await work(kind, monkeypatch)).found
+    tokens = kind.counted * kind.heap
+    each = {name: round(found[name] / tokens, 3) for name in CEILINGS[kind]}
+    record_property("work", str(each))
+
+    too_much = {n: (each[n], most) for n, most in CEILINGS[kind].items() if each[n] > most}
+    assert too_much == {}, ADVICE
+
+
+async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_property):
+    found = (await work(Kind(heap=1, before=0, counted=0), monkeypatch)).total
+    each = {name: found[name] for name in REQUEST}
+    record_property("work", str(each))
+
+    too_much = {n: (each[n], most) for n, most in REQUEST.items() if each[n] > most}
+    assert too_much == {}, ADVICE
