@@ -37,9 +37,11 @@ def read(report: Path) -> Cells:
     for case in ET.parse(report).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
             raise ValueError(f"{case.get('name')} has failed")
-        found = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
-        program, server = found["cell"]
-        cells[program, server] = Cell(found["first_token_ms"], found["stop_ms"])
+        found = {str(p.get("name")): str(p.get("value")) for p in case.iter("property")}
+        program, server = found["cell"].split()
+        cells[program, server] = Cell(
+            json.loads(found["first_token_ms"]), json.loads(found["stop_ms"])
+        )
     return cells
 
 
@@ -54,7 +56,8 @@ def summary(cells: Cells) -> str:
     rows = [["server", "cells", "first token p50", "p99", "stop p50", "p99"]]
     for server in SERVERS:
         mine = [cell for (_, other), cell in cells.items() if other == server]
-        rows.append([server, str(len(mine)), *_columns(mine)])
+        if mine:
+            rows.append([server, str(len(mine)), *_columns(mine)])
     return _table([*rows, ["all", str(len(cells)), *_columns(list(cells.values()))]])
 
 
