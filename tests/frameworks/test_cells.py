@@ -44,7 +44,6 @@ def test_a_cell(program: Program, name: str, upstream, tmp_path, record_property
         site.a_refusal_is_a_problem_document()
         if program.refuses_strangers:
             site.a_stranger_is_refused()
-        record_property("cell", f"{program.name} {name}")
         for each, times in site.stop_closes_the_upstream().items():
             record_property(each, times)
         site.the_rest_is_the_host_s(program.neighbour)
