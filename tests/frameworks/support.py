@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from chatnest.ledger.base import Limit, wall_clock
@@ -225,6 +226,9 @@ class Site:
         with connect(address, additional_headers=headers, proxy=None) as websocket:  # type: ignore[arg-type]  # pairs
             websocket.send("hello")
             assert websocket.recv(timeout=PATIENCE) == "hello"
+            # Hypercorn 0.18 dies on trio where both ends close at the same moment.
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(timeout=PATIENCE)
 
     def sigterm_settles(self, streams: int) -> tuple[int, int]:
         """End it while answers run. What was used by these answers, and what is still held."""
