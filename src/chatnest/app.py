@@ -192,8 +192,9 @@ class ChatNestApp:
         stream = self._stream(scope, receive, send, wire, request_id)
 
         async def write(stream: Stream) -> Done:
+            nonlocal body
             principal = await self._access.principal(scope)
-            request = parse_request(body)
+            request, body = parse_request(body), b""  # which need not live as long as the stream
             wire.usage_event |= request.usage_event
             if in_run:
                 wire.next_id = 1

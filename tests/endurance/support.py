@@ -11,9 +11,9 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.servers.support import Client, Process, ask
 
@@ -22,10 +22,11 @@ PATIENCE = 60.0
 CHECKED = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1", "PYTHONWARNINGS": "error"}
 """What has a server complain of whatever is left behind."""
 
-COMPLAINTS = re.compile(
-    r"never retrieved|was destroyed|never awaited|unclosed|ResourceWarning|Traceback"
-    r"|Exception ignored|Fatal error"
+LEFT_BEHIND = re.compile(
+    r"never retrieved|was destroyed|never awaited|unclosed|ResourceWarning|Exception ignored"
 )
+COMPLAINTS = re.compile(rf"{LEFT_BEHIND.pattern}|Traceback|Fatal error")
+T = TypeVar("T")
 RST = struct.pack("ii", 1, 0)
 
 
@@ -155,6 +156,11 @@ def percentile(seconds: Sequence[float], percent: int) -> float:
     """In milliseconds."""
     several = [*seconds, *seconds] if len(seconds) == 1 else seconds
     return statistics.quantiles(several, n=100, method="inclusive")[percent - 1] * 1000
+
+
+def run(what: Coroutine[Any, Any, T]) -> T:
+    """On an event loop, for ten minutes at most: what hangs must not hang its test."""
+    return asyncio.run(asyncio.wait_for(what, 600))
 
 
 async def connect(

@@ -18,6 +18,7 @@ from tests.endurance.support import (
     leave,
     open_files,
     request,
+    run,
     uvicorn_process,
 )
 from tests.ledger.soak import SOAKS, amount
@@ -87,7 +88,9 @@ async def ask_something(sock: socket.socket) -> None:
     loop, got = asyncio.get_running_loop(), b""
     await loop.sock_sendall(sock, b"GET /inside HTTP/1.1\r\nHost: localhost\r\n\r\n")
     while b"blocked" not in got:
-        got += await loop.sock_recv(sock, 65_536)
+        data = await loop.sock_recv(sock, 65_536)
+        assert data, got
+        got += data
 
 
 def succeed(server: Server, count: int) -> int:
@@ -122,12 +125,12 @@ def test_nothing_is_left_of_those_who_left(
     checked = {} if SOAKS else CHECKED
     with uvicorn_process(tmp_path, upstream.base_url, loop, http, **checked) as server:
         upstream.default = choose(chance)
-        asyncio.run(cancel_at_random(server.port, amount(60, 1_000), 2))
+        run(cancel_at_random(server.port, amount(60, 1_000), 2))
         upstream.default = Answer()
         assert succeed(server, 3) == 3
         before = without_pool(server, upstream)
         upstream.default = choose(chance)
-        ways = asyncio.run(cancel_at_random(server.port, count, 3))
+        ways = run(cancel_at_random(server.port, count, 3))
         upstream.default = Answer()
         upstream.wait(lambda u: u.served + u.aborted == len(u.requests), timeout=QUIET)
         server.quiet({**before, "sockets": before["sockets"] + AT_ONCE}, within=QUIET)

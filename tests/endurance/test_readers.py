@@ -15,7 +15,15 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
 from tests.endurance.crowds import Healthy, Progress, asking, serving, whole
-from tests.endurance.support import centiles, connect, open_files, percentile, rss, sockets
+from tests.endurance.support import (
+    centiles,
+    connect,
+    open_files,
+    percentile,
+    rss,
+    run,
+    sockets,
+)
 from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Process
 
@@ -134,7 +142,7 @@ def test_readers_that_stall_are_evicted_and_cost_little(tmp_path, measured: Meas
     with FakeUpstream(send_buffer=32_768) as upstream:
         upstream.default = answer
         with serving(tmp_path, upstream.base_url, **seconds) as (process, port):
-            asyncio.run(crowd(process, port, upstream))
+            run(crowd(process, port, upstream))
 
 
 async def warm_up(port: int) -> None:
@@ -150,7 +158,9 @@ def test_one_slow_reader_holds_its_model_back_and_nobody_else(tmp_path, measured
         loop, read, until = asyncio.get_running_loop(), 0, time.monotonic() + seconds
         with await asking(port, "slow", buffer=SMALL) as sock:
             while time.monotonic() < until:
-                read += (await loop.sock_recv(sock, SMALL)).count(b"x")
+                data = await loop.sock_recv(sock, SMALL)
+                assert data, "it ended, although it is endless"
+                read += data.count(b"x")
                 ahead.append(upstream_pieces(upstream) * len(PIECE) - read)
                 await asyncio.sleep(0.05)
 
@@ -159,7 +169,8 @@ def test_one_slow_reader_holds_its_model_back_and_nobody_else(tmp_path, measured
         loop, gaps = asyncio.get_running_loop(), []
         with await asking(port, "paced", 1) as sock:
             before = time.monotonic()
-            while b"event: done" not in await loop.sock_recv(sock, 65_536):
+            while b"event: done" not in (data := await loop.sock_recv(sock, 65_536)):
+                assert data, "it ended before its end"
                 now = time.monotonic()
                 gaps.append(now - before)
                 before = now
@@ -184,9 +195,7 @@ def test_one_slow_reader_holds_its_model_back_and_nobody_else(tmp_path, measured
             target="not delayed",
             figure=f"{centiles(beside.result())}; alone {centiles(alone)}",
         )
-        assert max(ahead) <= 2**20
-        if SOAKS:
-            assert max(ahead) <= 512 * 1024
+        assert max(ahead) <= 512 * 1024
 
     with FakeUpstream(send_buffer=16_384) as upstream:
         upstream.default = lambda seen: (
@@ -195,7 +204,7 @@ def test_one_slow_reader_holds_its_model_back_and_nobody_else(tmp_path, measured
             else Answer.tokens(50 * seconds, pace=0.02)
         )
         with serving(tmp_path, upstream.base_url) as (_, port):
-            asyncio.run(both(port, upstream))
+            run(both(port, upstream))
 
 
 def upstream_pieces(upstream: FakeUpstream) -> int:
@@ -240,7 +249,7 @@ def test_connections_that_do_nothing_delay_nobody(tmp_path, measured: Measured):
         model(tmp_path, "--pieces", "3900", "--pace", "0.5") as base_url,
         serving(tmp_path, base_url) as (process, port),
     ):
-        asyncio.run(crowd(process, port))
+        run(crowd(process, port))
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ import pytest
 
 from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
-from tests.endurance.support import open_files, python_path, wait_for
+from tests.endurance.support import CHECKED, LEFT_BEHIND, open_files, python_path, wait_for
 from tests.fire.support import free_port
-from tests.ledger.soak import amount
+from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Client, Process, Reply
 
 DRAIN = 0.5
@@ -72,7 +72,10 @@ def test_who_is_being_answered_is_told_and_settled(
     open_files(4_096)
     upstream.default = Answer.stall(1)
     ends: Counter[str] = Counter()
-    settled, held, last, exits = 0, 0, [], []
+    settled, held = 0, 0
+    last: list[float] = []
+    exits: list[float] = []
+    left_behind: list[str] = []
     for number in range(ROUNDS):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -86,6 +89,7 @@ def test_who_is_being_answered_is_told_and_settled(
             last.append(time.monotonic() - begun)
             process.wait()
             exits.append(time.monotonic() - begun)
+            left_behind += [line for line in process.lines if LEFT_BEHIND.search(line)]
         turns, open_holds = books(folder / "books.db")
         settled, held = settled + turns, held + open_holds
     measured(
@@ -96,8 +100,10 @@ def test_who_is_being_answered_is_told_and_settled(
         figure=f"{dict(ends)}; {settled:,} settled, {held} held; told after at most "
         f"{max(last):.2f} s, exit after at most {max(exits):.2f} s",
     )
+    assert left_behind == []
     assert ends == {"server_shutdown": ROUNDS * STREAMS}
     assert (settled, held) == (ROUNDS * STREAMS, 0)
+    assert max(last) < host.patience + amount(8, 4), "not by the patience of ten seconds behind it"
     assert max(exits) < host.patience + amount(30, 5)
 
 
@@ -111,7 +117,8 @@ def start(host: Host, port: int, folder: Path, upstream: FakeUpstream) -> Proces
         "CHATNEST_PROVIDER__BASE_URL": upstream.base_url,
         "PYTHONPATH": python_path(),
     }
-    return Process(["-m", *host.command, *where], cwd=folder, **environ, **host.environ)
+    environ |= host.environ | ({} if SOAKS else CHECKED)
+    return Process(["-m", *host.command, *where], cwd=folder, **environ)
 
 
 def answers(port: int, host: Host) -> bool:

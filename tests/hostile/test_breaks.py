@@ -1,7 +1,9 @@
 """No flood keeps the event loop: what is done without a break is counted, on no clock."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,25 +13,18 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 from anyio.lowlevel import checkpoint
 
-from chatnest import Bounds, OpenAIProvider
+from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.events import Delta, Start
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.connections import _BoundedConnection, _Httpx2Response
 from chatnest.providers.decode import ChunkDecoder, EventSplitter
 from chatnest.runs.run import Run
 from chatnest.testing import Answer
+from tests.hostile.floods import END, HEAD, INTERIM, LAST, chunk, event
 from tests.streams.support import answer_to, ask, error, kinds, profile, serving, text
 
 pytestmark = pytest.mark.anyio
 aiohttp_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
-
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Pulse:
@@ -178,7 +173,7 @@ async def test_a_long_run_is_replayed_in_parts():
 
 @aiohttp_only
 async def test_a_flood_of_interim_responses_is_no_answer(upstream):
-    raw = INTERIM * 100_000 + HEAD + chunk(EVENT)
+    raw = INTERIM * 100_000 + HEAD + chunk(event("a"))
     upstream.default = Answer(raw=raw)
     async with serving(upstream) as app:
         c = await answer_to(app, ask())
@@ -227,3 +222,51 @@ async def test_aiohttp_uses_the_bounded_connection(upstream, monkeypatch):
     async with serving(upstream) as app:
         await answer_to(app, ask())
     assert set(seen) == {_BoundedConnection}
+
+
+class Chatty:
+    """An upstream that answers each request, and sends one answer more: behind it, or later."""
+
+    def __init__(self, *, late: bool) -> None:
+        self.asked = 0
+        self.read = asyncio.Event()
+        self.gone = asyncio.Event()
+        self._late = late
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                assert length is not None
+                await reader.readexactly(int(length[1]))
+                self.asked += 1
+                writer.write(self._whole(f"answer {self.asked}"))
+                if self._late:
+                    await self.read.wait()
+                writer.write(self._whole("of another"))
+        writer.close()
+        self.gone.set()
+
+    def _whole(self, said: str) -> bytes:
+        return HEAD + chunk(event(said)) + chunk(LAST) + END
+
+
+@aiohttp_only
+@pytest.mark.parametrize("late", [True, False])
+async def test_an_answer_to_nobody_is_given_to_nobody(late):
+    upstream = Chatty(late=late)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    app = ChatNestApp(provider=OpenAIProvider(base_url=url, api_key="k"), policies=[])
+    for number in range(1, 5):
+        c = await answer_to(app, ask())
+        assert text(c.received) == f"answer {number}"
+        upstream.read.set()
+        with anyio.fail_after(20):  # the connection is not used again
+            await upstream.gone.wait()
+        upstream.read.clear()
+        upstream.gone.clear()
+    await app.aclose()
+    server.close()
+    await server.wait_closed()

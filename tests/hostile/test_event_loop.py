@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import pytest
 
 from chatnest.testing import FakeUpstream
 from tests.fire.support import free_port, wait_for
-from tests.hostile.cases import KINDS
+from tests.hostile import bodies
+from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
 from tests.hostile.watchdog import Block, TrioWatch, Watchdog
 from tests.ledger.soak import SOAKS, amount
@@ -28,6 +30,10 @@ pytestmark = pytest.mark.soak
 
 TARGET = 50.0
 QUICK = ("huge_line", "million_tiny_chunks", "256 KiB of newlines", "bad framing")
+RUNS = (
+    *("million_tiny_chunks", "a delta for each character", "one delta of 200,000 characters"),
+    *("endless", "8 MiB of newlines"),
+)
 HOSTILE = ("tokenizer bombs", "depth", "messages", "too large, declared and not")
 
 
@@ -52,11 +58,16 @@ class Server:
             except (OSError, EOFError):
                 pass
 
-    def chat(self) -> None:
+    def chat(self, *headers: str) -> None:
         with Client(self.port) as client:
             client.socket.settimeout(60)
-            client.request("POST", body=ask())
+            client.request("POST", body=ask(), headers=headers)
             client.reply().read_all()
+
+    def run_and_replay(self) -> None:
+        key = f"Idempotency-Key: {uuid.uuid4()}"
+        self.chat(key)
+        self.chat(key)
 
     def is_up(self) -> bool:
         try:
@@ -121,10 +132,30 @@ def test_no_request_keeps_the_event_loop(server, kind, record_property):
     judge(f"{kind}, {name}", blocks[name], record_property)
 
 
+def test_no_collection_of_garbage_keeps_the_event_loop(server, record_property):
+    """What makes many objects brings one about, and all that was ever imported takes 50 ms."""
+    littering = [
+        *(bodies.TWICE["messages by the thousand"], bodies.MESSAGES["1,001 of them"]),
+        *(bodies.NAMES["10,000 names"], bodies.body(*[bodies.HELLO] * 1_000)),
+    ]
+    server.block()
+    for number in range(amount(60, 1_000)):
+        server.send(post(littering[number % len(littering)]))
+    block = server.block()
+    record_property("soak", f"garbage: {block}")
+    assert block.cpu < TARGET
+
+
 @pytest.mark.parametrize("name", FLOODS if SOAKS else QUICK)
 def test_no_flood_keeps_the_event_loop(server, upstream, name, record_property):
     upstream.default = FLOODS[name]
     judge(name, server.worst_of(amount(1, 5), server.chat), record_property)
+
+
+@pytest.mark.parametrize("name", RUNS if SOAKS else RUNS[:1])
+def test_no_run_keeps_the_event_loop(server, upstream, name, record_property):
+    upstream.default = FLOODS[name]
+    judge(f"run, {name}", server.worst_of(amount(1, 5), server.run_and_replay), record_property)
 
 
 @pytest.mark.anyio

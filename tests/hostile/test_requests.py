@@ -4,15 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from chatnest.cli.protocol import BoundedProtocol
 from chatnest.testing import FakeUpstream
 from tests.hostile.cases import KINDS
 from tests.hostile.support import Target, play, under_attack
 from tests.streams.support import CLIENT
 
+PROTOCOLS = {"h11": "h11", "httptools": "httptools", "serve": BoundedProtocol}
 
-@pytest.fixture(scope="module", params=["h11", "httptools"])
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with FakeUpstream() as upstream, under_attack(upstream, http=request.param) as target:
+    http = PROTOCOLS[request.param]
+    with FakeUpstream() as upstream, under_attack(upstream, http=http) as target:
         yield target
 
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop, sleep
 from dataclasses import dataclass
 
 import trio
@@ -33,29 +33,32 @@ class Block:
 
 
 class Watchdog:
-    """A thread that asks an asyncio event loop for a turn, again and again."""
+    """A thread that asks an asyncio event loop for a turn, again and again.
+
+    What counts is the time from one turn to the next, less the thread's own pause: a block in C
+    keeps the thread from asking as well.
+    """
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._last = time.monotonic(), time.thread_time()
         self.worst = Block()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
             had = threading.Event()
-            asked = time.monotonic(), time.clock_gettime(self._clock)
-
-            def turn(asked: tuple[float, float] = asked, had: threading.Event = had) -> None:
-                self.worst.note(time.monotonic() - asked[0], time.thread_time() - asked[1])
-                had.set()
-
             try:
-                self._loop.call_soon_threadsafe(turn)
+                self._loop.call_soon_threadsafe(self._turn, had)
             except RuntimeError:  # it has been closed
                 return
             had.wait(60)
             time.sleep(POLL)
+
+    def _turn(self, had: threading.Event) -> None:
+        (wall, cpu), self._last = self._last, (time.monotonic(), time.thread_time())
+        self.worst.note(self._last[0] - wall - POLL, self._last[1] - cpu)
+        had.set()
 
 
 class Watched:
@@ -73,6 +76,7 @@ class Watched:
             return
         if self._watchdog is None:
             self._watchdog = Watchdog(get_running_loop())
+        await sleep(5 * POLL)  # what was a block a moment ago is known after the next turn
         worst, self._watchdog.worst = self._watchdog.worst, Block()
         body = json.dumps(vars(worst) | {"cpu_total": time.process_time()}).encode()
         length = str(len(body)).encode()

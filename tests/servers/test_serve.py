@@ -327,6 +327,16 @@ def test_the_configuration_is_a_file(real, tmp_path):
         assert '"tokens";q=70000' in reply.headers["ratelimit-policy"]
 
 
+def test_a_long_conversation_is_no_long_head(real):
+    """However much of it arrives in one read, behind its head."""
+    turns = [("user", "a"), ("assistant", "b" * 12_000)] * 16 + [("user", "c")]
+    body = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    with Client(real().ready()) as client:
+        for _ in range(3):
+            client.request("POST", body=body)
+            assert client.reply().read_all().endswith(DONE)
+
+
 def test_nothing_of_key_or_upstream_is_written(real, upstream):
     upstream.default = Answer.error(401)
     process = real()

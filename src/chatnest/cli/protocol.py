@@ -16,9 +16,12 @@ _TOO_LARGE = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431 to a head (request line and fields) of more than 64 KiB, and closes."""
+    """Answers 431 to a head (request line and fields) of more than 64 KiB, and closes. One that
+    comes whole in a single read is taken: it was in the memory already.
+    """
 
     _head: int | None = 0  # bytes of a head that is under way, None within a body
+    _ended = False  # whether a head or a body has ended in what is being read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
@@ -27,8 +30,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with at most 256 KiB."""
+        self._ended = False
         super().data_received(data)
-        if self._head is not None and not self.transport.is_closing():
+        if self._head is not None and not self._ended and not self.transport.is_closing():
             self._head += len(data)
             if self._head > _HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
@@ -41,10 +45,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The end of a head."""
-        self._head = None
+        self._head, self._ended = None, True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The end of a body: what follows is another head."""
-        self._head = 0
+        self._head, self._ended = 0, True
         super().on_message_complete()

@@ -89,11 +89,13 @@ async def _check_ledger(ledger: Ledger) -> None:
 def _listen(config: Config) -> socket.socket:
     """A listening socket of our own, whose settings every accepted connection inherits."""
     host, port = config.server.host, config.server.port
+    if not 0 <= port < 1 << 16:
+        raise ConfigurationError(f"server.port must be from 0 to 65535, not {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2_048)
-    except (OSError, OverflowError) as exc:
-        reason = getattr(exc, "strerror", None) or str(exc)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     # Connections inherit it. asyncio would set it only where the socket names its protocol.

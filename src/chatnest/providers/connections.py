@@ -10,12 +10,14 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 import httpx2
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 from multidict import CIMultiDict
@@ -33,6 +35,8 @@ _RECEIVE_BUFFER: Final = 65_536
 """Bytes of an answer that wait in the kernel, and again here, while a client does not read. Left
 alone, the kernel's grows to megabytes for each.
 """
+
+_Response = tuple[RawResponseMessage, aiohttp.StreamReader]
 
 _CONNECT_SECONDS: Final = 10.0
 _KEEPALIVE_SECONDS: Final = 30.0
@@ -103,27 +107,43 @@ async def _head_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any
 
 
 class _BoundedConnection(ResponseHandler):
-    """aiohttp's connection, but for two things that an upstream could do to it: keep the event
-    loop busy for seconds by a flood of heads, and keep a reader waiting by a body that is broken.
+    """aiohttp's connection, but for three things that an upstream could do: keep the event loop
+    busy for seconds by a flood of heads, keep a reader waiting by a body that is broken, and have
+    what it sends unasked taken for the answer to the next request.
     """
+
+    _awaited = 0  # responses that are still to come
+
+    def set_response_params(self, **params: Any) -> None:
+        """Called by aiohttp before each request."""
+        self._awaited = 1
+        super().set_response_params(**params)
+
+    def feed_data(self, data: _Response, size: int = 0) -> None:
+        """Called for each head."""
+        if data[0].code >= HTTPStatus.OK:  # what is below is interim
+            self._awaited -= 1
+        if self._awaited < 0 or len(self._buffer) >= _MOST_HEADS:
+            self._break_off()
+        elif self._exception is None:
+            super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop, and by aiohttp with nothing to go on after a pause."""
         for start in range(0, len(data) or 1, _PARSED_AT_ONCE):
             super().data_received(data[start : start + _PARSED_AT_ONCE])
-            if self._exception is not None or len(self._buffer) > _MOST_HEADS:
-                self._check()
+            if self._exception is not None:
+                body = self._payload
+                if body is not None and body.exception() is None:
+                    body.set_exception(aiohttp.ClientPayloadError(), self._exception)
                 break
 
-    def _check(self) -> None:
-        if len(self) > _MOST_HEADS:
+    def _break_off(self) -> None:
+        if self._awaited >= 0:  # else what was asked for has come, and can still be read
             self._buffer.clear()
-            self.set_exception(aiohttp.ServerDisconnectedError())
-            if self.transport is not None:
-                self.transport.abort()
-        body, failure = self._payload, self.exception()
-        if body is not None and failure is not None and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError(), failure)
+        self.set_exception(aiohttp.ServerDisconnectedError())
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class _AiohttpResponse:
