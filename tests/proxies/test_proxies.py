@@ -66,7 +66,7 @@ def test_what_the_page_shows_tells_who_is_asking(proxy, upstream, tmp_path):
 
 
 def test_chatnest_serve_answers_behind_a_proxy_that_it_is_told_of(tmp_path):
-    """And only then to the name that the proxy passes on."""
+    """And only then to pages under the name that the proxy passes on."""
     arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     for told, status in {"": 421, "127.0.0.1": 200}.items():
         environ = {"CHATNEST_IDENTITY__TRUSTED_PROXIES": told} if told else {}
@@ -74,7 +74,8 @@ def test_chatnest_serve_answers_behind_a_proxy_that_it_is_told_of(tmp_path):
             text = shown("nginx").replace("8000", str(process.ready()))
             text = text.replace("$host", "chat.example.org")  # as a client there says
             with nginx(text, tmp_path) as outside, Client(outside) as client:
-                assert client.get("/api/chat/limits").status == status
+                origin = "Origin: http://chat.example.org"
+                assert client.get("/api/chat/limits", origin).status == status
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
