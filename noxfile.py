@@ -83,8 +83,8 @@ def cells(session: nox.Session) -> None:
     session.install(".[redis,trio]")
     install(session, "tests")
     report = f"{session.create_tmp()}/cells.xml"
-    arguments = ["tests/frameworks/test_cells.py", "--junitxml", report]
-    session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
+    options = ["-o", "junit_family=xunit1", "--junitxml", report]  # which has properties
+    session.run("pytest", "tests/frameworks/test_cells.py", *options, env={"CHATNEST_SOAK": "1"})
     session.run("python", "-m", "tests.frameworks.table", report)
 
 

@@ -82,7 +82,7 @@ class Stream:
         self._renew: Callable[[], Awaitable[None]] | None = None
         self.headers: dict[str, str] = {}
         self.stopped: ChatNestError | None = None
-        self.cut_off = False
+        self.cut_off: bool = False
         """Whether the server has cancelled it."""
 
     # ------------------------------------------------ for the writer

@@ -11,9 +11,13 @@ _PROGRAM = re.compile(
 )
 
 
-def programs(page: str) -> dict[str, str]:
-    """What a page tells its reader to save, by the module's name."""
-    return dict(_PROGRAM.findall((HOW_TO / page).read_text()))
+def programs(page: str, *, drain: str = "20") -> dict[str, str]:
+    """What a page tells its reader to save, by the module's name. ``drain`` stands in for the 20
+    seconds of the page.
+    """
+    found: dict[str, str] = dict(_PROGRAM.findall((HOW_TO / page).read_text()))
+    shown, meant = "drain_at_signal=20", f"drain_at_signal={drain}"
+    return {name: text.replace(shown, meant) for name, text in found.items()}
 
 
 def examples(page: str) -> list[str]:

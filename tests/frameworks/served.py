@@ -63,6 +63,7 @@ def _quart(app: Any) -> None:
     @app.websocket("/ws")
     async def echo() -> None:
         await websocket.send(await websocket.receive())
+        await websocket.close(1000)
 
     app.before_serving(lambda: note("start"))
     app.after_serving(lambda: note("stop"))

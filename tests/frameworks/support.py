@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import anyio
+import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from chatnest.ledger.base import Limit, wall_clock
@@ -190,7 +192,8 @@ class Site:
     def the_page_s_requests_work(self, requests: Sequence[list[str]], password: str) -> None:
         """What a page asks by curl, one after the other; the last is answered whole."""
         curl = shutil.which("curl")
-        assert curl is not None, "curl is needed: it is what the pages show"
+        if curl is None:
+            pytest.skip("curl is not installed")
         answer = b""
         for _, *shown in requests:
             words = [
@@ -223,6 +226,10 @@ class Site:
         with connect(address, additional_headers=headers, proxy=None) as websocket:  # type: ignore[arg-type]  # pairs
             websocket.send("hello")
             assert websocket.recv(timeout=PATIENCE) == "hello"
+            # Hypercorn 0.18 dies on trio where both ends close at the same moment. Granian leaves
+            # the closing of Quart's to the client.
+            with suppress(ConnectionClosed, TimeoutError):
+                websocket.recv(timeout=1)
 
     def sigterm_settles(self, streams: int) -> tuple[int, int]:
         """End it while answers run. What was used by these answers, and what is still held."""

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -28,19 +28,23 @@ class Cell(NamedTuple):
     stop: list[float]
 
 
-Cells = dict[tuple[str, str], Cell]
+Name = tuple[str, str]
+Cells = dict[Name, Cell]
 
 
-def read(report: Path) -> Cells:
-    """The cells of a report. Raises ValueError where one of them has failed."""
-    cells = {}
+def read(report: Path) -> tuple[Cells, set[Name]]:
+    """The cells of a report, and the names of those that have failed."""
+    cells: Cells = {}
+    failed = set()
     for case in ET.parse(report).getroot().iter("testcase"):
+        program, _, server = str(case.get("name"))[len("test_a_cell[") : -1].partition("-")
+        found = {str(p.get("name")): str(p.get("value")) for p in case.iter("property")}
         if case.find("failure") is not None or case.find("error") is not None:
-            raise ValueError(f"{case.get('name')} has failed")
-        found = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
-        program, server = found["cell"]
-        cells[program, server] = Cell(found["first_token_ms"], found["stop_ms"])
-    return cells
+            failed.add((program, server))
+        else:
+            times = (json.loads(found[name]) for name in ("first_token_ms", "stop_ms"))
+            cells[program, server] = Cell(*times)
+    return cells, failed
 
 
 def quantile(times: Iterable[float], part: float) -> float:
@@ -54,7 +58,8 @@ def summary(cells: Cells) -> str:
     rows = [["server", "cells", "first token p50", "p99", "stop p50", "p99"]]
     for server in SERVERS:
         mine = [cell for (_, other), cell in cells.items() if other == server]
-        rows.append([server, str(len(mine)), *_columns(mine)])
+        if mine:
+            rows.append([server, str(len(mine)), *_columns(mine)])
     return _table([*rows, ["all", str(len(cells)), *_columns(list(cells.values()))]])
 
 
@@ -64,7 +69,7 @@ def _columns(cells: Sequence[Cell]) -> list[str]:
     return [f"{quantile(times, part):.1f}" for times in (first, stop) for part in (0.5, 0.99)]
 
 
-def grid(cells: Mapping[tuple[str, str], Cell]) -> str:
+def grid(cells: Cells) -> str:
     """Each cell: the medians of the first token and of the stop."""
     rows = [["", *SERVERS]]
     for program in PROGRAMS:
@@ -88,7 +93,14 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     """Put the tables between the page's two marks."""
-    cells = read(Path(sys.argv[1]))
+    cells: Cells = {}
+    failed: set[Name] = set()
+    for report in sys.argv[1:]:
+        passed, not_passed = read(Path(report))
+        cells |= passed
+        failed = (failed - set(passed)) | not_passed
+    if failed:
+        sys.exit(f"these have failed: {sorted(failed)}")
     before, _, after = PAGE.read_text().split(MARK)
     PAGE.write_text(f"{before}{MARK}\n{summary(cells)}\n{grid(cells)}\n{MARK}{after}")
 

@@ -32,7 +32,7 @@ CELLS = [
 @pytest.mark.parametrize(("program", "name"), CELLS)
 def test_a_cell(program: Program, name: str, upstream, tmp_path, record_property):
     server = SERVERS[name]
-    save(program, tmp_path, upstream)
+    save(program, tmp_path, upstream, server.drain)
     port = free_port()
     arguments = server.arguments("tests.frameworks.served:app", port)
     with serving(arguments, tmp_path, upstream, port, PAGE_APP=program.app) as process:
@@ -44,7 +44,6 @@ def test_a_cell(program: Program, name: str, upstream, tmp_path, record_property
         site.a_refusal_is_a_problem_document()
         if program.refuses_strangers:
             site.a_stranger_is_refused()
-        record_property("cell", [program.name, name])
         for each, times in site.stop_closes_the_upstream().items():
             record_property(each, times)
         site.the_rest_is_the_host_s(program.neighbour)

@@ -15,8 +15,8 @@ from tests.frameworks.support import HOLD, INPUT, Site, free_port, serving
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_the_page_s_program(program: Program, upstream, tmp_path, record_property):
-    save(program, tmp_path, upstream)
+def test_the_page_s_program(program: Program, upstream, tmp_path, record_property, subtests):
+    save(program, tmp_path, upstream, drain="0.2")
     server, _, *flags = server_command(program)
     flags = ["1" if flag == "30" else flag for flag in flags]  # seconds that nobody here waits
     port = free_port()
@@ -37,7 +37,8 @@ def test_the_page_s_program(program: Program, upstream, tmp_path, record_propert
         if program.websockets:
             site.websockets_are_the_host_s()
         site.a_run_can_be_read_again()
-        site.the_page_s_requests_work(requests(program), PASSWORD)
+        with subtests.test("what the page asks by curl"):
+            site.the_page_s_requests_work(requests(program), PASSWORD)
         used, held = site.sigterm_settles(3)
         assert site.the_host_heard() == (["start", "stop"] if program.lifespan else [])
     assert 3 * INPUT < used < 3 * HOLD

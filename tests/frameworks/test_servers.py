@@ -22,8 +22,12 @@ ENDING = [
 
 
 @contextmanager
-def running(server: Server, folder: Path, upstream: FakeUpstream) -> Iterator[Site]:
-    (program,) = pages.programs(f"servers/{server.page}.md").values()
+def running(
+    server: Server, folder: Path, upstream: FakeUpstream, *, drains: bool = True
+) -> Iterator[Site]:
+    (program,) = pages.programs(f"servers/{server.page}.md", drain=server.drain).values()
+    if not drains:
+        program = program.replace(f", drain_at_signal={server.drain}", "")
     (folder / "shop.py").write_text(program)
     port = free_port()
     arguments = server.arguments("shop:app", port)
@@ -49,6 +53,14 @@ def test_the_chat_and_its_end(name, upstream, tmp_path, record_property):
     else:
         assert (used, held) == (0, server.streams * HOLD)
         assert site.after_the_lease() == (held, 0)
+
+
+@pytest.mark.parametrize("name", ["granian", "gunicorn-asgi"])
+def test_a_worker_that_is_killed_leaves_its_streams_to_their_leases(name, upstream, tmp_path):
+    """As the pages say of a chat that does not drain at the signal."""
+    with running(SERVERS[name], tmp_path, upstream, drains=False) as site:
+        assert site.sigterm_settles(3) == (0, 3 * HOLD)
+    assert site.after_the_lease() == (3 * HOLD, 0)
 
 
 @pytest.mark.parametrize("name", ENDING)

@@ -11,7 +11,7 @@ from chatnest import ChatNestApp, OpenAIProvider, UserOrAddress
 from chatnest.testing import FakeUpstream
 from tests.frameworks.support import DONE
 from tests.proxies.support import caddy, first_word, nginx, shown, stop
-from tests.servers.support import KEY, Client, Reply, ask, uvicorn_thread
+from tests.servers.support import KEY, Client, Process, Reply, ask, uvicorn_thread
 
 IN_VAIN = 1.0
 """Seconds for what never comes."""
@@ -63,6 +63,19 @@ def test_what_the_page_shows_tells_who_is_asking(proxy, upstream, tmp_path):
                 (tokens,) = tokens_of(client.get("/api/chat/limits", forged))
             used[source] = tokens["used"]
         assert used == {"127.0.0.2": 12, "127.0.0.3": 0}
+
+
+def test_chatnest_serve_answers_behind_a_proxy_that_it_is_told_of(tmp_path):
+    """And only then to pages under the name that the proxy passes on."""
+    arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
+    for told, status in {"": 421, "127.0.0.1": 200}.items():
+        environ = {"CHATNEST_IDENTITY__TRUSTED_PROXIES": told} if told else {}
+        with Process(arguments, cwd=tmp_path, **environ) as process:
+            text = shown("nginx").replace("8000", str(process.ready()))
+            text = text.replace("$host", "chat.example.org")  # as a client there says
+            with nginx(text, tmp_path) as outside, Client(outside) as client:
+                origin = "Origin: http://chat.example.org"
+                assert client.get("/api/chat/limits", origin).status == status
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

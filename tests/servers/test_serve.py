@@ -430,3 +430,16 @@ def test_pages_of_other_origins_call_it_where_they_are_named(serve):
         headers = dict(answer.headers)
         assert headers.get("access-control-allow-origin") == allowed
         assert allowed is None or "origin" in headers["vary"].lower()
+
+
+def test_no_frame_waits_for_the_one_before_it_to_be_acknowledged():
+    """Nagle's algorithm and a client's delayed acknowledgement cost 40 ms a frame."""
+    from chatnest.cli.config import Config, ServerSection
+    from chatnest.cli.serve import _listen
+
+    with (
+        _listen(Config(server=ServerSection(port=0))) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

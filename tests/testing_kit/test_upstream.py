@@ -2,6 +2,7 @@
 
 import contextlib
 import pkgutil
+import socket
 import subprocess
 import sys
 import threading
@@ -353,3 +354,8 @@ def test_exports_are_true():
     names = {name for name, value in vars(kit).items() if not name.startswith("_")}
     modules = {module.name for module in pkgutil.iter_modules(kit.__path__)}
     assert set(kit.__all__) == names - modules
+
+
+def test_no_piece_waits_for_the_one_before_it_to_be_acknowledged():
+    with FakeUpstream()._listen() as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -98,6 +98,8 @@ def _listen(config: Config) -> socket.socket:
         reason = exc.strerror or str(exc)
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    # Connections inherit it. asyncio would set it only where the socket names its protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: let go of a peer that takes nothing any more
         milliseconds = int(config.bounds.send_seconds * 1000)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
