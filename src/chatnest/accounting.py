@@ -186,13 +186,14 @@ def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
         raise LedgerUnavailable
     limit = state.limit
     wait = seconds_until(refused.now + refused.retry_after, refused.now)
+    fits = limit.kind != "budget" or limit.limit >= min_tokens  # or else no waiting helps
     if limit.kind == "rate":
         code = "rate_limited"
         detail = f"No more than {limit.limit} requests are taken in {limit.window} seconds."
     elif limit.kind == "concurrency":
         code = "too_many_streams"
         detail = f"No more than {limit.limit} answers are written at a time."
-    elif limit.limit < min_tokens:
+    elif not fits:
         code = "budget_exhausted"
         detail = f"This needs {min_tokens:,} tokens at least, and a day has {limit.limit:,}."
     elif refused.by_held:
@@ -204,7 +205,7 @@ def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     return LimitExceeded(
         detail,
         code=code,
-        retry_after=wait,
-        retryable=limit.kind != "budget" or limit.limit >= min_tokens,
+        retry_after=wait if fits else None,
+        retryable=fits,
         headers=rate_limit_fields([state], refused.now),
     )

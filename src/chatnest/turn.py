@@ -13,6 +13,8 @@ from chatnest.request import ChatMessage, ChatRequest
 __all__ = ["Answer", "ModelCall", "TokenCounter", "Turn"]
 
 _UNLIMITED = 1 << 62
+_FAR = 4_096
+"""Tokens beyond a limit for which it does not matter how many there are."""
 
 
 class TokenCounter(Protocol):
@@ -178,7 +180,7 @@ class Turn:
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         least = self.reply_tokens + sum(map(self.least_tokens, messages))
-        if least + self.min_output_tokens > cap:  # far too much: not worth the counting
+        if least + self.min_output_tokens > cap + _FAR:  # not worth the counting
             raise RequestTooLarge(needed=least + self.min_output_tokens, limit=cap)
         self.input_tokens = self.reply_tokens + sum(await self.tokens(messages))
         if self.input_tokens + self.min_output_tokens > cap:

@@ -60,9 +60,9 @@ def charge(who: str, input_tokens: int, output_tokens: int) -> Charge:
 
 async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
     ledger = SQLiteLedger(tmp_path / "chatnest.db")
-    await turn(ledger, "ann", "turn-801", 900, charge("ann", 700, 42))
-    await turn(ledger, "bob", "turn-802", 9_000, charge("bob", 9_000, 30))
-    await turn(ledger, "ann", "turn-803", 512)
+    await turn(ledger, "key:ann", "turn-801", 900, charge("key:ann", 700, 42))
+    await turn(ledger, "key:bob", "turn-802", 9_000, charge("key:bob", 9_000, 30))
+    await turn(ledger, "key:ann", "turn-803", 512)
     await ledger.aclose()
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
 

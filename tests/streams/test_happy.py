@@ -1,6 +1,7 @@
 """Streams in which everything goes well, and requests that are refused before one begins."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -212,6 +213,8 @@ async def test_the_output_is_lowered_to_what_fits_the_request(upstream):
         assert sent(upstream)["max_tokens"] == 100 - await input_tokens(app)
         refused = await answer_to(app, ask(maxTokensPerRequest=20))
     assert (refused.status, refused.problem()["code"]) == (413, "request_too_large")
+        needed = int(re.findall(r"at least ([0-9]+) tokens", refused.problem()["detail"])[0])
+        assert (await answer_to(app, ask(maxTokensPerRequest=needed))).status == 200
     assert refused.problem()["retryable"] is False
 
 
@@ -228,6 +231,7 @@ async def test_the_output_is_lowered_to_what_the_day_leaves(upstream):
     assert (tomorrow.status, tomorrow.problem()["code"]) == (429, "budget_exhausted")
     assert (never.status, never.problem()["code"]) == (429, "budget_exhausted")
     assert (tomorrow.problem()["retryable"], never.problem()["retryable"]) == (True, False)
+    assert ("retry-after" in tomorrow.headers, "retry-after" in never.headers) == (True, False)
     assert len(upstream.requests) == 2
 
 
