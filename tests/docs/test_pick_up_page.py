@@ -22,7 +22,12 @@ def test_the_commands_of_the_page(tmp_path: Path):
     with Process(command, cwd=tmp_path) as process:
         script = f"echo {MARK}\n".join(COMMANDS).replace(":8000", f":{process.ready()}")
         ran = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
         )
     asked, picked_up, repeated, receipt = ran.stdout.split(f"{MARK}\n")
 
