@@ -135,6 +135,7 @@ class ChatNestApp:
         self._streams = OpenStreams(self._bounds.settle_seconds)
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
+        self._realm = f"{self.provider.model}\0{system_prompt}"
         self._runs = Runs(log, settings, self._bounds, self._streams, LEASE / 1_000)
 
     def __repr__(self) -> str:
@@ -206,6 +207,7 @@ class ChatNestApp:
                     key=key,
                     request=request,
                     run_id=request_id,
+                    realm=self._realm,
                 )
             if request.linger is not None:
                 raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
@@ -272,6 +274,7 @@ class ChatNestApp:
             receipt = await self._runs.cancel(run_id, principal)
             await respond_json(scope, self._bounded(send), receipt)
             return
+        self._streams.check()
         after = last_event_id(scope)
         page = await self._runs.owned(run_id, principal, after)
         if page.end is not None and after >= page.last:

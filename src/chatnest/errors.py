@@ -87,7 +87,8 @@ class ChatNestError(Exception):
 
     ``detail`` is a sentence for the person who reads it, ``retryable`` says whether the same
     request may succeed later, ``retry_after`` (seconds) when; None where nobody can know.
-    ``charged`` says whether any tokens were charged for the turn that failed so.
+    ``charged`` says whether any tokens were charged for the turn that failed so, ``of_run`` whether
+    it is the last event of a run, and not what befell one of its readers.
     """
 
     status: int = 500
@@ -98,6 +99,7 @@ class ChatNestError(Exception):
     retryable: bool = False
     retry_after: float | None = None
     charged: bool = False
+    of_run: bool = False
 
     def __init__(self, detail: str = "") -> None:
         self.detail: str = detail or f"{self.title}."

@@ -111,6 +111,10 @@ class Stream:
                 raise self.stopped
         self._reading_since = monotonic()
 
+    def number(self, next_id: int) -> None:
+        """What the next event is numbered, where events are."""
+        self._wire.next_id = next_id
+
     def keep(self, renew: Callable[[], Awaitable[None]]) -> None:
         """Call ``renew`` now and then for as long as the stream lives."""
         self._renew = renew

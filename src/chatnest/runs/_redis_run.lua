@@ -48,10 +48,11 @@ elseif what == 'finish' then
     live(ARGV[5])
   end
   return call('HGET', run, 'key')
+elseif what == 'key' then
+  return call('HGET', run, 'key')
 elseif what == 'drop' then
-  local key = call('HGET', run, 'key')
   call('DEL', run, batches)
-  return key
+  return 1
 elseif what == 'cancel' then
   call('HSET', run, 'cancelled', 1)
   return 1

@@ -37,14 +37,10 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose run a key stands for. ``mine``: it was free, and is the caller's now.
-
-    ``attempt`` counts the runs of this key that were dropped before.
-    """
+    """Whose run a key stands for. ``mine``: it was free, and is the caller's now."""
 
     run_id: str
     fingerprint: str
-    attempt: int
     mine: bool
 
 

@@ -56,14 +56,18 @@ def last_event_id(scope: Scope) -> int:
     return int(value)
 
 
-def key_id(principal: str, key: str) -> str:
-    """A key within its principal's: nobody reaches another's by choosing the same."""
-    return _digest(principal, key)
+def key_id(realm: str, principal: str, key: str) -> str:
+    """A key within its principal's, so that nobody reaches another's by choosing the same; and
+    within those of a chat, since another may share its store.
+    """
+    return _digest(realm, principal, key)
 
 
-def hold_id(key: str, attempt: int) -> str:
-    """The hold of a key's run: a second worker that came to the same key would hold the same."""
-    return _digest("hold", key, str(attempt))
+def hold_id(key: str, run_id: str) -> str:
+    """The hold of the run that a key stands for. One request alone has claimed it, so a duplicate
+    holds nothing; and a key that is used again, when its run is forgotten, holds anew.
+    """
+    return _digest("hold", key, run_id)
 
 
 def fingerprint(request: ChatRequest) -> str:

@@ -20,7 +20,6 @@ class _Kept(msgspec.Struct):
     owner: str
     fingerprint: str
     key: str | None
-    attempt: int
     lives_until: float
     batches: list[Batch] = msgspec.field(default_factory=list)
     size: int = 0
@@ -45,9 +44,10 @@ class MemoryRunLog:
     ) -> None:
         self._settings = settings if settings is not None else RunSettings()
         self._clock = clock
-        self._runs: OrderedDict[str, _Kept] = OrderedDict()
+        self._runs: dict[str, _Kept] = {}
         self._keys: dict[str, str] = {}
-        self._attempts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        """Those that have ended, by their end."""
         self._ended_size = 0
         self._lock = threading.Lock()  # for threads; there is no await inside it
 
@@ -62,15 +62,11 @@ class MemoryRunLog:
             known = self._keys.get(key) if key is not None else None
             if known is not None:
                 run = self._runs[known]
-                return Claim(
-                    run_id=known, fingerprint=run.fingerprint, attempt=run.attempt, mine=False
-                )
-            attempt, _ = self._attempts.get(key or "", (0, 0.0))
-            until = self._clock() + lease
-            self._runs[run_id] = _Kept(owner, fingerprint, key, attempt, until)
+                return Claim(run_id=known, fingerprint=run.fingerprint, mine=False)
+            self._runs[run_id] = _Kept(owner, fingerprint, key, self._clock() + lease)
             if key is not None:
                 self._keys[key] = run_id
-            return Claim(run_id=run_id, fingerprint=fingerprint, attempt=attempt, mine=True)
+            return Claim(run_id=run_id, fingerprint=fingerprint, mine=True)
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         with self._lock:
@@ -99,14 +95,11 @@ class MemoryRunLog:
             if run is not None and run.end is None:
                 run.end, run.ended_at = end, self._clock()
                 self._ended_size += run.size
-                self._runs.move_to_end(run_id)
+                self._ended[run_id] = None
 
     async def drop(self, run_id: str) -> None:
         with self._lock:
-            run = self._runs.pop(run_id, None)
-            if run is not None and run.key is not None:
-                del self._keys[run.key]
-                self._attempts[run.key] = run.attempt + 1, self._clock()
+            self._forget(run_id)
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         with self._lock:
@@ -133,24 +126,21 @@ class MemoryRunLog:
         """Nothing to let go of."""
 
     def _prune(self) -> None:
-        """Forget what is too old, or too much: ended runs stand behind the others, by their end."""
-        now, keep = self._clock(), self._settings.keep
-        for run_id in [
-            run_id
-            for run_id, run in self._runs.items()
-            if run.end is not None and run.ended_at + keep <= now
-        ]:
-            self._forget(run_id)
-        for run_id in list(self._runs):
-            if self._ended_size <= _MOST_BYTES:
+        """Forget what is too old, or too much: the oldest ends first."""
+        now = self._clock()
+        while self._ended:
+            oldest = next(iter(self._ended))
+            young = self._runs[oldest].ended_at + self._settings.keep > now
+            if young and self._ended_size <= _MOST_BYTES:
                 break
-            if self._runs[run_id].end is not None:
-                self._forget(run_id)
-        while self._attempts and next(iter(self._attempts.values()))[1] + keep <= now:
-            self._attempts.popitem(last=False)
+            self._forget(oldest)
 
     def _forget(self, run_id: str) -> None:
-        run = self._runs.pop(run_id)
-        self._ended_size -= run.size
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            return
         if run.key is not None:
             del self._keys[run.key]
+        if run.end is not None:
+            del self._ended[run_id]
+            self._ended_size -= run.size

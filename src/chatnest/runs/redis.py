@@ -1,6 +1,6 @@
 """RedisRunLog: runs in Redis or Valkey, for any number of workers on any number of machines.
 
-A run has a hash slot of its own, and so has a key, which holds 'RUN FINGERPRINT ATTEMPT'. A run is
+A run has a hash slot of its own, and so has a key, which holds 'RUN FINGERPRINT'. A run is
 there before its key leads to it, and stays there until after it does. Every key ends by itself.
 """
 
@@ -19,8 +19,7 @@ _SLACK: Final = 5_000
 _CLAIM: Final = """
 local known = redis.call('GET', KEYS[1])
 if known then return known end
-local attempt = redis.call('GET', KEYS[2]) or '0'
-local mine = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. attempt
+local mine = ARGV[1] .. ' ' .. ARGV[2]
 redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
 return mine
 """
@@ -29,8 +28,6 @@ local known = redis.call('GET', KEYS[1])
 if not known or string.sub(known, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == 'drop' then
   redis.call('DEL', KEYS[1])
-  redis.call('INCR', KEYS[2])
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
 else
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
@@ -56,13 +53,20 @@ class RedisRunLog:
     ) -> Claim:
         name = key if key is not None else run_id
         await self._run(run_id, "begin", owner, name, int(lease * 1000), _ABANDONED)
-        packed = await self._server.script(
-            _CLAIM, self._keys(name), (run_id, fingerprint, _ABANDONED)
-        )
-        known, print_, attempt = packed.decode().split(" ")
+        known, print_ = await self._claimed(name, run_id, fingerprint)
+        if known != run_id and not await self._run(known, "key"):
+            # Half of a drop, or an eviction: the key would lead to nothing until it ends by itself.
+            await self._end_key(name, known, "drop")
+            known, print_ = await self._claimed(name, run_id, fingerprint)
         if known != run_id:
             await self._run(run_id, "drop")
-        return Claim(run_id=known, fingerprint=print_, attempt=int(attempt), mine=known == run_id)
+        return Claim(run_id=known, fingerprint=print_, mine=known == run_id)
+
+    async def _claimed(self, name: str, run_id: str, fingerprint: str) -> tuple[str, str]:
+        claim = (run_id, fingerprint, _ABANDONED)
+        packed = await self._server.script(_CLAIM, [self._key(name)], claim)
+        known, print_ = packed.decode().split(" ")[:2]
+        return known, print_
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         adds = batch if batch is not None else _NO_BATCH
@@ -78,15 +82,18 @@ class RedisRunLog:
         # The run is known a little longer than its key, which leads to it.
         keep = self._keep + _SLACK
         key = await self._run(run_id, "finish", end.outcome, end.charged, end.source, keep)
-        await self._end_key(key, run_id, "finish")
+        if key is not None:
+            await self._end_key(key.decode(), run_id, "finish")
 
     async def drop(self, run_id: str) -> None:
-        await self._end_key(await self._run(run_id, "drop"), run_id, "drop")
+        key = await self._run(run_id, "key")
+        if key is not None:  # first, so that none leads to a run that is gone
+            await self._end_key(key.decode(), run_id, "drop")
+        await self._run(run_id, "drop")
 
-    async def _end_key(self, key: bytes | None, run_id: str, how: str) -> None:
-        if key is not None:
-            keys = self._keys(key.decode())
-            await self._server.script(_END_KEY, keys, (f"{run_id} ", how, self._keep))
+    async def _end_key(self, name: str, run_id: str, how: str) -> None:
+        ends = (f"{run_id} ", how, self._keep)
+        await self._server.script(_END_KEY, [self._key(name)], ends)
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         found = await self._run(run_id, "read", min(after, 1 << 53), owner)
@@ -121,9 +128,8 @@ class RedisRunLog:
         place = f"{self._server.prefix}:run:{{{run_id}}}"
         return [place, f"{place}:events"]
 
-    def _keys(self, key: str) -> list[str]:
-        place = f"{self._server.prefix}:key:{{{key}}}"
-        return [place, f"{place}:attempts"]
+    def _key(self, name: str) -> str:
+        return f"{self._server.prefix}:key:{{{name}}}"
 
 
 def _batch(packed: bytes) -> Batch:

@@ -23,6 +23,9 @@ __all__ = ["Run"]
 _READ_AT_ONCE: Final = 1_000
 """Events that a reader is given without a break: many are quickly read, and slowly written."""
 
+_ELSEWHERE: Final = 0.5
+"""Seconds for which somebody who reads at another worker, and looks now and then, is there."""
+
 _SIGN_OF_LIFE: Final = 5.0
 """Seconds after which a reader is told that there is nothing new."""
 
@@ -36,11 +39,13 @@ class Run:
     """
 
     content_type: str = ""
+    next_id: int | None = None
 
     def __init__(self, run_id: str, *, linger: float, max_bytes: int) -> None:
         self.run_id: str = run_id
         self.stream: Stream | None = None
         self.started: bool = False
+        self.said: bool = False
         self.failure: ChatNestError | None = None
         """Why it was refused: nothing of it is told or kept."""
         self.end: Done | Failed | None = None
@@ -51,6 +56,7 @@ class Run:
         self._max_bytes = max_bytes
         self._readers = 0
         self._deserted_at = anyio.current_time()
+        self._read_until = self._deserted_at
         self._changed = anyio.Event()
 
     @property
@@ -79,7 +85,8 @@ class Run:
             if self._readers:
                 await self._changed.wait()
                 continue
-            left = self._deserted_at + self._linger - anyio.current_time()
+            deserted = max(self._deserted_at, self._read_until)
+            left = deserted + self._linger - anyio.current_time()
             if left <= 0:
                 return {"type": "http.disconnect"}
             with anyio.move_on_after(left):
@@ -96,11 +103,12 @@ class Run:
             yield
         finally:
             self._readers -= 1
-            self.read_elsewhere()
+            self._deserted_at = anyio.current_time()
+            self._tell()
 
     def read_elsewhere(self) -> None:
-        """Somebody has read it just now, perhaps at another worker."""
-        self._deserted_at = anyio.current_time()
+        """Somebody has read it just now at another worker."""
+        self._read_until = anyio.current_time() + _ELSEWHERE
         self._tell()
 
     async def begun(self) -> None:
@@ -147,7 +155,9 @@ class Run:
         self._entries.append(entry)
         self._size += size_of([entry])
         self.last += 1
-        if not isinstance(entry, Delta):
+        if isinstance(entry, Delta):
+            self.said = True
+        else:
             self.end = entry
         while self._size > self._max_bytes and len(self._entries) > 1:
             self._size -= size_of([self._entries.popleft()])

@@ -45,6 +45,8 @@ _LEASE: Final = 6.0
 _BATCH_SECONDS: Final = 0.05
 _POLL_SECONDS: Final = 0.05
 _CANCEL_SECONDS: Final = 10.0
+_CLAIMS: Final = 20
+"""Of a key whose run was refused elsewhere in the same moment, one after the other."""
 
 
 class RunWriter:
@@ -95,18 +97,20 @@ class Runs:
         key: str | None,
         request: ChatRequest,
         run_id: str,
+        realm: str,
     ) -> Done:
         """Begin a run in ``hosts``, or join the one of ``key``, and follow it to its end.
 
-        Raises KeyReused for a key of another request, and whatever ended the run.
+        ``realm`` tells chats apart that share a store. Raises KeyReused for a key of another
+        request, and whatever ended the run.
         """
         linger = self._linger(key, request)
-        place = None if key is None else key_id(principal, key)
+        place = None if key is None else key_id(realm, principal, key)
         print_ = fingerprint(request)
         claim_one = partial(
             self.log.claim, place, owner=principal, fingerprint=print_, run_id=run_id, lease=_LEASE
         )
-        while True:
+        for _ in range(_CLAIMS):
             claim = await self._claim(claim_one, run_id)
             if claim.fingerprint != print_:
                 raise KeyReused
@@ -114,7 +118,7 @@ class Runs:
             if claim.mine:
                 run = Run(claim.run_id, linger=linger, max_bytes=self.settings.max_bytes)
                 self._local()[claim.run_id] = run
-                name = claim.run_id if place is None else hold_id(place, claim.attempt)
+                name = run_id if place is None else hold_id(place, run_id)
                 hosts.start_soon(self._host, run, name, write)
             else:
                 stream.headers["Idempotency-Replayed"] = "true"
@@ -123,6 +127,8 @@ class Runs:
             except NotFound:  # it was refused elsewhere, so the key is free
                 if claim.mine:
                     raise
+            await anyio.sleep(_POLL_SECONDS)
+        raise LedgerUnavailable
 
     async def _claim(self, claim_one: Callable[[], Awaitable[Claim]], run_id: str) -> Claim:
         """Whatever keeps the answer from coming, no key leads to a run that nobody writes."""
@@ -161,13 +167,23 @@ class Runs:
                 raise ReplayUnavailable
             for batch in page.batches:
                 entries = read_batch(batch.data)[max(0, after + 1 - batch.first) :]
-                after += len(entries)
-                if (done := await _hand_on(entries, stream)) is not None:
+                if (done := await _hand_on(entries, stream, after)) is not None:
                     return done
-            if page.lost or (page.end is not None and after >= page.last):
+                after += len(entries)
+            if page.end is not None and after >= page.last:
+                return await self._last(run_id, stream, principal, page.last)
+            if page.lost:
                 raise RunLost
             await stream.put([])
             await anyio.sleep(_POLL_SECONDS)
+
+    async def _last(self, run_id: str, stream: Stream, principal: str, number: int) -> Done:
+        """The last event once more, for a reader who has seen it: the stream needs an end."""
+        page = await self.owned(run_id, principal, number - 1)
+        entries = read_batch(page.batches[-1].data) if page.batches else []
+        if (done := await _hand_on(entries[-1:], stream, number - 1)) is None:
+            raise RunLost
+        return done
 
     async def cancel(self, run_id: str, principal: str) -> dict[str, object]:
         """End a run, and say what came of it: a receipt. Raises NotFound."""
@@ -243,7 +259,7 @@ class Runs:
     async def _close(self, run: Run, writer: RunWriter) -> None:
         turn, cause = writer.turn, writer.cause
         try:
-            if not run.started and (turn is None or not turn.charged):
+            if not run.said and (turn is None or not turn.charged):
                 await self.log.drop(run.run_id)
                 return
             run.ensure_end(cause)
@@ -298,15 +314,20 @@ async def _follow_here(run: Run, stream: Stream, after: int) -> Done:
             await stream.start()
         while True:
             entries = await run.after(after)
-            after += len(entries)
-            if (done := await _hand_on(entries, stream)) is not None:
+            if not entries and run.end is not None:  # all of it was seen before
+                entries, after = [run.end], run.last - 1
+            if (done := await _hand_on(entries, stream, after)) is not None:
                 return done
+            after += len(entries)
             if not entries:
                 await stream.put([])
 
 
-async def _hand_on(entries: list[Entry], stream: Stream) -> Done | None:
-    """Write entries, and give Done if that is the last of them. Raises what it failed by."""
+async def _hand_on(entries: list[Entry], stream: Stream, after: int) -> Done | None:
+    """Write the entries after a number, and give Done if that is the last of them. Raises what it
+    failed by.
+    """
+    stream.number(after + 1)
     deltas = [entry for entry in entries if isinstance(entry, Delta)]
     last = entries[-1] if entries else None
     if deltas or isinstance(last, Done):
@@ -314,5 +335,6 @@ async def _hand_on(entries: list[Entry], stream: Stream) -> Done | None:
     if deltas:
         await stream.put(deltas)
     if isinstance(last, Failed):
+        last.error.of_run = True
         raise last.error
     return last if isinstance(last, Done) else None

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,7 +28,6 @@ CREATE TABLE IF NOT EXISTS runs (
     owner TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     key TEXT UNIQUE,
-    attempt INTEGER NOT NULL,
     lives_until INTEGER NOT NULL,
     size INTEGER NOT NULL DEFAULT 0,
     dropped INTEGER NOT NULL DEFAULT 0,
@@ -48,9 +47,6 @@ CREATE TABLE IF NOT EXISTS batches (
     data BLOB NOT NULL,
     PRIMARY KEY (run, first)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS attempts (
-    key TEXT PRIMARY KEY NOT NULL, attempt INTEGER NOT NULL, forget_at INTEGER NOT NULL
-) STRICT;
 """
 
 _FORGOTTEN_AT_ONCE: Final = 50
@@ -104,7 +100,7 @@ class SQLiteRunLog:
         )
 
     async def drop(self, run_id: str) -> None:
-        await self._do(partial(self._drop, run_id))
+        await self._do(lambda rows: rows.execute("DELETE FROM runs WHERE id = ?", (run_id,)))
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         return await self._do(partial(self._read, run_id, after, owner))
@@ -180,18 +176,15 @@ class SQLiteRunLog:
         now = self._clock()
         self._forget(rows, now)
         if known := rows.execute(
-            "SELECT id, fingerprint, attempt FROM runs WHERE key = ?", (key,)
+            "SELECT id, fingerprint FROM runs WHERE key = ?", (key,)
         ).fetchone():
-            return Claim(run_id=known[0], fingerprint=known[1], attempt=known[2], mine=False)
-        (attempt,) = rows.execute(
-            "SELECT attempt FROM attempts WHERE key = ?", (key,)
-        ).fetchone() or (0,)
+            return Claim(run_id=known[0], fingerprint=known[1], mine=False)
         rows.execute(
-            "INSERT INTO runs (id, owner, fingerprint, key, attempt, lives_until, forget_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run_id, owner, fingerprint, key, attempt, now + int(lease * 1000), now + _ABANDONED),
+            "INSERT INTO runs (id, owner, fingerprint, key, lives_until, forget_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (run_id, owner, fingerprint, key, now + int(lease * 1000), now + _ABANDONED),
         )
-        return Claim(run_id=run_id, fingerprint=fingerprint, attempt=attempt, mine=True)
+        return Claim(run_id=run_id, fingerprint=fingerprint, mine=True)
 
     def _append(
         self, run_id: str, batch: Batch | None, lease: int, rows: sqlite3.Connection
@@ -235,15 +228,6 @@ class SQLiteRunLog:
             size, dropped = size - length, first + count - 1
         return size, dropped
 
-    def _drop(self, run_id: str, rows: sqlite3.Connection) -> None:
-        run = rows.execute("SELECT key, attempt FROM runs WHERE id = ?", (run_id,)).fetchone()
-        if run is not None and run[0] is not None:
-            rows.execute(
-                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)",
-                (run[0], run[1] + 1, self._clock() + self._keep),
-            )
-        rows.execute("DELETE FROM runs WHERE id = ?", (run_id,))
-
     def _read(self, run_id: str, after: int, owner: str, rows: sqlite3.Connection) -> Page | None:
         run = rows.execute(
             "SELECT lives_until, dropped, last, outcome, charged, source, read, forget_at"
@@ -272,12 +256,7 @@ class SQLiteRunLog:
         )
 
     def _forget(self, rows: sqlite3.Connection, now: int) -> None:
-        for table in "runs", "attempts":
-            with closing(
-                rows.execute(
-                    f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608  # names of ours
-                    f" (SELECT rowid FROM {table} WHERE forget_at <= ? LIMIT ?)",
-                    (now, _FORGOTTEN_AT_ONCE),
-                )
-            ):
-                pass
+        rows.execute(
+            "DELETE FROM runs WHERE rowid IN (SELECT rowid FROM runs WHERE forget_at <= ? LIMIT ?)",
+            (now, _FORGOTTEN_AT_ONCE),
+        )

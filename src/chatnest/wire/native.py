@@ -26,7 +26,8 @@ class NativeWire:
     """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
 
     With ``usage_event`` a frame ``usage`` precedes ``done``, and with ``next_id`` tokens and the
-    last frame are numbered from there; chat-nest's client ignores both.
+    last frame of a run are numbered from there (not what befalls one of its readers); chat-nest's
+    client ignores both.
     """
 
     content_type = "text/event-stream"
@@ -62,7 +63,7 @@ class NativeWire:
             if type(event) is Delta:
                 frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, _text(event.text)))
                 number += 1
-            elif type(event) in {Done, Failed}:
+            elif type(event) is Done or (type(event) is Failed and event.error.of_run):
                 head, event_line, rest = self._writers[type(event)](event).rpartition(b"event: ")
                 name, data = rest.split(b"\n", 1)
                 frames.append(b"%b%b%b\nid: %d\n%b" % (head, event_line, name, number, data))
