@@ -11,7 +11,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from chatnest import (
@@ -296,6 +296,61 @@ def test_what_is_no_chat(check):
             assert (found.levels, found.code) == ({"limits": "fail"}, 1)
             assert found["limits"].found.startswith(words)
         assert "https://www.example.org/chat/limits" in found["limits"].advice
+
+
+DEEP = b"[" * 200_000
+GARBLED = {"content-encoding": "gzip"}
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "words"),
+    [
+        (DEEP, {}, "200 application/json, by uvicorn: not chatnest's"),
+        (b'{"limits":[{"name":"x","held":1e999}]}', {}, "200 application/json, by uvicorn: not"),
+        (b"no gzip", GARBLED, "200 application/json, not the gzip that it says it is"),
+    ],
+    ids=["deep", "infinite", "garbled"],
+)
+def test_limits_that_cannot_be_read(content, headers, words, check):
+    async def limits(_: Any) -> Response:
+        return Response(content, media_type=JSON, headers=headers)
+
+    with site(Route("/api/chat/limits", limits)) as port:
+        found = check(port)
+    assert (found.levels, found.code) == ({"limits": "fail"}, 1)
+    assert found["limits"].found.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "headers", "words"),
+    [
+        (DEEP, JSON, {}, "200 application/json instead of a stream"),
+        (b"no gzip", JSON, GARBLED, "200 application/json, not the gzip that it says it is, inst"),
+        (b"no gzip", EVENTS, GARBLED, "none can be read: it is not the gzip that it says it is"),
+        (b"event: error\ndata: " + DEEP + b"\n\n", EVENTS, {}, "the answer ended in an error, unk"),
+    ],
+    ids=["deep", "garbled", "a garbled stream", "a deep error"],
+)
+def test_an_answer_that_cannot_be_read(content, kind, headers, words, check):
+    """Nor is what came of it."""
+    app = ChatNestApp(provider=DemoProvider())
+    headers = {**headers, "chatnest-run-id": "1"}
+
+    async def damaged(scope: Any, receive: Any, send: Any) -> None:
+        replies = {"POST": kind, "DELETE": JSON}
+        if (method := scope.get("method")) in replies:
+            reply = Response(content, media_type=replies[method], headers=headers)
+            await reply(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    with uvicorn_thread(damaged) as port:
+        found = check(port)
+    assert [found[name].level for name in ("errors", "frames", "cost")] == ["fail", "fail", "skip"]
+    assert found["frames"].found.startswith(words)
+    assert found.code == 1
 
 
 def test_a_route_that_was_forgotten(upstream, check):

@@ -109,6 +109,21 @@ def test_answers_count_where_answers_are_counted_and_tokens_elsewhere():
     assert reply(200, {"limits": []}).held == 0
 
 
+@pytest.mark.parametrize("charged", ["12", None, [12], 1.5])
+def test_a_receipt_without_a_number_is_none(charged):
+    found = verdicts(receipt={"outcome": ["done"], "charged": charged})
+    assert found["cost"].level == "skip"
+
+
+def test_a_stream_that_is_garbled_from_some_frame_on():
+    damaged = answer(0.2, 0.4, ended="garbled", headers={"content-encoding": "br"})
+    found = verdicts(answer=damaged)
+    assert found["frames"].level == "fail"
+    assert found["frames"].found == "after 1.0 s, it is not the br that it says it is"
+    assert "Content-Encoding" in found["frames"].advice
+    assert found["leaving"].level == "skip"
+
+
 @pytest.mark.parametrize(
     ("server", "advice"),
     [

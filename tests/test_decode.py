@@ -20,6 +20,7 @@ from chatnest.errors import (
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.providers.decode import ChunkDecoder, EventSplitter
 from chatnest.providers.faults import error_for_code
+from chatnest.testing import Event, parse_events
 
 DONE = b"data: [DONE]\n\n"
 
@@ -80,6 +81,14 @@ STREAMS = {
         "data: a\u2028b\x0bc\x0cd\x85\n\n".encode(),
         ["a\u2028b\x0bc\x0cd\x85".encode()],
     ),
+    "events with LF before those with CRLF": (
+        b"data: a\n\ndata: b\r\n\r\ndata: c\r\n\r\n",
+        [b"a", b"b", b"c"],
+    ),
+    "a BOM": (b"\xef\xbb\xbfdata: a\n\ndata: b\r\n\r\n", [b"a", b"b"]),
+    "a BOM, and a line behind it": (b"\xef\xbb\xbf\ndata: a\n\n", [b"a"]),
+    "only one BOM is taken off": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [b"b"]),
+    "a BOM that comes late": (b"\n\xef\xbb\xbfdata: a\n\ndata: b\n\n", [b"b"]),
     "nothing": (b"", []),
 }
 
@@ -104,6 +113,28 @@ def test_any_cut_of_any_lines_gives_the_same_events(lines, cuts):
 
     pieces = [stream[a:b] for a, b in itertools.pairwise(at)]
     assert split(pieces) == split([stream])
+
+
+boms = st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf", b"\xef\xbb"])
+lines_with_ends = st.tuples(
+    st.sampled_from([b"data: x", b"data: y", b"data:z", b":c", b""]),
+    st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n", b"\r\n\r\n"]),
+).map(b"".join)
+
+
+@given(boms, st.lists(lines_with_ends), st.lists(st.integers(0, 100)))
+def test_any_line_ends_behind_a_bom_are_read_as_browsers_do(bom, lines, cuts):
+    stream = bom + b"".join(lines) + b":\n"  # which settles what a CR at the end was
+    at = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    expected = [event.data.encode() for event in read_by_a_browser(stream)]
+
+    assert split([stream]) == expected
+    assert split([stream[a:b] for a, b in itertools.pairwise(at)]) == expected
+
+
+def read_by_a_browser(stream: bytes) -> list[Event]:
+    """With U+FFFD for half of a BOM."""
+    return parse_events(stream.decode("utf-8", "replace").encode())
 
 
 BEYOND = {
@@ -399,6 +430,16 @@ def test_chunks_without_text_count_as_well():
 
     with pytest.raises(UpstreamBadResponse):
         d.feed(frame(b"{}") * 4)
+
+
+def test_a_server_that_changes_its_line_ends_loses_nothing():
+    end = text(" y") + STOP + DONE
+
+    assert decode(text("x") + end.replace(b"\n", b"\r\n")) == [
+        Delta("x"),
+        Delta(" y"),
+        Finish("stop"),
+    ]
 
 
 def test_done_is_no_chunk():

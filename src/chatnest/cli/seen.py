@@ -11,20 +11,24 @@ PING_SECONDS: Final = 0.2
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A small reply. ``document`` is its JSON, None where it is none; ``seconds`` is its time."""
+    """A small reply. ``document`` is its JSON, None where it is none; ``seconds`` is its time.
+    ``garbled`` is whether it could not be uncompressed.
+    """
 
     status: int
     media_type: str
     headers: dict[str, str]
     document: Any
     seconds: float
+    garbled: bool = False
 
     @property
     def code(self) -> str:
         """Of a problem document, else empty."""
         if self.media_type != "application/problem+json" or not isinstance(self.document, dict):
             return ""
-        return str(self.document.get("code", ""))
+        code = self.document.get("code")
+        return code if isinstance(code, str) else ""
 
     @property
     def held(self) -> int | None:
@@ -33,7 +37,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             found = {limit["name"]: int(limit["held"]) for limit in self.document["limits"]}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             return None
         return found.get("streams", sum(found.values()))
 
@@ -45,7 +49,8 @@ class Answer(msgspec.Struct, kw_only=True):
 
     ``was_held`` is whether the server meanwhile said, in answer to another request, that it was
     writing. ``ended`` is what told that it was over, unless the reader left it before: its last
-    ``frame``, the connection that was ``cut``, or the server, without a frame (``unseen``).
+    ``frame``, the connection that was ``cut``, bytes that could not be uncompressed (``garbled``),
+    or the server, without a frame (``unseen``).
     ``error`` is the code of an event ``error``.
     """
 
@@ -53,7 +58,7 @@ class Answer(msgspec.Struct, kw_only=True):
     frames: list[tuple[str, float]] = []
     refusal: Reply | None = None
     was_held: bool = False
-    ended: Literal["", "frame", "cut", "unseen"] = ""
+    ended: Literal["", "frame", "cut", "garbled", "unseen"] = ""
     error: str = ""
 
     def times(self, name: str) -> list[float]:

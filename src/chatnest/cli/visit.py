@@ -44,7 +44,7 @@ async def visit(url: str, headers: Mapping[str, str], *, dry: bool) -> Seen:
             return await _Visitor(http, address).visit(dry=dry)
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as exc:
         raise ConfigurationError("URL must be an address such as https://host/api/chat") from exc
-    except httpx2.TransportError as exc:
+    except httpx2.RequestError as exc:
         reason = str(exc) or type(exc).__name__
         raise ConfigurationError(f"{address.host} cannot be reached: {reason}") from exc
 
@@ -81,10 +81,10 @@ class _Visitor:
     async def _small(self, method: str, path: str = "", content: bytes | None = None) -> Reply:
         since = monotonic()
         headers = {} if content is None else {"content-type": "application/json"}
-        response = await self._http.request(
+        request = self._http.build_request(
             method, self._below(path), content=content, headers=headers
         )
-        return _reply(response, monotonic() - since)
+        return await _reply(await self._http.send(request, stream=True), since)
 
     def _below(self, path: str) -> httpx2.URL:
         return self._url.copy_with(path=self._url.path.rstrip("/") + path)
@@ -93,7 +93,7 @@ class _Visitor:
         """Whether the server says that it is writing for us. None where it does not say."""
         try:
             held = (await self._small("GET", "/limits")).held
-        except httpx2.TransportError:
+        except httpx2.RequestError:
             return None
         return None if held is None else held > self._held_before
 
@@ -107,7 +107,9 @@ class _Visitor:
             async def read() -> None:
                 try:
                     await self._read(answer)
-                except httpx2.TransportError:
+                except httpx2.DecodingError:
+                    answer.ended = "garbled"
+                except httpx2.RequestError:
                     answer.ended = "cut"
                 tasks.cancel_scope.cancel()
 
@@ -133,8 +135,7 @@ class _Visitor:
         try:
             answer.headers = dict(response.headers)
             if _media_type(response) != "text/event-stream":
-                await response.aread()
-                answer.refusal = _reply(response, monotonic() - since)
+                answer.refusal = await _reply(response, since)
                 return
             rest = b""
             async for data in response.aiter_bytes():
@@ -181,9 +182,10 @@ class _Visitor:
             return None
         try:
             reply = await self._small("DELETE", f"/runs/{run}")
-        except httpx2.TransportError:
+        except httpx2.RequestError:
             return None
-        return reply.document if reply.status == httpx2.codes.OK else None
+        is_one = reply.status == httpx2.codes.OK and isinstance(reply.document, dict)
+        return reply.document if is_one else None
 
 
 def _take(answer: Answer, frame: bytes, now: float) -> None:
@@ -194,16 +196,28 @@ def _take(answer: Answer, frame: bytes, now: float) -> None:
         answer.ended = "frame"
     if name == "error":
         document = _parsed(fields.get(b"data", b""))
-        answer.error = str(document.get("code")) if isinstance(document, dict) else "unknown"
+        code = document.get("code") if isinstance(document, dict) else None
+        answer.error = code if isinstance(code, str) else "unknown"
 
 
-def _reply(response: httpx2.Response, seconds: float) -> Reply:
+async def _reply(response: httpx2.Response, since: float) -> Reply:
+    """The whole of a response, which is closed then."""
+    content = b""
+    garbled = False
+    try:
+        content = await response.aread()
+    except httpx2.DecodingError:
+        garbled = True
+    finally:
+        with anyio.CancelScope(shield=True):
+            await response.aclose()
     return Reply(
         status=response.status_code,
         media_type=_media_type(response),
         headers=dict(response.headers),
-        document=_parsed(response.content),
-        seconds=seconds,
+        document=_parsed(content),
+        seconds=monotonic() - since,
+        garbled=garbled,
     )
 
 
@@ -214,5 +228,5 @@ def _media_type(response: httpx2.Response) -> str:
 def _parsed(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

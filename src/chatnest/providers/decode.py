@@ -21,6 +21,9 @@ from chatnest.providers.faults import error_for_code
 
 __all__ = ["ChunkDecoder", "EventSplitter"]
 
+_BOM: Final = b"\xef\xbb\xbf"
+_BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
+
 
 class EventSplitter:
     """Data of Server-Sent Events out of bytes that arrive in any pieces.
@@ -43,11 +46,12 @@ class EventSplitter:
             raise UpstreamBadResponse
         if self._tail:
             data = self._tail + data
-        elif self._first:
-            data = data.removeprefix(b"\xef\xbb\xbf")
-        self._first = False
-        end = data.rfind(b"\n\n") + 2
-        whole = [] if end == 1 or self._data else self._whole(data[:end])
+        if self._first:
+            self._first = data in _BEGUN_BOM
+            data = data.removeprefix(_BOM)
+        # With a CR anywhere, events may end behind the last LF LF as well.
+        end = 1 if self._data or b"\r" in data else data.rfind(b"\n\n") + 2
+        whole = [] if end == 1 else self._whole(data[:end])
         if not whole:
             # A CR at the end may be half of a CRLF, so it waits as well.
             end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
@@ -58,8 +62,10 @@ class EventSplitter:
         return whole
 
     def _whole(self, data: bytes) -> list[bytes]:
-        """As most servers send it: events of one line of data each. Nothing where it is not so."""
-        if data[:6] != b"data: " or len(data) > self._max_event or b"\r" in data:
+        """As most servers send it: events of one line of data each, without a CR. Nothing where it
+        is not so.
+        """
+        if data[:6] != b"data: " or len(data) > self._max_event:
             return []
         events = data[6:-2].split(b"\n\ndata: ")
         return events if data.count(b"\n") == 2 * len(events) else []

@@ -143,6 +143,18 @@ class SQLiteRunLog:
             raise
 
     def _open(self) -> sqlite3.Connection:
+        # Switching to WAL does not wait for a lock by itself.
+        give_up = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                return self._open_once()
+            except sqlite3.OperationalError as exc:
+                is_busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() >= give_up:
+                    raise
+                time.sleep(0.005)
+
+    def _open_once(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
@@ -151,7 +163,8 @@ class SQLiteRunLog:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
-            connection.executescript(_SCHEMA)
+            # Who read first could not wait for others to have written.
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         except BaseException:
             connection.close()
             raise

@@ -35,6 +35,8 @@ _REPLACES: Final = {
     "": "have what is in between pass the server's own errors on",
 }
 
+_GARBLES: Final = "look at what is in between: it sets Content-Encoding, and sends something else"
+
 
 def _address(seen: Seen) -> Check | None:
     if seen.scheme == "https" or not seen.has_secrets or _is_near(seen.host):
@@ -62,6 +64,8 @@ def _limits(seen: Seen) -> Check:
         )
     if reply.code:
         return fail(name, f"{reply.status} {reply.code}", "see the errors page of the reference")
+    if reply.garbled:
+        return fail(name, f"{reply.status} {_kind(reply)}{_by(reply)}", _GARBLES)
     return fail(
         name,
         f"{reply.status} {_kind(reply)}{_by(reply)}: not chatnest's",
@@ -109,6 +113,9 @@ def _frames(seen: Seen) -> Check | None:
             f"cut off after {answer.frames[-1][1]:.1f} s, without a last one",
             "look at what is in between: its timeouts, and its log",
         )
+    if answer.ended == "garbled":
+        found = f"after {answer.frames[-1][1]:.1f} s, it is{_garbled(answer.headers)}"
+        return fail(name, found, _GARBLES)
     if answer.lasted < _LONG_ENOUGH:
         return skip(name, *_too_short(answer))
     found = f"come at once{_compressed(answer)}: {len(answer.frames)} in {answer.lasted:.1f} s"
@@ -140,7 +147,7 @@ def _leaving(seen: Seen) -> Check | None:
         return _no_stream(name, seen)
     if answer.ended or answer.refusal is not None:
         return skip(name, "there was no answer any more that could be left", "see frames")
-    outcome = "" if seen.receipt is None else str(seen.receipt.get("outcome"))
+    outcome = None if seen.receipt is None else seen.receipt.get("outcome")
     if outcome == "done":
         return skip(name, "the answer ended by itself meanwhile", "try again")
     return _heard(name, seen, answer, others_ask=outcome == "client_gone")
@@ -163,11 +170,12 @@ def _heard(name: str, seen: Seen, answer: Answer, *, others_ask: bool) -> Check:
 def _cost(seen: Seen) -> Check | None:
     if seen.answer is None:
         return None
-    if seen.receipt is None or "charged" not in seen.receipt:
+    charged = None if seen.receipt is None else seen.receipt.get("charged")
+    if not isinstance(charged, int):
         return skip(
             "cost", "the server gave no receipt", "look at the ledger: chatnest ledger show"
         )
-    return ok("cost", f"{seen.receipt['charged']:,} tokens for this check")
+    return ok("cost", f"{charged:,} tokens for this check")
 
 
 ENDPOINT_CHECKS: tuple[Callable[[Seen], Check | None], ...] = (
@@ -202,6 +210,8 @@ def _no_stream(name: str, seen: Seen) -> Check | None:
     if answer.error:
         found = f"the answer ended in an error, {answer.error}"
         return fail(name, found, "see the errors page of the reference, and the server's log")
+    if answer.ended == "garbled":
+        return fail(name, f"none can be read: it is{_garbled(answer.headers)}", _GARBLES)
     if answer.was_held:
         found = "none came while the answer was being written: they are held back"
         return fail(name, found, _of(_BUFFERS, seen))
@@ -210,7 +220,8 @@ def _no_stream(name: str, seen: Seen) -> Check | None:
 
 
 def _refused(name: str, reply: Reply) -> Check:
-    found = f"{reply.status} {reply.code or _kind(reply)} instead of a stream"
+    comma = "," if reply.garbled else ""
+    found = f"{reply.status} {reply.code or _kind(reply)}{comma} instead of a stream"
     after = reply.headers.get("retry-after", "")
     if after.isdecimal():
         return fail(name, found, f"try again in {after} s")
@@ -233,7 +244,12 @@ def _of(advice: dict[str, str], seen: Seen) -> str:
 
 
 def _kind(reply: Reply) -> str:
-    return _printed(reply.media_type or "without a type")
+    kind = _printed(reply.media_type or "without a type")
+    return f"{kind},{_garbled(reply.headers)}" if reply.garbled else kind
+
+
+def _garbled(headers: dict[str, str]) -> str:
+    return f" not the {_printed(headers.get('content-encoding', ''))} that it says it is"
 
 
 def _by(reply: Reply) -> str:

@@ -1,0 +1,85 @@
+"""The file of a SQLiteRunLog, when several open it at once or it is locked."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.runs.base import Claim
+from chatnest.runs.sqlite import SQLiteRunLog
+from tests.ledger.soak import amount
+from tests.ledger.sqlite_support import SECONDS, write_lock
+
+pytestmark = pytest.mark.anyio
+
+WORKERS = 4
+
+
+async def begin(log: SQLiteRunLog) -> Claim:
+    return await log.claim("k", owner="ann", fingerprint="f", run_id="a" * 32, lease=10)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not yet in the mode that several can write in."""
+    file = tmp_path / "runs"
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+    return file
+
+
+async def test_a_lock_on_a_new_file_that_goes_in_time_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+
+        def let_go(_: float) -> None:
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("time.sleep", let_go)
+        log = SQLiteRunLog(path, busy_timeout=SECONDS)
+        assert (await begin(log)).mine
+        await log.aclose()
+
+
+async def test_a_new_file_that_stays_locked_is_unavailable_and_comes_back(path: Path):
+    log = SQLiteRunLog(path, busy_timeout=0.02)
+
+    with write_lock(path), pytest.raises(LedgerUnavailable):
+        await begin(log)
+    assert (await begin(log)).mine
+    await log.aclose()
+
+
+@pytest.mark.soak
+def test_workers_that_open_one_new_file_at_once_all_have_it(tmp_path: Path, record_property):
+    files = amount(40, 2_000)
+    refused: list[BaseException | None] = []
+    owners = []
+    together = threading.Barrier(WORKERS)
+
+    async def worker() -> None:
+        for number in range(files):
+            log = SQLiteRunLog(tmp_path / f"{number}", busy_timeout=SECONDS)
+            together.wait(SECONDS)
+            try:
+                owners.append((await begin(log)).mine)
+            except LedgerUnavailable as exc:
+                refused.append(exc.__cause__)
+            await log.aclose()
+
+    threads = [threading.Thread(target=anyio.run, args=(worker,)) for _ in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    record_property("soak", f"{files} new files, {WORKERS} at once, {len(refused)} refused")
+    assert refused == []
+    assert sorted(owners) == [False] * (WORKERS - 1) * files + [True] * files
