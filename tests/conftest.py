@@ -6,6 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from chatnest.testing import FakeUpstream
+from tests.soak import SOAKS, Progress
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if SOAKS:
+        config.pluginmanager.register(Progress(config))
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -21,8 +21,8 @@ from tests.endurance.support import (
     run,
     uvicorn_process,
 )
-from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Client
+from tests.soak import SOAKS, amount
 
 DONE = b"event: done"
 AT_ONCE = 60

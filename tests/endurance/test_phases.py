@@ -22,7 +22,7 @@ from tests.endurance.support import (
     uvicorn_process,
     wait_for,
 )
-from tests.ledger.soak import SOAKS, amount
+from tests.soak import SOAKS, amount
 
 SERVERS = [("asyncio", "h11"), ("uvloop", "httptools")]
 WAYS = ("FIN", "RST", "half-close")

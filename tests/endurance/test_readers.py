@@ -24,8 +24,8 @@ from tests.endurance.support import (
     run,
     sockets,
 )
-from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Process
+from tests.soak import SOAKS, amount
 
 PIECE = "x" * 1_000
 SMALL = 4_096

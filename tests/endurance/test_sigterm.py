@@ -15,8 +15,8 @@ from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
 from tests.endurance.support import CHECKED, LEFT_BEHIND, open_files, python_path, wait_for
 from tests.fire.support import free_port
-from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Client, Process, Reply
+from tests.soak import SOAKS, amount
 
 DRAIN = 0.5
 STREAMS = amount(20, 100)

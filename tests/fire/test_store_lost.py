@@ -11,8 +11,8 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.fire.support import DONE, PATIENCE, Books, chat, send, wait_for
 from tests.ledger.server import Server
-from tests.ledger.soak import amount
 from tests.servers.support import KEY, Client, Process
+from tests.soak import amount
 
 USER, ACCOUNT, FRESH = "ann", "header:ann", 8 + 4
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

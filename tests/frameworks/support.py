@@ -19,8 +19,8 @@ from websockets.sync.client import connect
 from chatnest.ledger.base import Limit, wall_clock
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, FakeUpstream
-from tests.ledger.soak import amount
 from tests.servers.support import KEY, PATIENCE, Client, Process, ask
+from tests.soak import amount
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 31

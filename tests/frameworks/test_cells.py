@@ -7,7 +7,7 @@ import pytest
 from tests.frameworks.programs import PROGRAMS, Program, save
 from tests.frameworks.servers import SERVERS
 from tests.frameworks.support import HOLD, INPUT, Site, free_port, serving
-from tests.ledger.soak import SOAKS
+from tests.soak import SOAKS
 
 TOLD = {("django_app", "daphne"), ("django_app", "gunicorn-uvicorn")}
 """What Django's page says that works, too. The others are many."""

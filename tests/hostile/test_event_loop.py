@@ -22,8 +22,8 @@ from tests.hostile import bodies
 from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
 from tests.hostile.watchdog import Block, TrioWatch, Watchdog
-from tests.ledger.soak import SOAKS, amount
 from tests.servers.support import Client, Process, ask
+from tests.soak import SOAKS, amount
 from tests.streams.support import answer_to, policies, profile, serving
 
 pytestmark = pytest.mark.soak

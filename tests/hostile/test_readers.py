@@ -19,8 +19,8 @@ from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.testing import Answer, EventReader, FakeUpstream
 from chatnest.tokens import Tokenizer
 from chatnest.turn import ModelCall
-from tests.ledger.soak import amount
 from tests.servers.support import KEY, Client, uvicorn_thread
+from tests.soak import amount
 from tests.streams.support import profile
 
 NASTY = (

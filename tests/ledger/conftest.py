@@ -10,13 +10,7 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.server import Server, running, running_cluster
-from tests.ledger.soak import SOAKS, Progress
 from tests.ledger.support import Clock
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if SOAKS:
-        config.pluginmanager.register(Progress(config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,8 +33,8 @@ from hypothesis.stateful import (
 from chatnest.ledger import model
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
-from tests.ledger.soak import amount
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
+from tests.soak import amount
 
 REMEMBERED = HOUR
 """For how long every ledger knows a hold that has ended."""

@@ -17,8 +17,8 @@ from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
 from tests.ledger.lives import finish
 from tests.ledger.server import running
-from tests.ledger.soak import SOAKS, amount
 from tests.ledger.support import HOUR, SECOND, Clock, budget, rate, streams, wish
+from tests.soak import SOAKS, amount
 
 Call = Coroutine[Any, Any, object]
 
@@ -43,7 +43,7 @@ def resident() -> int:
 
 @pytest.mark.soak
 def test_memory_is_bounded_whoever_comes(clock: Clock, tell: Tell):
-    principals, most = amount(20_000, 1_000_000), amount(2_000, 100_000)
+    principals, most = amount(10_000, 1_000_000), amount(1_000, 100_000)
     ledger = MemoryLedger(clock=clock, max_keys=most)
     books = ledger._books
     live = [ask(ledger, number, lease=100 * HOUR) for number in range(-20, 0)]
@@ -102,7 +102,7 @@ def assert_bounded(ledger: MemoryLedger, most: int, others: PyCounter[type]) -> 
 
 @pytest.mark.soak
 def test_every_key_in_redis_ends_by_itself_whoever_comes(tmp_path: Path, clock: Clock, tell: Tell):
-    principals, at_once = amount(10_000, 1_000_000), 500
+    principals, at_once = amount(5_000, 1_000_000), 500
     dice = random.Random(1)
     late: list[Hold] = []
     begun = time.process_time()

@@ -6,14 +6,14 @@ import pytest
 
 from chatnest import MemoryLedger, RunSettings
 from chatnest.testing import Answer
-from tests.ledger.soak import SOAKS
 from tests.runs.support import used
 from tests.servers.support import Client, ask, uvicorn_thread
 from tests.servers.test_uvicorn import chat
+from tests.soak import SOAKS
 
 FRAMES = 200
 END = 7_200
-OFFSETS = range(END) if SOAKS else [*range(0, 260, 13), *range(260, END, 38)]
+OFFSETS = range(END) if SOAKS else [*range(0, 260, 13), *range(260, END, 76)]
 """Of bytes after the head: every one, or densely at the beginning and then all along."""
 
 

@@ -11,8 +11,8 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.runs.base import Claim
 from chatnest.runs.sqlite import SQLiteRunLog
-from tests.ledger.soak import amount
 from tests.ledger.sqlite_support import SECONDS, write_lock
+from tests.soak import amount
 
 pytestmark = pytest.mark.anyio
 

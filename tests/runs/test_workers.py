@@ -12,9 +12,9 @@ from statistics import quantiles
 import pytest
 
 from chatnest.testing import Answer, FakeUpstream
-from tests.ledger.soak import amount
 from tests.runs.support import used
 from tests.servers.support import KEY, Client, Process, Reply, ask
+from tests.soak import amount
 
 ROOMY = {
     "CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS": "100",
