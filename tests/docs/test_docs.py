@@ -124,6 +124,7 @@ NO_BOUNDS = {
     "runs.entries._OVERHEAD": "an estimate of bytes",
     "runs.entries._LAST": "an estimate of bytes",
     "runs.redis._SLACK": "of a key's time to live",
+    "runs.sqlite._VERSION": "of the file",
     "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",
     "providers.faults._DEFAULT_RETRY_AFTER": "a default, not a bound",
 }

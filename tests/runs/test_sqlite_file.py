@@ -32,6 +32,21 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+async def test_a_file_of_another_version_begins_anew(path: Path):
+    with closing(sqlite3.connect(path)) as former:
+        former.executescript(
+            "CREATE TABLE runs (id TEXT PRIMARY KEY, owner TEXT, attempt INTEGER NOT NULL);"
+            "CREATE TABLE attempts (key TEXT PRIMARY KEY);"
+            "INSERT INTO runs VALUES ('a', 'ann', 1);"
+        )
+    log = SQLiteRunLog(path)
+    assert (await begin(log)).mine
+    await log.aclose()
+    again = SQLiteRunLog(path)
+    assert not (await begin(again)).mine  # and a file of this version does not
+    await again.aclose()
+
+
 async def test_a_lock_on_a_new_file_that_goes_in_time_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):

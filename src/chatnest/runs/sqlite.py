@@ -49,6 +49,15 @@ CREATE TABLE IF NOT EXISTS batches (
 ) STRICT, WITHOUT ROWID;
 """
 
+_VERSION: Final = 2
+_RENEW: Final = f"""
+DROP TABLE IF EXISTS batches;
+DROP TABLE IF EXISTS runs;
+DROP TABLE IF EXISTS attempts;
+PRAGMA user_version = {_VERSION};
+{_SCHEMA}"""
+"""For a file that is new, or of another version: what it has would be forgotten within minutes."""
+
 _FORGOTTEN_AT_ONCE: Final = 50
 _ABANDONED: Final = 86_400_000
 """Milliseconds after which a run that never ended is forgotten."""
@@ -164,7 +173,11 @@ class SQLiteRunLog:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             # Who read first could not wait for others to have written.
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            connection.execute("BEGIN IMMEDIATE")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            for statement in _SCHEMA.split(";") if version == _VERSION else _RENEW.split(";"):
+                connection.execute(statement)
+            connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
