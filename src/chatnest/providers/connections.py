@@ -25,7 +25,7 @@ from yarl import URL
 
 from chatnest.providers.transport import RequestHead, Transport, TransportError
 
-__all__ = ["make_transport"]
+__all__ = ["Httpx2Response", "make_transport"]
 
 _PARSED_AT_ONCE: Final = 16_384
 _MOST_HEADS: Final = 16
@@ -208,26 +208,37 @@ class _Httpx2Transport:
         await self._transport.aclose()
 
 
-class _Httpx2Response:
+class Httpx2Response:
+    """An answer of httpx2's, whoever sent the request."""
+
     def __init__(self, response: httpx2.Response) -> None:
-        self.status = response.status_code
+        self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         stream: Any = response.stream
         self._stream = stream
         self._pieces = aiter(stream)
 
     async def read(self) -> bytes:
+        """What has arrived, at least one byte; empty at the end."""
         piece: bytes = await anext(self._pieces, b"")
         return piece
 
     def rest(self) -> bytes:
+        """Nothing is kept of a body that broke off."""
         return b""
 
     def ended(self) -> bool:
+        """It is not known."""
         return False
 
     async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end."""
         await self._stream.aclose()
+
+
+class _Httpx2Response(Httpx2Response):
+    async def aclose(self) -> None:
+        await super().aclose()
         # Its generators are suspended within each other, and only the outermost could be closed:
         # reading on, now that there is no connection, ends them all.
         with CancelScope(shield=True), suppress(Exception):

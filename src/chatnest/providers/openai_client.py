@@ -10,7 +10,7 @@ import httpx2
 import openai
 
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
-from chatnest.providers.connections import make_transport
+from chatnest.providers.connections import Httpx2Response, make_transport
 from chatnest.providers.faults import error_for_status, name
 from chatnest.providers.transport import RequestHead, TransportError
 
@@ -76,7 +76,7 @@ async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
     )
 
 
-async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> "OwnResponse":
+async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Response:
     """Send a request by a client of the user's own.
 
     Raises StatusError, TransportError, and an UpstreamError for what is neither.
@@ -94,27 +94,4 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> "OwnResponse"
         raise UpstreamAccount from exc
     except Exception:  # noqa: BLE001  # whatever the SDK makes of an answer that is none
         raise UpstreamBadResponse from None
-    return OwnResponse(response)
-
-
-class OwnResponse:
-    """An answer that came through somebody else's transport."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._pieces: Any = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
-
-    async def read(self) -> bytes:
-        piece: bytes = await anext(self._pieces, b"")
-        return piece
-
-    def rest(self) -> bytes:
-        return b""
-
-    def ended(self) -> bool:
-        return False
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
+    return Httpx2Response(response)
