@@ -175,26 +175,23 @@ class Stream:
                     await self._waits_for_end.wait()
 
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
+        last: Done | Failed
         try:
-            await self._write_all(write)
+            try:
+                with self._work:
+                    last = await write(self)
+            except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
+                last = Failed(self._told(exc))
+            if self._work.cancelled_caught:
+                last = Failed(self.stopped or InternalError())
+            self._reading_since = self._early_start = math.inf
+            self._over = True  # nothing may come after the last event, no ping either
+            await self._emit([last])
         finally:
             self._ended = True
             if self._waits_for_end is not None:
                 self._waits_for_end.set()
             self._tasks.cancel()
-
-    async def _write_all(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
-        last: Done | Failed
-        try:
-            with self._work:
-                last = await write(self)
-        except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
-            last = Failed(self._told(exc))
-        if self._work.cancelled_caught:
-            last = Failed(self.stopped or InternalError())
-        self._reading_since = self._early_start = math.inf
-        self._over = True  # nothing may come after the last event, no ping either
-        await self._emit([last])
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
