@@ -50,7 +50,7 @@ class NativeWire:
 
     def _frame(self, event: ClientEvent) -> bytes:
         if type(event) is Delta:
-            return b"%b%b\n\n" % (_TOKEN, _text(event.text))
+            return _token(event.text)
         return _WRITERS[type(event)](self, event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
@@ -99,6 +99,13 @@ _WRITERS: Final[dict[type[Any], Callable[[NativeWire, Any], bytes]]] = {
     Done: NativeWire._done,  # noqa: SLF001
     Failed: NativeWire._failed,  # noqa: SLF001
 }
+
+
+def _token(text: str) -> bytes:
+    try:
+        return b"event: token\ndata: %b\n\n" % _json.encode(text)
+    except UnicodeEncodeError:
+        return b"event: token\ndata: %b\n\n" % _text(text)
 
 
 def _tokens(texts: list[str]) -> bytes:
