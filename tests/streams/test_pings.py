@@ -12,6 +12,7 @@ from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolati
 from chatnest.wire import NativeWire
 from tests.streams.support import (
     DONE,
+    PATIENCE,
     PING,
     START,
     Books,
@@ -221,7 +222,7 @@ async def test_a_whole_stream_has_a_deadline(upstream):
     books = Books()
     async with serving(upstream, ledger=books, bounds=Bounds(stream_seconds=0.6)) as app:
         c = await answer_to(app, ask())
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         counted = await app.provider.counter.count(text(c.received))
         least = await input_tokens(app) + counted + 8
         # a piece that was read in the very instant of the deadline is not sent any more
@@ -260,7 +261,7 @@ async def test_a_reader_that_has_stopped_is_let_go(upstream):
                 await c.until(lambda: c.received.endswith(token(" a")))
                 c.stall()
                 await c.finished()
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert books.charge.outcome == "client_stalled"
     assert await books.held() == (0, 0)
 
@@ -306,7 +307,7 @@ async def test_a_stalled_reader_stalls_the_model():
                 seen = len(c.received)
                 c.resume()
                 await c.until(lambda: len(c.received) > seen + 200_000)
-            await upstream.until(lambda u: u.aborted == 1, timeout=1)
+            await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
 
 
 async def standstill(upstream):
@@ -380,7 +381,7 @@ async def test_a_lease_is_renewed_while_the_stream_lives(upstream, monkeypatch):
     upstream.script(Answer.stall(1))
     async with serving(upstream, ledger=Renewing()) as app, Conversation(app, json=ask()) as c:
         await c.until(lambda: c.received.endswith(token("Hello")))
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await often.wait()
         upstream.release()
         assert (await c.read_all()).endswith(DONE)
