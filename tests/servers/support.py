@@ -22,12 +22,23 @@ KEY = "sk-secret-of-the-operator"
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
 
+_OF_SERVERS = r"file <_io\.(TextIOWrapper name=0|FileIO name=\d+ mode='rb\+')"
 LEFT_BEHIND = re.compile(
-    r"never retrieved|was destroyed|never awaited|unclosed|ResourceWarning|Exception ignored"
+    "never retrieved|was destroyed|never awaited|Exception ignored"
+    rf"|[Uu]nclosed (?!{_OF_SERVERS})"
 )
-"""What Python and asyncio say of what was left behind, most of it in their debug modes alone."""
+"""What Python, asyncio and aiohttp say of what was left behind, most of it in debug modes alone.
+What servers leave open at their end is not chatnest's: uvicorn workers' standard input, gunicorn
+a pipe.
+"""
 
 COMPLAINTS = re.compile(rf"{LEFT_BEHIND.pattern}|Traceback|Fatal error")
+_SLOW = re.compile(r"^Executing <.*> took [0-9.]+ seconds\n", re.MULTILINE)
+
+
+def said(stderr: str) -> str:
+    """Without what asyncio's debug mode says of a machine that is slow."""
+    return _SLOW.sub("", stderr)
 
 
 def ask(content: str = "Hi", **fields: Any) -> dict[str, Any]:

@@ -103,6 +103,14 @@ async def test_an_application_that_was_closed_starts_again(upstream):
             assert (await answer_to(app, ask())).status == 503
 
 
+async def test_a_shutdown_in_the_middle_of_a_start_is_no_failure(upstream, monkeypatch):
+    """A server that is told to end while it starts has started first, and then it ends."""
+    async with serving(upstream) as app:
+        monkeypatch.setattr(type(app.provider.counter), "warm", lambda _: app.drain(0))
+        await app.start()
+        assert (await answer_to(app, ask())).status == 503
+
+
 async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):
     class Away(Books):
         away = True
