@@ -43,9 +43,9 @@ def anyio_backend(request):
     return request.param
 
 
-UNANSWERED = Bounds(first_byte_seconds=1)
+UNANSWERED = Bounds(first_byte_seconds=2)
 STALLED = Bounds(idle_seconds=1)
-"""A second for what takes a millisecond: the request's way, and the pieces before the stall."""
+"""Seconds for what takes milliseconds: the request's way, and the pieces before the stall."""
 
 # attempts, status, code, retryable, retry_after
 BEFORE: dict[str, tuple[int, int, str, bool, int | None]] = {

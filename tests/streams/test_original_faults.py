@@ -215,7 +215,7 @@ async def test_twenty_stalled_readers_stall_the_model():
 async def test_an_upstream_that_says_nothing_is_given_up(upstream, answer):
     """There, it was waited for for ever."""
     upstream.script(answer)
-    bounds = Bounds(first_byte_seconds=0.5, idle_seconds=0.5)
+    bounds = Bounds(first_byte_seconds=2, idle_seconds=1)
     async with serving(upstream, bounds=bounds) as app:
         c = await answer_to(app, ask())
         await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)

@@ -202,7 +202,7 @@ async def test_a_model_that_is_slow_to_answer_gets_an_early_start(upstream):
 )
 async def test_a_failure_after_the_early_start_is_an_error_event(upstream, answer, code, charged):
     upstream.default = answer
-    patience = 0.3 if code == "upstream_timeout" else 5
+    patience = 2 if code == "upstream_timeout" else PATIENCE
     bounds = Bounds(early_start_seconds=0.001, first_byte_seconds=patience)
 
     class Slow:
