@@ -216,6 +216,25 @@ async def test_the_time_until_the_first_byte_is_bounded_over_all_attempts(upstre
     assert first == second >= began + 1.5
 
 
+async def test_an_answer_that_begins_as_its_time_is_up_is_none(upstream):
+    """Its head is not sent by halves: what has been begun would have to be ended as a stream."""
+
+    class Late(OpenAIProvider):
+        @asynccontextmanager
+        async def open(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
+            until = anyio.current_effective_deadline()
+            async with super().open(call) as events:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep_until(until + 0.01)
+                yield events
+
+    provider = Late(base_url=upstream.base_url, api_key=KEY)
+    bounds = Bounds(first_byte_seconds=0.3)
+    async with serving(upstream, provider=provider, bounds=bounds) as app:
+        c = await answer_to(app, ask())
+    assert (c.status, c.problem()["code"]) == (504, "upstream_timeout")
+
+
 @pytest.mark.parametrize("name", INTERRUPTED)
 async def test_an_answer_that_breaks_off_ends_in_an_error_event(upstream, name):
     answer, code = faults.INTERRUPTED[name], INTERRUPTED[name]

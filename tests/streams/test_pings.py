@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from chatnest import Bounds, HardCaps
+from chatnest.errors import StreamTimeout
 from chatnest.events import Done, Usage
 from chatnest.streaming import Stream
 from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolation
@@ -147,6 +148,15 @@ async def test_an_early_start_that_comes_with_the_end_begins_nothing():
             assert error(c.received)["code"] == "internal_error"
         else:
             assert c.problem()["code"] == "internal_error"
+
+
+async def test_what_is_stopped_before_it_begins_does_not_begin():
+    async def write(stream):
+        stream.stop(StreamTimeout(1))
+        await stream.start()
+
+    c = await run_stream(write, ping_seconds=9)
+    assert (c.status, c.problem()["code"]) == (504, "stream_timeout")
 
 
 async def test_a_clock_that_is_late_is_no_fault():
