@@ -65,8 +65,10 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.ledger": ("cli.config", "cli.build"),
     "cli.hosts": ("cli.config",),
     "cli.site": ("cli.config", "cli.build", "cli.hosts", "cli.interpreter"),
-    "cli.report": ("cli.checks",),
-    "cli.visit": ("cli.seen",),
+    "cli.report": ("cli.checks", "cli.terminal"),
+    "cli.replies": ("cli.seen", "cli.terminal"),
+    "cli.seen": ("cli.terminal",),
+    "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
     "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
     "runs.entries": (),
     "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
@@ -80,7 +82,13 @@ WITHIN: dict[str, tuple[str, ...]] = {
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_client",),
-    "httpx2": ("providers.openai_client", "providers.connections", "client", "cli.visit"),
+    "httpx2": (
+        "providers.openai_client",
+        "providers.connections",
+        "client",
+        "cli.replies",
+        "cli.visit",
+    ),
     "aiohttp": ("providers.connections",),
     "tiktoken": ("tokens",),
     "sqlite3": ("ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
