@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("streaming",),
     ("draining", "answering"),
     ("runs",),
+    ("lifetime",),
     ("app",),
     ("middleware",),
     ("chatnest",),
