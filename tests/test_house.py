@@ -18,7 +18,7 @@ ROOT = Path(chatnest.__file__).parent
 # From the bottom to the top. A module imports from layers below its own, and no sibling in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("profiles", "bounds"),
+    ("profiles", "bounds", "wal"),
     ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),
@@ -92,7 +92,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     ),
     "aiohttp": ("providers.connections",),
     "tiktoken": ("tokens",),
-    "sqlite3": ("ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
+    "sqlite3": ("wal", "ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
     "redis": ("ledger.redis", "ledger._redis_*"),
     "uvicorn": ("cli.*",),
     "socket": ("cli.*", "providers.connections", "testing.*", "ledger._redis_reasons"),
