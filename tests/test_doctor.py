@@ -298,25 +298,18 @@ def test_tls(of_redis: Doctor, tmp_path: Path):
 
 
 @contextmanager
-def tls_server(folder: Path) -> Iterator[int]:
-    """Shakes hands, or does not, and closes."""
-    files = [str(folder / name) for name in ("key.pem", "cert.pem")]
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    subprocess.run([*make, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files[1], files[0])
+def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """One connection after the other, in a thread; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
+    def run() -> None:
+        with suppress(OSError):  # the listener's own is the end
+            while True:
                 connection, _ = listener.accept()
-            except OSError:
-                return
-            with suppress(OSError), connection, context.wrap_socket(connection, server_side=True):
-                pass
+                with suppress(OSError), connection:
+                    serve(connection)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         yield listener.getsockname()[1]
@@ -324,6 +317,22 @@ def tls_server(folder: Path) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Shakes hands, or does not, and closes."""
+    files = [str(folder / name) for name in ("key.pem", "cert.pem")]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+
+    def shake(connection: socket.socket) -> None:
+        context.wrap_socket(connection, server_side=True).close()
+
+    with tcp_server(shake) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
@@ -373,24 +382,13 @@ def test_what_a_server_may_answer(of_redis: Doctor, answer: str, found: str):
 @contextmanager
 def answering(error: str) -> Iterator[int]:
     """A server that answers everything with one error."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with suppress(OSError), connection:
-                    while connection.recv(65_536):
-                        connection.sendall(f"-{error}\r\n".encode())
+    def answer(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            connection.sendall(f"-{error}\r\n".encode())
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    with tcp_server(answer) as port:
+        yield port
 
 
 # ---------------------------------------------------------------- files and memory

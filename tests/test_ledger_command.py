@@ -18,7 +18,8 @@ from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Reservat
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
-from tests.ledger.server import Server, free_port
+from tests.ledger.server import Server
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
