@@ -111,6 +111,7 @@ def _add_ledger(commands: Any) -> None:
     adjust.add_argument("--reason", required=True, metavar="TEXT", help="why, for the records")
     adjust.add_argument("--day", metavar="YYYY-MM-DD", help="today, by budget.timezone")
     adjust.add_argument("--name", help="of the limit, where several count tokens")
+    adjust.add_argument("--new", action="store_true", help="begin an account where there is none")
     action("verify", "compare balances with records; 1: they differ, 3: it cannot be told")
 
 
