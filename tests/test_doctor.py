@@ -547,6 +547,8 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch):
         (["--ledger", "mysql://ann:hunter2@h"], ""),
         (["--ledger", "redis://ann:hunter2@"], ""),
         (["--workers", "0"], ""),
+        (["--port", "99999"], ""),
+        (["--path", "chat"], ""),
         ([], "[chat]\npingg = 1"),
         ([], "[identity]\ntrusted_proxies = ['*']"),
         ([], "[chat]\ndefault_profile = 'none'"),
@@ -564,6 +566,19 @@ def test_what_serve_refuses_is_refused(bare, capsys, tmp_path: Path, arguments, 
     assert errors.startswith("chatnest: ")
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
+
+
+def test_a_demo_needs_no_key_and_has_no_address(doctor: Doctor, monkeypatch: pytest.MonkeyPatch):
+    """What is said to serve is said to the doctor in the same words."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    flags = ("--ledger", "memory:", "--host", "127.0.0.1", "--port", "1234", "--path", "/talk")
+    assert doctor(*flags).of("fail") == {"provider.key"}
+
+    found = doctor("--demo", *flags)
+    assert (found.code, found.of("fail")) == (0, set())
+    assert found["provider.key"].found == "none is needed: canned answers, as --demo says"
+    assert "provider.base_url" not in found.checks
+    assert found["identity"].found == "by address, at 127.0.0.1"
 
 
 def test_as_a_process_whose_reader_leaves(tmp_path: Path):

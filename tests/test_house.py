@@ -62,7 +62,9 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.build": ("cli.config",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
     "cli.checks": ("cli.checks", "cli.config", "cli.seen"),
-    "cli.doctor": ("cli.config", "cli.build", "cli.checks", "cli.report"),
+    "cli.doctor": (
+        *("cli.config", "cli.build", "cli.checks", "cli.options", "cli.report", "cli.site"),
+    ),
     "cli.ledger": ("cli.config", "cli.build"),
     "cli.hosts": ("cli.config",),
     "cli.site": ("cli.config", "cli.build", "cli.hosts", "cli.interpreter"),
