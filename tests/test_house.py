@@ -54,10 +54,15 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("providers.faults", "providers.transport"),
     ),
     "providers.openai_client": (
-        *("providers.connections", "providers.faults", "providers.transport"),
+        *("providers.connections", "providers.faults", "providers.httpx2_transport"),
+        "providers.transport",
     ),
     "providers.answer_stream": ("providers.decode", "providers.transport"),
-    "providers.connections": ("providers.transport",),
+    "providers.connections": (
+        *("providers.http1", "providers.httpx2_transport", "providers.transport"),
+    ),
+    "providers.http1": ("providers.transport",),
+    "providers.httpx2_transport": ("providers.transport",),
     "providers.decode": ("providers.faults",),
     "cli.build": ("cli.config",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
@@ -86,19 +91,22 @@ WITHIN: dict[str, tuple[str, ...]] = {
 ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_client",),
     "httpx2": (
-        "providers.openai_client",
-        "providers.connections",
-        "client",
-        "cli.replies",
-        "cli.visit",
+        *("providers.openai_client", "providers.connections", "providers.httpx2_transport"),
+        *("client", "cli.replies", "cli.visit"),
     ),
-    "aiohttp": ("providers.connections",),
+    "aiohappyeyeballs": ("providers.connections",),
+    "httptools": ("providers.http1",),
     "tiktoken": ("tokens",),
     "sqlite3": ("wal", "ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
     "redis": ("ledger.redis", "ledger._redis_*"),
     "uvicorn": ("cli.*",),
-    "socket": ("cli.*", "providers.connections", "testing.*", "ledger._redis_reasons"),
-    "asyncio": ("providers.connections", "ledger._redis_client", "cli.*", "testing.*"),
+    "socket": (
+        *("cli.*", "providers.connections", "providers.httpx2_transport", "testing.*"),
+        "ledger._redis_reasons",
+    ),
+    "asyncio": (
+        *("providers.connections", "providers.http1", "ledger._redis_client", "cli.*", "testing.*"),
+    ),
     "httpx": (),
     "requests": (),
     "pydantic": (),
@@ -312,7 +320,7 @@ def test_public_names_are_sorted_and_all_there_are():
 
 @pytest.mark.parametrize("statement", ["import chatnest", "import chatnest.cli"])
 def test_an_import_brings_nothing_that_costs_time(statement):
-    heavy = ("openai", "aiohttp", "httpx2", "tiktoken", "pydantic", "uvicorn", "sqlite3", "redis")
+    heavy = ("openai", "httptools", "httpx2", "tiktoken", "pydantic", "uvicorn", "sqlite3", "redis")
     program = f"import sys; {statement}; print([n for n in {heavy!r} if n in sys.modules])"
 
     # Coverage follows into subprocesses by a variable, and brings sqlite3 with it.

@@ -329,7 +329,7 @@ async def test_who_has_read_enough_may_leave(tmp_path: Path):
 
 
 def test_help_brings_nothing_that_costs_time():
-    heavy = ("openai", "aiohttp", "httpx2", "tiktoken", "uvicorn", "sqlite3", "redis")
+    heavy = ("openai", "httptools", "httpx2", "tiktoken", "uvicorn", "sqlite3", "redis")
     program = (
         "import sys\nfrom chatnest.cli import main\n"
         "try: main(['ledger', 'adjust', '--help'])\n"

@@ -7,24 +7,22 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import anyio
 import pytest
-from aiohttp.client_proto import ResponseHandler
 from anyio.lowlevel import checkpoint
 
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.events import Delta, Start
 from chatnest.providers.answer_stream import AnswerStream
-from chatnest.providers.connections import _BoundedConnection, _Httpx2Response
 from chatnest.providers.decode import ChunkDecoder, EventSplitter
+from chatnest.providers.httpx2_transport import _OwnResponse
 from chatnest.runs.run import Run
 from chatnest.testing import Answer
 from tests.hostile.floods import END, HEAD, INTERIM, LAST, chunk, event
 from tests.streams.support import answer_to, ask, error, kinds, profile, serving, text
 
 pytestmark = pytest.mark.anyio
-aiohttp_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
+asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
 
 
 class Pulse:
@@ -42,79 +40,6 @@ class Pulse:
         while True:
             self.done = 0
             await checkpoint()
-
-
-class Wire:
-    """A transport that leads nowhere."""
-
-    def __init__(self) -> None:
-        self.closed = False
-
-    def get_extra_info(self, name: str) -> None:
-        return None
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def pause_reading(self) -> None:
-        pass
-
-    resume_reading = pause_reading
-
-
-def connect() -> Any:
-    made: Any = _BoundedConnection(asyncio.get_running_loop())
-    made.connection_made(Wire())
-    made.set_response_params(read_until_eof=True)
-    return made
-
-
-@aiohttp_only
-async def test_a_flood_of_heads_is_given_up_after_the_first(monkeypatch):
-    parsed = []
-    parse = ResponseHandler.data_received
-
-    def note(self: Any, data: bytes) -> None:
-        parsed.append(len(data))
-        parse(self, data)
-
-    monkeypatch.setattr(ResponseHandler, "data_received", note)
-    flooded = connect()
-    wire = flooded.transport
-    flooded.data_received(INTERIM * 10_000)
-    assert parsed == [16_384]
-    assert wire.closed
-    assert len(flooded) == 0
-    with pytest.raises(aiohttp.ServerDisconnectedError):
-        await flooded.read()
-
-
-@aiohttp_only
-async def test_a_few_interim_responses_are_none_of_that():
-    made = connect()
-    made.data_received(INTERIM * 3 + HEAD + chunk(b"a" * 100_000) + b"0\r\n\r\n")
-    for _ in range(3):
-        assert (await made.read())[0].code == 100
-    message, body = await made.read()
-    assert message.code == 200
-    assert await body.read() == b"a" * 100_000
-
-
-@aiohttp_only
-async def test_a_body_that_is_broken_is_told_to_whom_waits_for_it():
-    made = connect()
-    made.data_received(HEAD)
-    _, body = await made.read()
-    waiting = asyncio.create_task(body.readany())
-    await asyncio.sleep(0)
-    made.data_received(b"no size\r\n")
-    with pytest.raises(aiohttp.ClientPayloadError), anyio.fail_after(5):
-        await waiting
 
 
 async def test_reads_that_need_not_wait_do_not_keep_the_loop():
@@ -154,7 +79,7 @@ async def test_what_is_left_of_a_closed_body_is_read_with_breaks():
     async with anyio.create_task_group() as group:
         group.start_soon(pulse.beat)
         response: Any = SimpleNamespace(status_code=200, headers={}, stream=Left())
-        await _Httpx2Response(response).aclose()
+        await _OwnResponse(response).aclose()
         group.cancel_scope.cancel()
     assert 0 < pulse.most <= 4
 
@@ -171,7 +96,7 @@ async def test_a_long_run_is_replayed_in_parts():
     assert len(await run.news(0, 0)) == 2_500
 
 
-@aiohttp_only
+@asyncio_only
 async def test_a_flood_of_interim_responses_is_no_answer(upstream):
     raw = INTERIM * 100_000 + HEAD + chunk(event("a"))
     upstream.default = Answer(raw=raw)
@@ -209,21 +134,6 @@ async def test_an_answer_beyond_its_limit_is_ended_however_it_is_cut(upstream, p
     assert counted < 2 * (100 + 8) + 2 * 32_768 // 150
 
 
-@aiohttp_only
-async def test_aiohttp_uses_the_bounded_connection(upstream, monkeypatch):
-    seen: list[type] = []
-    real = _BoundedConnection.data_received
-
-    def note(self: Any, data: bytes) -> None:
-        seen.append(type(self))
-        real(self, data)
-
-    monkeypatch.setattr(_BoundedConnection, "data_received", note)
-    async with serving(upstream) as app:
-        await answer_to(app, ask())
-    assert set(seen) == {_BoundedConnection}
-
-
 class Chatty:
     """An upstream that answers each request, and sends one answer more: behind it, or later."""
 
@@ -252,7 +162,7 @@ class Chatty:
         return HEAD + chunk(event(said)) + chunk(LAST) + END
 
 
-@aiohttp_only
+@asyncio_only
 @pytest.mark.parametrize("late", [True, False])
 async def test_an_answer_to_nobody_is_given_to_nobody(late):
     upstream = Chatty(late=late)

@@ -50,22 +50,17 @@ class AnswerStream:
             await checkpoint()
         try:
             data = self._rest or await self._read()
-        except Exception as exc:  # noqa: BLE001  # whatever it raises, the answer has broken off
-            data = self._broken_off(exc)
+        except Exception as exc:  # whatever it raises, the answer has broken off
+            self._ended = True
+            if not decoder.finished:
+                raise UpstreamInterrupted from exc
+            data = b""
         if data:
             self._rest = data[_FED_AT_ONCE:]
             return decoder.feed(data[:_FED_AT_ONCE])
         self._ended = True
         decoder.end()
         raise StopAsyncIteration
-
-    def _broken_off(self, cause: Exception) -> bytes:
-        """What had arrived by then; nothing where the model had said that it was finished."""
-        rest = self._response.rest()
-        if rest or self._decoder.finished:
-            return rest
-        self._ended = True
-        raise UpstreamInterrupted from cause
 
     async def drain(self) -> None:
         """Read the end of a body whose last event was read; the connection is then reusable."""

@@ -10,8 +10,9 @@ import httpx2
 import openai
 
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
-from chatnest.providers.connections import Httpx2Response, make_transport
+from chatnest.providers.connections import make_transport
 from chatnest.providers.faults import error_for_status, name
+from chatnest.providers.httpx2_transport import Httpx2Response
 from chatnest.providers.transport import RequestHead, TransportError
 
 __all__ = ["StatusError", "ask", "make_transport", "request_head"]

@@ -1,11 +1,27 @@
 """Transport: one address, one request head, any number of bodies. The seam. No I/O."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-__all__ = ["RequestHead", "Response", "Transport", "TransportError"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "KEEPALIVE_SECONDS",
+    "RECEIVE_BUFFER",
+    "RequestHead",
+    "Response",
+    "Transport",
+    "TransportError",
+]
+
+CONNECT_SECONDS: Final = 10.0
+KEEPALIVE_SECONDS: Final = 30.0
+
+RECEIVE_BUFFER: Final = 65_536
+"""Bytes of an answer that wait in the kernel while a client does not read. Left alone, they grow
+to megabytes for each.
+"""
 
 
 class TransportError(Exception):
@@ -31,12 +47,9 @@ class Response(Protocol):
     @property
     def read(self) -> Callable[[], Awaitable[bytes]]:
         """Gives what has arrived of the body, at least one byte; empty at the end. It may raise
-        anything where the body breaks off. (A property, so that no call lies between.)
+        anything where the body breaks off, once all that had come before was given. (A property,
+        so that no call lies between.)
         """
-        ...
-
-    def rest(self) -> bytes:
-        """What had arrived when the body broke off, and was not read."""
         ...
 
     def ended(self) -> bool:

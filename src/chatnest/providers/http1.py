@@ -1,0 +1,228 @@
+"""Http1Connection: HTTP/1.1 to a model on asyncio, one request at a time, parsed by llhttp.
+
+What it reads for a token is handed on without a Python call for each chunk of it, and nothing is
+kept for a response but its pieces. It is as wary of the server as of a client: heads have bounds,
+what nobody has asked for ends the connection, and so does everything that is not HTTP.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+
+from chatnest.providers.transport import TransportError
+
+__all__ = ["Http1Connection", "Http1Response"]
+
+_RECEIVE_BUFFER: Final = 32_768
+"""Bytes of an answer that wait here while a client does not read; then the kernel's wait."""
+
+_HEAD_BYTES: Final = 65_536
+_MOST_FIELDS: Final = 256
+_MOST_HEADS: Final = 16
+"""Heads that may come for one request: interim responses (RFC 9110, section 15.2) and the last."""
+
+
+class _Refused(Exception):
+    """Raised within the parser, which ends it: the server does what it must not."""
+
+
+_IDLE, _HEAD, _BODY, _WHOLE = range(4)
+"""Stages: nobody waits for an answer; its head, or its body, is to come; it is here to its end."""
+
+
+class Http1Connection(asyncio.Protocol):
+    """``ask`` sends a request and gives the response, once its head is there. A response that was
+    read to its end gives the connection back: ``on_free`` is called where it can be used again,
+    and ``on_lost`` when it has ended.
+    """
+
+    __slots__ = (
+        *("_cause", "_fields", "_fields_left", "_head_left", "_heads_left", "_loop", "_on_free"),
+        *("_on_lost", "_parser", "_paused", "_pieces", "_reusable", "_size", "_stage", "_status"),
+        *("_transport", "_until_end", "_waiter", "idle_since", "on_body"),
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_free: "Callable[[Http1Connection], None]",
+        on_lost: "Callable[[Http1Connection], None]",
+    ) -> None:
+        self._loop = loop
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._transport: Any = None
+        self._stage = _IDLE
+        self._cause: Exception | None = None  # why nothing can come any more
+        self._waiter: asyncio.Future[None] | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self.idle_since: float = 0.0
+        self.on_body: Any = self._pieces.append  # the parser's, so that no frame of ours is needed
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = transport
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent."""
+        return self._stage == _IDLE and self._cause is None and not self._transport.is_closing()
+
+    # ------------------------------------------------ for the request
+
+    async def ask(self, request: bytes, sent: Callable[[], None]) -> "Http1Response":
+        """Send a request, and wait for the head of its response. Raises TransportError."""
+        self._stage = _HEAD
+        self._head_left, self._heads_left = _HEAD_BYTES, _MOST_HEADS
+        self._transport.write(request)
+        sent()
+        try:
+            while self._stage == _HEAD and self._cause is None:
+                await self._news()
+        except BaseException:
+            self.abort()
+            raise
+        if self._stage == _HEAD:
+            raise TransportError from self._cause
+        return Http1Response(self, self._status, self._fields)
+
+    async def read(self) -> bytes:
+        """What has arrived of the body, at least a byte; empty at its end. Raises TransportError
+        where it breaks off, after all that had come before.
+        """
+        pieces = self._pieces
+        while not pieces:
+            if self._stage == _WHOLE:
+                return b""
+            if self._cause is not None:
+                raise TransportError from self._cause
+            await self._news()
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def ended(self) -> bool:
+        """Whether the body was read to its end."""
+        return self._stage == _WHOLE and not self._pieces
+
+    def release(self) -> None:
+        """Nobody reads the response any more."""
+        if self._stage != _WHOLE or not self._reusable or self._cause is not None:
+            self.abort()
+            return
+        self._stage = _IDLE
+        self._pieces.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._on_free(self)
+
+    def abort(self) -> None:
+        """Close it now, whatever is under way."""
+        self._break_off(ConnectionAbortedError())
+
+    def _news(self) -> "asyncio.Future[None]":
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():  # it may have been cancelled
+            waiter.set_result(None)
+
+    # ------------------------------------------------ called by the event loop
+
+    def data_received(self, data: bytes) -> None:
+        if self._cause is not None:
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self._break_off(exc)
+        if self._stage == _HEAD:
+            self._head_left -= len(data)
+            if self._head_left < 0:
+                self._break_off(_Refused())
+        self._size += len(data)
+        if self._size > _RECEIVE_BUFFER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if self._waiter is not None:
+            self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None and self._cause is None and self._stage == _BODY and self._until_end:
+            self._stage = _WHOLE
+        self._cause = self._cause or exc or ConnectionResetError()
+        self._parser = self.on_body = None  # both know this object
+        self._wake()
+        self._on_lost(self)
+
+    def _break_off(self, cause: Exception) -> None:
+        self._cause = self._cause or cause
+        self._transport.abort()
+        self._wake()
+
+    # ------------------------------------------------ called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._stage != _HEAD or self._heads_left == 0:
+            raise _Refused
+        self._heads_left -= 1
+        self._fields_left = _MOST_FIELDS
+        self._fields: dict[str, str] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or behind the body; the first of a name counts."""
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise _Refused
+        if self._stage == _HEAD:
+            self._fields.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            raise _Refused
+        if status >= HTTPStatus.OK:  # what is below is interim
+            self._status = status
+            self._reusable = self._parser.should_keep_alive()
+            self._until_end = not self._fields.keys() & {"content-length", "transfer-encoding"}
+            self._stage = _BODY
+
+    def on_message_complete(self) -> None:
+        if self._stage == _BODY:
+            self._stage = _WHOLE
+
+
+class Http1Response:
+    """An answer whose head is there; see Response."""
+
+    __slots__ = ("_connection", "headers", "read", "status")
+
+    def __init__(
+        self, connection: Http1Connection, status: int, headers: Mapping[str, str]
+    ) -> None:
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
+        self.read: Callable[[], Awaitable[bytes]] = connection.read
+        self._connection: Http1Connection | None = connection
+
+    def ended(self) -> bool:
+        return self._connection is None or self._connection.ended()
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()

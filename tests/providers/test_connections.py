@@ -1,0 +1,337 @@
+"""Connections on real sockets: which are kept, how they are made, and that none is left."""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import trustme
+
+from chatnest.providers import connections
+from chatnest.providers.connections import make_transport
+from chatnest.providers.transport import RequestHead, TransportError
+
+pytestmark = pytest.mark.anyio
+
+FIELDS = (("Authorization", "Bearer k"), ("X-Name", "v"))
+
+
+@pytest.fixture(params=["asyncio", "asyncio+uvloop"])
+def anyio_backend(request):
+    return ("asyncio", {"use_uvloop": request.param.endswith("uvloop")})
+
+
+class Server:
+    """Answers each request by ``answer``, and keeps the connection. ``heads`` are what it got."""
+
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.peers: list[asyncio.StreamWriter] = []
+        self.gone = 0
+        self.hold = False
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.peers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                assert length is not None
+                await reader.readexactly(int(length[1]))
+                if not self.hold:
+                    writer.write(self.answer)
+        self.gone += 1
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    served = Server()
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
+    served.port = server.sockets[0].getsockname()[1]
+    try:
+        yield served
+    finally:
+        server.close()
+        for peer in served.peers:
+            peer.transport.abort()
+        await server.wait_closed()
+        with anyio.fail_after(20):
+            while served.gone < len(served.peers):
+                await anyio.lowlevel.checkpoint()
+
+
+def transport_to(port: int, *, host: str = "127.0.0.1", scheme: str = "http") -> Any:
+    return make_transport(RequestHead(f"{scheme}://{host}:{port}/v1/chat?a=b", FIELDS))
+
+
+async def ask(transport: Any, body: bytes = b"{}") -> Any:
+    return await transport.post(body, lambda: None)
+
+
+async def exchange(transport: Any) -> bytes:
+    response = await ask(transport)
+    body = b""
+    while piece := await response.read():
+        body += piece
+    await response.aclose()
+    return body
+
+
+async def until(condition: Any) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110  # of sockets, which tell nobody
+            await anyio.sleep(0.001)
+
+
+async def test_a_request_has_its_head_and_the_length_of_its_body():
+    async with serving() as server:
+        transport = transport_to(server.port)
+        await (await ask(transport, b"12345")).aclose()
+        await transport.aclose()
+    assert server.heads == [
+        b"POST /v1/chat?a=b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer k\r\n"
+        b"X-Name: v\r\nContent-Length: 5\r\n\r\n" % server.port
+    ]
+
+
+async def test_a_connection_is_used_again():
+    async with serving() as server:
+        transport = transport_to(server.port)
+        assert [await exchange(transport) for _ in range(5)] == [b"hi"] * 5
+        await transport.aclose()
+    assert len(server.peers) == 1
+
+
+async def test_it_is_told_that_a_request_has_left_and_not_before():
+    told = []
+    async with serving() as server:
+        transport = transport_to(server.port)
+        await (await transport.post(b"{}", lambda: told.append(len(server.peers)))).aclose()
+        await transport.aclose()
+    assert len(told) == 1
+
+    transport = transport_to(server.port)  # where nobody listens any more
+    with pytest.raises(TransportError) as raised:
+        await transport.post(b"{}", lambda: told.append(0))
+    assert isinstance(raised.value.__cause__, ConnectionRefusedError)
+    assert len(told) == 1
+
+
+async def test_the_last_one_used_is_used_first_so_that_others_can_expire(monkeypatch):
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.05)
+    async with serving() as server:
+        transport = transport_to(server.port)
+        responses = [await ask(transport) for _ in range(4)]
+        for response in responses:
+            await response.read()
+            await response.aclose()
+        assert len(server.peers) == 4
+        before = [id(peer) for peer in server.peers]
+        await exchange(transport)
+        assert [id(peer) for peer in server.peers] == before
+        assert len(server.heads) == 5
+        await until(lambda: server.gone == 4)
+        assert await exchange(transport) == b"hi"
+        assert len(server.peers) == 5
+        await transport.aclose()
+
+
+async def test_one_that_the_server_has_closed_is_not_used():
+    async with serving() as server:
+        transport = transport_to(server.port)
+        await exchange(transport)
+        server.peers[0].close()
+        await until(lambda: not transport._open)
+        assert await exchange(transport) == b"hi"
+        await transport.aclose()
+    assert len(server.peers) == 2
+
+
+async def test_closing_ends_those_in_use_and_leaves_none():
+    async with serving() as server:
+        server.hold = True
+        transport = transport_to(server.port)
+        async with anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                with pytest.raises(TransportError):
+                    await ask(transport)
+
+            for _ in range(3):
+                tasks.start_soon(wait)
+            await until(lambda: len(server.heads) == 3)
+            await transport.aclose()
+        assert not transport._open
+        assert not transport._idle
+        await until(lambda: server.gone == 3)
+
+
+async def test_one_that_is_released_after_the_closing_is_not_kept():
+    async with serving() as server:
+        transport = transport_to(server.port)
+        await transport.aclose()
+        assert await exchange(transport) == b"hi"
+        await until(lambda: not transport._open)
+        assert not transport._idle
+
+
+async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
+    async def never(*_: Any, **__: Any) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(connections, "start_connection", never)
+    transport = transport_to(1)
+    with anyio.move_on_after(0.01) as scope:
+        await ask(transport)
+    assert scope.cancelled_caught
+    await transport.aclose()
+
+
+async def test_connecting_has_an_end(monkeypatch):
+    async def never(*_: Any, **__: Any) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(connections, "start_connection", never)
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.01)
+    with pytest.raises(TransportError) as raised, anyio.fail_after(20):
+        await ask(transport_to(1))
+    assert isinstance(raised.value.__cause__, TimeoutError)
+
+
+# ---------------------------------------------------------------- names
+
+
+class Names:
+    """A loop's getaddrinfo: ``host`` has these addresses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+        self.asked: list[Any] = []
+        self._addresses = addresses
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(connections._Place, "_loop", _With(loop, self.find), raising=False)
+
+    async def find(self, host: str, port: int, **_: Any) -> list[Any]:
+        self.asked.append((host, port))
+        await asyncio.sleep(0.01)
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
+            for address in self._addresses
+        ]
+
+
+class _With:
+    def __init__(self, loop: Any, find: Any) -> None:
+        self._loop = loop
+        self.getaddrinfo = find
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def __get__(self, *_: Any) -> Any:
+        return self
+
+    def __set__(self, *_: Any) -> None:
+        pass
+
+
+async def test_a_rush_asks_for_a_name_once(monkeypatch):
+    async with serving() as server:
+        names = Names(monkeypatch, ("127.0.0.1", server.port))
+        transport = transport_to(server.port, host="model.example")
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(exchange, transport)
+        assert names.asked == [("model.example", server.port)]
+        monkeypatch.setattr(transport._place, "_known_until", 0.0)
+        for connection in list(transport._idle):
+            connection.abort()
+        await exchange(transport)
+        assert len(names.asked) == 2
+        await transport.aclose()
+    assert b"Host: model.example:%d\r\n" % server.port in server.heads[0]
+
+
+async def test_a_name_that_nobody_knows(monkeypatch):
+    transport = transport_to(1, host="model.invalid")
+
+    async def nobody(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(transport._place, "_loop", _With(asyncio.get_running_loop(), nobody))
+    for _ in range(2):
+        with pytest.raises(TransportError) as raised:
+            await ask(transport)
+        assert isinstance(raised.value.__cause__, socket.gaierror)
+
+
+async def test_another_address_is_tried_where_one_does_not_answer(monkeypatch):
+    async with serving() as server:
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            Names(monkeypatch, deaf.getsockname(), ("127.0.0.1", server.port))
+            transport = transport_to(server.port, host="model.example")
+            assert await exchange(transport) == b"hi"
+            await transport.aclose()
+    assert len(server.peers) == 1
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture
+def authority(monkeypatch):
+    """Who is trusted, instead of those whom the operating system trusts."""
+    made = trustme.CA()
+
+    def context(**options: Any) -> ssl.SSLContext:
+        assert options == {"trust_env": False}
+        trusting = ssl.create_default_context()
+        made.configure_trust(trusting)
+        return trusting
+
+    monkeypatch.setattr(httpx2, "create_ssl_context", context)
+    return made
+
+
+def tls_for(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+async def test_over_tls(authority):
+    async with serving(tls_for(authority, "localhost")) as server:
+        transport = transport_to(server.port, host="localhost", scheme="https")
+        assert [await exchange(transport) for _ in range(3)] == [b"hi"] * 3
+        chosen = server.peers[0].get_extra_info("ssl_object").selected_alpn_protocol()
+        assert chosen == "http/1.1"
+        await transport.aclose()
+        assert not transport._open
+    assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize("reason", ["of another name", "of a stranger"])
+async def test_a_certificate_that_is_not_the_servers(authority, reason):
+    sent = []
+    issuer = authority if reason == "of another name" else trustme.CA()
+    name = "model.example" if reason == "of another name" else "localhost"
+    async with serving(tls_for(issuer, name)) as server:
+        transport = transport_to(server.port, host="localhost", scheme="https")
+        with pytest.raises(TransportError) as raised:
+            await transport.post(b"{}", lambda: sent.append(1))
+        await transport.aclose()
+    assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
+    assert not sent
+    assert not server.heads
