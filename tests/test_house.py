@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
-    ("providers", "ratelimit", "fallback", "outbox", "refusals"),
+    ("providers", "ratelimit", "fallback", "outbox", "refusals", "effort"),
     ("policies",),
     ("accounting", "status"),
     ("streaming",),
