@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 from anyio import CancelScope, Event, move_on_after
@@ -73,6 +73,7 @@ class Stream:
         self._tasks = CancelScope()
         self._ended = Event()
         self._began = False
+        self._headed = False
         self._over = False
         self._sending_since: float | None = None
         self._sent: Event | None = None
@@ -178,7 +179,10 @@ class Stream:
             last = Failed(self.stopped or InternalError())
         self._reading_since = self._early_start = math.inf
         self._over = True  # nothing may come after the last event, no ping either
-        await self._emit([last])
+        if type(last) is Failed and not self._began:
+            await self._refuse(last.error)
+        else:
+            await self._emit([last], more=False)
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
@@ -200,37 +204,42 @@ class Stream:
 
     # ------------------------------------------------ the only place that sends
 
-    async def _emit(self, events: Sequence[ClientEvent]) -> None:
-        """Send events as one write. Two tasks never send at a time: a ping of the clock's comes
-        before or after what the writer has.
+    async def _emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
+        """Send events as one write, the first behind the response's head. Two tasks never send at
+        a time: a ping of the clock's comes before or after what the writer has.
         """
         while self._sending_since is not None:
             self._sent = Event()
             await self._sent.wait()
         self._sending_since = monotonic()
         try:
-            await self._send_events(events)
+            if not self._headed:
+                self._headed = True
+                await self._send(self._response_start())
+            body = self._wire.encode(events)
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
-            _log.debug("request %s: send failed: %s", self._request_id, type(exc).__name__)
-            self.abandon()
-            await anyio.sleep_forever()  # until the cancellation, in the next instant
+            await self._give_up(exc)
         finally:
             self._sending_since = None
             if self._sent is not None:
                 self._sent.set()
                 self._sent = None
 
-    async def _send_events(self, events: Sequence[ClientEvent]) -> None:
-        last = type(events[-1])
-        if last is Failed and not self._began:
-            error = cast("Failed", events[-1]).error
+    async def _refuse(self, error: ChatNestError) -> None:
+        """Send a problem document: nothing has begun, so that nothing else is being sent."""
+        self._sending_since = monotonic()
+        try:
             await respond_problem(self._scope, self._send, error, self._request_id)
-            return
-        if type(events[0]) is Start:
-            await self._send(self._response_start())
-        body = self._wire.encode(events)
-        more = last is not Done and last is not Failed
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except Exception as exc:  # noqa: BLE001  # as above
+            await self._give_up(exc)
+        finally:
+            self._sending_since = None
+
+    async def _give_up(self, exc: Exception) -> None:
+        _log.debug("request %s: send failed: %s", self._request_id, type(exc).__name__)
+        self.abandon()
+        await anyio.sleep_forever()  # until the cancellation, in the next instant
 
     def _response_start(self) -> dict[str, Any]:
         headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]

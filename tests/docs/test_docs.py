@@ -127,6 +127,7 @@ NO_BOUNDS = {
     "runs.redis._SLACK": "of a key's time to live",
     "runs.sqlite._VERSION": "of the file",
     "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",
+    "providers.decode._CR": "a character",
     "providers.faults._DEFAULT_RETRY_AFTER": "a default, not a bound",
 }
 

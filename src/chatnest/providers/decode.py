@@ -22,6 +22,7 @@ from chatnest.providers.faults import error_for_code
 __all__ = ["ChunkDecoder", "EventSplitter"]
 
 _BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = ord("\r")
 _BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
 
 
@@ -35,7 +36,7 @@ class EventSplitter:
         self._max_event = max_event
         self._left = max_total
         self._tail = b""
-        self._first = True  # a BOM may stand before it
+        self._begun = False  # before it, a BOM may stand there
         self._data: list[bytes] = []
         self._size = 0
 
@@ -44,13 +45,17 @@ class EventSplitter:
         self._left -= len(data)
         if self._left < 0:
             raise UpstreamBadResponse
+        if self._begun and not self._tail and not self._data:
+            line, _, rest = data.partition(b"\n")
+            if rest == b"\n" and self._is_data(line):  # as a token is that comes alone
+                return [line[6:]]
         if self._tail:
             data = self._tail + data
-        if self._first:
-            self._first = data in _BEGUN_BOM
+        if not self._begun:
+            self._begun = data not in _BEGUN_BOM
             data = data.removeprefix(_BOM)
         # With a CR anywhere, events may end behind the last LF LF as well.
-        end = 1 if self._data or b"\r" in data else data.rfind(b"\n\n") + 2
+        end = 1 if self._data or _CR in data else data.rfind(b"\n\n") + 2
         whole = [] if end == 1 else self._whole(data[:end])
         if not whole:
             # A CR at the end may be half of a CRLF, so it waits as well.
@@ -60,6 +65,9 @@ class EventSplitter:
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
         return whole
+
+    def _is_data(self, line: bytes) -> bool:
+        return line[:6] == b"data: " and _CR not in line and len(line) <= self._max_event
 
     def _whole(self, data: bytes) -> list[bytes]:
         """As most servers send it: events of one line of data each, without a CR. Nothing where it
@@ -84,8 +92,7 @@ class EventSplitter:
 
 
 _DONE: Final = b"[DONE]"
-_NULL: Final = b"null"
-_NOTHING: Final = msgspec.Raw(_NULL)
+_NOTHING: Final = msgspec.Raw(b"null")
 
 _LONGEST_REASON: Final = 32
 
@@ -151,8 +158,7 @@ class ChunkDecoder:
             payloads = self._splitter.feed(data)
             if not self.closed:
                 end = payloads.index(_DONE) if _DONE in payloads else len(payloads)
-                for chunk in _decoded(payloads[:end]):
-                    self._take(chunk, events)
+                self._take(_decoded(payloads[:end]), events)
                 self.closed = end < len(payloads)
         except UpstreamError as exc:
             self.failure = exc
@@ -165,30 +171,30 @@ class ChunkDecoder:
         if not self.finished:
             raise UpstreamInterrupted
 
-    def _take(self, chunk: _Chunk, events: list[ProviderEvent]) -> None:
-        self._chunks_left -= 1
-        if self._chunks_left < 0:
-            raise UpstreamBadResponse
-        if chunk.error is not _NOTHING and bytes(chunk.error) != _NULL:
-            raise _error_in_band(chunk.error)
-        if chunk.choices:
-            self._choice(chunk.choices[0], events)
-        usage = chunk.usage  # with every chunk, and null but for the last
-        if usage is not _NOTHING and bytes(usage) != _NULL and (figure := _usage(usage)):
-            events.append(figure)
+    def _take(self, chunks: Iterable[_Chunk], events: list[ProviderEvent]) -> None:
+        for chunk in chunks:
+            self._chunks_left -= 1
+            if self._chunks_left < 0:
+                raise UpstreamBadResponse
+            if chunk.error != _NOTHING:
+                raise _error_in_band(chunk.error)
+            if chunk.choices:
+                choice = chunk.choices[0]
+                delta = choice.delta
+                if delta is not None and (text := delta.content or self._refusal(delta)):
+                    events.append(Delta(text))
+                if choice.finish_reason:
+                    self.finished = True
+                    reason = "refusal" if self._refused else choice.finish_reason
+                    events.append(Finish(reason[:_LONGEST_REASON]))
+            usage = chunk.usage  # with every chunk, and null but for the last
+            if usage != _NOTHING and (figure := _usage(usage)):
+                events.append(figure)
 
-    def _choice(self, choice: _Choice, events: list[ProviderEvent]) -> None:
-        delta = choice.delta
-        if delta is not None:
-            text = delta.content
-            if not text and delta.refusal:
-                text, self._refused = delta.refusal, True
-            if text:
-                events.append(Delta(text))
-        if choice.finish_reason:
-            self.finished = True
-            reason = "refusal" if self._refused else choice.finish_reason
-            events.append(Finish(reason[:_LONGEST_REASON]))
+    def _refusal(self, delta: _Delta) -> str | None:
+        if delta.refusal:
+            self._refused = True
+        return delta.refusal
 
 
 def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:

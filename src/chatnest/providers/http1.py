@@ -84,7 +84,8 @@ class Http1Connection(asyncio.Protocol):
         sent()
         try:
             while self._stage == _HEAD and self._cause is None:
-                await self._news()
+                self._waiter = waiter = self._loop.create_future()
+                await waiter
         except BaseException:
             self.abort()
             raise
@@ -102,8 +103,9 @@ class Http1Connection(asyncio.Protocol):
                 return b""
             if self._cause is not None:
                 raise TransportError from self._cause
-            await self._news()
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
+        data = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._size = 0
         if self._paused:
@@ -131,10 +133,6 @@ class Http1Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close it now, whatever is under way."""
         self._break_off(ConnectionAbortedError())
-
-    def _news(self) -> "asyncio.Future[None]":
-        self._waiter = waiter = self._loop.create_future()
-        return waiter
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -54,7 +54,7 @@ class NativeWire:
 
     def _frame(self, event: ClientEvent) -> bytes:
         if type(event) is Delta:
-            return b"%b%b\n\n" % (_TOKEN, _text(event.text))
+            return _token(event.text)
         return self._writers[type(event)](event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
@@ -95,6 +95,13 @@ class NativeWire:
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
+
+
+def _token(text: str) -> bytes:
+    try:
+        return b"event: token\ndata: %b\n\n" % _json.encode(text)
+    except UnicodeEncodeError:
+        return b"event: token\ndata: %b\n\n" % _text(text)
 
 
 def _tokens(texts: list[str]) -> bytes:
