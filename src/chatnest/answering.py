@@ -1,6 +1,7 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -44,8 +45,12 @@ class Answering:
         self._accounts = accounts
         self._bounds = bounds
 
-    async def answer(self, turn: Turn, stream: Stream) -> Done:
-        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+    async def answer(self, begin: Callable[[], Awaitable[Turn]], stream: Stream) -> Done:
+        """``begin`` gives the turn. Policies, then one admission, then the model, then one
+        settlement, whatever happens.
+        """
+        turn = await begin()
+        del begin
         with self._accounts.counting(turn, self._policies.limits(turn)):
             await self._policies.prepare(turn)
             await turn.fit()
