@@ -94,7 +94,9 @@ class Answering:
             try:
                 return await self._ask(turn, deadline)
             except UpstreamError as exc:
-                delay = self._policies.classify(turn, exc, attempt)
+                delay = None
+                if not turn.answer.begun:
+                    delay = self._policies.classify(turn, exc, attempt)
                 if delay is None or anyio.current_time() + delay >= deadline:
                     raise
                 if not exc.reached_model:
