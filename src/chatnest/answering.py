@@ -41,10 +41,10 @@ class Answering:
 
     async def answer(self, turn: Turn, stream: Stream) -> Done:
         """Policies, then one admission, then the model, then one settlement, whatever happens."""
-        with self._accounts.counting(turn, self._policies.limits(turn)):
-            await self._policies.prepare(turn)
-            await turn.fit()
-            admitted = await self._accounts.admit(turn, self._policies.limits(turn))
+        large = self._accounts.begin(turn, self._policies.limits(turn))
+        await self._policies.prepare(turn)
+        await turn.fit()
+        admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         stream.keep(lambda: self._accounts.renew(admitted.hold))
         failure: BaseException | None = None

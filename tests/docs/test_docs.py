@@ -102,6 +102,7 @@ BOUNDED = (
     *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
     *(
         "refusals",
+        "effort",
         "streaming",
         "answering",
         "draining",
