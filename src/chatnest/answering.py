@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import partial
 
 import anyio
 from anyio import CancelScope, move_on_after
@@ -46,7 +47,9 @@ class Answering:
         await turn.fit()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
-        stream.keep(lambda: self._accounts.renew(admitted.hold))
+        hold = admitted.hold
+        del admitted  # the limits need not live as long as the stream
+        stream.keep(partial(self._accounts.renew, hold))
         failure: BaseException | None = None
         try:
             await self._generate(turn, stream)
@@ -62,7 +65,7 @@ class Answering:
             raise
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
-                await self._accounts.settle(turn, admitted.hold, failure)
+                await self._accounts.settle(turn, hold, failure)
                 await self._policies.finished(turn)
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
@@ -98,6 +101,8 @@ class Answering:
         with CancelScope(deadline=deadline) as waiting:
             async with self._provider.open(turn.call) as events:
                 waiting.deadline = math.inf
+                if waiting.cancel_called:  # in this very instant: the next await would be cut off
+                    raise UpstreamTimeout
                 answer.begun = True
                 await stream.start()
                 async for batch in events:

@@ -7,13 +7,13 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 import anyio
 from anyio import fail_after
+from anyio.abc import TaskGroup
 from starlette.types import Receive, Scope, Send
 
 from chatnest.access import Access, AllowedProfiles
@@ -161,7 +161,7 @@ class ChatNestApp(Lifetime):
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = os.urandom(16).hex()
         try:
-            await self._route(scope, receive, send, request_id)
+            await self._routed(scope, receive, send, request_id)
         except ClientGone:
             pass
         except Exception as exc:  # noqa: BLE001  # of a hook of the operator's: the log has it all
@@ -175,16 +175,17 @@ class ChatNestApp(Lifetime):
     def _bounded(self, send: Send) -> Send:
         return bounded(send, self._bounds.send_seconds)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def _routed(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> Awaitable[None]:
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
-            await self._show_limits(scope, self._bounded(send))
-        elif run := _RUN.search(path):
-            await self._one_run(scope, receive, send, run[1])
-        elif scope["method"] == "POST":
-            await self._chat(scope, receive, send, request_id)
-        else:
-            raise MethodNotAllowed("POST")
+            return self._show_limits(scope, self._bounded(send))
+        if run := _RUN.search(path):
+            return self._one_run(scope, receive, send, run[1])
+        if scope["method"] == "POST":
+            return self._chat(scope, receive, send, request_id)
+        raise MethodNotAllowed("POST")
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
@@ -194,38 +195,54 @@ class ChatNestApp(Lifetime):
                 scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
             )
         key = idempotency_key(scope)
-        in_run = key is not None or self._runs.settings.resumable
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
         stream = self._stream(scope, receive, send, wire, request_id)
-
-        async def write(stream: Stream) -> Done:
-            nonlocal body
-            principal = await self._access.principal(scope)
-            request, body = parse_request(body), b""  # which need not live as long as the stream
-            wire.usage_event |= request.usage_event
-            if in_run:
-                wire.next_id = 1
-                return await self._runs.answer(
-                    stream,
-                    hosts,
-                    partial(self._write_run, stream, principal, request),
-                    principal=principal,
-                    key=key,
-                    request=request,
-                    run_id=request_id,
-                    realm=self._realm,
-                )
-            if request.linger is not None:
-                raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
-            turn = await self._turn(request_id, principal, request)
-            return await self._answering.answer(turn, stream)
-
-        # A run may outlive the stream of its first reader.
-        async with AsyncExitStack() as stack:
-            if in_run:
-                hosts = await stack.enter_async_context(anyio.create_task_group())
+        unread = [body]
+        del body  # it need not live as long as the stream
+        if key is None and not self._runs.settings.resumable:
             async with self._streams.holding(stream):
-                await stream.run(write)
+                await stream.run(partial(self._write, scope, unread, wire))
+            return
+        # A run may outlive the stream of its first reader.
+        async with anyio.create_task_group() as hosts, self._streams.holding(stream):
+            write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
+            await stream.run(write)
+
+    async def _write(
+        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream
+    ) -> Done:
+        principal = await self._access.principal(scope)
+        request = parse_request(unread.pop())
+        wire.usage_event |= request.usage_event
+        if request.linger is not None:
+            raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
+        turn = await self._turn(wire.request_id, principal, request)
+        return await self._answering.answer(turn, stream)
+
+    async def _write_in_run(
+        self,
+        scope: Scope,
+        unread: list[bytes],
+        wire: NativeWire,
+        stream: Stream,
+        *,
+        hosts: TaskGroup,
+        key: str | None,
+    ) -> Done:
+        principal = await self._access.principal(scope)
+        request = parse_request(unread.pop())
+        wire.usage_event |= request.usage_event
+        wire.next_id = 1
+        return await self._runs.answer(
+            stream,
+            hosts,
+            partial(self._write_run, stream, principal, request),
+            principal=principal,
+            key=key,
+            request=request,
+            run_id=wire.request_id,
+            realm=self._realm,
+        )
 
     def _stream(
         self, scope: Scope, receive: Receive, send: Send, wire: NativeWire, request_id: str

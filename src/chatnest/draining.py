@@ -2,12 +2,13 @@
 
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, TypeVar
 
 import anyio
+import msgspec
 from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
@@ -46,28 +47,17 @@ class OpenStreams:
         """Let new streams begin, after a drain or before."""
         self._draining = False
 
-    @asynccontextmanager
-    async def holding(self, stream: Stream) -> AsyncIterator[None]:
+    def holding(self, stream: Stream) -> "_Holding":
         """``stream`` is open meanwhile. If the server has cancelled it, it leaves with all others
         that the server has cancelled, once they are settled: Daphne waits for the first alone.
         """
-        here = self._local()
-        self._streams[stream] = current_token()
-        here.streams.add(stream)
-        try:
-            yield
-        finally:
-            self._streams.pop(stream, None)
-            here.streams.discard(stream)
-            if stream.cut_off:
-                with CancelScope(shield=True), move_on_after(self._settle_seconds):
-                    await here.leave_together()
+        return _Holding(self._streams, self._local(), stream)
 
     def _local(self) -> "_Here":
         try:
             return self._here.get()
         except LookupError:
-            here = _Here()
+            here = _Here(self._settle_seconds)
             self._here.set(here)
             return here
 
@@ -106,10 +96,31 @@ class OpenStreams:
             await anyio.sleep(_POLL_SECONDS)
 
 
+class _Holding(msgspec.Struct):
+    """See OpenStreams.holding. As a generator it would take eight times the memory."""
+
+    everywhere: dict[Stream, EventLoopToken]
+    here: "_Here"
+    stream: Stream
+
+    async def __aenter__(self) -> None:
+        self.everywhere[self.stream] = self.here.home
+        self.here.streams.add(self.stream)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.everywhere.pop(self.stream, None)
+        self.here.streams.discard(self.stream)
+        if self.stream.cut_off:
+            with CancelScope(shield=True), move_on_after(self.here.settle_seconds):
+                await self.here.leave_together()
+
+
 class _Here:
     """The streams of one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle_seconds: float) -> None:
+        self.settle_seconds = settle_seconds
+        self.home = current_token()
         self.streams: set[Stream] = set()
         self._settled = anyio.Event()
 

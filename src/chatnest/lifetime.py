@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams, at_signal
-from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
@@ -71,6 +71,8 @@ class Lifetime:
             await self.ready()
         except LedgerUnavailable:
             _log.warning("%r is away: requests are refused until it is back", self.ledger)
+        except ServerShutdown:
+            pass  # told to end meanwhile: whoever told it ends it, once it has started
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let running answers finish for ``seconds``, then end those left

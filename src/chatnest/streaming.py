@@ -36,6 +36,10 @@ _HEADERS: Final = (
     (b"x-accel-buffering", b"no"),
 )
 
+# Names of tasks, which anyio would put together for each stream.
+_WATCH: Final = f"{__name__}.Stream._watch"
+_WRITE: Final = f"{__name__}.Stream._write"
+
 
 class Stream:
     """One response to one client.
@@ -48,6 +52,13 @@ class Stream:
     Nothing is queued: the writer waits for each write, so that a client which does not read keeps
     the model from being read.
     """
+
+    __slots__ = (
+        *("_began", "_bounds", "_early_start", "_ended", "_handing_on", "_headed", "_over"),
+        *("_ping_seconds", "_reading_since", "_receive", "_renew", "_renew_seconds"),
+        *("_request_id", "_scope", "_send", "_sending_since", "_sent", "_tasks", "_waits_for_end"),
+        *("_wire", "_work", "cut_off", "headers", "stopped"),
+    )
 
     def __init__(
         self,
@@ -71,7 +82,8 @@ class Stream:
         self._request_id = request_id
         self._work = CancelScope()
         self._tasks = CancelScope()
-        self._ended = Event()
+        self._ended = False
+        self._waits_for_end: Event | None = None
         self._began = False
         self._headed = False
         self._over = False
@@ -93,7 +105,11 @@ class Stream:
         self._early_start = monotonic() + self._bounds.early_start_seconds
 
     async def start(self) -> None:
-        """The model has taken the request: the response begins, unless it has."""
+        """The model has taken the request: the response begins, unless it has. Raises what ``stop``
+        was called with before: a head that is cancelled on its way may be sent or not.
+        """
+        if self.stopped is not None:
+            raise self.stopped
         self._early_start = math.inf
         if not self._began:
             self._began = True
@@ -143,8 +159,8 @@ class Stream:
         """Serve the response. Raises nothing that the client or the model has caused."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks.cancel_scope
-            tasks.start_soon(self._watch)
-            tasks.start_soon(self._write, write)
+            tasks.start_soon(self._watch, name=_WATCH)
+            tasks.start_soon(self._write, write, name=_WRITE)
             try:
                 await self._mind_the_clock()
             except anyio.get_cancelled_exc_class():
@@ -158,31 +174,32 @@ class Stream:
         """
         if self.stopped is None and not self._over:
             self.stop(ServerShutdown())
-            with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
-                await self._ended.wait()
+            if not self._ended:
+                self._waits_for_end = Event()
+                with CancelScope(shield=True), move_on_after(self._bounds.settle_seconds):
+                    await self._waits_for_end.wait()
 
     async def _write(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
-        try:
-            await self._write_all(write)
-        finally:
-            self._ended.set()
-            self._tasks.cancel()
-
-    async def _write_all(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         last: Done | Failed
         try:
-            with self._work:
-                last = await write(self)
-        except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
-            last = Failed(self._told(exc))
-        if self._work.cancelled_caught:
-            last = Failed(self.stopped or InternalError())
-        self._reading_since = self._early_start = math.inf
-        self._over = True  # nothing may come after the last event, no ping either
-        if type(last) is Failed and not self._began:
-            await self._refuse(last.error)
-        else:
-            await self._emit([last], more=False)
+            try:
+                with self._work:
+                    last = await write(self)
+            except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
+                last = Failed(self._told(exc))
+            if self._work.cancelled_caught:
+                last = Failed(self.stopped or InternalError())
+            self._reading_since = self._early_start = math.inf
+            self._over = True  # nothing may come after the last event, no ping either
+            if type(last) is Failed and not self._began:
+                await self._refuse(last.error)
+            else:
+                await self._emit([last], more=False)
+        finally:
+            self._ended = True
+            if self._waits_for_end is not None:
+                self._waits_for_end.set()
+            self._tasks.cancel()
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
@@ -246,6 +263,7 @@ class Stream:
         if self._scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"keep-alive"))
         headers += encode_headers(self.headers)
+        self.headers = {}  # they are not needed any more
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
     # ------------------------------------------------ the clock

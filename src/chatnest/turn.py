@@ -57,6 +57,8 @@ class ModelCall(msgspec.Struct, kw_only=True):
 class Answer:
     """What the model has said so far: text, its reason to stop, its bill."""
 
+    __slots__ = ("begun", "finish_reason", "pieces", "size", "usage")
+
     def __init__(self) -> None:
         self.begun: bool = False  # the model has taken the request and answers
         self.pieces: list[str] = []

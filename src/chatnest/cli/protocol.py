@@ -1,7 +1,12 @@
-"""BoundedProtocol: uvicorn's HTTP/1.1 with bounds on heads and on what waits to be sent."""
+"""BoundedProtocol: uvicorn's HTTP/1.1 with bounds on heads and on what waits to be sent, and with
+less memory for a connection that is silent.
+"""
 
 import asyncio
+from collections import deque
+from typing import Any, Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["BoundedProtocol"]
@@ -13,19 +18,29 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_NO_PIPELINE: Final[Any] = ()
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Answers 431 to a head (request line and fields) of more than 64 KiB, and closes. One that
     comes whole in a single read is taken: it was in the memory already.
+
+    What an open connection rarely needs is made when it does, which is 3 KiB for each of those that
+    wait for a model.
     """
 
-    _head: int | None = 0  # bytes of a head that is under way, None within a body
-    _ended = False  # whether a head or a body has ended in what is being read
+    # Attributes above uvicorn's own would have CPython give each connection a dict of its own.
+    __slots__ = ("_ended", "_head", "url")
+
+    _ended: bool  # whether a head or a body has ended in what is being read
+    _head: int | None  # bytes of a head that is under way, None within a body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
+        self._head = 0
         super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self.pipeline = _NO_PIPELINE
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
@@ -46,9 +61,75 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The end of a head."""
         self._head, self._ended = None, True
+        before: Any = self.cycle  # None of the first request
+        if not self.pipeline and before and not before.response_complete:
+            self.pipeline = deque()  # the next request has come before this one's answer
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
 
     def on_message_complete(self) -> None:
         """The end of a body: what follows is another head."""
         self._head, self._ended = 0, True
         super().on_message_complete()
+
+
+class _Flow(FlowControl):
+    """uvicorn's, with an event only while somebody waits for a client that does not read."""
+
+    __slots__ = ("_transport", "_writable", "read_paused", "write_paused")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._writable: asyncio.Event | None = None
+        self.read_paused = False
+        self.write_paused = False
+
+    async def drain(self) -> None:
+        """Wait until the client reads again."""
+        if self.write_paused:
+            if self._writable is None:
+                self._writable = asyncio.Event()
+            await self._writable.wait()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """Called by the event loop, and at the connection's end."""
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+
+class _Event:
+    """asyncio.Event in a fifth of its memory. It has no deque, and one waiter for most of the time:
+    whoever watches for the client's leaving.
+    """
+
+    __slots__ = ("_is_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        if self._is_set:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters += (waiter,)
+        try:
+            await waiter
+        finally:
+            self._waiters = tuple(each for each in self._waiters if each is not waiter)

@@ -27,6 +27,8 @@ _DRAIN_SECONDS: Final = 0.05
 class AnswerStream:
     """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off."""
 
+    __slots__ = ("_decoder", "_ended", "_read", "_reads", "_response", "_rest")
+
     def __init__(self, response: Response, decoder: ChunkDecoder) -> None:
         self._response = response
         self._read = response.read

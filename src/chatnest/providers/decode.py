@@ -32,6 +32,8 @@ class EventSplitter:
     Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all.
     """
 
+    __slots__ = ("_begun", "_data", "_left", "_max_event", "_size", "_tail")
+
     def __init__(self, *, max_event: int = 262_144, max_total: int = 67_108_864) -> None:
         self._max_event = max_event
         self._left = max_total
@@ -137,6 +139,8 @@ class ChunkDecoder:
     ``finished`` is True once the model has said why it stopped; ``closed`` once it has said that
     nothing more comes.
     """
+
+    __slots__ = ("_chunks_left", "_refused", "_splitter", "closed", "failure", "finished")
 
     def __init__(self, splitter: EventSplitter, *, max_chunks: int) -> None:
         self._splitter = splitter

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final
@@ -126,21 +127,13 @@ class OpenAIProvider:
         shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a user and password
         return f"OpenAIProvider(model={self.model!r}, base_url={shown!r})"
 
-    @asynccontextmanager
-    async def open(self, call: ModelCall) -> AsyncIterator[ProviderStream]:
+    def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
-        response = await self._ask(call)
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
             max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
         )
-        stream = AnswerStream(response, decoder)
-        try:
-            yield stream
-        finally:
-            with move_on_after(_CLOSE_SECONDS, shield=True):
-                await stream.drain()
-                await response.aclose()
+        return _Opened(partial(self._ask, call), decoder)
 
     async def aclose(self) -> None:
         pool = self._pools.get(None)
@@ -209,6 +202,30 @@ class OpenAIProvider:
             self._pools.set(pool)
             await pool.start()
         return pool.transport
+
+
+class _Opened:
+    """See Provider.open. As a generator it would take six times the memory."""
+
+    __slots__ = ("_ask", "_decoder", "_response", "_stream")
+
+    def __init__(self, ask: Callable[[], Awaitable[Response]], decoder: ChunkDecoder) -> None:
+        self._ask = ask
+        self._decoder = decoder
+
+    async def __aenter__(self) -> ProviderStream:
+        self._response = await self._ask()
+        del self._ask
+        self._stream = AnswerStream(self._response, self._decoder)
+        return self._stream
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response.ended():  # so that nothing has to be waited for
+            await self._response.aclose()
+            return
+        with move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._stream.drain()
+            await self._response.aclose()
 
 
 async def _check(response: Response) -> None:

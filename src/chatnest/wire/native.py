@@ -32,16 +32,12 @@ class NativeWire:
 
     content_type = "text/event-stream"
 
+    __slots__ = ("next_id", "request_id", "usage_event")
+
     def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
         self.request_id = request_id
         self.usage_event = usage_event
         self.next_id: int | None = None
-        self._writers: dict[type[Any], Callable[[Any], bytes]] = {
-            Start: lambda _: _START,
-            Ping: lambda _: _PING,
-            Done: self._done,
-            Failed: self._failed,
-        }
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if self.next_id is not None:
@@ -55,7 +51,7 @@ class NativeWire:
     def _frame(self, event: ClientEvent) -> bytes:
         if type(event) is Delta:
             return _token(event.text)
-        return self._writers[type(event)](event)
+        return _WRITERS[type(event)](self, event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
         frames = []
@@ -64,12 +60,12 @@ class NativeWire:
                 frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, _text(event.text)))
                 number += 1
             elif type(event) is Done or (type(event) is Failed and event.error.of_run):
-                head, event_line, rest = self._writers[type(event)](event).rpartition(b"event: ")
+                head, event_line, rest = self._frame(event).rpartition(b"event: ")
                 name, data = rest.split(b"\n", 1)
                 frames.append(b"%b%b%b\nid: %d\n%b" % (head, event_line, name, number, data))
                 number += 1
             else:
-                frames.append(self._writers[type(event)](event))
+                frames.append(self._frame(event))
         self.next_id = number
         return b"".join(frames)
 
@@ -95,6 +91,14 @@ class NativeWire:
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
+
+
+_WRITERS: Final[dict[type[Any], Callable[[NativeWire, Any], bytes]]] = {
+    Start: lambda *_: _START,
+    Ping: lambda *_: _PING,
+    Done: NativeWire._done,  # noqa: SLF001
+    Failed: NativeWire._failed,  # noqa: SLF001
+}
 
 
 def _token(text: str) -> bytes:

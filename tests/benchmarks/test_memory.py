@@ -1,0 +1,63 @@
+"""What an open stream keeps while the model is silent, in bytes instead of pages: the same on every
+machine, so that a regression fails here. (``nox -s bench`` measures the pages.)
+"""
+
+import socket
+from contextlib import ExitStack
+
+from tests.benchmarks.load import question
+from tests.benchmarks.upstream import MARK, upstream_process
+from tests.benchmarks.weighed import Weighed, weighed_process
+
+FEW, MANY = 100, 300
+"""Streams: between the two, what the server keeps anyway does not show."""
+
+TEXT = 16_384
+"""Bytes of the question, which a turn knows as long as it lasts. They must be there only once."""
+
+MOST = 28_400
+"""Bytes that a stream keeps beside its question."""
+
+ADVICE = (
+    "bytes for each silent stream. More than before: see what was added to it, or is held by it. "
+    "Where it has to be, measure what it costs (nox -s bench) and raise MOST in "
+    "tests/benchmarks/test_memory.py; where there is less now, lower it."
+)
+
+
+def test_a_silent_stream_keeps_no_more_than_it_did(tmp_path, record_property):
+    with (
+        upstream_process() as upstream,
+        weighed_process(upstream.port, tmp_path) as server,
+        ExitStack() as stack,
+    ):
+        _grow(server, FEW, stack)
+        before = server.kept()
+        _grow(server, MANY - FEW, stack)
+        each = (server.kept() - before) / (MANY - FEW) - TEXT
+    record_property("bytes", str(round(each)))
+
+    assert each <= MOST, ADVICE
+
+
+def _grow(server: Weighed, number: int, stack: ExitStack) -> None:
+    """Until so many more are connected, have asked, and have had their first token."""
+    ask = _long_question()
+    clients = [stack.enter_context(server.connect()) for _ in range(number)]
+    for client in clients:
+        client.sendall(ask)
+    for client in clients:
+        _read_token(client)
+
+
+def _long_question() -> bytes:
+    """As it is asked everywhere, with much before it."""
+    head, _, body = question(1, "hold").partition(b"\r\n\r\n")
+    body = body.replace(b"Hello", b"hello, " * (TEXT // 7 + 1) + b"Hello")
+    lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
+
+
+def _read_token(client: socket.socket) -> None:
+    while MARK not in (data := client.recv(65_536)):
+        assert data, "the stream has ended"

@@ -1,0 +1,93 @@
+"""What the protocol of ``chatnest serve`` does on its own, it does as uvicorn's."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from chatnest.cli.protocol import BoundedProtocol
+from tests.servers.support import PATIENCE, Client, uvicorn_thread
+
+PIECE = b"x" * 65_536
+PIECES = 48  # far beyond what the two kernels take
+
+pytestmark = pytest.mark.parametrize(
+    "http", ["httptools", BoundedProtocol], ids=["uvicorn", "ours"]
+)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the path, a little later."""
+    await receive()
+    await asyncio.sleep(0)
+    path = scope["path"].encode()
+    length = [(b"content-length", b"%d" % len(path))]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": path})
+
+
+def test_requests_that_come_at_once_are_answered_in_their_order(http):
+    paths = [b"/%d" % number for number in range(20)]
+    requests = [b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
+    with uvicorn_thread(echo, http=http, lifespan="off") as port, Client(port) as client:
+        for _ in range(2):  # a connection that has had such may have more
+            client.socket.sendall(b"".join(requests))
+            assert [client.reply().read_all() for _ in paths] == paths
+
+
+def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
+    sent = 0
+
+    async def talk(_: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        length = [(b"content-length", b"%d" % (PIECES * len(PIECE)))]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        for number in range(PIECES):
+            more = number < PIECES - 1
+            await send({"type": "http.response.body", "body": PIECE, "more_body": more})
+            sent += 1
+
+    with (
+        uvicorn_thread(talk, http=http, lifespan="off", send_buffer=16_384) as port,
+        Client(port, receive_buffer=16_384) as client,
+    ):
+        client.request()
+        reply = client.reply()
+        give_up, before = time.monotonic() + PATIENCE, -1
+        while (seen := sent) != before or not seen:
+            assert time.monotonic() < give_up
+            before = seen
+            time.sleep(0.1)
+        assert sent < PIECES
+        assert reply.read_all() == PIECES * PIECE
+        assert sent == PIECES
+
+
+def test_everybody_who_waits_is_told_that_the_client_has_left(http):
+    told = threading.Semaphore(0)
+    waiting = threading.Event()
+
+    async def wait(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+        async def watch() -> None:
+            assert (await receive())["type"] == "http.disconnect"
+            told.release()
+
+        tasks = [asyncio.create_task(watch()) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        waiting.set()
+        await asyncio.wait(tasks)
+        assert (await receive())["type"] == "http.disconnect"
+        told.release()
+
+    with uvicorn_thread(wait, http=http, lifespan="off") as port:
+        with Client(port) as client:
+            client.request()
+            assert waiting.wait(PATIENCE)
+        for _ in range(3):
+            assert told.acquire(timeout=PATIENCE)
