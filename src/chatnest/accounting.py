@@ -1,8 +1,7 @@
 """Accounts: a turn is admitted by all limits at once, and settled once, whatever ended it."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from operator import attrgetter
 from typing import Final, Literal
 
 from anyio import CancelScope, fail_after
@@ -32,6 +31,8 @@ LEASE = 30_000
 _LARGE: Final = 8_192
 """Characters of a request. Counting fewer costs about as much as everything else about it."""
 
+_content = attrgetter("content")
+
 _COUNTING_SECONDS = 1.0
 """For counting an answer at its settlement, which must come whatever else keeps the cores busy."""
 
@@ -59,31 +60,24 @@ class Accounts:
         self._known = KnownRefusals()
         self._effort = Effort()
 
-    def refuse_known(self, limits: tuple[Limit, ...]) -> None:
-        """Raise LimitExceeded where the ledger is known to refuse. It costs nothing to speak of,
-        so that nobody is kept busy by counting what will be refused.
-        """
-        known = self._known.find(limits, self.ledger.now())
-        if known is not None:
-            raise _refusal(known, 0)
+    def begin(self, turn: Turn, limits: tuple[Limit, ...]) -> bool:
+        """Before ``turn`` is counted: whether that is work, as `admit` wants to know.
 
-    @contextmanager
-    def counting(self, turn: Turn, limits: tuple[Limit, ...]) -> Iterator[None]:
-        """Within this block ``turn`` is counted and admitted; an exception says that it was not.
-
-        Raises LimitExceeded at once where the ledger is known to refuse, and to whom too many large
-        requests have been refused.
+        Raises LimitExceeded where the ledger is known to refuse, so that nobody is kept busy by
+        counting what will be refused, and where too much such work has come to nothing.
         """
-        self.refuse_known(limits)
-        large = sum(len(message.content) for message in turn.messages) > _LARGE
-        refused = self._effort.begin(limits, self.ledger.now()) if large else None
+        now = self.ledger.now()
+        large = sum(map(len, map(_content, turn.messages))) > _LARGE
+        refused = self._known.find(limits, now)
+        if refused is None and large:
+            refused = self._effort.begin(limits, now)
         if refused is not None:
             raise _refusal(refused, 0)
-        yield
-        if large:
-            self._effort.undo(limits, self.ledger.now())
+        return large
 
-    async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
+    async def admit(
+        self, turn: Turn, limits: tuple[Limit, ...], *, large: bool = False
+    ) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
 
         Raises LimitExceeded, having counted nothing, or LedgerUnavailable.
@@ -99,6 +93,8 @@ class Accounts:
         if isinstance(answer, Refused):
             self._known.remember(answer)
             raise _refusal(answer, wish.min_tokens)
+        if large:
+            self._effort.undo(limits, answer.now)
         turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
         return answer
 

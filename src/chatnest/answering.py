@@ -51,10 +51,10 @@ class Answering:
         """
         turn = await begin()
         del begin
-        with self._accounts.counting(turn, self._policies.limits(turn)):
-            await self._policies.prepare(turn)
-            await turn.fit()
-            admitted = await self._accounts.admit(turn, self._policies.limits(turn))
+        large = self._accounts.begin(turn, self._policies.limits(turn))
+        await self._policies.prepare(turn)
+        await turn.fit()
+        admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         hold = admitted.hold
         del admitted  # the limits need not live as long as the stream

@@ -103,6 +103,7 @@ BOUNDED = (
     *(
         "effort",
         "refusals",
+        "effort",
         "streaming",
         "answering",
         "draining",

@@ -10,13 +10,13 @@ operator has named those that count.
 import os
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatnest.asgi import headers_named, respond_problem
 from chatnest.cli.config import Config
+from chatnest.cli.loopback import is_loopback
 from chatnest.errors import MisdirectedRequest
 
 __all__ = ["OnlyForHosts", "hosts_of"]
@@ -33,7 +33,7 @@ def hosts_of(config: Config) -> Collection[str] | None:
     server = config.server
     if server.allow_hosts:
         return frozenset(server.allow_hosts)
-    local = _is_local(server.host) and not config.identity.trusted_proxies
+    local = is_loopback(server.host) and not config.identity.trusted_proxies
     return frozenset() if local else None
 
 
@@ -60,17 +60,10 @@ class OnlyForHosts:
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
-        return name in self._hosts or _is_local(name)
+        return name in self._hosts or is_loopback(name)
 
 
 def _name(host: str) -> str:
     """``Host`` without its port and brackets; nothing where it is none (RFC 9110, section 7.2)."""
     match = _AUTHORITY.fullmatch(host.strip(" \t").lower())
     return (match[1] or match[2]) if match else ""
-
-
-def _is_local(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

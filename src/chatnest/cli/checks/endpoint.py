@@ -1,13 +1,13 @@
 """Checks of a deployed chat: what a visit has seen, and what to set where. No I/O."""
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from itertools import accumulate
 from typing import Final
 
 import msgspec
 
 from chatnest.cli.checks.base import Check, fail, ok, skip, warn
+from chatnest.cli.loopback import is_loopback
 from chatnest.cli.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
 
 __all__ = ["ENDPOINT_CHECKS"]
@@ -57,7 +57,7 @@ _MOST_TOKENS: Final = 10**12
 
 
 def _address(seen: Seen) -> Check | None:
-    if seen.scheme == "https" or not seen.has_secrets or _is_near(seen.host):
+    if seen.scheme == "https" or not seen.has_secrets or is_loopback(seen.host):
         return None
     return warn(
         "address", "not encrypted: who is on the way reads your key", "use https:// for the chat"
@@ -276,10 +276,3 @@ def _by(reply: Reply) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

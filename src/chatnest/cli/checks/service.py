@@ -1,10 +1,11 @@
 """Checks of what is configured: the provider's key, who is asking, and times. No I/O."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
+from chatnest.cli.loopback import is_loopback
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["SERVICE_CHECKS"]
@@ -38,7 +39,7 @@ def _address(findings: Findings) -> Check | None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not _is_here(host):
         return warn(
             name,
             f"{shown} is not encrypted: the key and all that is said can be read",
@@ -59,7 +60,7 @@ def _proxies(findings: Findings) -> Check:
         )
     if named:
         return ok(name, ", ".join(named))
-    local = _is_loopback(findings.config.server.host)
+    local = _is_here(findings.config.server.host)
     if local and not identity.header and not identity.keys:
         return warn(
             name,
@@ -141,11 +142,8 @@ def _drain(findings: Findings) -> Check:
     return ok(name, shown)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+def _is_here(host: str) -> bool:
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def _is_everybody(network: str) -> bool:
