@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatnest.testing import FakeUpstream
+from tests.servers.support import LEFT_BEHIND
 from tests.soak import SOAKS, Progress
 
 
@@ -25,6 +26,31 @@ def upstream() -> Iterator[FakeUpstream]:
     """An OpenAI-compatible server of the test's own, on a free port of the loopback."""
     with FakeUpstream() as fake:
         yield fake
+
+
+class _LeftBehind(logging.Handler):
+    """asyncio raises nothing for what was left behind: it only says so, when it is collected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if LEFT_BEHIND.search(said := record.getMessage()):
+            self.said.append(said)
+
+
+_left_behind = _LeftBehind()
+logging.getLogger("asyncio").addHandler(_left_behind)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    """By this test, or by one before it."""
+    yield
+    said = _left_behind.said.copy()
+    _left_behind.said.clear()
+    assert said == []
 
 
 @pytest.fixture(autouse=True)

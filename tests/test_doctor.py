@@ -30,7 +30,7 @@ from chatnest.testing import FakeUpstream
 from tests.ledger.server import PATIENCE, Server, running, running_cluster
 from tests.ledger.sqlite_support import write_lock
 from tests.ledger.test_redis_away import sentinel
-from tests.servers.support import Process
+from tests.servers.support import Process, said
 
 KEY = "sk-secret-of-the-operator"
 WELL = ("ok", "skip")
@@ -580,7 +580,7 @@ def test_as_a_process_whose_reader_leaves(tmp_path: Path):
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert said(process.stderr.read().decode()) == ""
         assert process.wait(PATIENCE) == 1  # there is no key
 
 

@@ -19,6 +19,7 @@ from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
 from tests.ledger.server import Server, free_port
+from tests.servers.support import said
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ class Command:
         self.environ = {k: v for k, v in os.environ.items() if k not in names} | environ
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "chatnest", "ledger", *arguments],
             cwd=self.folder,
             env=self.environ,
@@ -48,6 +49,8 @@ class Command:
             timeout=60,
             check=False,
         )
+        done.stderr = said(done.stderr)
+        return done
 
     def lines(self, *arguments: str) -> list[dict[str, Any]]:
         done = self(*arguments)
@@ -309,7 +312,7 @@ async def test_who_has_read_enough_may_leave(tmp_path: Path):
     command = f"{sys.executable} -m chatnest ledger export --since {TODAY} | head -n 1"
 
     done = await anyio.run_process(command, cwd=tmp_path, check=False)
-    assert (done.stdout.count(b"\n"), done.stderr) == (1, b"")
+    assert (done.stdout.count(b"\n"), said(done.stderr.decode())) == (1, "")
 
 
 def test_help_brings_nothing_that_costs_time():

@@ -101,6 +101,8 @@ class Answering:
         with CancelScope(deadline=deadline) as waiting:
             async with self._provider.open(turn.call) as events:
                 waiting.deadline = math.inf
+                if waiting.cancel_called:  # in this very instant: the next await would be cut off
+                    raise UpstreamTimeout
                 answer.begun = True
                 await stream.start()
                 async for batch in events:

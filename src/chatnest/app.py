@@ -37,6 +37,7 @@ from chatnest.errors import (
     InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
+    ServerShutdown,
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
@@ -345,6 +346,8 @@ class ChatNestApp:
             await self.ready()
         except LedgerUnavailable:
             _log.warning("%r is away: requests are refused until it is back", self.ledger)
+        except ServerShutdown:
+            pass  # told to end meanwhile: whoever told it ends it, once it has started
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let running answers finish for ``seconds``, then end those left

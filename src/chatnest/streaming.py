@@ -105,7 +105,11 @@ class Stream:
         self._early_start = monotonic() + self._bounds.early_start_seconds
 
     async def start(self) -> None:
-        """The model has taken the request: the response begins, unless it has."""
+        """The model has taken the request: the response begins, unless it has. Raises what ``stop``
+        was called with before: a head that is cancelled on its way may be sent or not.
+        """
+        if self.stopped is not None:
+            raise self.stopped
         self._early_start = math.inf
         if not self._began:
             self._began = True

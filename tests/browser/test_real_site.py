@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.servers.support import Process
 
 try:
     from playwright.sync_api import Page, expect
@@ -41,23 +41,12 @@ class RealSite:
 
 
 @pytest.fixture
-def site() -> Iterator[RealSite]:
-    command = [sys.executable, "-m", "chatnest", "serve", "--demo", "--port", "0"]
-    process = subprocess.Popen(
-        command, env={**os.environ, **SETTINGS}, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        url = ""
-        for line in process.stderr:
-            if found := re.search(r"page +(\S+)", line):
-                url = found[1]
-            if "Ctrl+C" in line:
-                break
-        yield RealSite(url)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+def site(tmp_path: Path) -> Iterator[RealSite]:
+    command = ["-m", "chatnest", "serve", "--demo", "--port", "0"]
+    with Process(command, cwd=tmp_path, **SETTINGS) as process:
+        yield RealSite(f"http://127.0.0.1:{process.ready()}/")
+        process.signal(signal.SIGTERM)
+        process.wait()
 
 
 def ask(page: Page, question: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
 from chatnest.ledger.sqlite import SQLiteLedger
+from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()
 
@@ -73,5 +74,5 @@ async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
         done = await anyio.run_process(
             [sys.executable, "-m", "chatnest", *arguments], cwd=tmp_path, env=environ, check=False
         )
-        assert done.stderr == b""
+        assert said(done.stderr.decode()) == ""
         assert timeless(done.stdout.decode()) == timeless(output), command

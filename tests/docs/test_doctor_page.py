@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.servers.support import said
+
 PAGE = (Path(__file__).parents[2] / "docs/how-to/doctor.md").read_text()
 
 
@@ -31,7 +33,7 @@ def test_the_command_says_what_the_page_shows(tmp_path: Path):
         check=False,
     )
 
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, said(done.stderr)) == (1, "")
     assert lasting(done.stdout) == lasting(shown)
 
 

@@ -9,12 +9,21 @@ from typing import Any
 import anyio
 import pytest
 
-from chatnest import ChatNestApp, OpenAIProvider
+from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.testing import Answer, Conversation, FakeUpstream
-from tests.endurance.support import COMPLAINTS, ROOT, python_path
-from tests.servers.support import ask
+from tests.endurance.support import ROOT, python_path
+from tests.servers.support import COMPLAINTS, ask
 
 BACKENDS = ("asyncio", "trio")
+
+
+SETTLE = 60.0
+"""Seconds that a shutdown waits for settlements, where there is one to wait for."""
+
+
+def patient(upstream: FakeUpstream) -> ChatNestApp:
+    provider = OpenAIProvider(base_url=upstream.base_url, api_key="k")
+    return ChatNestApp(provider=provider, bounds=Bounds(settle_seconds=SETTLE))
 
 
 class Reader(threading.Thread):
@@ -48,7 +57,7 @@ def test_an_application_is_closed_from_another_event_loop(
 ):
     """Streams are ended where they run: at once, and without an error."""
     upstream.default = Answer.stall(1)
-    chat = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url, api_key="k"))
+    chat = patient(upstream)
     reader = Reader(chat, backend)
     reader.start()
     assert reader.reads.wait(20)
@@ -58,14 +67,14 @@ def test_an_application_is_closed_from_another_event_loop(
     reader.join(20)
     assert reader.failure is None
     assert b'"code":"server_shutdown"' in reader.received
-    assert took < 4, "as long as a settlement may take, where streams are not told"
+    assert took < SETTLE / 2, "as long as a settlement may take, where streams are not told"
     upstream.wait(lambda u: u.aborted == 1)
 
 
 def test_a_stream_whose_event_loop_has_ended_is_not_waited_for(upstream: FakeUpstream):
     """As in a thread that was left alone: its loop is closed, and what ran there with it."""
     upstream.default = Answer.stall(1)
-    chat = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url, api_key="k"))
+    chat = patient(upstream)
     streams: Any = chat._streams
 
     async def leave_one() -> None:
@@ -74,7 +83,7 @@ def test_a_stream_whose_event_loop_has_ended_is_not_waited_for(upstream: FakeUps
     anyio.run(leave_one)
     begun = time.monotonic()
     anyio.run(chat.aclose)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < SETTLE / 2
 
 
 FORKS = """

@@ -65,7 +65,7 @@ def while_it_is_away(port: int, upstream: FakeUpstream) -> str:
     first = refused(port)
     later = sorted(refused(port) for _ in range(20))
     assert len(upstream.requests) == asked
-    assert first < 5, "0.6 s, where nothing else runs"
+    assert first < 20, "0.6 s, where nothing else runs"
     return f"first {first * 1000:.0f} ms, then median {later[10] * 1000:.1f} ms"
 
 

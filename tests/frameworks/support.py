@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from chatnest.ledger.base import Limit, wall_clock
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, FakeUpstream
-from tests.servers.support import KEY, PATIENCE, Client, Process, ask
+from tests.servers.support import KEY, LEFT_BEHIND, PATIENCE, Client, Process, ask
 from tests.soak import amount
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,7 @@ def serving(
 ) -> Iterator[Process]:
     """A server's process, once it accepts connections."""
     with Process(arguments, cwd=folder, **environment(folder, upstream, **environ)) as process:
+        process.complaints = LEFT_BEHIND  # some show each request that they have cancelled
         deadline = time.monotonic() + 2 * PATIENCE
         while not accepts(port):
             if process.ended() or time.monotonic() > deadline:

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.events import Delta, Start
@@ -19,27 +18,10 @@ from chatnest.providers.httpx2_transport import _OwnResponse
 from chatnest.runs.run import Run
 from chatnest.testing import Answer
 from tests.hostile.floods import END, HEAD, INTERIM, LAST, chunk, event
-from tests.streams.support import answer_to, ask, error, kinds, profile, serving, text
+from tests.streams.support import Pulse, answer_to, ask, error, kinds, profile, serving, text
 
 pytestmark = pytest.mark.anyio
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
-
-
-class Pulse:
-    """Counts how much is done between two turns of the event loop."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.most = 0
-
-    def work(self) -> None:
-        self.done += 1
-        self.most = max(self.most, self.done)
-
-    async def beat(self) -> None:
-        while True:
-            self.done = 0
-            await checkpoint()
 
 
 async def test_reads_that_need_not_wait_do_not_keep_the_loop():

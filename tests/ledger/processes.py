@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.ledger import worker
 from tests.ledger.server import PATIENCE
+from tests.servers.support import COMPLAINTS
 
 
 def start(mode: str, where: Path | str, *arguments: object) -> "subprocess.Popen[str]":
@@ -14,13 +15,15 @@ def start(mode: str, where: Path | str, *arguments: object) -> "subprocess.Popen
         [sys.executable, worker.__file__, mode, str(where), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
 
 def told_by(process: "subprocess.Popen[str]") -> dict[str, int]:
     """What it says at its end."""
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert not COMPLAINTS.search(errors), errors
     told: dict[str, int] = json.loads(output)
     return told

@@ -22,6 +22,24 @@ KEY = "sk-secret-of-the-operator"
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
 
+_OF_SERVERS = r"file <_io\.(TextIOWrapper name=0|FileIO name=\d+ mode='rb\+')"
+LEFT_BEHIND = re.compile(
+    "never retrieved|was destroyed|never awaited|Exception ignored"
+    rf"|[Uu]nclosed (?!{_OF_SERVERS})"
+)
+"""What Python, asyncio and aiohttp say of what was left behind, most of it in debug modes alone.
+What servers leave open at their end is not chatnest's: uvicorn workers' standard input, gunicorn
+a pipe.
+"""
+
+COMPLAINTS = re.compile(rf"{LEFT_BEHIND.pattern}|Traceback|Fatal error")
+_SLOW = re.compile(r"^Executing <.*> took [0-9.]+ seconds\n", re.MULTILINE)
+
+
+def said(stderr: str) -> str:
+    """Without what asyncio's debug mode says of a machine that is slow."""
+    return _SLOW.sub("", stderr)
+
 
 def ask(content: str = "Hi", **fields: Any) -> dict[str, Any]:
     """The body of a request."""
@@ -228,7 +246,11 @@ class Reply:
 
 
 class Process:
-    """A server in a process of its own. What it writes to standard error is kept."""
+    """A server in a process of its own. What it writes to standard error is kept; at its end there
+    must be no ``complaints`` in it.
+    """
+
+    complaints = COMPLAINTS
 
     def __init__(self, arguments: Sequence[str], *, cwd: Path, **environ: str) -> None:
         inherited = {
@@ -254,13 +276,16 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+        if kind is None:  # else that is what the test has to say
+            found = [line for line in self.lines if self.complaints.search(line)]
+            assert not found, "".join(self.lines)
 
     def _read(self) -> None:
         assert self._process.stderr is not None

@@ -30,7 +30,7 @@ from chatnest import (
 )
 from chatnest.ledger.base import Limit
 from chatnest.testing import Answer, Conversation, FakeUpstream
-from tests.servers.support import KEY, Client, ask, uvicorn_thread
+from tests.servers.support import KEY, PATIENCE, Client, ask, uvicorn_thread
 
 DONE = b"event: done\ndata: \n\n"
 App = Callable[..., Any]
@@ -157,7 +157,7 @@ def check(upstream: FakeUpstream, port: int) -> None:
     upstream.script(Answer.stall(1))
     with Client(port) as client:
         client.chat().until(b'data: "Hello"\n\n')
-    upstream.wait(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+    upstream.wait(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chatnest.testing import CANARY, Answer, FakeUpstream
-from tests.servers.support import KEY, Client, Process, ask
+from tests.servers.support import KEY, Client, Process, ask, said
 
 DONE = b"event: done\ndata: \n\n"
 Serve = Callable[..., Process]
@@ -260,6 +260,7 @@ def test_two_workers_share_one_budget(real, upstream, tmp_path):
         CHATNEST_PROFILES__BALANCED__MIN_OUTPUT_TOKENS="400",
         CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS="100",
         CHATNEST_BOUNDS__LEDGER_SECONDS="10",
+        PYTHONDEVMODE="1",  # which complains of what is left open
     )
     upstream.default = Answer.stall(0)
     port = process.ready()
@@ -364,9 +365,10 @@ def refused(tmp_path: Path, *arguments: str, **environ: str) -> str:
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("chatnest: ")
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
+    sentence = said(ended.stderr)
+    assert sentence.startswith("chatnest: ")
+    assert sentence.count("\n") == 1
+    return sentence
 
 
 def test_without_a_key_it_says_what_to_do(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from chatnest import ChatNestApp, DemoProvider, MemoryLedger, OpenAIProvider, Profile
 from chatnest.profiles import BALANCED, HardCaps
 from chatnest.testing import Answer, FakeUpstream
-from tests.servers.support import KEY, Client, uvicorn_thread
+from tests.servers.support import KEY, PATIENCE, Client, uvicorn_thread
+from tests.soak import SOAKS
 
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
 START = b"event: start\ndata: \n\n"
@@ -95,10 +96,11 @@ def test_a_client_that_leaves_closes_the_upstream(upstream, server, how, phase):
             client.reset()
         else:
             client.socket.shutdown(socket.SHUT_WR)
-        upstream.wait(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+        upstream.wait(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         client.socket.close()
 
 
+@pytest.mark.soak
 def test_stop_stops_within_a_tenth_of_a_second(upstream, server, record_property):
     """Promise C, over a hundred cancels: the time from the FIN to the upstream's end."""
     upstream.default = Answer.stall(1)
@@ -110,7 +112,7 @@ def test_stop_stops_within_a_tenth_of_a_second(upstream, server, record_property
             client.chat().until(token("Hello"))
             left = time.monotonic()
             client.socket.close()
-            upstream.wait(lambda u, number=number: u.aborted == number, timeout=1)
+            upstream.wait(lambda u, number=number: u.aborted == number, timeout=PATIENCE)
             closed = upstream.last.closed_at
             assert closed is not None
             took.append(max(0.0, closed - left) * 1000)
@@ -122,9 +124,9 @@ def test_stop_stops_within_a_tenth_of_a_second(upstream, server, record_property
         upstream.wait(lambda u: not u.open_sockets)
     centiles = statistics.quantiles(took, n=100)
     figures = f"p50 {centiles[49]:.2f} ms, p99 {centiles[98]:.2f} ms"
-    record_property("cancel", figures)
-    print(server, figures)
-    assert centiles[98] < 500  # it is about 2 ms where nothing else runs
+    record_property("soak", f"from FIN to FIN: {figures}")
+    if SOAKS:
+        assert centiles[98] < 100  # it is about 2 ms where nothing else runs
 
 
 def test_a_connection_is_used_again_after_an_answer(upstream, server):

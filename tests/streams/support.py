@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from chatnest import BALANCED, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
@@ -37,6 +38,8 @@ EVENT_LOOPS = [
 
 KEY = "sk-secret-of-the-operator"
 CLIENT = "addr:127.0.0.1"
+PATIENCE = 20.0
+"""Seconds for what takes milliseconds where nothing else runs."""
 START = b"event: start\ndata: \n\n"
 PING = b"event: ping\ndata: \n\n"
 DONE = b"event: done\ndata: \n\n"
@@ -182,6 +185,23 @@ def profile(**fields: Any) -> Profile:
     """A profile of its own name, as balanced but for ``fields``."""
     shipped = {name: getattr(BALANCED, name) for name in BALANCED.__struct_fields__}
     return Profile(**{**shipped, "name": "own", **fields})
+
+
+class Pulse:
+    """Counts how much is done between two turns of the event loop that others have."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.most = 0
+
+    def work(self, amount: int = 1) -> None:
+        self.done += amount
+        self.most = max(self.most, self.done)
+
+    async def beat(self) -> None:
+        while True:
+            self.done = 0
+            await anyio.lowlevel.checkpoint()
 
 
 def tasks() -> set[int]:

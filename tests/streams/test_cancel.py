@@ -15,6 +15,7 @@ from chatnest.testing import Answer, Conversation
 from tests.streams.support import (
     CLIENT,
     DONE,
+    PATIENCE,
     PING,
     START,
     Books,
@@ -45,7 +46,7 @@ class Gate:
             self.left.set()
 
     async def reached(self) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await self.entered.wait()
 
 
@@ -63,7 +64,7 @@ async def leaving(app, **options):
 
 async def no_tasks_but(before):
     """Wait until what belongs to the transport has ended too; it needs a moment, not a time."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while tasks() - before:
             await anyio.lowlevel.checkpoint()
 
@@ -181,7 +182,7 @@ async def test_while_connecting(upstream):
         provider = OpenAIProvider(base_url=f"http://127.0.0.1:{address[1]}/v1")
         async with serving(upstream, provider=provider, ledger=books) as app:
             async with leaving(app) as c:
-                with anyio.fail_after(5):
+                with anyio.fail_after(PATIENCE):
                     while not books.reservations:
                         await anyio.lowlevel.checkpoint()
                 await anyio.wait_all_tasks_blocked()
@@ -198,7 +199,7 @@ async def test_while_waiting_for_headers(upstream):
         async with leaving(app) as c:
             await upstream.until(lambda u: u.requests)
         assert c.messages == []
-        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         await settled_as(books, await input_tokens(app) + 8)
 
 
@@ -210,7 +211,7 @@ async def test_while_waiting_for_headers_of_a_stream_that_started_early(upstream
         async with leaving(app) as c:
             await c.until(lambda: c.received == START + PING)
             await upstream.until(lambda u: u.requests)
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         await settled_as(books, await input_tokens(app) + 8)
 
 
@@ -220,7 +221,7 @@ async def test_before_the_first_token(upstream):
     async with serving(upstream, ledger=books) as app:
         async with leaving(app) as c:
             await c.until(lambda: c.received == START)
-        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         await settled_as(books, await input_tokens(app) + 8)
 
 
@@ -230,7 +231,7 @@ async def test_between_tokens(upstream):
     async with serving(upstream, ledger=books) as app:
         async with leaving(app) as c:
             await c.until(lambda: c.received.endswith(token(" world")))
-        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         counted = await app.provider.counter.count("Hello world")
         await settled_as(books, await input_tokens(app) + counted + 8)
 
@@ -242,7 +243,7 @@ async def test_whatever_receive_does_after_the_disconnect(upstream, repeat):
     async with serving(upstream, ledger=books) as app:
         async with leaving(app, repeat_disconnect=repeat) as c:
             await c.until(lambda: c.received.endswith(token("Hello")))
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert len(books.charges) == 1
 
 
@@ -259,7 +260,7 @@ async def test_during_a_blocked_send(upstream):
             await c.finished()
             # The one that was on its way is the server's to drop; no other follows.
             assert len(c.late) <= 1
-        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         await no_tasks_but(before)
     assert books.charge.outcome == "client_gone"
     assert await books.held() == (0, 0)
@@ -271,13 +272,13 @@ async def test_during_a_ping(upstream):
     async with serving(upstream, ledger=books, ping_interval=0.02) as app:
         before = tasks()
         async with Conversation(app, json=ask()) as c:
-            await c.until(lambda: c.received.endswith(PING))
+            await c.until(lambda: token("Hello") in c.received and c.received.endswith(PING))
             c.stall()
             await c.blocked()
             c.disconnect()
             await c.finished()
             assert [message["body"] for message in c.late] in ([], [PING])
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         await no_tasks_but(before)
         await settled_as(books, await input_tokens(app) + 1 + 8)
 
@@ -294,7 +295,7 @@ async def test_during_the_sleep_before_a_retry(upstream):
 
     async with serving(upstream, ledger=books, policies=[Patient(), *policies()]) as app:
         async with leaving(app) as c:
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE):
                 await asked.wait()
             await anyio.wait_all_tasks_blocked()
         assert c.messages == []
@@ -332,7 +333,7 @@ async def test_a_send_that_fails_is_a_client_that_has_gone(upstream):
                 await c.until(lambda: c.received.endswith(token("Hello")))
                 c.fail_send(OSError("broken pipe"))
                 await c.finished()
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert books.charge.outcome == "client_gone"
 
 
@@ -355,9 +356,9 @@ async def test_a_receive_that_fails_is_a_client_that_has_gone(upstream):
     async with serving(upstream, ledger=books) as app:
         async with Conversation(app) as c:
             scope = {**c.scope, "headers": [(b"content-type", b"application/json")]}
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await app(scope, receive, send)
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert books.charge.outcome == "client_gone"
 
 
@@ -369,7 +370,7 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
         before = tasks()
 
         async def one(number):
-            async with Conversation(app, json=ask()) as c:
+            async with Conversation(app, json=ask(), timeout=PATIENCE) as c:
                 for _ in range(number % 60):
                     await anyio.sleep(0.0005)
                 c.disconnect()
@@ -380,11 +381,11 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
         async with anyio.create_task_group() as group:
             for number in range(200):
                 group.start_soon(one, number)
-        await upstream.until(lambda u: u.served + u.aborted == len(u.requests), timeout=5)
+        await upstream.until(lambda u: u.served + u.aborted == len(u.requests), timeout=PATIENCE)
         await no_tasks_but(before)
         assert len(books.charges) + len(books.releases) == len(books.reservations)
         assert await books.held() == (0, 0)
-    await upstream.until(lambda u: not u.open_sockets, timeout=1)
+    await upstream.until(lambda u: not u.open_sockets, timeout=PATIENCE)
 
 
 def natively(
@@ -427,7 +428,7 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
         arrived = asyncio.Event()
         received = bytearray()
         task = natively(app, arrived, received)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await arrived.wait()
             for _ in range(times):
                 task.cancel()
@@ -435,7 +436,7 @@ async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio
             books.gate.open.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         await no_tasks_but(before)
         assert books.charge.outcome == "server_shutdown"
         assert books.charge.tokens == await input_tokens(app) + 2 + 8
@@ -462,7 +463,7 @@ async def test_the_first_that_a_server_has_cancelled_goes_when_all_are_settled(
     async with serving(upstream, ledger=books) as app:
         arrived = [asyncio.Event() for _ in range(3)]
         requests = [natively(app, each) for each in arrived]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             for each in arrived:
                 await each.wait()
             for request in requests:
@@ -478,7 +479,7 @@ async def test_a_request_that_is_cancelled_alone_waits_for_nobody(upstream, anyi
     async with serving(upstream) as app:
         arrived = [asyncio.Event() for _ in range(2)]
         one, other = (natively(app, each) for each in arrived)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             for each in arrived:
                 await each.wait()
             one.cancel()

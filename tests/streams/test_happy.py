@@ -8,12 +8,20 @@ import pytest
 
 from chatnest import BALANCED, CONSTRAINED, EXPANDED, Bounds, ChatNestApp, DemoProvider
 from chatnest.providers import OpenAIProvider
-from chatnest.testing import Answer, Conversation, FakeUpstream, chat_nest_client, faults
+from chatnest.testing import (
+    Answer,
+    Conversation,
+    FakeUpstream,
+    ManualClock,
+    chat_nest_client,
+    faults,
+)
 from tests.streams.support import (
     CLIENT,
     DONE,
     EVENT_LOOPS,
     KEY,
+    PATIENCE,
     START,
     Books,
     answer_to,
@@ -425,7 +433,7 @@ async def test_an_old_history_is_trimmed_and_the_newest_stays(upstream):
 
 
 async def test_a_refused_rate_names_itself_and_counts_nothing(upstream):
-    books = Books()
+    books = Books(clock=ManualClock())
     async with serving(
         upstream, ledger=books, profiles=[profile(requests_per_minute=2)], default_profile="own"
     ) as app:
@@ -433,8 +441,7 @@ async def test_a_refused_rate_names_itself_and_counts_nothing(upstream):
             assert (await answer_to(app, ask())).status == 200
         c = await answer_to(app, ask())
     assert (c.status, c.problem()["code"]) == (429, "rate_limited")
-    assert 55 <= int(c.headers["retry-after"]) <= 60
-    assert c.problem()["retry_after"] == int(c.headers["retry-after"])
+    assert (c.headers["retry-after"], c.problem()["retry_after"]) == ("60", 60)
     assert c.headers["ratelimit"].startswith('"requests";r=0;t=')
     assert await books.used() == 24
 
@@ -471,13 +478,19 @@ async def test_websockets_are_closed_and_other_scopes_ignored(upstream):
     assert messages == [{"type": "websocket.close", "code": 1000}]
 
 
-async def test_a_connection_is_used_again_although_its_body_ends_after_the_last_event(upstream):
-    """As with servers that write the end of their chunks apart: it is waited for a little."""
+async def test_a_connection_is_used_again_although_its_body_ends_after_the_last_event(
+    upstream, monkeypatch
+):
+    """As with servers that write the end of their chunks apart: it is waited for a little, and here
+    for as long as a busy machine may take.
+    """
+    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", PATIENCE)
+    monkeypatch.setattr("chatnest.providers.openai._CLOSE_SECONDS", PATIENCE)
     upstream.default = Answer(end_delay=0.01)
     async with serving(upstream) as app:
         for _ in range(10):
             assert (await answer_to(app, ask())).received.endswith(DONE)
-    assert upstream.connections <= 5  # one, where nothing else runs
+    assert upstream.connections == 1
 
 
 async def test_a_body_that_never_ends_is_not_waited_for(upstream):

@@ -1,12 +1,8 @@
 """Ways round a limit, a bound or a bill that were found by trying, each closed."""
 
 import gzip
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 
 import anyio
 import openai
@@ -16,6 +12,7 @@ from chatnest import ChatNestApp, ConfigurationError, DemoProvider, Limit, OpenA
 from chatnest.policies import RequestRate
 from chatnest.profiles import BALANCED, HARD_CAPS, check_profiles
 from chatnest.testing import Answer, Conversation, ManualClock
+from tests.servers.support import PATIENCE, Process
 from tests.streams.support import Books, answer_to, ask, error, input_tokens, serving
 
 pytestmark = pytest.mark.anyio
@@ -126,24 +123,14 @@ async def test_a_name_where_a_part_belongs_is_refused_at_once(part):
         ChatNestApp(**{"provider": DemoProvider(), **part})
 
 
-def test_a_head_without_end_is_answered_431():
-    command = [sys.executable, "-m", "chatnest", "serve", "--demo", "--port", "0"]
-    environ = {**os.environ, "CHATNEST_LEDGER__URL": "memory:"}
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        port = 0
-        for line in process.stderr:
-            if found := re.search(r"page +http://127.0.0.1:(\d+)/", line):
-                port = int(found[1])
-            if "Ctrl+C" in line:
-                break
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+def test_a_head_without_end_is_answered_431(tmp_path):
+    command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
+    with Process(command, cwd=tmp_path) as process:
+        with socket.create_connection(("127.0.0.1", process.ready()), timeout=PATIENCE) as client:
             client.sendall(b"GET / HTTP/1.1\r\n")
             with pytest.raises(OSError):  # noqa: PT011, PT012 - whichever the kernel has
                 for _ in range(10_000):
                     client.sendall(b"X-A: " + b"b" * 1_000 + b"\r\n")
                 raise AssertionError("it took ten million bytes")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.signal(signal.SIGTERM)
+        process.wait()

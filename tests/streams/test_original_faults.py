@@ -19,6 +19,7 @@ from chatnest.testing import (
 )
 from tests.streams.support import (
     DONE,
+    PATIENCE,
     Books,
     answer_to,
     ask,
@@ -214,10 +215,10 @@ async def test_twenty_stalled_readers_stall_the_model():
 async def test_an_upstream_that_says_nothing_is_given_up(upstream, answer):
     """There, it was waited for for ever."""
     upstream.script(answer)
-    bounds = Bounds(first_byte_seconds=0.5, idle_seconds=0.5)
+    bounds = Bounds(first_byte_seconds=2, idle_seconds=1)
     async with serving(upstream, bounds=bounds) as app:
         c = await answer_to(app, ask())
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert b"upstream_timeout" in c.received
 
 

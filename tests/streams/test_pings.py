@@ -6,12 +6,14 @@ import anyio
 import pytest
 
 from chatnest import Bounds, HardCaps
+from chatnest.errors import StreamTimeout
 from chatnest.events import Done, Usage
 from chatnest.streaming import Stream
 from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolation
 from chatnest.wire import NativeWire
 from tests.streams.support import (
     DONE,
+    PATIENCE,
     PING,
     START,
     Books,
@@ -148,6 +150,15 @@ async def test_an_early_start_that_comes_with_the_end_begins_nothing():
             assert c.problem()["code"] == "internal_error"
 
 
+async def test_what_is_stopped_before_it_begins_does_not_begin():
+    async def write(stream):
+        stream.stop(StreamTimeout(1))
+        await stream.start()
+
+    c = await run_stream(write, ping_seconds=9)
+    assert (c.status, c.problem()["code"]) == (504, "stream_timeout")
+
+
 async def test_a_clock_that_is_late_is_no_fault():
     """Where a ping is due while the clock is held up, it comes at once."""
 
@@ -201,7 +212,7 @@ async def test_a_model_that_is_slow_to_answer_gets_an_early_start(upstream):
 )
 async def test_a_failure_after_the_early_start_is_an_error_event(upstream, answer, code, charged):
     upstream.default = answer
-    patience = 0.3 if code == "upstream_timeout" else 5
+    patience = 2 if code == "upstream_timeout" else PATIENCE
     bounds = Bounds(early_start_seconds=0.001, first_byte_seconds=patience)
 
     class Slow:
@@ -221,7 +232,7 @@ async def test_a_whole_stream_has_a_deadline(upstream):
     books = Books()
     async with serving(upstream, ledger=books, bounds=Bounds(stream_seconds=0.6)) as app:
         c = await answer_to(app, ask())
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         counted = await app.provider.counter.count(text(c.received))
         least = await input_tokens(app) + counted + 8
         # a piece that was read in the very instant of the deadline is not sent any more
@@ -260,7 +271,7 @@ async def test_a_reader_that_has_stopped_is_let_go(upstream):
                 await c.until(lambda: c.received.endswith(token(" a")))
                 c.stall()
                 await c.finished()
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert books.charge.outcome == "client_stalled"
     assert await books.held() == (0, 0)
 
@@ -306,7 +317,7 @@ async def test_a_stalled_reader_stalls_the_model():
                 seen = len(c.received)
                 c.resume()
                 await c.until(lambda: len(c.received) > seen + 200_000)
-            await upstream.until(lambda u: u.aborted == 1, timeout=1)
+            await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
 
 
 async def standstill(upstream):
@@ -380,7 +391,7 @@ async def test_a_lease_is_renewed_while_the_stream_lives(upstream, monkeypatch):
     upstream.script(Answer.stall(1))
     async with serving(upstream, ledger=Renewing()) as app, Conversation(app, json=ask()) as c:
         await c.until(lambda: c.received.endswith(token("Hello")))
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await often.wait()
         upstream.release()
         assert (await c.read_all()).endswith(DONE)

@@ -12,14 +12,24 @@ import pytest
 from chatnest import ChatNestApp, ConfigurationError, DemoProvider, OpenAIProvider
 from chatnest.errors import LedgerUnavailable, ServerShutdown
 from chatnest.testing import Answer, Conversation
-from tests.streams.support import DONE, Books, answer_to, ask, error, input_tokens, serving, token
+from tests.streams.support import (
+    DONE,
+    PATIENCE,
+    Books,
+    answer_to,
+    ask,
+    error,
+    input_tokens,
+    serving,
+    token,
+)
 
 pytestmark = pytest.mark.anyio
 
 
 async def refusing(app):
     """Wait until the application refuses new requests."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         while True:
             try:
                 await app.ready()
@@ -55,7 +65,7 @@ async def test_an_answer_that_does_not_is_told_and_settled(upstream):
         assert error(c.received)["code"] == "server_shutdown"
         assert error(c.received)["charged"] is True
         assert books.charge.tokens == await input_tokens(app) + 1 + 8
-        await upstream.until(lambda u: u.aborted == 1, timeout=1)
+        await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert await books.held() == (0, 0)
 
 
@@ -77,7 +87,7 @@ async def test_a_body_that_is_on_its_way_is_not_waited_for(upstream):
     ):
         c.send_body(b'{"messages":[{"role":"user",', more=True)
         await anyio.wait_all_tasks_blocked()
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await app.drain(60)
         await c.read_all()
         assert (c.status, c.problem()["code"]) == (503, "server_shutdown")
@@ -91,6 +101,14 @@ async def test_an_application_that_was_closed_starts_again(upstream):
             assert (await answer_to(app, ask())).received.endswith(DONE)
             await app.aclose()
             assert (await answer_to(app, ask())).status == 503
+
+
+async def test_a_shutdown_in_the_middle_of_a_start_is_no_failure(upstream, monkeypatch):
+    """A server that is told to end while it starts has started first, and then it ends."""
+    async with serving(upstream) as app:
+        monkeypatch.setattr(type(app.provider.counter), "warm", lambda _: app.drain(0))
+        await app.start()
+        assert (await answer_to(app, ask())).status == 503
 
 
 async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):

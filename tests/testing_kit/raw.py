@@ -20,7 +20,7 @@ def request(asked: Any = None, head: str = "", version: str = "1.1") -> bytes:
 
 @contextmanager
 def connect(upstream: FakeUpstream) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", upstream.port), timeout=5)) as client:
+    with closing(socket.create_connection(("127.0.0.1", upstream.port), timeout=20)) as client:
         yield client
 
 

@@ -51,10 +51,11 @@ def serve(config: Config) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
     )
-    if config.server.workers > 1:
-        Multiprocess(settings, sockets=[listener]).run()
-    else:
-        uvicorn.Server(settings).run(sockets=[listener])
+    with listener:
+        if config.server.workers > 1:
+            Multiprocess(settings, sockets=[listener]).run()
+        else:
+            uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _check_workers(config: Config) -> None:

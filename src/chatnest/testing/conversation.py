@@ -51,7 +51,7 @@ class Conversation:
         http_version: str = "1.1",
         extras: Mapping[str, Any] | None = None,
         repeat_disconnect: bool = True,
-        timeout: float = 5.0,
+        timeout: float = 20.0,
     ) -> None:
         self.app = app
         self.body: bytes = body if json is UNSET else to_json(json)

@@ -94,7 +94,7 @@ class FailPoints:
         for each in _POINTS if point is None else (point,):
             self._armed[each].clear()
 
-    async def until_fired(self, point: str, times: int = 1, *, within: float = 5.0) -> None:
+    async def until_fired(self, point: str, times: int = 1, *, within: float = 20.0) -> None:
         """Wait until `point` has fired `times` times in this process.
 
         Raises `ValueError` for an unknown point, `TimeoutError` after `within` seconds.

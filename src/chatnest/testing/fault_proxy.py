@@ -102,7 +102,7 @@ class FaultProxy:
         """How many requests got no reply because of `lose_replies`."""
         return self._faults.dropped
 
-    async def until(self, predicate: Callable[[Self], object], timeout: float = 5.0) -> None:  # noqa: ASYNC109 - as FakeUpstream's
+    async def until(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:  # noqa: ASYNC109 - as FakeUpstream's
         """Wait until `predicate(self)` holds; it is asked at each change, not at intervals.
 
         Raises `TimeoutError` after `timeout` seconds.

@@ -67,7 +67,7 @@ class Record:
         """
         self._queue.extend(answers)
 
-    def wait(self, predicate: Callable[[Self], object], timeout: float = 5.0) -> None:
+    def wait(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:
         """Block until `predicate(self)` holds; it is asked at each change, not at intervals.
 
         Raises `TimeoutError` after `timeout` seconds.
@@ -85,7 +85,7 @@ class Record:
         finally:
             self._waiting.remove(changes)
 
-    async def until(self, predicate: Callable[[Self], object], timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the twin of `wait`, with the same signature
+    async def until(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:  # noqa: ASYNC109 - the twin of `wait`, with the same signature
         """Wait as `wait` does, without blocking the event loop, on asyncio and trio.
 
         `predicate` is called in a worker thread. Raises `TimeoutError` after `timeout` seconds.
