@@ -183,7 +183,7 @@ def test_pings(given, level, words):
         (Answer(was_held=True, ended="unseen"), "none came while the answer was being written"),
         (Answer(), "none came"),
         (Answer(ended="cut"), "the connection was closed instead"),
-        (answer(0.2, 0.4, ended="cut"), "cut off after 1.0 s"),
+        (answer(0.2, 0.4, ended="cut"), "after 1.0 s, it is cut off"),
         (
             answer(error="upstream_timeout", ended="frame"),
             "the answer ended in an error, upstream_t",
@@ -235,3 +235,10 @@ def test_leaving(gone, outcome, level, words):
 def test_what_is_heard_before_the_next_frame_was_not_told_by_it():
     seldom = Answer(frames=[("start", 0.0), ("ping", 0.2), ("ping", 0.4), ("token", 0.6)])
     assert verdicts(answer=seldom, gone=0.15)["leaving"].level == "ok"
+
+
+def test_a_flood_of_pings_is_judged_at_once():
+    """Comparing each with each would take minutes."""
+    found = verdicts(answer=answer(*[0.5] * 20_000))
+    assert found["frames"].found == "held back, by 3999.8 s and more"
+    assert found["pings"].found == "pass: 20000, all late"

@@ -520,9 +520,11 @@ def test_help_and_version_need_nothing(capsys):
 
     code, out, err = ended(capsys, "serve", "--help")
     assert (code, err) == (0, "")
+    assert "OPENAI_API_KEY" in out
+    _, looks, _ = ended(capsys, "doctor", "--help")
     for flag in ("--config", "--host", "--port", "--path", "--ledger", "--workers", "--demo"):
         assert flag in out
-    assert "OPENAI_API_KEY" in out
+        assert flag in looks
 
 
 @pytest.mark.usefixtures("_bare_environment")

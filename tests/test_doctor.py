@@ -298,25 +298,18 @@ def test_tls(of_redis: Doctor, tmp_path: Path):
 
 
 @contextmanager
-def tls_server(folder: Path) -> Iterator[int]:
-    """Shakes hands, or does not, and closes."""
-    files = [str(folder / name) for name in ("key.pem", "cert.pem")]
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    subprocess.run([*make, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files[1], files[0])
+def tcp_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """One connection after the other, in a thread; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
+    def run() -> None:
+        with suppress(OSError):  # the listener's own is the end
+            while True:
                 connection, _ = listener.accept()
-            except OSError:
-                return
-            with suppress(OSError), connection, context.wrap_socket(connection, server_side=True):
-                pass
+                with suppress(OSError), connection:
+                    serve(connection)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         yield listener.getsockname()[1]
@@ -324,6 +317,22 @@ def tls_server(folder: Path) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Shakes hands, or does not, and closes."""
+    files = [str(folder / name) for name in ("key.pem", "cert.pem")]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+
+    def shake(connection: socket.socket) -> None:
+        context.wrap_socket(connection, server_side=True).close()
+
+    with tcp_server(shake) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
@@ -373,24 +382,13 @@ def test_what_a_server_may_answer(of_redis: Doctor, answer: str, found: str):
 @contextmanager
 def answering(error: str) -> Iterator[int]:
     """A server that answers everything with one error."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with suppress(OSError), connection:
-                    while connection.recv(65_536):
-                        connection.sendall(f"-{error}\r\n".encode())
+    def answer(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            connection.sendall(f"-{error}\r\n".encode())
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    with tcp_server(answer) as port:
+        yield port
 
 
 # ---------------------------------------------------------------- files and memory
@@ -549,6 +547,8 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch):
         (["--ledger", "mysql://ann:hunter2@h"], ""),
         (["--ledger", "redis://ann:hunter2@"], ""),
         (["--workers", "0"], ""),
+        (["--port", "99999"], ""),
+        (["--path", "chat"], ""),
         ([], "[chat]\npingg = 1"),
         ([], "[identity]\ntrusted_proxies = ['*']"),
         ([], "[chat]\ndefault_profile = 'none'"),
@@ -566,6 +566,19 @@ def test_what_serve_refuses_is_refused(bare, capsys, tmp_path: Path, arguments, 
     assert errors.startswith("chatnest: ")
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
+
+
+def test_a_demo_needs_no_key_and_has_no_address(doctor: Doctor, monkeypatch: pytest.MonkeyPatch):
+    """What is said to serve is said to the doctor in the same words."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    flags = ("--ledger", "memory:", "--host", "127.0.0.1", "--port", "1234", "--path", "/talk")
+    assert doctor(*flags).of("fail") == {"provider.key"}
+
+    found = doctor("--demo", *flags)
+    assert (found.code, found.of("fail")) == (0, set())
+    assert found["provider.key"].found == "none is needed: canned answers, as --demo says"
+    assert "provider.base_url" not in found.checks
+    assert found["identity"].found == "by address, at 127.0.0.1"
 
 
 def test_as_a_process_whose_reader_leaves(tmp_path: Path):

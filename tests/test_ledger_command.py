@@ -18,7 +18,8 @@ from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Reservat
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
-from tests.ledger.server import Server, free_port
+from tests.ledger.server import Server
+from tests.ports import free_port
 from tests.servers.support import said
 
 pytestmark = pytest.mark.anyio
@@ -179,8 +180,23 @@ async def test_an_adjustment_is_made_once(command: Command):
     other = command("adjust", "ann", "-51", "--id", "refund-1", "--reason", "our fault")
     assert other.returncode == 2
     assert "was used for another adjustment of 'ann', of -50 tokens" in other.stderr
-    bonus = command("adjust", "bob", "7", "--id", "b", "--reason", "r", "--day", TODAY)
-    assert bonus.stdout == f"bob, tokens of {TODAY}: +7 tokens; used 7, held 0\n"
+    assert command("verify").stdout == "1 counters, 0 drifts\n"
+
+
+async def test_who_was_never_here_gets_an_account_when_it_is_said_so(command: Command):
+    """Or a name that is misspelt would, and the one that was meant would go without."""
+    bonus = ("adjust", "anne", "7", "--id", "b", "--reason", "r", "--day", TODAY)
+    refused = command(*bonus)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("chatnest: nothing is recorded for 'anne', so nothing was")
+    assert "--new" in refused.stderr
+    assert command(*bonus, "--name", "tokens").returncode == 2
+    assert command.lines("show", "anne", "--json") == []
+
+    begun = f"anne, tokens of {TODAY}: +7 tokens"
+    assert command(*bonus, "--new").stdout == f"{begun}; used 7, held 0\n"
+    for repeated in bonus, (*bonus, "--new"):
+        assert command(*repeated).stdout.startswith(f"{begun} at {TODAY}T")
     assert command("verify").stdout == "2 counters, 0 drifts\n"
 
 
@@ -298,7 +314,7 @@ async def test_the_ledger_of_a_configuration_is_taken(tmp_path: Path):
         command("show", "--config", str(config)).stdout.splitlines()[1].startswith("'line\\nbreak'")
     )
     refund = command(
-        *("adjust", "zoe", "-5", "--id", "x", "--reason", "r"), "--config", str(config)
+        *("adjust", "zoe", "-5", "--id", "x", "--reason", "r", "--new"), "--config", str(config)
     )
     assert model.day_of(wall_clock(), "Etc/GMT-14") in refund.stdout
 

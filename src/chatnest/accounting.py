@@ -1,11 +1,14 @@
 """Accounts: a turn is admitted by all limits at once, and settled once, whatever ended it."""
 
 import logging
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
 
 from anyio import CancelScope, fail_after
 
 from chatnest.bounds import Bounds
+from chatnest.effort import Effort
 from chatnest.errors import (
     ChatNestError,
     LedgerUnavailable,
@@ -25,6 +28,9 @@ _log = logging.getLogger("chatnest.accounting")
 
 LEASE = 30_000
 """Milliseconds that a hold lives without being renewed; it is renewed three times as often."""
+
+_LARGE: Final = 8_192
+"""Characters of a request. Counting fewer costs about as much as everything else about it."""
 
 _COUNTING_SECONDS = 1.0
 """For counting an answer at its settlement, which must come whatever else keeps the cores busy."""
@@ -51,6 +57,7 @@ class Accounts:
         self._charge_unanswered = charge_unanswered
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
         self._known = KnownRefusals()
+        self._effort = Effort()
 
     def refuse_known(self, limits: tuple[Limit, ...]) -> None:
         """Raise LimitExceeded where the ledger is known to refuse. It costs nothing to speak of,
@@ -59,6 +66,22 @@ class Accounts:
         known = self._known.find(limits, self.ledger.now())
         if known is not None:
             raise _refusal(known, 0)
+
+    @contextmanager
+    def counting(self, turn: Turn, limits: tuple[Limit, ...]) -> Iterator[None]:
+        """Within this block ``turn`` is counted and admitted; an exception says that it was not.
+
+        Raises LimitExceeded at once where the ledger is known to refuse, and to whom too many large
+        requests have been refused.
+        """
+        self.refuse_known(limits)
+        large = sum(len(message.content) for message in turn.messages) > _LARGE
+        refused = self._effort.begin(limits, self.ledger.now()) if large else None
+        if refused is not None:
+            raise _refusal(refused, 0)
+        yield
+        if large:
+            self._effort.undo(limits, self.ledger.now())
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.

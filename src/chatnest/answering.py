@@ -42,10 +42,10 @@ class Answering:
 
     async def answer(self, turn: Turn, stream: Stream) -> Done:
         """Policies, then one admission, then the model, then one settlement, whatever happens."""
-        self._accounts.refuse_known(self._policies.limits(turn))
-        await self._policies.prepare(turn)
-        await turn.fit()
-        admitted = await self._accounts.admit(turn, self._policies.limits(turn))
+        with self._accounts.counting(turn, self._policies.limits(turn)):
+            await self._policies.prepare(turn)
+            await turn.fit()
+            admitted = await self._accounts.admit(turn, self._policies.limits(turn))
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         hold = admitted.hold
         del admitted  # the limits need not live as long as the stream

@@ -1,17 +1,18 @@
-"""ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow."""
+"""ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow.
+
+How it starts and ends is in lifetime.py.
+"""
 
 import logging
 import math
 import os
 import re
-import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 import anyio
-from anyio import CancelScope, fail_after, move_on_after
+from anyio import fail_after
 from anyio.abc import TaskGroup
 from starlette.types import Receive, Scope, Send
 
@@ -28,7 +29,7 @@ from chatnest.asgi import (
     respond_problem,
 )
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams, at_signal
+from chatnest.draining import OpenStreams
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -37,13 +38,13 @@ from chatnest.errors import (
     InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
-    ServerShutdown,
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
 from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
+from chatnest.lifetime import Lifetime
 from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
@@ -68,7 +69,7 @@ _LEAST_PING: Final = 0.2
 """Seconds: a ping is cheaper than a token, of which there are more."""
 
 
-class ChatNestApp:
+class ChatNestApp(Lifetime):
     """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` says
     what is left. The same object is a route, a mounted application or an application of its own.
 
@@ -111,8 +112,6 @@ class ChatNestApp:
     ) -> None:
         if not ping_interval > 0:
             raise ConfigurationError("ping_interval must be greater than 0")
-        if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
-            raise ConfigurationError("drain_at_signal must be finite and at least 0")
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
         self._access = Access(
             identify=identify if identify is not None else UserOrAddress(),
@@ -121,24 +120,29 @@ class ChatNestApp:
             allowed=allowed_profiles,
         )
         _check_parts(provider=provider, ledger=ledger, identify=identify)
-        self.provider: Provider = provider if provider is not None else OpenAIProvider()
-        self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
-        self._bounds = bounds if bounds is not None else Bounds()
-        self._policies = PolicyChain(standard_policies() if policies is None else policies)
-        self._accounts = Accounts(
-            self.ledger, self._bounds, charge_unanswered=charge_unanswered, when_away=when_away
+        ledger = ledger if ledger is not None else MemoryLedger()
+        bounds = bounds if bounds is not None else Bounds()
+        settings = runs if runs is not None else RunSettings()
+        log = run_log if run_log is not None else beside(ledger, settings)
+        super().__init__(
+            provider=provider if provider is not None else OpenAIProvider(),
+            ledger=ledger,
+            accounts=Accounts(
+                ledger, bounds, charge_unanswered=charge_unanswered, when_away=when_away
+            ),
+            streams=OpenStreams(bounds.settle_seconds),
+            run_log=log,
+            bounds=bounds,
+            drain_at_signal=drain_at_signal,
         )
-        self._answering = Answering(self.provider, self._policies, self._accounts, self._bounds)
+        self._policies = PolicyChain(standard_policies() if policies is None else policies)
+        self._answering = Answering(self.provider, self._policies, self._accounts, bounds)
         self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
-        self._drain_at_signal = drain_at_signal
-        self._streams = OpenStreams(self._bounds.settle_seconds)
-        settings = runs if runs is not None else RunSettings()
-        log = run_log if run_log is not None else beside(self.ledger, settings)
         self._realm = f"{self.provider.model}\0{system_prompt}"
-        self._runs = Runs(log, settings, self._bounds, self._streams, LEASE / 1_000)
+        self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
 
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
@@ -322,93 +326,6 @@ class ChatNestApp:
             raise LedgerUnavailable from None
         allowed = await self._access.allowed(principal)
         await respond_json(scope, send, limits_document(turn.profile, allowed, states))
-
-    # ------------------------------------------------ life and death
-
-    async def ready(self) -> None:
-        """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
-        self._streams.check()
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                await self.ledger.check()
-        except TimeoutError:
-            raise LedgerUnavailable from None
-        await self._accounts.outbox.flush()
-
-    async def start(self) -> None:
-        """Load what would hold up the first request, and try the ledger. Optional, and done by
-        lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
-        come back.
-        """
-        self._streams.reopen()
-        await self.provider.counter.warm()
-        try:
-            await self.ready()
-        except LedgerUnavailable:
-            _log.warning("%r is away: requests are refused until it is back", self.ledger)
-        except ServerShutdown:
-            pass  # told to end meanwhile: whoever told it ends it, once it has started
-
-    async def drain(self, seconds: float) -> None:
-        """Refuse new requests, let running answers finish for ``seconds``, then end those left
-        with an ``error`` event ``server_shutdown``, and wait until everything is settled.
-        """
-        await self._streams.drain(seconds)
-
-    async def aclose(self) -> None:
-        """End what runs, settle it, and let go of the provider and the ledger. A host that mounts
-        this application calls it when it shuts down; lifespan does it by itself.
-        """
-        with CancelScope(shield=True):
-            await self.drain(0)
-            with move_on_after(self._bounds.settle_seconds):
-                await self._accounts.outbox.flush(most=sys.maxsize)
-            await self.provider.aclose()
-            await self._runs.log.aclose()
-            await self.ledger.aclose()
-
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """``start``, ``tended`` and ``aclose`` around whatever a host's own lifespan does."""
-        await self.start()
-        try:
-            async with self.tended():
-                yield
-        finally:
-            await self.aclose()
-
-    @asynccontextmanager
-    async def tended(self) -> AsyncIterator[None]:
-        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
-        when no request comes; without it, the next request does so. SIGTERM begins a drain, where
-        the constructor was told how long.
-        """
-        failure: Exception | None = None
-        told = anyio.Event()
-        async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
-            tasks.start_soon(self._accounts.outbox.tend)
-            if self._drain_at_signal is not None:
-                tasks.start_soon(self._drain_when, told, self._drain_at_signal)
-                stack.enter_context(at_signal(told.set))
-            try:
-                yield
-            except Exception as exc:  # noqa: BLE001  # raised below, in no group
-                failure = exc
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    async def _drain_when(self, told: anyio.Event, seconds: float) -> None:
-        await told.wait()
-        _log.warning("ending: running answers have %g s", seconds)
-        await self.drain(seconds)
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self.lifespan():  # what its start raises tells the server that it failed
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _ping_seconds(scope: Scope) -> float:

@@ -101,6 +101,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 BOUNDED = (
     *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
     *(
+        "effort",
         "refusals",
         "streaming",
         "answering",

@@ -14,7 +14,7 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
 from tests.endurance.support import CHECKED, open_files, python_path, wait_for
-from tests.fire.support import free_port
+from tests.ports import free_port
 from tests.servers.support import LEFT_BEHIND, Client, Process, Reply
 from tests.soak import SOAKS, amount
 

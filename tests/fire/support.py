@@ -1,29 +1,20 @@
 """Workers as real processes, crowds of clients, and the books as an auditor sees them."""
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import anyio
-
-from chatnest.ledger.audit import Audited, TurnRecord, Verdict
-from chatnest.ledger.base import Limit
+from tests import books
 from tests.fire.app import open_ledger
+from tests.ports import free_port
 from tests.servers.support import Client, Process, Reply, ask
 
 DONE = b"event: done"
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -87,42 +78,8 @@ def limits(port: int, user: str) -> dict[str, int]:
     return {"used": tokens["used"], "held": tokens["held"]}
 
 
-class Books:
+class Books(books.Books):
     """The ledger, from outside."""
 
     def __init__(self, where: str) -> None:
-        self._where = where
-
-    def verdict(self) -> Verdict:
-        async def look() -> Verdict:
-            ledger = open_ledger(self._where)
-            assert isinstance(ledger, Audited)
-            try:
-                return await ledger.audit().verdict()
-            finally:
-                await ledger.aclose()
-
-        return anyio.run(look)
-
-    def turns(self) -> list[TurnRecord]:
-        async def look() -> list[TurnRecord]:
-            ledger = open_ledger(self._where)
-            assert isinstance(ledger, Audited)
-            try:
-                return [r async for r in ledger.audit().records(0) if isinstance(r, TurnRecord)]
-            finally:
-                await ledger.aclose()
-
-        return anyio.run(look)
-
-    def used_and_held(self, user: str) -> tuple[int, int]:
-        async def look() -> tuple[int, int]:
-            ledger = open_ledger(self._where)
-            limit = Limit(name="tokens", kind="budget", account=user, limit=1)
-            try:
-                (state,) = await ledger.usage((limit,))
-            finally:
-                await ledger.aclose()
-            return state.used, state.held
-
-        return anyio.run(look)
+        super().__init__(partial(open_ledger, where))

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from chatnest.testing import FakeUpstream
 from tests.frameworks import pages
-from tests.frameworks.support import environment
+from tests.frameworks.support import Site, environment, serving
 from tests.servers.support import Client
 
 BEARER = ("Authorization: Bearer token-of-ann",)
@@ -93,6 +94,27 @@ def save(program: Program, folder: Path, upstream: FakeUpstream, drain: str) -> 
             check=True,
             capture_output=True,
         )
+
+
+@contextmanager
+def well_served(
+    program: Program,
+    arguments: Sequence[str],
+    folder: Path,
+    upstream: FakeUpstream,
+    port: int,
+    *,
+    record_property: Callable[[str, object], None],
+) -> Iterator[Site]:
+    """A program on a server, when it has shown all but how it ends, with its user logged in."""
+    with serving(arguments, folder, upstream, port, PAGE_APP=program.app) as process:
+        site = Site(process, port, upstream, folder, program.account)
+        site.login = program.log_in(port)
+        site.answers_well(record_property)
+        if program.refuses_strangers:
+            site.a_stranger_is_refused()
+        site.the_rest_is_the_host_s(program.neighbour)
+        yield site
 
 
 def server_command(program: Program) -> list[str]:

@@ -7,18 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import anyio
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from chatnest.ledger.base import Limit, wall_clock
+from chatnest.ledger.base import wall_clock
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, FakeUpstream
+from tests.books import Books
 from tests.servers.support import KEY, LEFT_BEHIND, PATIENCE, Client, Process, ask
 from tests.soak import amount
 
@@ -30,13 +30,6 @@ INPUT = 9
 """And of its input alone."""
 START = b"event: start\ndata: \n\n"
 DONE = b"event: done\ndata: \n\n"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def environment(folder: Path, upstream: FakeUpstream, **more: str) -> dict[str, str]:
@@ -75,27 +68,6 @@ def accepts(port: int) -> bool:
     return True
 
 
-class Books:
-    """The ledger's file, read from outside."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "chatnest.db"
-
-    def tokens(self, account: str, later: int = 0) -> tuple[int, int]:
-        """``used`` and ``held`` tokens of a principal, in so many seconds from now."""
-
-        async def look() -> tuple[int, int]:
-            ledger = SQLiteLedger(self._path, clock=lambda: wall_clock() + later * 1000)
-            limit = Limit(name="tokens", kind="budget", account=account, limit=1)
-            try:
-                (state,) = await ledger.usage((limit,))
-            finally:
-                await ledger.aclose()
-            return state.used, state.held
-
-        return anyio.run(look)
-
-
 class Site:
     """A running program of a page, and the checks that every one has to pass."""
 
@@ -108,8 +80,17 @@ class Site:
         self._before = 0
         self._upstream = upstream
         self._folder = folder
-        self._books = Books(folder)
         self._account = account
+
+    def answers_well(self, record_property: Callable[[str, object], None]) -> None:
+        """What every server, program and login leaves as it is."""
+        self.frames_arrive_one_by_one()
+        self.the_user_pays()
+        self.limits_are_reachable()
+        self.a_refusal_is_a_problem_document()
+        for each, times in self.stop_closes_the_upstream().items():
+            record_property(each, times)
+        self.a_run_can_be_read_again()
 
     def frames_arrive_one_by_one(self) -> None:
         """The upstream goes on only when the client has read what there was."""
@@ -132,7 +113,7 @@ class Site:
 
     def the_user_pays(self) -> None:
         """What was asked so far, three answers of 12 tokens, is on the user's account."""
-        assert self._books.tokens(self._account) == (36, 0)
+        assert self._used_and_held() == (36, 0)
 
     def limits_are_reachable(self) -> None:
         with Client(self.port) as client:
@@ -234,7 +215,7 @@ class Site:
 
     def sigterm_settles(self, streams: int) -> tuple[int, int]:
         """End it while answers run. What was used by these answers, and what is still held."""
-        self._before, _ = self._books.tokens(self._account)
+        self._before, _ = self._used_and_held()
         with ExitStack() as stack:
             for _ in range(streams):
                 self._upstream.script(Answer.stall(1))
@@ -244,12 +225,12 @@ class Site:
             self.process.signal(signal.SIGTERM)
             self.process.wait()
         self._upstream.wait(lambda u: not u.open_sockets)
-        used, held = self._books.tokens(self._account)
+        used, held = self._used_and_held()
         return used - self._before, held
 
     def after_the_lease(self) -> tuple[int, int]:
         """The same, once the lease of a worker that was killed is over."""
-        used, held = self._books.tokens(self._account, later=LEASE_SECONDS)
+        used, held = self._used_and_held(later=LEASE_SECONDS)
         return used - self._before, held
 
     def sigterm_lets_it_end(self) -> None:
@@ -263,4 +244,9 @@ class Site:
             self._upstream.release()
             assert reply.read_all().endswith(DONE)
         self.process.wait()
-        assert self._books.tokens(self._account) == (12, 0)
+        assert self._used_and_held() == (12, 0)
+
+    def _used_and_held(self, later: int = 0) -> tuple[int, int]:
+        """Tokens of the user's, in so many seconds from now."""
+        path, clock = self._folder / "chatnest.db", lambda: wall_clock() + later * 1000
+        return Books(lambda: SQLiteLedger(path, clock=clock)).used_and_held(self._account)

@@ -4,9 +4,10 @@ docs/discussion/cells.md, which ``nox -s cells`` writes.
 
 import pytest
 
-from tests.frameworks.programs import PROGRAMS, Program, save
+from tests.frameworks.programs import PROGRAMS, Program, save, well_served
 from tests.frameworks.servers import SERVERS
-from tests.frameworks.support import HOLD, INPUT, Site, free_port, serving
+from tests.frameworks.support import HOLD, INPUT
+from tests.ports import free_port
 from tests.soak import SOAKS
 
 TOLD = {("django_app", "daphne"), ("django_app", "gunicorn-uvicorn")}
@@ -35,22 +36,12 @@ def test_a_cell(program: Program, name: str, upstream, tmp_path, record_property
     save(program, tmp_path, upstream, server.drain)
     port = free_port()
     arguments = server.arguments("tests.frameworks.served:app", port)
-    with serving(arguments, tmp_path, upstream, port, PAGE_APP=program.app) as process:
-        site = Site(process, port, upstream, tmp_path, program.account)
-        site.login = program.log_in(port)
-        site.frames_arrive_one_by_one()
-        site.the_user_pays()
-        site.limits_are_reachable()
-        site.a_refusal_is_a_problem_document()
-        if program.refuses_strangers:
-            site.a_stranger_is_refused()
-        for each, times in site.stop_closes_the_upstream().items():
-            record_property(each, times)
-        site.the_rest_is_the_host_s(program.neighbour)
+    with well_served(
+        program, arguments, tmp_path, upstream, port, record_property=record_property
+    ) as site:
         websockets = program.websockets and (program.name, name) not in NO_WEBSOCKETS
         if websockets:
             site.websockets_are_the_host_s()
-        site.a_run_can_be_read_again()
         used, held = site.sigterm_settles(server.streams)
     if server.spoiled and websockets:
         used, held = site.after_the_lease()

@@ -10,8 +10,10 @@ from tests.frameworks.programs import (
     requests,
     save,
     server_command,
+    well_served,
 )
-from tests.frameworks.support import HOLD, INPUT, Site, free_port, serving
+from tests.frameworks.support import HOLD, INPUT
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
@@ -22,21 +24,11 @@ def test_the_page_s_program(program: Program, upstream, tmp_path, record_propert
     port = free_port()
     bind = ["--bind", f"127.0.0.1:{port}"] if server == "hypercorn" else ["--port", str(port)]
     arguments = ["-m", server, "tests.frameworks.served:app", *flags, *bind]
-    with serving(arguments, tmp_path, upstream, port, PAGE_APP=program.app) as process:
-        site = Site(process, port, upstream, tmp_path, program.account)
-        site.login = program.log_in(port)
-        site.frames_arrive_one_by_one()
-        site.the_user_pays()
-        site.limits_are_reachable()
-        site.a_refusal_is_a_problem_document()
-        if program.refuses_strangers:
-            site.a_stranger_is_refused()
-        for name, times in site.stop_closes_the_upstream().items():
-            record_property(name, times)
-        site.the_rest_is_the_host_s(program.neighbour)
+    with well_served(
+        program, arguments, tmp_path, upstream, port, record_property=record_property
+    ) as site:
         if program.websockets:
             site.websockets_are_the_host_s()
-        site.a_run_can_be_read_again()
         with subtests.test("what the page asks by curl"):
             site.the_page_s_requests_work(requests(program), PASSWORD)
         used, held = site.sigterm_settles(3)

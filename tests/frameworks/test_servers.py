@@ -10,7 +10,8 @@ from chatnest.testing import Answer, FakeUpstream
 from tests.frameworks import pages
 from tests.frameworks.h2_client import H2Client
 from tests.frameworks.servers import BIND, SERVERS, TRIO, Server
-from tests.frameworks.support import DONE, HOLD, INPUT, START, Site, free_port, serving
+from tests.frameworks.support import DONE, HOLD, INPUT, START, Site, serving
+from tests.ports import free_port
 from tests.servers.support import PATIENCE, ask
 
 ENDING = [
@@ -39,13 +40,7 @@ def running(
 def test_the_chat_and_its_end(name, upstream, tmp_path, record_property):
     server = SERVERS[name]
     with running(server, tmp_path, upstream) as site:
-        site.frames_arrive_one_by_one()
-        site.the_user_pays()
-        site.limits_are_reachable()
-        site.a_refusal_is_a_problem_document()
-        for each, times in site.stop_closes_the_upstream().items():
-            record_property(each, times)
-        site.a_run_can_be_read_again()
+        site.answers_well(record_property)
         used, held = site.sigterm_settles(server.streams)
     if server.settles:
         assert server.streams * INPUT < used < server.streams * HOLD

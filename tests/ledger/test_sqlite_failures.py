@@ -14,7 +14,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.sqlite import SQLiteLedger
-from tests.ledger.sqlite_support import SECONDS, write_lock
+from tests.ledger.sqlite_support import SECONDS, lock_that_goes, write_lock
 from tests.ledger.support import (
     Clock,
     admit,
@@ -91,14 +91,7 @@ async def test_a_new_file_locked_by_another_process_is_unavailable(path: Path):
 
 
 async def test_a_lock_that_goes_in_time_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch):
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-
-        def let_go(_: float) -> None:
-            if other.in_transaction:
-                other.execute("ROLLBACK")
-
-        other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr("time.sleep", let_go)
+    with lock_that_goes(path, monkeypatch):
         ledger = SQLiteLedger(path, busy_timeout=SECONDS)
         await ledger.check()
         await ledger.aclose()

@@ -11,7 +11,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.runs.base import Claim
 from chatnest.runs.sqlite import SQLiteRunLog
-from tests.ledger.sqlite_support import SECONDS, write_lock
+from tests.ledger.sqlite_support import SECONDS, lock_that_goes, write_lock
 from tests.soak import amount
 
 pytestmark = pytest.mark.anyio
@@ -50,14 +50,7 @@ async def test_a_file_of_another_version_begins_anew(path: Path):
 async def test_a_lock_on_a_new_file_that_goes_in_time_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-
-        def let_go(_: float) -> None:
-            if other.in_transaction:
-                other.execute("ROLLBACK")
-
-        other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr("time.sleep", let_go)
+    with lock_that_goes(path, monkeypatch):
         log = SQLiteRunLog(path, busy_timeout=SECONDS)
         assert (await begin(log)).mine
         await log.aclose()

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from chatnest.cli.options import add_settings, flags_of
 from chatnest.errors import ConfigurationError
 
 __all__ = ["main"]
@@ -51,14 +52,7 @@ def _add_serve(commands: Any) -> None:
         "later ones win.",
         epilog="The provider's key is read from OPENAI_API_KEY alone.",
     )
-    add = serve.add_argument
-    add("--config", type=Path, metavar="FILE.toml", help="the configuration")
-    add("--host", help="address to listen on (127.0.0.1)")
-    add("--port", type=int, help="port to listen on (8000); 0 takes a free one")
-    add("--path", help="path of the chat (/api/chat)")
-    add("--ledger", metavar="URL", help="sqlite:FILE (sqlite:chatnest.db), redis://HOST or memory:")
-    add("--workers", type=int, help="worker processes (1)")
-    add("--demo", action="store_true", help="canned answers: no key, no network, no cost")
+    add_settings(serve)
     serve.set_defaults(run=_serve)
 
 
@@ -111,6 +105,7 @@ def _add_ledger(commands: Any) -> None:
     adjust.add_argument("--reason", required=True, metavar="TEXT", help="why, for the records")
     adjust.add_argument("--day", metavar="YYYY-MM-DD", help="today, by budget.timezone")
     adjust.add_argument("--name", help="of the limit, where several count tokens")
+    adjust.add_argument("--new", action="store_true", help="begin an account where there is none")
     action("verify", "compare balances with records; 1: they differ, 3: it cannot be told")
 
 
@@ -119,13 +114,11 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="look for what would go wrong, before it does",
         description="Look at the configuration, the ledger's store and this machine, and say what "
-        "to change. Asks no model. Exit codes: 0, nothing fails; 1, something does; 2, it cannot "
-        "run like this.",
+        "to change, before `chatnest serve` is run with the same flags. Asks no model. Exit codes: "
+        "0, nothing fails; 1, something does; 2, it cannot run like this.",
     )
+    add_settings(doctor)
     add = doctor.add_argument
-    add("--config", type=Path, metavar="FILE.toml", help="the configuration")
-    add("--ledger", metavar="URL", help="sqlite:FILE, redis://HOST or memory:")
-    add("--workers", type=int, metavar="N", help="worker processes that there will be")
     add("--json", action="store_true", help="a JSON object a line")
     add("--strict", action="store_true", help="exit with 1 for a warning, too")
     doctor.set_defaults(run=_doctor)
@@ -157,24 +150,12 @@ def _add_check(commands: Any) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    import msgspec  # noqa: PLC0415  # these cost time that --help need not
-
-    from chatnest.cli.config import load_config  # noqa: PLC0415
+    from chatnest.cli.config import load_config  # noqa: PLC0415  # costs time that --help need not
     from chatnest.cli.serve import serve  # noqa: PLC0415
 
-    flags: dict[str, dict[str, Any]] = {
-        "server": {"host": options.host, "port": options.port, "workers": options.workers},
-        "chat": {"path": options.path},
-        "ledger": {"url": options.ledger},
-    }
-    given = {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in flags.items()
-    }
-    config = load_config(options.config, os.environ, given)
-    if options.demo:
-        config = msgspec.structs.replace(config, demo=True)
-    elif not os.environ.get("OPENAI_API_KEY") and not _has_own_server(config, os.environ):
+    config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
+    has_key = bool(os.environ.get("OPENAI_API_KEY")) or _has_own_server(config, os.environ)
+    if not config.demo and not has_key:
         raise ConfigurationError(
             "OPENAI_API_KEY is not set: set it to serve a real model, "
             "or run `chatnest serve --demo` for canned answers without one"

@@ -90,6 +90,10 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     allow_hosts: list[str] = []
 
     def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
+        if self.workers < 1:
+            raise ConfigurationError("server.workers must be at least 1")
         if not 0 <= self.drain_seconds <= _LONGEST_DRAIN:
             raise ConfigurationError(
                 f"server.drain_seconds must be from 0 to {_LONGEST_DRAIN:,}, not "
@@ -141,7 +145,11 @@ Tree = dict[str, Any]
 
 
 def load_config(
-    path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Mapping[str, Any]]
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Mapping[str, Any]],
+    *,
+    demo: bool = False,
 ) -> Config:
     """The configuration from a file (if any), the environment and flags by section and key.
 
@@ -155,7 +163,7 @@ def load_config(
     sections: Tree = {
         name: _convert(tree.get(name, {}), kind, name) for name, kind in _SECTIONS.items()
     }
-    return Config(profiles=_profiles(tree.get("profiles", {})), **sections)
+    return Config(profiles=_profiles(tree.get("profiles", {})), demo=demo, **sections)
 
 
 def _read_file(path: Path) -> Tree:

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import msgspec
@@ -15,8 +15,9 @@ from chatnest.cli.build import build_chat, open_ledger
 from chatnest.cli.checks import CHECKS, Findings
 from chatnest.cli.checks.machine import INSTALLED
 from chatnest.cli.config import Config, load_config
+from chatnest.cli.options import flags_of
 from chatnest.cli.report import report
-from chatnest.errors import ConfigurationError
+from chatnest.cli.site import make_site
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey, Surveyed
 from chatnest.providers.openai import DEFAULT_BASE_URL
@@ -29,22 +30,12 @@ _BAD: Final = 1
 
 def run(options: Namespace) -> None:
     """Check, print and exit. Raises ConfigurationError for what ``chatnest serve`` refuses."""
-    findings = _look(_config(options))
+    config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
+    findings = _look(config)
     checks = [check for make in CHECKS if (check := make(findings)) is not None]
     report(checks, as_json=options.json)
     bad = {"fail", "warn"} if options.strict else {"fail"}
     sys.exit(_BAD if any(check.level in bad for check in checks) else 0)
-
-
-def _config(options: Namespace) -> Config:
-    flags: dict[str, dict[str, Any]] = {
-        "ledger": {} if options.ledger is None else {"url": options.ledger},
-        "server": {} if options.workers is None else {"workers": options.workers},
-    }
-    config = load_config(options.config, os.environ, flags)
-    if config.server.workers < 1:
-        raise ConfigurationError("server.workers must be at least 1")
-    return config
 
 
 def _look(config: Config) -> Findings:
@@ -54,7 +45,8 @@ def _look(config: Config) -> Findings:
     if base_url == DEFAULT_BASE_URL:
         base_url = ""
     # A key that is missing is a check of its own. Everything else must be fit to be served.
-    build_chat(msgspec.structs.replace(config, demo=not (has_key or base_url)))
+    served = msgspec.structs.replace(config, demo=config.demo or not (has_key or base_url))
+    make_site(served, build_chat(served))
     return Findings(
         config=config,
         has_key=has_key,

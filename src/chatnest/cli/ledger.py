@@ -15,7 +15,15 @@ import msgspec
 from chatnest.cli.build import open_ledger
 from chatnest.cli.config import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger.audit import Adjusted, Adjustment, Audit, Audited, TurnRecord, Verdict
+from chatnest.ledger.audit import (
+    Adjusted,
+    Adjustment,
+    Audit,
+    Audited,
+    Balance,
+    TurnRecord,
+    Verdict,
+)
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.model import day_of
 
@@ -131,11 +139,17 @@ async def _export(audit: Audit, options: Namespace, _: Config) -> int:
 
 
 async def _adjust(audit: Audit, options: Namespace, config: Config) -> int:
-    now = await audit.now()
+    now, account = await audit.now(), options.principal
+    balances = await audit.balances(account)
+    if not balances and not options.new:
+        raise ConfigurationError(
+            f"nothing is recorded for {account!r}, so nothing was changed: `chatnest ledger show` "
+            "has the names of those who were here, and --new begins an account for somebody else"
+        )
     wanted = Adjustment(
         id=options.id,
-        account=options.principal,
-        name=options.name or await _only_name(audit, options.principal),
+        account=account,
+        name=options.name or _only_name(account, balances),
         day=options.day or day_of(now, config.budget.timezone),
         tokens=options.tokens,
         reason=options.reason,
@@ -182,8 +196,8 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
 # ---------------------------------------------------------------- their parts
 
 
-async def _only_name(audit: Audit, account: str) -> str:
-    names = sorted({b.name for b in await audit.balances(account) if b.day is not None})
+def _only_name(account: str, balances: Iterable[Balance]) -> str:
+    names = sorted({b.name for b in balances if b.day is not None})
     if len(names) > 1:
         raise ConfigurationError(
             f"{account!r} has several limits of tokens: say which, as in --name {names[0]}, "

@@ -1,5 +1,6 @@
 """What checks have found, for people and for programs: a line each."""
 
+import json
 import os
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Final
 import msgspec
 
 from chatnest.cli.checks import Check, Level
+from chatnest.cli.terminal import printable
 
 __all__ = ["report"]
 
@@ -26,7 +28,7 @@ def report(checks: Sequence[Check], *, as_json: bool) -> None:
 
 def _write_json(checks: Sequence[Check]) -> None:
     for check in checks:
-        sys.stdout.write(msgspec.json.encode(check).decode() + "\n")
+        sys.stdout.write(json.dumps(msgspec.to_builtins(check)) + "\n")  # in ASCII alone
 
 
 def _write(checks: Sequence[Check]) -> None:
@@ -34,12 +36,7 @@ def _write(checks: Sequence[Check]) -> None:
     for check in checks:
         advice = f" -> {check.advice}" if check.advice else ""
         line = f"{check.level:<4}  {check.name:<{width}}  {check.found}{advice}"
-        sys.stdout.write(_shown(line) + "\n")
+        sys.stdout.write(printable(line) + "\n")
     counts = Counter(check.level for check in checks)
     summary = ", ".join(f"{counts[level]} {level}" for level in _LEVELS)
     sys.stdout.write(f"{len(checks)} checks: {summary}\n")
-
-
-def _shown(text: str) -> str:
-    """For a terminal: what a server or a file says must not move its cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

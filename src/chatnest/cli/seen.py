@@ -4,23 +4,34 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-__all__ = ["PING_SECONDS", "Answer", "Reply", "Seen"]
+from chatnest.cli.terminal import said
+
+__all__ = ["MOST_BYTES", "PING_SECONDS", "Answer", "Flaw", "Reply", "Seen"]
 
 PING_SECONDS: Final = 0.2
 """How often the server is asked for a ping: as often as it can be."""
 
+MOST_BYTES: Final = 262_144
+"""Of one body, uncompressed. An answer of 4,096 tokens has some 160 KB."""
+
+Flaw = Literal["cut", "endless", "garbled", "layered", "slow"]
+"""What keeps a body from being read: the connection ended before it, there is more than
+`MOST_BYTES` of it, it is not compressed as it says, it is compressed more than once, or it has not
+ended in time.
+"""
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A small reply. ``document`` is its JSON, None where it is none; ``seconds`` is its time.
-    ``garbled`` is whether it could not be uncompressed.
+    """A small reply. ``document`` is its JSON, None where it is none; ``seconds`` is its time, or
+    how long was waited for it. ``status`` is 0 where not even a head came.
     """
 
-    status: int
-    media_type: str
-    headers: dict[str, str]
-    document: Any
+    status: int = 0
+    media_type: str = ""
+    headers: dict[str, str] = {}
+    document: Any = None
     seconds: float
-    garbled: bool = False
+    flaw: Flaw | None = None
 
     @property
     def code(self) -> str:
@@ -28,7 +39,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         if self.media_type != "application/problem+json" or not isinstance(self.document, dict):
             return ""
         code = self.document.get("code")
-        return code if isinstance(code, str) else ""
+        return said(code) if isinstance(code, str) else ""
 
     @property
     def held(self) -> int | None:
@@ -49,16 +60,16 @@ class Answer(msgspec.Struct, kw_only=True):
 
     ``was_held`` is whether the server meanwhile said, in answer to another request, that it was
     writing. ``ended`` is what told that it was over, unless the reader left it before: its last
-    ``frame``, the connection that was ``cut``, bytes that could not be uncompressed (``garbled``),
-    or the server, without a frame (``unseen``).
-    ``error`` is the code of an event ``error``.
+    ``frame``, the server, without a frame (``unseen``), or a flaw. ``rest`` is how many bytes came
+    after the last frame. ``error`` is the code of an event ``error``.
     """
 
     headers: dict[str, str] = {}
     frames: list[tuple[str, float]] = []
     refusal: Reply | None = None
     was_held: bool = False
-    ended: Literal["", "frame", "cut", "garbled", "unseen"] = ""
+    ended: Literal["", "frame", "unseen"] | Flaw = ""
+    rest: int = 0
     error: str = ""
 
     def times(self, name: str) -> list[float]:

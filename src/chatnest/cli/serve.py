@@ -60,8 +60,6 @@ def serve(config: Config) -> None:
 
 def _check_workers(config: Config) -> None:
     workers, url = config.server.workers, config.ledger.url
-    if workers < 1:
-        raise ConfigurationError("server.workers must be at least 1")
     if workers > 1 and url.startswith("memory:"):
         raise ConfigurationError(
             f"ledger memory: counts in each process alone, so {workers} workers would allow "
@@ -90,8 +88,6 @@ async def _check_ledger(ledger: Ledger) -> None:
 def _listen(config: Config) -> socket.socket:
     """A listening socket of our own, whose settings every accepted connection inherits."""
     host, port = config.server.host, config.server.port
-    if not 0 <= port < 1 << 16:
-        raise ConfigurationError(f"server.port must be from 0 to 65535, not {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2_048)

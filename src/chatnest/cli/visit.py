@@ -2,33 +2,51 @@
 
 Pings are the clock. They are asked for at a known interval, so that two which arrive closer
 together than they were sent show that the first was held back, however fast the model is.
+
+The server may be broken or hostile: whatever it sends, a visit ends within two minutes.
 """
 
-import json
 import math
+import re
 import uuid
 from collections.abc import Mapping
+from contextlib import aclosing
 from time import monotonic
 from typing import Any, Final
 
 import anyio
 import httpx2
 
+from chatnest.cli.replies import (
+    FlawedError,
+    close,
+    fetch,
+    headers_of,
+    media_type,
+    parsed,
+    pieces,
+    read,
+)
 from chatnest.cli.seen import PING_SECONDS, Answer, Reply, Seen
+from chatnest.cli.terminal import said
 from chatnest.errors import ConfigurationError
 
 __all__ = ["visit"]
 
 _PINGS: Final = 4
 _PATIENCE: Final = 15.0
-"""Seconds for one small reply."""
+"""Seconds for one small reply, from the request to its last byte."""
+_CONNECT_SECONDS: Final = 10.0
 _LONGEST_SILENCE: Final = 9.0
 """Seconds for the first frame: a stream begins after 5, whatever the model does."""
 _LONGEST_READ: Final = 3.0
-"""Seconds from the first frame on; by then, pings have come, or do not come."""
+"""Seconds from the first frame on; by then, pings have come, or do not come. As many for what comes
+instead of frames, and for the server to say that it writes.
+"""
 _LONGEST_LEAVING: Final = 5.0
 _POLL: Final = 0.05
 _SECRET: Final = {"authorization", "cookie"}
+_RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _QUESTION: Final = "Write the numbers from 1 to 100, in words."
 """The answer is long enough to be left while it is being written."""
 
@@ -40,12 +58,13 @@ async def visit(url: str, headers: Mapping[str, str], *, dry: bool) -> Seen:
     """
     try:
         address = httpx2.URL(url)
-        async with httpx2.AsyncClient(headers=headers, timeout=_PATIENCE, trust_env=False) as http:
+        timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)  # the rest has one deadline
+        async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http:
             return await _Visitor(http, address).visit(dry=dry)
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as exc:
         raise ConfigurationError("URL must be an address such as https://host/api/chat") from exc
     except httpx2.RequestError as exc:
-        reason = str(exc) or type(exc).__name__
+        reason = said(str(exc)) or type(exc).__name__
         raise ConfigurationError(f"{address.host} cannot be reached: {reason}") from exc
 
 
@@ -56,8 +75,11 @@ class _Visitor:
         self._held_before = 0
 
     async def visit(self, *, dry: bool) -> Seen:
-        await self._small("GET", "/limits")  # which pays for the connection
-        limits = await self._small("GET", "/limits")
+        first = await fetch(self._http, self._request("GET", "/limits"), _PATIENCE)
+        if not first.status:
+            raise ConfigurationError(f"{self._url.host} does not answer within {_PATIENCE:g} s")
+        # The first has paid for the connection: the second shows what a round trip takes.
+        limits = first if first.flaw else await self._small("GET", "/limits")
         seen = Seen(
             scheme=self._url.scheme,
             host=self._url.host,
@@ -78,23 +100,26 @@ class _Visitor:
             seen.receipt = await self._receipt(answer)
         return seen
 
-    async def _small(self, method: str, path: str = "", content: bytes | None = None) -> Reply:
+    async def _small(
+        self, method: str, path: str = "", content: bytes | None = None, *, within: float = 0.0
+    ) -> Reply:
         since = monotonic()
+        request = self._request(method, path, content)
+        try:
+            return await fetch(self._http, request, within or _PATIENCE)
+        except httpx2.RequestError:
+            return Reply(flaw="cut", seconds=monotonic() - since)
+
+    def _request(self, method: str, path: str, content: bytes | None = None) -> httpx2.Request:
         headers = {} if content is None else {"content-type": "application/json"}
-        request = self._http.build_request(
-            method, self._below(path), content=content, headers=headers
-        )
-        return await _reply(await self._http.send(request, stream=True), since)
+        return self._http.build_request(method, self._below(path), content=content, headers=headers)
 
     def _below(self, path: str) -> httpx2.URL:
         return self._url.copy_with(path=self._url.path.rstrip("/") + path)
 
     async def _is_held(self) -> bool | None:
         """Whether the server says that it is writing for us. None where it does not say."""
-        try:
-            held = (await self._small("GET", "/limits")).held
-        except httpx2.RequestError:
-            return None
+        held = (await self._small("GET", "/limits", within=_LONGEST_READ)).held
         return None if held is None else held > self._held_before
 
     # ------------------------------------------------ the one answer
@@ -107,8 +132,8 @@ class _Visitor:
             async def read() -> None:
                 try:
                     await self._read(answer)
-                except httpx2.DecodingError:
-                    answer.ended = "garbled"
+                except FlawedError as exc:
+                    answer.ended = exc.flaw
                 except httpx2.RequestError:
                     answer.ended = "cut"
                 tasks.cancel_scope.cancel()
@@ -120,7 +145,6 @@ class _Visitor:
 
     async def _read(self, answer: Answer) -> None:
         since = monotonic()
-        patience = {"connect": _PATIENCE, "write": _PATIENCE, "pool": _PATIENCE}
         request = self._http.build_request(
             "POST",
             self._below("").copy_merge_params({"ping": str(PING_SECONDS)}),
@@ -129,25 +153,16 @@ class _Visitor:
                 "idempotency-key": f'"{uuid.uuid4()}"',
                 "accept-encoding": "gzip",  # as browsers say: what is compressed may come late
             },
-            extensions={"timeout": patience},
         )
         response = await self._http.send(request, stream=True)
         try:
-            answer.headers = dict(response.headers)
-            if _media_type(response) != "text/event-stream":
-                answer.refusal = await _reply(response, since)
-                return
-            rest = b""
-            async for data in response.aiter_bytes():
-                *frames, rest = (rest + data).split(b"\n\n")
-                for frame in frames:
-                    _take(answer, frame, monotonic() - since)
-                if answer.ended or len(answer.times("ping")) >= _PINGS:
-                    return
-            answer.ended = "cut"
+            answer.headers = headers_of(response)
+            if media_type(response) != "text/event-stream":
+                answer.refusal = await read(response, since, _LONGEST_READ)
+            else:
+                await _read_frames(answer, response, since)
         finally:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+            await close(response)
 
     async def _watch(self, answer: Answer) -> None:
         """Hear from the server whether it writes, until there is nothing more to wait for."""
@@ -161,8 +176,9 @@ class _Visitor:
                 return
             answer.was_held = answer.was_held or bool(held)
             first = answer.frames[0][1] if answer.frames else math.inf
+            silence = _LONGEST_SILENCE + (_LONGEST_READ if answer.headers else 0)
             now = monotonic() - since
-            if now > first + _LONGEST_READ or (not answer.frames and now > _LONGEST_SILENCE):
+            if now > first + _LONGEST_READ or (not answer.frames and now > silence):
                 return
 
     # ------------------------------------------------ after it
@@ -177,56 +193,36 @@ class _Visitor:
 
     async def _receipt(self, answer: Answer) -> dict[str, Any] | None:
         """What came of it; where it is still being written, this ends it."""
-        run = answer.headers.get("chatnest-run-id")
-        if run is None:
+        run = answer.headers.get("chatnest-run-id", "")
+        if not _RUN_ID.fullmatch(run):
             return None
-        try:
-            reply = await self._small("DELETE", f"/runs/{run}")
-        except httpx2.RequestError:
-            return None
+        reply = await self._small("DELETE", f"/runs/{run}")
         is_one = reply.status == httpx2.codes.OK and isinstance(reply.document, dict)
         return reply.document if is_one else None
 
 
-def _take(answer: Answer, frame: bytes, now: float) -> None:
+async def _read_frames(answer: Answer, response: httpx2.Response, since: float) -> None:
+    rest, pings = b"", 0
+    async with aclosing(pieces(response)) as body:
+        async for piece in body:
+            *frames, rest = (rest + piece).split(b"\n\n")
+            for frame in frames:
+                pings += _take(answer, frame, monotonic() - since) == "ping"
+            answer.rest = len(rest)
+            if answer.ended or pings >= _PINGS:
+                return
+    answer.ended = "cut"
+
+
+def _take(answer: Answer, frame: bytes, now: float) -> str:
+    """Note a frame. Gives its name."""
     fields = dict(line.partition(b": ")[::2] for line in frame.split(b"\n"))
     name = fields.get(b"event", b"").decode("ascii", "replace")
     answer.frames.append((name, now))
     if name in {"done", "error"}:
         answer.ended = "frame"
     if name == "error":
-        document = _parsed(fields.get(b"data", b""))
+        document = parsed(fields.get(b"data", b""))
         code = document.get("code") if isinstance(document, dict) else None
-        answer.error = code if isinstance(code, str) else "unknown"
-
-
-async def _reply(response: httpx2.Response, since: float) -> Reply:
-    """The whole of a response, which is closed then."""
-    content = b""
-    garbled = False
-    try:
-        content = await response.aread()
-    except httpx2.DecodingError:
-        garbled = True
-    finally:
-        with anyio.CancelScope(shield=True):
-            await response.aclose()
-    return Reply(
-        status=response.status_code,
-        media_type=_media_type(response),
-        headers=dict(response.headers),
-        document=_parsed(content),
-        seconds=monotonic() - since,
-        garbled=garbled,
-    )
-
-
-def _media_type(response: httpx2.Response) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+        answer.error = said(code) if isinstance(code, str) else "unknown"
+    return name

@@ -2,13 +2,13 @@
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger._sqlite_books import RowBooks
+from chatnest.wal import STRICT, open_wal
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "BookFile", "Operation"]
 
@@ -17,7 +17,6 @@ Operation = Callable[[RowBooks], object]
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
 _PRUNED_AT_ONCE: Final = 512
-_STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 
 _ADJUSTMENTS: Final = f"""
 CREATE TABLE adjustments (
@@ -29,7 +28,7 @@ CREATE TABLE adjustments (
     reason TEXT NOT NULL CHECK (reason <> ''),
     at INTEGER NOT NULL,
     PRIMARY KEY (account, id)
-) {_STRICT};
+) {STRICT};
 CREATE INDEX adjustments_by_time ON adjustments (at);
 """
 
@@ -42,7 +41,7 @@ CREATE TABLE counters (
     expired INTEGER NOT NULL CHECK (expired BETWEEN 0 AND settled),
     changed_at INTEGER NOT NULL,
     adjusted INTEGER NOT NULL DEFAULT 0
-) {_STRICT};
+) {STRICT};
 CREATE INDEX counters_by_change ON counters (changed_at);
 CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
 WHEN NEW.settled - NEW.expired < OLD.settled - OLD.expired OR NEW.overrun < OLD.overrun
@@ -52,7 +51,7 @@ CREATE TABLE windows (
     key TEXT PRIMARY KEY NOT NULL,
     entries TEXT NOT NULL,
     changed_at INTEGER NOT NULL
-) {_STRICT};
+) {STRICT};
 CREATE INDEX windows_by_change ON windows (changed_at);
 
 CREATE TABLE holds (
@@ -66,7 +65,7 @@ CREATE TABLE holds (
     tokens INTEGER NOT NULL CHECK (tokens >= 0),
     lines TEXT NOT NULL,
     admitted_at INTEGER NOT NULL
-) {_STRICT};
+) {STRICT};
 CREATE INDEX holds_by_end ON holds (state, until);
 CREATE TRIGGER a_hold_ends_once BEFORE UPDATE ON holds
 WHEN NEW.state <> OLD.state AND NOT (OLD.state = 0 OR (OLD.state = 3 AND NEW.state IN (1, 2)))
@@ -85,7 +84,7 @@ CREATE TABLE turns (
     principal TEXT NOT NULL,
     profile TEXT NOT NULL,
     model TEXT NOT NULL
-) {_STRICT};
+) {STRICT};
 CREATE INDEX turns_by_time ON turns (settled_at);
 {_ADJUSTMENTS}
 PRAGMA application_id = {APPLICATION_ID};
@@ -200,21 +199,21 @@ class BookFile:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        # Switching to WAL does not wait for a lock by itself.
-        give_up = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                connection = self._open_once()
-            except sqlite3.DatabaseError as exc:
-                code = exc.sqlite_errorcode & 0xFF
-                if code in _NEVER_WORKED and not self._ever_opened:
-                    raise ConfigurationError(self._reason(code)) from exc
-                if code != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
-                    raise
-                time.sleep(0.005)
-            else:
-                self._ever_opened = True
-                return connection
+        try:
+            connection = open_wal(
+                self._path,
+                self._prepare,
+                synchronous=self._synchronous,
+                busy_timeout=self._busy_timeout,
+                any_thread=self._any_thread,
+            )
+        except sqlite3.DatabaseError as exc:
+            code = exc.sqlite_errorcode & 0xFF
+            if code in _NEVER_WORKED and not self._ever_opened:
+                raise ConfigurationError(self._reason(code)) from exc
+            raise
+        self._ever_opened = True
+        return connection
 
     def _reason(self, code: int) -> str:
         where = f"The ledger's file {self._path!r} cannot be used: "
@@ -223,23 +222,6 @@ class BookFile:
         if code == sqlite3.SQLITE_CANTOPEN and not Path(self._path).parent.is_dir():
             return where + "its directory does not exist. Create it first."
         return where + "this process may not read and write it and its directory."
-
-    def _open_once(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path,
-            timeout=self._busy_timeout,
-            isolation_level=None,
-            cached_statements=64,
-            check_same_thread=not self._any_thread,
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Create the tables in a new file, and add what an older one lacks; refuse a file that is

@@ -6,7 +6,6 @@ A file of its own: what models said does not belong into books that are kept for
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,13 +15,15 @@ from typing import Final, TypeVar
 import anyio.to_thread
 
 from chatnest.errors import LedgerUnavailable
+from chatnest.ledger.base import wall_clock
 from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+from chatnest.wal import STRICT, open_wal
 
 __all__ = ["SQLiteRunLog"]
 
 _T = TypeVar("_T")
 
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY NOT NULL,
     owner TEXT NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS runs (
     cancelled INTEGER NOT NULL DEFAULT 0,
     read INTEGER NOT NULL DEFAULT 0,
     forget_at INTEGER NOT NULL
-) STRICT;
+) {STRICT};
 CREATE INDEX IF NOT EXISTS runs_by_end ON runs (forget_at);
 CREATE TABLE IF NOT EXISTS batches (
     run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
@@ -46,7 +47,7 @@ CREATE TABLE IF NOT EXISTS batches (
     count INTEGER NOT NULL,
     data BLOB NOT NULL,
     PRIMARY KEY (run, first)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID{STRICT and ", STRICT"};
 """
 
 _VERSION: Final = 2
@@ -63,10 +64,6 @@ _ABANDONED: Final = 86_400_000
 """Milliseconds after which a run that never ended is forgotten."""
 
 
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class SQLiteRunLog:
     """Runs in the file ``path``, which only its owner may read. ``clock`` gives milliseconds."""
 
@@ -78,7 +75,7 @@ class SQLiteRunLog:
         settings: RunSettings | None = None,
         *,
         busy_timeout: float = 0.5,
-        clock: Callable[[], int] = _wall_clock,
+        clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._path = Path(path)
         self._settings = settings if settings is not None else RunSettings()
@@ -152,36 +149,14 @@ class SQLiteRunLog:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        # Switching to WAL does not wait for a lock by itself.
-        give_up = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                return self._open_once()
-            except sqlite3.OperationalError as exc:
-                is_busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() >= give_up:
-                    raise
-                time.sleep(0.005)
-
-    def _open_once(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        return open_wal(
+            self._path,
+            _prepare,
+            synchronous="NORMAL",
+            busy_timeout=self._busy_timeout,
+            any_thread=True,
         )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            # Who read first could not wait for others to have written.
-            connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            for statement in _SCHEMA.split(";") if version == _VERSION else _RENEW.split(";"):
-                connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -286,3 +261,13 @@ class SQLiteRunLog:
             "DELETE FROM runs WHERE rowid IN (SELECT rowid FROM runs WHERE forget_at <= ? LIMIT ?)",
             (now, _FORGOTTEN_AT_ONCE),
         )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    # Who read first could not wait for others to have written.
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for statement in _SCHEMA.split(";") if version == _VERSION else _RENEW.split(";"):
+        connection.execute(statement)
+    connection.execute("COMMIT")

@@ -1,11 +1,14 @@
 """Checks of a deployed chat: what a visit has seen, and what to set where. No I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from itertools import accumulate
 from typing import Final
 
+import msgspec
+
 from chatnest.cli.checks.base import Check, fail, ok, skip, warn
-from chatnest.cli.seen import PING_SECONDS, Answer, Reply, Seen
+from chatnest.cli.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
 
 __all__ = ["ENDPOINT_CHECKS"]
 
@@ -35,7 +38,22 @@ _REPLACES: Final = {
     "": "have what is in between pass the server's own errors on",
 }
 
-_GARBLES: Final = "look at what is in between: it sets Content-Encoding, and sends something else"
+_FLAWS: Final[Mapping[str, str]] = {
+    "cut": "cut off",
+    "endless": f"more than {MOST_BYTES // 1024} KiB, without an end",
+    "garbled": "not the {encoding} that it says it is",
+    "layered": "compressed more than once, by {encoding}",
+    "slow": "without an end in time",
+}
+_MENDS: Final[Mapping[str, str]] = {
+    "cut": "look at what is in between: its timeouts, and its log",
+    "endless": "see who it is that answers: chatnest does not",
+    "garbled": "look at what is in between: it sets Content-Encoding, and sends something else",
+    "layered": "have one of those that are in between compress it, or none",
+    "slow": "look at what is in between, and at the server's log",
+}
+_MOST_TOKENS: Final = 10**12
+"""What is more is no receipt."""
 
 
 def _address(seen: Seen) -> Check | None:
@@ -60,16 +78,17 @@ def _limits(seen: Seen) -> Check:
         return fail(
             name,
             f"{reply.status}: it is elsewhere",
-            f"see {_printed(reply.headers.get('location', ''))}",
+            f"see {reply.headers.get('location', '')}",
         )
     if reply.code:
         return fail(name, f"{reply.status} {reply.code}", "see the errors page of the reference")
-    if reply.garbled:
-        return fail(name, f"{reply.status} {_kind(reply)}{_by(reply)}", _GARBLES)
-    return fail(
-        name,
-        f"{reply.status} {_kind(reply)}{_by(reply)}: not chatnest's",
-        f"give the address that you POST to, and route GET {seen.path}/limits to the chat",
+    return _others(
+        fail(
+            name,
+            f"{_what(reply)}{_by(reply)}",
+            f"give the address that you POST to, and route GET {seen.path}/limits to the chat",
+        ),
+        reply,
     )
 
 
@@ -79,11 +98,9 @@ def _runs(seen: Seen) -> Check | None:
         return None
     if reply.code == "not_found":
         return ok(name, "can be picked up and cancelled")
-    return warn(
-        name,
-        f"{reply.status} for {seen.path}/runs/ID: not chatnest's",
-        "route GET and DELETE of it to the chat, or a lost answer cannot be picked up",
-    )
+    found = f"{_what(reply)} for {seen.path}/runs/ID"
+    advice = "route GET and DELETE of it to the chat, or a lost answer cannot be picked up"
+    return _others(warn(name, found, advice), reply)
 
 
 def _errors(seen: Seen) -> Check | None:
@@ -92,11 +109,8 @@ def _errors(seen: Seen) -> Check | None:
         return None
     if reply.code:
         return ok(name, f"a refused request is a problem document, {reply.code}")
-    return fail(
-        name,
-        f"a refused request is {reply.status} {_kind(reply)}: not chatnest's",
-        _of(_REPLACES, seen),
-    )
+    found = f"a refused request brings {_what(reply)}"
+    return _others(fail(name, found, _of(_REPLACES, seen)), reply)
 
 
 def _frames(seen: Seen) -> Check | None:
@@ -107,15 +121,9 @@ def _frames(seen: Seen) -> Check | None:
     if held_back >= _HELD_BACK:
         found = f"held back{_compressed(answer)}, by {held_back:.1f} s and more"
         return fail(name, found, _of(_BUFFERS, seen))
-    if answer.ended == "cut":
-        return fail(
-            name,
-            f"cut off after {answer.frames[-1][1]:.1f} s, without a last one",
-            "look at what is in between: its timeouts, and its log",
-        )
-    if answer.ended == "garbled":
-        found = f"after {answer.frames[-1][1]:.1f} s, it is{_garbled(answer.headers)}"
-        return fail(name, found, _GARBLES)
+    if answer.ended in _FLAWS:
+        found = f"after {answer.frames[-1][1]:.1f} s, it is {_flaw(answer.ended, answer.headers)}"
+        return fail(name, found, _MENDS[answer.ended])
     if answer.lasted < _LONG_ENOUGH:
         return skip(name, *_too_short(answer))
     found = f"come at once{_compressed(answer)}: {len(answer.frames)} in {answer.lasted:.1f} s"
@@ -171,7 +179,7 @@ def _cost(seen: Seen) -> Check | None:
     if seen.answer is None:
         return None
     charged = None if seen.receipt is None else seen.receipt.get("charged")
-    if not isinstance(charged, int):
+    if not isinstance(charged, int) or not 0 <= charged < _MOST_TOKENS:
         return skip(
             "cost", "the server gave no receipt", "look at the ledger: chatnest ledger show"
         )
@@ -189,14 +197,9 @@ ENDPOINT_CHECKS: tuple[Callable[[Seen], Check | None], ...] = (
 
 def _held_back(pings: list[float]) -> float:
     """For how long one of them was held back at least: any two were sent further apart."""
-    return max(
-        (
-            (later - earlier) * PING_SECONDS - (pings[later] - pings[earlier])
-            for earlier in range(len(pings))
-            for later in range(earlier + 1, len(pings))
-        ),
-        default=0.0,
-    )
+    early = [number * PING_SECONDS - at for number, at in enumerate(pings)]
+    earliest = accumulate(early, min)
+    return max((mine - least for mine, least in zip(early, earliest, strict=True)), default=0.0)
 
 
 def _no_stream(name: str, seen: Seen) -> Check | None:
@@ -210,21 +213,26 @@ def _no_stream(name: str, seen: Seen) -> Check | None:
     if answer.error:
         found = f"the answer ended in an error, {answer.error}"
         return fail(name, found, "see the errors page of the reference, and the server's log")
-    if answer.ended == "garbled":
-        return fail(name, f"none can be read: it is{_garbled(answer.headers)}", _GARBLES)
+    if answer.ended in _FLAWS and answer.ended != "cut":
+        found = f"none can be read: it is {_flaw(answer.ended, answer.headers)}"
+        return fail(name, found, _MENDS[answer.ended])
     if answer.was_held:
         found = "none came while the answer was being written: they are held back"
         return fail(name, found, _of(_BUFFERS, seen))
     found = "none came" if answer.ended != "cut" else "the connection was closed instead"
+    if answer.rest:
+        found += f"; of one, {answer.rest:,} bytes without an end"
     return fail(name, found, "see whether POST reaches the server, and what the logs say")
 
 
 def _refused(name: str, reply: Reply) -> Check:
-    comma = "," if reply.garbled else ""
-    found = f"{reply.status} {reply.code or _kind(reply)}{comma} instead of a stream"
+    what = f"{reply.status} {reply.code}" if reply.code else _what(reply)
+    found = f"{what}{',' if reply.flaw else ''} instead of a stream"
     after = reply.headers.get("retry-after", "")
     if after.isdecimal():
         return fail(name, found, f"try again in {after} s")
+    if reply.flaw is not None:
+        return fail(name, found, _MENDS[reply.flaw])
     errors = "see the errors page of the reference, and the server's log"
     return fail(name, found, errors if reply.code else "see the log of what is in between")
 
@@ -235,7 +243,7 @@ def _too_short(answer: Answer) -> tuple[str, str]:
 
 def _compressed(answer: Answer) -> str:
     encoding = answer.headers.get("content-encoding")
-    return f", compressed by {_printed(encoding)}" if encoding else ""
+    return f", compressed by {encoding}" if encoding else ""
 
 
 def _of(advice: dict[str, str], seen: Seen) -> str:
@@ -243,22 +251,27 @@ def _of(advice: dict[str, str], seen: Seen) -> str:
     return next((said for name, said in advice.items() if name and name in server), advice[""])
 
 
-def _kind(reply: Reply) -> str:
-    kind = _printed(reply.media_type or "without a type")
-    return f"{kind},{_garbled(reply.headers)}" if reply.garbled else kind
+def _others(check: Check, reply: Reply) -> Check:
+    """``check`` as it is of a reply that is whole, and not of chatnest's making."""
+    if reply.flaw is None:
+        return msgspec.structs.replace(check, found=f"{check.found}: not chatnest's")
+    return msgspec.structs.replace(check, advice=_MENDS[reply.flaw])
 
 
-def _garbled(headers: dict[str, str]) -> str:
-    return f" not the {_printed(headers.get('content-encoding', ''))} that it says it is"
+def _what(reply: Reply) -> str:
+    if not reply.status:
+        return "no answer" + (f" in {reply.seconds:.1f} s" if reply.flaw == "slow" else "")
+    what = f"{reply.status} {reply.media_type or 'without a type'}"
+    return what if reply.flaw is None else f"{what}, {_flaw(reply.flaw, reply.headers)}"
+
+
+def _flaw(flaw: str, headers: Mapping[str, str]) -> str:
+    return _FLAWS[flaw].format(encoding=headers.get("content-encoding", ""))
 
 
 def _by(reply: Reply) -> str:
     server = reply.headers.get("server")
-    return f", by {_printed(server)}" if server else ""
-
-
-def _printed(text: str) -> str:
-    return text[:100]
+    return f", by {server}" if server else ""
 
 
 def _ms(seconds: float) -> str:

@@ -18,6 +18,8 @@ _KILL_SECONDS: Final = 30
 
 def _key(findings: Findings) -> Check:
     name = "provider.key"
+    if findings.config.demo:
+        return ok(name, "none is needed: canned answers, as --demo says")
     if findings.has_key:
         return ok(name, "OPENAI_API_KEY is set")
     if findings.base_url:
@@ -27,8 +29,10 @@ def _key(findings: Findings) -> Check:
     )
 
 
-def _address(findings: Findings) -> Check:
+def _address(findings: Findings) -> Check | None:
     name, url = "provider.base_url", findings.base_url
+    if findings.config.demo:
+        return None
     if not url:
         return ok(name, "OpenAI's own")
     parts = urlsplit(url)

@@ -1,0 +1,136 @@
+"""Lifetime: how an application with streams and books starts, drains, and ends."""
+
+import logging
+import math
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+from anyio import CancelScope, fail_after, move_on_after
+from starlette.types import Receive, Send
+
+from chatnest.accounting import Accounts
+from chatnest.bounds import Bounds
+from chatnest.draining import OpenStreams, at_signal
+from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
+from chatnest.ledger.base import Ledger
+from chatnest.providers import Provider
+from chatnest.runs import RunLog
+
+__all__ = ["Lifetime"]
+
+_log = logging.getLogger("chatnest.app")
+
+
+class Lifetime:
+    """The parts of an application that have a start or an end, in their order. ChatNestApp is one.
+
+    Raises ConfigurationError for a ``drain_at_signal`` that is no time.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        ledger: Ledger,
+        accounts: Accounts,
+        streams: OpenStreams,
+        run_log: RunLog,
+        bounds: Bounds,
+        drain_at_signal: float | None,
+    ) -> None:
+        if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
+            raise ConfigurationError("drain_at_signal must be finite and at least 0")
+        self.provider: Provider = provider
+        self.ledger: Ledger = ledger
+        self._accounts = accounts
+        self._streams = streams
+        self._run_log = run_log
+        self._bounds = bounds
+        self._drain_at_signal = drain_at_signal
+
+    async def ready(self) -> None:
+        """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
+        self._streams.check()
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                await self.ledger.check()
+        except TimeoutError:
+            raise LedgerUnavailable from None
+        await self._accounts.outbox.flush()
+
+    async def start(self) -> None:
+        """Load what would hold up the first request, and try the ledger. Optional, and done by
+        lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
+        come back.
+        """
+        self._streams.reopen()
+        await self.provider.counter.warm()
+        try:
+            await self.ready()
+        except LedgerUnavailable:
+            _log.warning("%r is away: requests are refused until it is back", self.ledger)
+        except ServerShutdown:
+            pass  # told to end meanwhile: whoever told it ends it, once it has started
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, let running answers finish for ``seconds``, then end those left
+        with an ``error`` event ``server_shutdown``, and wait until everything is settled.
+        """
+        await self._streams.drain(seconds)
+
+    async def aclose(self) -> None:
+        """End what runs, settle it, and let go of the provider and the ledger. A host that mounts
+        this application calls it when it shuts down; lifespan does it by itself.
+        """
+        with CancelScope(shield=True):
+            await self.drain(0)
+            with move_on_after(self._bounds.settle_seconds):
+                await self._accounts.outbox.flush(most=sys.maxsize)
+            await self.provider.aclose()
+            await self._run_log.aclose()
+            await self.ledger.aclose()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """``start``, ``tended`` and ``aclose`` around whatever a host's own lifespan does."""
+        await self.start()
+        try:
+            async with self.tended():
+                yield
+        finally:
+            await self.aclose()
+
+    @asynccontextmanager
+    async def tended(self) -> AsyncIterator[None]:
+        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
+        when no request comes; without it, the next request does so. SIGTERM begins a drain, where
+        the constructor was told how long.
+        """
+        failure: Exception | None = None
+        told = anyio.Event()
+        async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
+            tasks.start_soon(self._accounts.outbox.tend)
+            if self._drain_at_signal is not None:
+                tasks.start_soon(self._drain_when, told, self._drain_at_signal)
+                stack.enter_context(at_signal(told.set))
+            try:
+                yield
+            except Exception as exc:  # noqa: BLE001  # raised below, in no group
+                failure = exc
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _drain_when(self, told: anyio.Event, seconds: float) -> None:
+        await told.wait()
+        _log.warning("ending: running answers have %g s", seconds)
+        await self.drain(seconds)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.lifespan():  # what its start raises tells the server that it failed
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
