@@ -109,7 +109,7 @@ class Answering:
                     await stream.put(answer.add(batch))
                     if answer.size > self._bounds.answer_bytes:
                         raise AnswerTooLong
-                    if len(answer.pieces) > pieces:
+                    if answer.pieces > pieces:
                         pieces = await self._more_pieces(turn)
         if waiting.cancelled_caught:
             raise UpstreamTimeout
@@ -121,4 +121,4 @@ class Answering:
         left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
         if left < 0:
             raise AnswerTooLong
-        return len(turn.answer.pieces) + max(left, turn.slack)
+        return turn.answer.pieces + max(left, turn.slack)
