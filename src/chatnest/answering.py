@@ -66,7 +66,7 @@ class Answering:
                 answer, pieces = turn.answer, turn.max_output_tokens + turn.slack
                 async for batch in events:
                     await stream.put(answer.add(batch))
-                    if answer.size > self._bounds.answer_bytes or len(answer.pieces) > pieces:
+                    if answer.size > self._bounds.answer_bytes or answer.pieces > pieces:
                         pieces = await self._more_pieces(turn)
         except ChatNestError as exc:
             failure = exc
@@ -130,7 +130,7 @@ class Answering:
         left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
         if left < 0:
             raise AnswerTooLong
-        return len(turn.answer.pieces) + max(left, turn.slack)
+        return turn.answer.pieces + max(left, turn.slack)
 
 
 class _Open(msgspec.Struct):

@@ -120,7 +120,7 @@ class _Here:
 
     def __init__(self, settle_seconds: float) -> None:
         self.settle_seconds = settle_seconds
-        self.home = current_token()
+        self.home: EventLoopToken = current_token()
         self.streams: set[Stream] = set()
         self._settled = anyio.Event()
 

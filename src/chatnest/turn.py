@@ -13,6 +13,9 @@ from chatnest.request import ChatMessage, ChatRequest
 __all__ = ["Answer", "ModelCall", "TokenCounter", "Turn"]
 
 _UNLIMITED = 1 << 62
+_MOST_LATE = 128
+"""Pieces of an answer before they are joined."""
+
 _FAR = 4_096
 """Tokens beyond a limit for which it does not matter how many there are."""
 
@@ -57,12 +60,14 @@ class ModelCall(msgspec.Struct, kw_only=True):
 class Answer:
     """What the model has said so far: text, its reason to stop, its bill."""
 
-    __slots__ = ("begun", "finish_reason", "pieces", "size", "usage")
+    __slots__ = ("_early", "_late", "begun", "finish_reason", "pieces", "size", "usage")
 
     def __init__(self) -> None:
         self.begun: bool = False  # the model has taken the request and answers
-        self.pieces: list[str] = []
+        self.pieces: int = 0
         self.size: int = 0
+        self._early: list[str] = []  # pieces that were joined: each alone takes 60 bytes and more
+        self._late: list[str] = []
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
@@ -71,19 +76,23 @@ class Answer:
         deltas = []
         for event in events:
             if isinstance(event, Delta):
-                self.pieces.append(event.text)
                 text = event.text
+                self.pieces += 1
+                self._late.append(text)
                 self.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
                 deltas.append(event)
             elif isinstance(event, Usage):
                 self.usage = event
             else:
                 self.finish_reason = event.reason
+        if len(self._late) > _MOST_LATE:
+            self._early.append("".join(self._late))
+            self._late.clear()
         return deltas
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return "".join([*self._early, *self._late])
 
 
 class Turn:

@@ -54,7 +54,7 @@ CEILINGS = {
         "timers": 0,
         "calls of ours": 18.2,
         "calls of others": 25,
-        "blocks kept": 1.5,
+        "blocks kept": 0.2,
     },
     BURST: {
         "sends": 0.017,
@@ -62,7 +62,7 @@ CEILINGS = {
         "timers": 0,
         "calls of ours": 0.32,
         "calls of others": 0.6,
-        "blocks kept": 1.5,
+        "blocks kept": 0.2,
     },
 }
 """At most, for each token. Calls are those of Python functions, and each going on of a coroutine;

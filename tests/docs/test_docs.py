@@ -124,6 +124,7 @@ NO_BOUNDS = {
     "tokens._LONGEST_TOKEN": "a fact of the encodings",
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
+    "turn._MOST_LATE": "how pieces are kept",
     "runs.entries._OVERHEAD": "an estimate of bytes",
     "runs.entries._LAST": "an estimate of bytes",
     "runs.redis._SLACK": "of a key's time to live",

@@ -4,7 +4,7 @@ less memory for a connection that is silent.
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,7 +18,6 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
-_NO_PIPELINE: Final[Any] = ()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -34,13 +33,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _ended: bool  # whether a head or a body has ended in what is being read
     _head: int | None  # bytes of a head that is under way, None within a body
+    flow: FlowControl
+    pipeline: Any
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
         self._head = 0
         super().connection_made(transport)
         self.flow = _Flow(transport)
-        self.pipeline = _NO_PIPELINE
+        self.pipeline = ()  # as it is for most, all the time
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:

@@ -30,13 +30,13 @@ class NativeWire:
     client ignores both.
     """
 
-    content_type = "text/event-stream"
+    content_type: str = "text/event-stream"
 
     __slots__ = ("next_id", "request_id", "usage_event")
 
     def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
-        self.request_id = request_id
-        self.usage_event = usage_event
+        self.request_id: str = request_id
+        self.usage_event: bool = usage_event
         self.next_id: int | None = None
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:

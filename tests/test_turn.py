@@ -1,0 +1,26 @@
+"""An answer is the pieces that came, however many."""
+
+import pytest
+
+from chatnest.events import Delta, Finish, Usage
+from chatnest.turn import Answer
+
+
+@pytest.mark.parametrize("number", [0, 1, 128, 129, 130, 1_000])
+@pytest.mark.parametrize("heap", [1, 7, 300])
+def test_an_answer_is_its_pieces_in_their_order(number, heap):
+    answer = Answer()
+    texts = [f"{index}é " for index in range(number)]
+    deltas = [Delta(text) for text in texts]
+    for start in range(0, number, heap):
+        assert answer.add(deltas[start : start + heap]) == deltas[start : start + heap]
+
+    assert answer.text == "".join(texts)
+    assert answer.pieces == number
+    assert answer.size == len("".join(texts).encode())
+
+
+def test_what_is_no_text_is_not_shown():
+    answer = Answer()
+    assert answer.add([Delta("a"), Finish("stop"), Usage(1, 2)]) == [Delta("a")]
+    assert (answer.text, answer.finish_reason, answer.usage) == ("a", "stop", Usage(1, 2))
