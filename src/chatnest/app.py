@@ -201,23 +201,21 @@ class ChatNestApp(Lifetime):
         del body  # it need not live as long as the stream
         if key is None and not self._runs.settings.resumable:
             async with self._streams.holding(stream):
-                await stream.run(partial(self._write, scope, unread, wire))
+                begin = partial(self._begin, scope, unread, wire)
+                await stream.run(partial(self._answering.answer, begin))
             return
         # A run may outlive the stream of its first reader.
         async with anyio.create_task_group() as hosts, self._streams.holding(stream):
             write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
             await stream.run(write)
 
-    async def _write(
-        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream
-    ) -> Done:
+    async def _begin(self, scope: Scope, unread: list[bytes], wire: NativeWire) -> Turn:
         principal = await self._access.principal(scope)
         request = parse_request(unread.pop())
         wire.usage_event |= request.usage_event
         if request.linger is not None:
             raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
-        turn = await self._turn(wire.request_id, principal, request)
-        return await self._answering.answer(turn, stream)
+        return await self._turn(wire.request_id, principal, request)
 
     async def _write_in_run(
         self,
@@ -283,9 +281,12 @@ class ChatNestApp(Lifetime):
     async def _write_run(
         self, first: Stream, principal: str, request: ChatRequest, run: RunWriter
     ) -> Done:
-        run.turn = await self._turn(run.hold_id, principal, request)
+        async def begin() -> Turn:
+            run.turn = await self._turn(run.hold_id, principal, request)
+            return run.turn
+
         run.stream.headers = first.headers  # what is left is told to the first reader
-        return await self._answering.answer(run.turn, run.stream)
+        return await self._answering.answer(begin, run.stream)
 
     async def _one_run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
         """``GET`` continues a run after the last event that was seen, ``DELETE`` ends it."""

@@ -41,7 +41,8 @@ def header(scope: Scope, name: bytes) -> str:
 
 def query_value(scope: Scope, name: str) -> str | None:
     """The first value of a query's field, or None for none."""
-    values = parse_qs(scope.get("query_string", b"").decode("latin-1")).get(name)
+    query: bytes = scope.get("query_string", b"")
+    values = parse_qs(query.decode("latin-1")).get(name) if query else None
     return values[0] if values else None
 
 

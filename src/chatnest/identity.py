@@ -7,6 +7,7 @@ that come from different sources never collide: each has a prefix of its own.
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -177,7 +178,7 @@ def _attribute(user: Any, name: str) -> Any:
 
 def _peer(scope: Scope) -> IPv4Address | IPv6Address | None:
     client = scope.get("client")
-    return _parse(client[0]) if client else None
+    return _parse_peer(client[0]) if client else None
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
@@ -194,6 +195,10 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
+_parse_peer = lru_cache(1_024)(_parse)  # of servers and not of fields that clients send
+
+
+@lru_cache(1_024)
 def _account(address: IPv4Address | IPv6Address | None) -> str:
     if address is None:
         return "addr:unknown"

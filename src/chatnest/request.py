@@ -149,7 +149,7 @@ def _decode(body: bytes) -> _Body:
     try:
         parsed = _decoder.decode(body)
         # The typed decoder has bounded the depth, so the second reading cannot overflow.
-        json.loads(body, object_pairs_hook=_refuse_duplicates)
+        _unique.decode(body.decode())
     except InvalidRequest:
         raise
     except msgspec.ValidationError as exc:
@@ -164,6 +164,9 @@ def _decode(body: bytes) -> _Body:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
         raise InvalidRequest("A key stands twice in one JSON object.")
+
+
+_unique: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
 
 
 def _explain(exc: msgspec.ValidationError) -> InvalidRequest:

@@ -49,7 +49,8 @@ class EventSplitter:
             raise UpstreamBadResponse
         if self._begun and not self._tail and not self._data:
             line, _, rest = data.partition(b"\n")
-            if rest == b"\n" and self._is_data(line):  # as a token is that comes alone
+            alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
+            if alone and len(line) <= self._max_event:
                 return [line[6:]]
         if self._tail:
             data = self._tail + data
@@ -67,9 +68,6 @@ class EventSplitter:
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
         return whole
-
-    def _is_data(self, line: bytes) -> bool:
-        return line[:6] == b"data: " and _CR not in line and len(line) <= self._max_event
 
     def _whole(self, data: bytes) -> list[bytes]:
         """As most servers send it: events of one line of data each, without a CR. Nothing where it

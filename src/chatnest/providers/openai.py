@@ -220,6 +220,9 @@ class _Opened:
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:
+        if self._response.ended():  # so that nothing has to be waited for
+            await self._response.aclose()
+            return
         with move_on_after(_CLOSE_SECONDS, shield=True):
             await self._stream.drain()
             await self._response.aclose()
