@@ -13,9 +13,12 @@ import httpx2
 import pytest
 import trustme
 
+from chatnest import OpenAIProvider
 from chatnest.providers import connections
 from chatnest.providers.connections import make_transport
-from chatnest.providers.transport import RequestHead, TransportError
+from chatnest.providers.transport import RECEIVE_BUFFER, RequestHead, TransportError
+from chatnest.testing import Answer, FakeUpstream
+from chatnest.turn import ModelCall
 
 pytestmark = pytest.mark.anyio
 
@@ -198,6 +201,33 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
     await transport.aclose()
 
 
+async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkeypatch):
+    """By asyncio itself, which knows no shields."""
+    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.openai._CLOSE_SECONDS", 20.0)
+    call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
+    read = asyncio.Event()
+    async with FakeUpstream() as upstream:
+        upstream.default = Answer(end_delay=3_600)
+        provider = OpenAIProvider(base_url=upstream.base_url)
+
+        async def one() -> None:
+            async with provider.open(call) as events:
+                async for _ in events:
+                    pass
+                read.set()
+
+        task = asyncio.create_task(one())
+        await read.wait()
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await upstream.until(lambda u: u.aborted == 1)
+        await provider.aclose()
+
+
 async def test_connecting_has_an_end(monkeypatch):
     async def never(*_: Any, **__: Any) -> None:
         await anyio.sleep_forever()
@@ -320,6 +350,36 @@ async def test_over_tls(authority):
         await transport.aclose()
         assert not transport._open
     assert len(server.peers) == 1
+
+
+async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(authority):
+    """TLS has a buffer of its own, which is as small, and loses nothing."""
+    total = 8_000_000
+    length = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total
+    async with serving(tls_for(authority, "localhost")) as server:
+        server.answer = length + b"x" * total
+        transport = transport_to(server.port, host="localhost", scheme="https")
+        response = await ask(transport)
+        wire = response._connection._transport
+        await until(lambda: response._connection._paused)
+        sizes = []
+
+        def waiting() -> int:
+            sizes.append(wire.get_read_buffer_size())
+            return sizes[-1]
+
+        await until(lambda: waiting() >= 32_768)
+        for _ in range(20):
+            await anyio.sleep(0.001)
+            waiting()
+        assert max(sizes) < 32_768 + 2 * RECEIVE_BUFFER + 16_384  # one read beyond
+        read = 0
+        with anyio.fail_after(20):
+            while piece := await response.read():
+                read += len(piece)
+        assert read == total
+        await response.aclose()
+        await transport.aclose()
 
 
 @pytest.mark.parametrize("reason", ["of another name", "of a stranger"])

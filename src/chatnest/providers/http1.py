@@ -24,6 +24,9 @@ _FRAMING_BYTES: Final = 524_288
 about them. One read may have half of that, with the head before it.
 """
 
+_TLS_RECORD: Final = 20_480
+"""More than the longest (RFC 5246, section 6.2.3). A part of one must not keep the rest away."""
+
 _HEAD_BYTES: Final = 65_536
 _MOST_FIELDS: Final = 256
 _MOST_HEADS: Final = 16
@@ -81,6 +84,9 @@ class Http1Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport = transport
+        limit = getattr(transport, "set_read_buffer_limits", None)
+        if limit is not None:  # TLS has a buffer of its own, of 256 KiB and more
+            limit(_RECEIVE_BUFFER, _TLS_RECORD)
 
     @property
     def usable(self) -> bool:

@@ -46,6 +46,9 @@ _RESERVED: Final = {
 _ERROR_BYTES: Final = 65_536
 """As much of an error's body as is read."""
 
+_ERROR_SECONDS: Final = 2.0
+"""For which the rest of an error's body is waited for."""
+
 _CLOSE_SECONDS: Final = 1.0
 
 _CHUNKS_PER_TOKEN: Final = 16
@@ -224,8 +227,10 @@ class _Opened:
             await self._response.aclose()
             return
         with move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._stream.drain()
-            await self._response.aclose()
+            try:
+                await self._stream.drain()
+            finally:  # asyncio's own cancellation knows no shield
+                await self._response.aclose()
 
 
 async def _check(response: Response) -> None:
@@ -240,9 +245,9 @@ async def _check(response: Response) -> None:
 
 
 async def _error_document(response: Response) -> bytes:
-    """As much of it as is read; it may break off."""
+    """As much of it as is read; it may break off, and need not come: the status says enough."""
     document = b""
-    with suppress(Exception):
+    with move_on_after(_ERROR_SECONDS), suppress(Exception):
         while len(document) < _ERROR_BYTES and (data := await response.read()):
             document += data
     return document[:_ERROR_BYTES]
