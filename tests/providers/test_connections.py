@@ -362,7 +362,7 @@ async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(a
         response = await ask(transport)
         wire = response._connection._transport
         await until(lambda: response._connection._paused)
-        sizes = []
+        sizes: list[int] = []
 
         def waiting() -> int:
             sizes.append(wire.get_read_buffer_size())
