@@ -40,6 +40,7 @@ class Server:
         self.peers: list[asyncio.StreamWriter] = []
         self.gone = 0
         self.hold = False
+        self.deaf = False
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,6 +52,8 @@ class Server:
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 assert length is not None
                 await reader.readexactly(int(length[1]))
+                if self.deaf:
+                    break
                 if not self.hold:
                     writer.write(self.answer)
         self.gone += 1
@@ -159,6 +162,25 @@ async def test_one_that_the_server_has_closed_is_not_used():
         assert await exchange(transport) == b"hi"
         await transport.aclose()
     assert len(server.peers) == 2
+
+
+async def test_where_a_kept_one_is_dead_the_next_attempt_meets_none_like_it():
+    """As behind a balancer that forgets connections, and tells of it when they are used."""
+    async with serving() as server:
+        transport = transport_to(server.port)
+        responses = [await ask(transport) for _ in range(3)]
+        for response in responses:
+            await response.read()
+            await response.aclose()
+        server.deaf = True
+        with pytest.raises(TransportError):
+            await ask(transport)
+        server.deaf = False
+        assert await exchange(transport) == b"hi"
+        await until(lambda: server.gone == 3)
+        assert len(transport._open) == 1
+        await transport.aclose()
+    assert len(server.peers) == 4
 
 
 async def test_closing_ends_those_in_use_and_leaves_none():
