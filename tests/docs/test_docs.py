@@ -132,6 +132,7 @@ NO_BOUNDS = {
     "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",
     "providers.decode._CR": "a character",
     "providers.faults._DEFAULT_RETRY_AFTER": "a default, not a bound",
+    "providers.http1._TLS_RECORD": "of TLS",
 }
 
 

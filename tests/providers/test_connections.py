@@ -13,9 +13,12 @@ import httpx2
 import pytest
 import trustme
 
+from chatnest import OpenAIProvider
 from chatnest.providers import connections
 from chatnest.providers.connections import make_transport
-from chatnest.providers.transport import RequestHead, TransportError
+from chatnest.providers.transport import RECEIVE_BUFFER, RequestHead, TransportError
+from chatnest.testing import Answer, FakeUpstream
+from chatnest.turn import ModelCall
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +40,7 @@ class Server:
         self.peers: list[asyncio.StreamWriter] = []
         self.gone = 0
         self.hold = False
+        self.deaf = False
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,6 +52,8 @@ class Server:
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 assert length is not None
                 await reader.readexactly(int(length[1]))
+                if self.deaf:
+                    break
                 if not self.hold:
                     writer.write(self.answer)
         self.gone += 1
@@ -158,6 +164,25 @@ async def test_one_that_the_server_has_closed_is_not_used():
     assert len(server.peers) == 2
 
 
+async def test_where_a_kept_one_is_dead_the_next_attempt_meets_none_like_it():
+    """As behind a balancer that forgets connections, and tells of it when they are used."""
+    async with serving() as server:
+        transport = transport_to(server.port)
+        responses = [await ask(transport) for _ in range(3)]
+        for response in responses:
+            await response.read()
+            await response.aclose()
+        server.deaf = True
+        with pytest.raises(TransportError):
+            await ask(transport)
+        server.deaf = False
+        assert await exchange(transport) == b"hi"
+        await until(lambda: server.gone == 3)
+        assert len(transport._open) == 1
+        await transport.aclose()
+    assert len(server.peers) == 4
+
+
 async def test_closing_ends_those_in_use_and_leaves_none():
     async with serving() as server:
         server.hold = True
@@ -196,6 +221,33 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
         await ask(transport)
     assert scope.cancelled_caught
     await transport.aclose()
+
+
+async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkeypatch):
+    """By asyncio itself, which knows no shields."""
+    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.openai._CLOSE_SECONDS", 20.0)
+    call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
+    read = asyncio.Event()
+    async with FakeUpstream() as upstream:
+        upstream.default = Answer(end_delay=3_600)
+        provider = OpenAIProvider(base_url=upstream.base_url)
+
+        async def one() -> None:
+            async with provider.open(call) as events:
+                async for _ in events:
+                    pass
+                read.set()
+
+        task = asyncio.create_task(one())
+        await read.wait()
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await upstream.until(lambda u: u.aborted == 1)
+        await provider.aclose()
 
 
 async def test_connecting_has_an_end(monkeypatch):
@@ -320,6 +372,36 @@ async def test_over_tls(authority):
         await transport.aclose()
         assert not transport._open
     assert len(server.peers) == 1
+
+
+async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(authority):
+    """TLS has a buffer of its own, which is as small, and loses nothing."""
+    total = 8_000_000
+    length = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total
+    async with serving(tls_for(authority, "localhost")) as server:
+        server.answer = length + b"x" * total
+        transport = transport_to(server.port, host="localhost", scheme="https")
+        response = await ask(transport)
+        wire = response._connection._transport
+        await until(lambda: response._connection._paused)
+        sizes: list[int] = []
+
+        def waiting() -> int:
+            sizes.append(wire.get_read_buffer_size())
+            return sizes[-1]
+
+        await until(lambda: waiting() >= 32_768)
+        for _ in range(20):
+            await anyio.sleep(0.001)
+            waiting()
+        assert max(sizes) < 32_768 + 2 * RECEIVE_BUFFER + 16_384  # one read beyond
+        read = 0
+        with anyio.fail_after(20):
+            while piece := await response.read():
+                read += len(piece)
+        assert read == total
+        await response.aclose()
+        await transport.aclose()
 
 
 @pytest.mark.parametrize("reason", ["of another name", "of a stranger"])

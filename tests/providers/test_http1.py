@@ -34,6 +34,17 @@ WHOLE = {
     )
     + BODY,
 }
+LENIENT = {
+    "LF alone": (LENGTH + BODY).replace(b"\r\n", b"\n"),
+    "a folded field": LENGTH.replace(b"OK\r\n", b"OK\r\nx: a\r\n\tb\r\n") + BODY,
+    "spaces behind a size": CHUNKED + CHUNKS.replace(b"3\r\n", b"3  \r\n") + END,
+    "a length beside chunks": CHUNKED.replace(b"transfer", b"content-length: 5\r\ntransfer")
+    + (CHUNKS + END),
+    "empty fields": LENGTH.replace(b"OK\r\n", b"OK\r\nx:\r\ny: \r\n") + BODY,
+    "no reason": LENGTH.replace(b" OK", b"") + BODY,
+}
+"""What httpx2 takes as well, and a browser."""
+
 CLOSED_AFTER = {
     "connection: close": LENGTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + BODY,
     "HTTP/1.0": LENGTH.replace(b"1.1", b"1.0") + BODY,
@@ -52,6 +63,10 @@ class Wire:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed = self._paused = False
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -117,7 +132,7 @@ async def body_of(response: Http1Response) -> bytes:
 # ---------------------------------------------------------------- what it may say
 
 
-@pytest.mark.parametrize("said", WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize("said", (WHOLE | LENIENT).values(), ids=WHOLE | LENIENT)
 async def test_a_response_is_the_same_however_it_is_cut(said):
     for cut in range(len(said) + 1):
         peer = Peer()
@@ -340,6 +355,16 @@ async def test_who_stops_waiting_for_a_piece_can_read_it_later():
     assert await response.read() == BODY
 
 
+@pytest.mark.parametrize("unsent", [0, 1])
+async def test_an_answer_to_half_a_request_ends_the_connection(unsent):
+    peer = Peer()
+    response = await peer.answer(LENGTH + BODY)
+    assert await body_of(response) == BODY
+    peer.wire.unsent = unsent
+    await response.aclose()
+    assert (peer.free, peer.wire.closed) == (1 - unsent, bool(unsent))
+
+
 # ---------------------------------------------------------------- who reads slowly
 
 
@@ -376,6 +401,41 @@ async def test_bytes_without_a_piece_do_not_wake_it_for_ever():
     assert not task.done()
     peer.say(b"one\r\n")
     assert await task == b"one"
+
+
+@pytest.mark.parametrize("cut", [*range(0, 44_000, 4_000), None])
+async def test_a_large_head_is_no_body_that_nobody_reads(cut):
+    fields = b"".join(b"x-%d: %b\r\n" % (n, b"y" * 200) for n in range(200))
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\n" + fields + b"\r\n")
+    peer = Peer()
+    task = peer.ask()
+    await asyncio.sleep(0)
+    for piece in (head[:cut], head[len(head[:cut]) :], CHUNKS + END):
+        assert not peer.wire.is_paused()
+        peer.say(piece)
+    assert await body_of(await task) == BODY
+
+
+async def test_much_framing_before_a_piece_is_read():
+    peer = Peer()
+    response = await peer.answer(CHUNKED)
+    task = asyncio.ensure_future(response.read())
+    await asyncio.sleep(0)
+    peer.say(b"3;", *[b"x" * 1_000] * 100)
+    assert not peer.wire.is_paused()
+    peer.say(b"\r\none\r\n")
+    assert await task == b"one"
+    assert not peer.wire.is_paused()
+
+
+@pytest.mark.parametrize("framing", [b"0", b";"])
+async def test_framing_without_end_ends_the_connection(framing):
+    peer = Peer()
+    response = await peer.answer(CHUNKED)
+    peer.say(b"0" + framing, *[(b"0" if framing == b"0" else b"x") * 10_000] * 60)
+    assert peer.wire.closed
+    with pytest.raises(TransportError):
+        await response.read()
 
 
 # ---------------------------------------------------------------- garbage

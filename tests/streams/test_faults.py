@@ -137,6 +137,21 @@ async def test_a_fault_before_the_stream_is_a_problem_document(upstream, name):
     assert await books.held() == (0, 0)
 
 
+@pytest.mark.parametrize("status", [429, 500])
+async def test_an_error_whose_body_never_ends_is_known_by_its_status(upstream, status, monkeypatch):
+    """It is no silence, which the model may have been thinking in: it costs nothing."""
+    monkeypatch.setattr("chatnest.providers.openai._ERROR_SECONDS", 0.05)
+    stalled = Answer(status=status, content_type="application/json", ending="stall")
+    upstream.default = stalled
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+    code = {429: "upstream_overloaded", 500: "upstream_error"}[status]
+    assert (c.problem()["code"], books.charge.outcome) == (code, code)
+    assert (await books.used(), await books.held()) == (0, (0, 0))
+    assert len(upstream.requests) == 2
+
+
 async def test_an_unanswered_call_is_free_where_the_operator_says_so(upstream):
     upstream.default = Answer.silence()
     books = Books()

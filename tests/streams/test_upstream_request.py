@@ -46,6 +46,40 @@ def test_what_no_header_can_hold_is_said_at_once(setting, text):
     assert "sk-" not in str(raised.value)
 
 
+@pytest.mark.parametrize("variable", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+def test_the_same_of_what_the_sdk_reads_by_itself(variable, monkeypatch):
+    """As of a file, with its line's end: it would end the head, and the rest would be another."""
+    monkeypatch.setenv(variable, "org-1\n")
+    with pytest.raises(ConfigurationError):
+        OpenAIProvider(api_key=KEY)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "/v1", "x:y@", ":80", "h:0/v1", "h:65536", "[::1/v1", "h:x", "h/v1\n", "h/v1\r\nX: y"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_address_that_leads_nowhere_is_said_at_once(scheme, rest):
+    with pytest.raises(ConfigurationError, match="base_url") as raised:
+        OpenAIProvider(api_key=KEY, base_url=f"{scheme}://{rest}")
+    assert "x:y" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["ftp://x:secret@h", "x:secret@h", "HTTP://x:secret@h"])
+def test_the_password_of_an_address_is_not_in_what_is_said_of_it(scheme):
+    with pytest.raises(ConfigurationError, match="http://") as raised:
+        OpenAIProvider(api_key=KEY, base_url=scheme)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["h", "h:1", "[::1]:65535/v1/", "u:p@h:8/v1", "b\u00fccher.example", "h/v1?a=b", "h:/v1"],
+)
+def test_an_address_that_leads_somewhere(rest):
+    OpenAIProvider(api_key=KEY, base_url=f"http://{rest}")
+
+
 @pytest.mark.parametrize(
     ("document", "names"),
     [

@@ -60,8 +60,14 @@ class _Connections:
         self._closed = False
 
     async def post(self, body: bytes, sent: Callable[[], None]) -> Http1Response:
-        connection = self._take() or await self._connect()
-        return await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), sent)
+        kept = self._take()
+        connection = kept or await self._connect()
+        try:
+            return await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), sent)
+        except TransportError:
+            if kept is not None:
+                self._drop_idle()  # they have been idle for longer: a retry must not meet the same
+            raise
 
     async def aclose(self) -> None:
         self._closed = True
@@ -78,6 +84,10 @@ class _Connections:
             if connection.usable:
                 return connection
         return None
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.popitem()[0].abort()
 
     async def _connect(self) -> Http1Connection:
         try:

@@ -19,6 +19,14 @@ __all__ = ["Http1Connection", "Http1Response"]
 _RECEIVE_BUFFER: Final = 32_768
 """Bytes of an answer that wait here while a client does not read; then the kernel's wait."""
 
+_FRAMING_BYTES: Final = 524_288
+"""Bytes that may come without one of the body between them: sizes of chunks, and what is said
+about them. One read may have half of that, with the head before it.
+"""
+
+_TLS_RECORD: Final = 20_480
+"""More than the longest (RFC 5246, section 6.2.3). A part of one must not keep the rest away."""
+
 _HEAD_BYTES: Final = 65_536
 _MOST_FIELDS: Final = 256
 _MOST_HEADS: Final = 16
@@ -64,10 +72,21 @@ class Http1Connection(asyncio.Protocol):
         self.idle_since: float = 0.0
         self.on_body: Any = self._pieces.append  # the parser's, so that no frame of ours is needed
         self._parser: Any = httptools.HttpResponseParser(self)
+        # A client has to understand folded fields and may understand the others (RFC 9112, sections
+        # 2.2, 5.2, 6.3 and 7.1.1). There is one request at a time, so that nothing can be smuggled.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport = transport
+        limit = getattr(transport, "set_read_buffer_limits", None)
+        if limit is not None:  # TLS has a buffer of its own, of 256 KiB and more
+            limit(_RECEIVE_BUFFER, _TLS_RECORD)
 
     @property
     def usable(self) -> bool:
@@ -118,8 +137,11 @@ class Http1Connection(asyncio.Protocol):
         return self._stage == _WHOLE and not self._pieces
 
     def release(self) -> None:
-        """Nobody reads the response any more."""
-        if self._stage != _WHOLE or not self._reusable or self._cause is not None:
+        """Nobody reads the response any more. It may have come before the request had left: the
+        server has no use for the rest then, and may not read it.
+        """
+        usable = self._stage == _WHOLE and self._reusable and self._cause is None
+        if not usable or self._transport.get_write_buffer_size():
             self.abort()
             return
         self._stage = _IDLE
@@ -154,10 +176,17 @@ class Http1Connection(asyncio.Protocol):
                 self._break_off(_Refused())
         self._size += len(data)
         if self._size > _RECEIVE_BUFFER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+            self._overflow()
         if self._waiter is not None:
             self._wake()
+
+    def _overflow(self) -> None:
+        """Read on once there was room. What waits for a piece, or for a head, has to be read."""
+        if self._pieces:
+            self._paused = True
+            self._transport.pause_reading()
+        elif self._size > _FRAMING_BYTES:
+            self._break_off(_Refused())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is None and self._cause is None and self._stage == _BODY and self._until_end:

@@ -46,6 +46,9 @@ _RESERVED: Final = {
 _ERROR_BYTES: Final = 65_536
 """As much of an error's body as is read."""
 
+_ERROR_SECONDS: Final = 2.0
+"""For which the rest of an error's body is waited for."""
+
 _CLOSE_SECONDS: Final = 1.0
 
 _CHUNKS_PER_TOKEN: Final = 16
@@ -88,10 +91,13 @@ class OpenAIProvider:
         except ValueError as exc:
             raise ConfigurationError(f"encoding: {exc}") from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
+        self._sdk = _import_sdk()
         if not self._base_url.startswith(("http://", "https://")):
             raise ConfigurationError(
-                f"base_url {self._base_url!r} must begin with http:// or https://"
+                f"base_url {self._shown!r} must begin with http:// or https://"
             )
+        if not self._sdk.has_host(self._base_url):
+            raise ConfigurationError(f"base_url {self._shown!r} has no host or port to connect to")
         key = api_key or os.environ.get("OPENAI_API_KEY")
         if client is None and not key:
             if self._base_url == DEFAULT_BASE_URL:
@@ -102,8 +108,8 @@ class OpenAIProvider:
             key = "none"
         for setting, text in (
             ("api_key", key),
-            ("organization", organization),
-            ("project", project),
+            ("organization", organization or os.environ.get("OPENAI_ORG_ID")),  # as the SDK does
+            ("project", project or os.environ.get("OPENAI_PROJECT_ID")),
         ):
             if text and not (text.isascii() and text.isprintable()):
                 raise ConfigurationError(f"{setting} holds a character that no header field can")
@@ -120,12 +126,15 @@ class OpenAIProvider:
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
         self._pools: RunVar[_LoopPool | None] = RunVar(f"chatnest_openai_{id(self)}")
-        self._sdk = _import_sdk()
 
     def __repr__(self) -> str:
-        scheme, _, rest = self._base_url.partition("://")
-        shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a user and password
-        return f"OpenAIProvider(model={self.model!r}, base_url={shown!r})"
+        return f"OpenAIProvider(model={self.model!r}, base_url={self._shown!r})"
+
+    @property
+    def _shown(self) -> str:
+        """The address without a user and password."""
+        scheme, between, rest = self._base_url.rpartition("://")
+        return f"{scheme}{between}{rest.rpartition('@')[2]}"
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
@@ -224,8 +233,10 @@ class _Opened:
             await self._response.aclose()
             return
         with move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._stream.drain()
-            await self._response.aclose()
+            try:
+                await self._stream.drain()
+            finally:  # asyncio's own cancellation knows no shield
+                await self._response.aclose()
 
 
 async def _check(response: Response) -> None:
@@ -240,9 +251,9 @@ async def _check(response: Response) -> None:
 
 
 async def _error_document(response: Response) -> bytes:
-    """As much of it as is read; it may break off."""
+    """As much of it as is read; it may break off, and need not come: the status says enough."""
     document = b""
-    with suppress(Exception):
+    with move_on_after(_ERROR_SECONDS), suppress(Exception):
         while len(document) < _ERROR_BYTES and (data := await response.read()):
             document += data
     return document[:_ERROR_BYTES]

@@ -15,12 +15,23 @@ from chatnest.providers.faults import error_for_status, name
 from chatnest.providers.httpx2_transport import Httpx2Response
 from chatnest.providers.transport import RequestHead, TransportError
 
-__all__ = ["StatusError", "ask", "make_transport", "request_head"]
+__all__ = ["StatusError", "ask", "has_host", "make_transport", "request_head"]
 
 _PATH: Final = "/chat/completions"
 _HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _OF_THE_BODY: Final = {"content-length", "host", "connection"}
 """Header fields that each request has its own of."""
+
+
+def has_host(url: str) -> bool:
+    """Whether there is anything to connect to. Where there is not, addresses of our own machine
+    would be found.
+    """
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return bool(parts.host) and (parts.port is None or parts.port in range(1, 65_536))
 
 
 class StatusError(Exception):
