@@ -172,6 +172,8 @@ class _Place:
         """Apart from the connecting: an event loop that does both loses the wire where it is
         cancelled before the handshake begins, and the next socket has the same number.
         """
+        if wire.is_closing():  # uvloop would begin the handshake all the same
+            raise ConnectionResetError
         try:
             secured = await self._loop.start_tls(
                 *(wire, connection, tls),
