@@ -263,6 +263,29 @@ async def test_connecting_has_an_end(monkeypatch):
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0\r\n", b"HTTP/1.1 101 X\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n"]
+)
+async def test_one_that_has_broken_off_is_freed_at_once(said):
+    """And not when the garbage is collected, which a server may do seldom."""
+    loop = asyncio.get_running_loop()
+    async with serving() as server:
+        server.answer = said
+        transport = transport_to(server.port)
+        gc.collect()
+        gc.disable()
+        try:
+            with suppress(TransportError):
+                await ask(transport)
+            await until(lambda: not transport._open)
+            await until(lambda: server.gone == 1)
+            alive = [one for one in gc.get_objects() if type(one) is Http1Connection]
+            assert not [one for one in alive if one._loop is loop]
+        finally:
+            gc.enable()
+        await transport.aclose()
+
+
 # ---------------------------------------------------------------- names
 
 

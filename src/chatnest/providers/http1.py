@@ -172,7 +172,8 @@ class Http1Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            self._break_off(exc)
+            exc.__context__ = None  # its frames, and the exception's own, know this object
+            self._break_off(exc.with_traceback(None))
         if self._stage == _HEAD:
             self._head_left -= len(data)
             if self._head_left < 0:
