@@ -104,7 +104,7 @@ class _Holding(msgspec.Struct):
     stream: Stream
 
     async def __aenter__(self) -> None:
-        self.everywhere[self.stream] = self.here.home
+        self.everywhere[self.stream] = current_token()
         self.here.streams.add(self.stream)
 
     async def __aexit__(self, *_: object) -> None:
@@ -116,11 +116,10 @@ class _Holding(msgspec.Struct):
 
 
 class _Here:
-    """The streams of one event loop."""
+    """The streams of one event loop, which it does not know: it would keep it for ever."""
 
     def __init__(self, settle_seconds: float) -> None:
         self.settle_seconds = settle_seconds
-        self.home: EventLoopToken = current_token()
         self.streams: set[Stream] = set()
         self._settled = anyio.Event()
 

@@ -1,6 +1,7 @@
 """Connections on real sockets: which are kept, how they are made, and that none is left."""
 
 import asyncio
+import gc
 import re
 import socket
 import ssl
@@ -16,6 +17,7 @@ import trustme
 from chatnest import OpenAIProvider
 from chatnest.providers import connections
 from chatnest.providers.connections import make_transport
+from chatnest.providers.http1 import Http1Connection
 from chatnest.providers.transport import RECEIVE_BUFFER, RequestHead, TransportError
 from chatnest.testing import Answer, FakeUpstream
 from chatnest.turn import ModelCall
@@ -261,6 +263,29 @@ async def test_connecting_has_an_end(monkeypatch):
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0\r\n", b"HTTP/1.1 101 X\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n"]
+)
+async def test_one_that_has_broken_off_is_freed_at_once(said):
+    """And not when the garbage is collected, which a server may do seldom."""
+    loop = asyncio.get_running_loop()
+    async with serving() as server:
+        server.answer = said
+        transport = transport_to(server.port)
+        gc.collect()
+        gc.disable()
+        try:
+            with suppress(TransportError):
+                await ask(transport)
+            await until(lambda: not transport._open)
+            await until(lambda: server.gone == 1)
+            alive = [one for one in gc.get_objects() if type(one) is Http1Connection]
+            assert not [one for one in alive if one._loop is loop]
+        finally:
+            gc.enable()
+        await transport.aclose()
+
+
 # ---------------------------------------------------------------- names
 
 
@@ -401,6 +426,39 @@ async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(a
                 read += len(piece)
         assert read == total
         await response.aclose()
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_who_is_cancelled_leaves_nothing_wherever_it_is(authority, monkeypatch, scheme):
+    """A socket that is closed while its transport lives gives its number, and what is read of it,
+    to the next one.
+    """
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 2.0)
+    loop = asyncio.get_running_loop()
+
+    def left() -> list[Http1Connection]:
+        gc.collect()
+        return [
+            one for one in gc.get_objects() if type(one) is Http1Connection and one._loop is loop
+        ]
+
+    tls = tls_for(authority, "localhost") if scheme == "https" else None
+    async with serving(tls) as server:
+        server.hold = True
+        transport = transport_to(server.port, host="localhost", scheme=scheme)
+        await transport._place._resolve()
+        for turns in range(30):
+            task = asyncio.create_task(ask(transport))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await until(lambda: not left())
+        assert not transport._open
+        server.hold = False
+        assert await exchange(transport) == b"hi"
         await transport.aclose()
 
 

@@ -1,8 +1,11 @@
 """The end of an application: who is still served, who is told, and what is settled."""
 
+import asyncio
+import gc
 import math
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +14,10 @@ import pytest
 
 from chatnest import ChatNestApp, ConfigurationError, DemoProvider, OpenAIProvider
 from chatnest.errors import LedgerUnavailable, ServerShutdown
-from chatnest.testing import Answer, Conversation
+from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.streams.support import (
     DONE,
+    KEY,
     PATIENCE,
     Books,
     answer_to,
@@ -194,3 +198,24 @@ def test_outside_of_the_main_thread_there_are_no_signals(upstream, anyio_backend
 def test_a_drain_that_cannot_end_is_refused_at_the_start(seconds):
     with pytest.raises(ConfigurationError, match="drain_at_signal"):
         ChatNestApp(provider=DemoProvider(), drain_at_signal=seconds)
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_an_event_loop_that_has_ended_is_kept_by_nobody(use_uvloop):
+    """As where each request has one of its own, with Django's async_to_sync. None is closed by the
+    application, which is told of no end.
+    """
+    ended = []
+    provider = OpenAIProvider(api_key=KEY, base_url="http://127.0.0.1")
+    app = ChatNestApp(provider=provider, ledger=Books())
+
+    async def main() -> None:
+        ended.append(weakref.ref(asyncio.get_running_loop()))
+        async with FakeUpstream() as upstream:
+            provider._base_url = upstream.base_url
+            assert (await answer_to(app, ask())).received.endswith(DONE)
+
+    for _ in range(3):
+        anyio.run(main, backend_options={"use_uvloop": use_uvloop})
+    gc.collect()
+    assert [loop() for loop in ended] == [None] * 3

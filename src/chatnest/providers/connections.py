@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 from aiohappyeyeballs import AddrInfoType, start_connection
@@ -92,12 +92,13 @@ class _Connections:
     async def _connect(self) -> Http1Connection:
         try:
             with fail_after(CONNECT_SECONDS):
-                connection: Http1Connection = await self._place.connect(
+                connection = await self._place.connect(
                     lambda: Http1Connection(self._loop, self._keep, self._forget)
                 )
         except (OSError, ValueError) as exc:
             raise TransportError from exc
-        self._open.add(connection)
+        if connection.usable:  # else it has ended already, and says so to whoever asks by it
+            self._open.add(connection)
         return connection
 
     def _keep(self, connection: Http1Connection) -> None:
@@ -149,7 +150,7 @@ class _Place:
         lines += [f"{name}: {value}".encode("latin-1") for name, value in fields]
         return b"\r\n".join((*lines, b"Content-Length: "))
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> Any:
+    async def connect(self, protocol: Callable[[], Http1Connection]) -> Http1Connection:
         """A connection with ``protocol``, which is returned. Raises OSError or ValueError."""
         sock = await start_connection(
             await self._resolve(),
@@ -158,16 +159,34 @@ class _Place:
             socket_factory=_make_socket,
         )
         try:
-            _, connection = await self._loop.create_connection(
-                protocol,
-                sock=sock,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls else None,
-            )
+            wire, connection = await self._loop.create_connection(protocol, sock=sock)
         except BaseException:
             sock.close()
             raise
+        if self._tls is not None:
+            await self._secure(self._tls, wire, connection)
         return connection
+
+    async def _secure(
+        self, tls: ssl.SSLContext, wire: asyncio.Transport, connection: Http1Connection
+    ) -> None:
+        """Apart from the connecting: an event loop that does both loses the wire where it is
+        cancelled before the handshake begins, and the next socket has the same number.
+        """
+        if wire.is_closing():  # uvloop would begin the handshake all the same
+            raise ConnectionResetError
+        try:
+            secured = await self._loop.start_tls(
+                *(wire, connection, tls),
+                server_hostname=self._host,
+                ssl_handshake_timeout=CONNECT_SECONDS,  # uvloop keeps a cancelled one until then
+            )
+        except BaseException:
+            wire.abort()
+            raise
+        if secured is None:
+            raise ConnectionResetError
+        connection.secured(secured)
 
     async def _resolve(self) -> Sequence[AddrInfoType]:
         """One asks, while the others wait for the same."""

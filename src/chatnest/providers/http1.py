@@ -50,7 +50,7 @@ class Http1Connection(asyncio.Protocol):
     __slots__ = (
         *("_cause", "_fields", "_fields_left", "_head_left", "_heads_left", "_loop", "_on_free"),
         *("_on_lost", "_parser", "_paused", "_pieces", "_reusable", "_size", "_stage", "_status"),
-        *("_transport", "_until_end", "_waiter", "idle_since", "on_body"),
+        *("_transport", "_until_end", "_waiter", "_wire", "idle_since", "on_body"),
     )
 
     def __init__(
@@ -63,6 +63,7 @@ class Http1Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._transport: Any = None
+        self._wire: Any = None  # what is below TLS
         self._stage = _IDLE
         self._cause: Exception | None = None  # why nothing can come any more
         self._waiter: asyncio.Future[None] | None = None
@@ -83,10 +84,12 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
+        self._transport = self._wire = transport
+
+    def secured(self, transport: Any) -> None:
+        """The wire has TLS on it now, which has a buffer of its own, of 256 KiB and more."""
         self._transport = transport
-        limit = getattr(transport, "set_read_buffer_limits", None)
-        if limit is not None:  # TLS has a buffer of its own, of 256 KiB and more
-            limit(_RECEIVE_BUFFER, _TLS_RECORD)
+        transport.set_read_buffer_limits(_RECEIVE_BUFFER, _TLS_RECORD)
 
     @property
     def usable(self) -> bool:
@@ -141,7 +144,7 @@ class Http1Connection(asyncio.Protocol):
         server has no use for the rest then, and may not read it.
         """
         usable = self._stage == _WHOLE and self._reusable and self._cause is None
-        if not usable or self._transport.get_write_buffer_size():
+        if not usable or self._wire.get_write_buffer_size():
             self.abort()
             return
         self._stage = _IDLE
@@ -169,7 +172,8 @@ class Http1Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            self._break_off(exc)
+            exc.__context__ = None  # its frames, and the exception's own, know this object
+            self._break_off(exc.with_traceback(None))
         if self._stage == _HEAD:
             self._head_left -= len(data)
             if self._head_left < 0:

@@ -207,10 +207,14 @@ class OpenAIProvider:
             )
             pool = self._pools.get(None)  # another request may have been faster
         if pool is None:
-            pool = _LoopPool(self._sdk.make_transport(head))
+            pool = _LoopPool(self._sdk.make_transport(head), self._forget)
             self._pools.set(pool)
             await pool.start()
         return pool.transport
+
+    def _forget(self, pool: "_LoopPool") -> None:
+        if self._pools.get(None) is pool:
+            self._pools.set(None)
 
 
 class _Opened:
@@ -270,10 +274,12 @@ def _logged(status: int, error: UpstreamError) -> UpstreamError:
 class _LoopPool:
     """Connections that are closed with its event loop, should nobody close it before: a mounted
     application is told of no shutdown. Both event loops finish async generators when they end.
+    It is forgotten then: what it knows of its event loop would keep that for ever.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, forget: "Callable[[_LoopPool], None]") -> None:
         self.transport = transport
+        self._forget = forget
         self._life = self._live()
 
     async def start(self) -> None:
@@ -286,6 +292,7 @@ class _LoopPool:
         try:
             yield
         finally:
+            self._forget(self)
             with move_on_after(_CLOSE_SECONDS, shield=True):
                 await self.transport.aclose()
 
