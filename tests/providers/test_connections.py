@@ -213,6 +213,24 @@ async def test_one_that_is_released_after_the_closing_is_not_kept():
         assert not transport._idle
 
 
+async def test_one_that_has_ended_before_it_was_used_is_forgotten(monkeypatch):
+    """Its end is told while whoever asked for it has not gone on yet."""
+    async with serving() as server:
+        transport = transport_to(server.port)
+        connect = transport._place.connect
+
+        async def connected(protocol: Any) -> Any:
+            connection = await connect(protocol)
+            server.peers[-1].transport.abort()
+            await until(lambda: connection._parser is None)  # it was told
+            return connection
+
+        monkeypatch.setattr(transport._place, "connect", connected)
+        with pytest.raises(TransportError):
+            await ask(transport)
+        assert not transport._open
+
+
 async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
     async def never(*_: Any, **__: Any) -> None:
         await anyio.sleep_forever()

@@ -97,8 +97,10 @@ class _Connections:
                 )
         except (OSError, ValueError) as exc:
             raise TransportError from exc
-        if connection.usable:  # else it has ended already, and says so to whoever asks by it
-            self._open.add(connection)
+        if not connection.usable:  # it has ended already: nobody would tell of its end any more
+            connection.abort()
+            raise TransportError from ConnectionResetError()
+        self._open.add(connection)
         return connection
 
     def _keep(self, connection: Http1Connection) -> None:
