@@ -454,6 +454,7 @@ async def test_who_is_cancelled_leaves_nothing_wherever_it_is(authority, monkeyp
     """
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 2.0)
     loop = asyncio.get_running_loop()
+    loop.set_debug(False)  # else the server tells of its ends as well
 
     def left() -> list[Http1Connection]:
         gc.collect()
