@@ -24,7 +24,12 @@ from tests.servers.support import said
 
 pytestmark = pytest.mark.anyio
 
-TODAY = model.day_of(wall_clock(), "UTC")
+TODAY = ""  # when a test begins, since one day may end between two of them
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch):
+    monkeypatch.setitem(globals(), "TODAY", model.day_of(wall_clock(), "UTC"))
 
 
 @pytest.fixture

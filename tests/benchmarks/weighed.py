@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -50,11 +51,14 @@ class Weighed:
 
 @contextmanager
 def weighed_process(upstream: int, folder: Path) -> Iterator[Weighed]:
-    """The server, with a model at a port of this machine."""
+    """The server, with a model at a port of this machine; without what measures coverage, which
+    keeps something for each frame.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.weighed", str(upstream), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
+        env={name: value for name, value in os.environ.items() if "COVERAGE" not in name},
     )
     assert process.stdout is not None
     try:
