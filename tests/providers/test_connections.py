@@ -96,6 +96,14 @@ async def exchange(transport: Any) -> bytes:
     return body
 
 
+async def at_once(transport: Any, number: int) -> None:
+    """So many connections are in use at a time, and then idle."""
+    responses = [await ask(transport) for _ in range(number)]
+    for response in responses:
+        await response.read()
+        await response.aclose()
+
+
 async def until(condition: Any) -> None:
     with anyio.fail_after(20):
         while not condition():  # noqa: ASYNC110  # of sockets, which tell nobody
@@ -140,10 +148,7 @@ async def test_the_last_one_used_is_used_first_so_that_others_can_expire(monkeyp
     monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.05)
     async with serving() as server:
         transport = transport_to(server.port)
-        responses = [await ask(transport) for _ in range(4)]
-        for response in responses:
-            await response.read()
-            await response.aclose()
+        await at_once(transport, 4)
         assert len(server.peers) == 4
         before = [id(peer) for peer in server.peers]
         await exchange(transport)
@@ -170,10 +175,7 @@ async def test_where_a_kept_one_is_dead_the_next_attempt_meets_none_like_it():
     """As behind a balancer that forgets connections, and tells of it when they are used."""
     async with serving() as server:
         transport = transport_to(server.port)
-        responses = [await ask(transport) for _ in range(3)]
-        for response in responses:
-            await response.read()
-            await response.aclose()
+        await at_once(transport, 3)
         server.deaf = True
         with pytest.raises(TransportError):
             await ask(transport)

@@ -140,5 +140,5 @@ async def test_an_ended_run_is_forgotten(log):
     with anyio.fail_after(20):
         while await log.read(RUN, 0, owner="ann") is not None:  # noqa: ASYNC110  # it tells nobody
             await anyio.sleep(0.05)
-        while not (await begin(log, OTHER)).mine:  # noqa: ASYNC110
+        while not (await begin(log, OTHER)).mine:  # noqa: ASYNC110  # it tells nobody
             await anyio.sleep(0.05)

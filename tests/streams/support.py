@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from chatnest import BALANCED, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
+from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -117,6 +118,17 @@ class Books(MemoryLedger):
             )
         )
         return tokens, streams
+
+
+class AwayBooks(Books):
+    """Books that take no settlement while they are ``away``."""
+
+    away = True
+
+    async def settle(self, hold: Hold, charge: Charge) -> Settlement:
+        if self.away:
+            raise LedgerUnavailable
+        return await super().settle(hold, charge)
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ import anyio.lowlevel
 import pytest
 
 from chatnest import BALANCED, Bounds, ChatNestApp, OpenAIProvider
-from chatnest.errors import LedgerUnavailable
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import (
     CLIENT,
@@ -18,6 +17,7 @@ from tests.streams.support import (
     PATIENCE,
     PING,
     START,
+    AwayBooks,
     Books,
     ask,
     input_tokens,
@@ -490,15 +490,7 @@ async def test_a_request_that_is_cancelled_alone_waits_for_nobody(upstream, anyi
 
 
 async def test_a_ledger_that_is_away_at_the_end_is_told_later(upstream):
-    class Away(Books):
-        away = True
-
-        async def settle(self, hold, charge):
-            if self.away:
-                raise LedgerUnavailable
-            return await super().settle(hold, charge)
-
-    books = Away()
+    books = AwayBooks()
     upstream.script(Answer.stall(1))
     async with serving(upstream, ledger=books) as app:
         async with leaving(app) as c:

@@ -50,7 +50,7 @@ class Counter:
         self.times = 0
         self._gate = gate
         self._real = app.provider.counter
-        app.provider.counter = self  # type: ignore[misc]
+        app.provider.counter = self  # type: ignore[misc]  # which its protocol lets be read alone
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

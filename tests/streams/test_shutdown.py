@@ -13,12 +13,13 @@ import anyio
 import pytest
 
 from chatnest import ChatNestApp, ConfigurationError, DemoProvider, OpenAIProvider
-from chatnest.errors import LedgerUnavailable, ServerShutdown
+from chatnest.errors import ServerShutdown
 from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.streams.support import (
     DONE,
     KEY,
     PATIENCE,
+    AwayBooks,
     Books,
     answer_to,
     ask,
@@ -116,15 +117,7 @@ async def test_a_shutdown_in_the_middle_of_a_start_is_no_failure(upstream, monke
 
 
 async def test_what_waits_for_the_ledger_is_written_before_the_end(upstream):
-    class Away(Books):
-        away = True
-
-        async def settle(self, hold, charge):
-            if self.away:
-                raise LedgerUnavailable
-            return await super().settle(hold, charge)
-
-    books = Away()
+    books = AwayBooks()
     async with serving(upstream, ledger=books) as app:
         assert (await answer_to(app, ask())).received.endswith(DONE)
         assert not books.charges

@@ -131,8 +131,7 @@ class Http1Connection(asyncio.Protocol):
         pieces.clear()
         self._size = 0
         if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+            self._read_on()
         return data
 
     def ended(self) -> bool:
@@ -151,13 +150,16 @@ class Http1Connection(asyncio.Protocol):
         self._pieces.clear()
         self._size = 0
         if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+            self._read_on()
         self._on_free(self)
 
     def abort(self) -> None:
         """Close it now, whatever is under way."""
         self._break_off(ConnectionAbortedError())
+
+    def _read_on(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
