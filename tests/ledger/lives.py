@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 from chatnest.ledger import model
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.window import ListWindow
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
 from tests.soak import amount
 
@@ -58,14 +59,14 @@ class PlainBooks:
 
     def __init__(self) -> None:
         self.counters: defaultdict[str, Counter] = defaultdict(Counter)
-        self.windows: defaultdict[str, list[int]] = defaultdict(list)
+        self.windows: defaultdict[str, ListWindow] = defaultdict(ListWindow)
         self.holds: dict[str, HoldRecord] = {}
         self.live: dict[str, HoldRecord] = {}
 
     def counter(self, key: str) -> Counter:
         return self.counters[key]
 
-    def window(self, key: str) -> list[int]:
+    def window(self, key: str) -> ListWindow:
         return self.windows[key]
 
     def hold(self, hold_id: str) -> HoldRecord | None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger import MemoryLedger, _sqlite_file, model
+from chatnest.ledger import MemoryLedger, model
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
@@ -377,15 +377,26 @@ async def test_memory_has_no_books_that_others_could_read():
 # ---------------------------------------------------------------- SQLite
 
 
-V1 = """
+V2 = """
+DROP TABLE windows;
+CREATE TABLE windows (key TEXT PRIMARY KEY NOT NULL, entries TEXT NOT NULL, changed_at INTEGER);
+CREATE INDEX windows_by_change ON windows (changed_at);
+INSERT INTO windows VALUES ('requests:60:ann', '[{first},{second}]', {second});
+PRAGMA user_version = 2;
+"""
+V1 = (
+    V2
+    + """
 DROP TABLE adjustments;
 ALTER TABLE counters DROP COLUMN adjusted;
 PRAGMA user_version = 1;
 """
+)
 
 
-async def test_a_file_of_the_first_schema_is_brought_up_to_date_and_keeps_its_balances(
-    path: Path, clock: Clock
+@pytest.mark.parametrize("older", [V1, V2])
+async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_balances(
+    path: Path, clock: Clock, older: str
 ):
     first = SQLiteLedger(path, clock=clock, keep_days=KEEP)
     hold = (await admit(first, wish(budget(1_000)))).hold
@@ -393,21 +404,25 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date_and_keeps_its_ba
     await admit(first, wish(budget(1_000)))
     await first.aclose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(V1)
+        connection.executescript(older.format(first=clock.now, second=clock.now + 1))
 
     ledger = SQLiteLedger(path, clock=clock, keep_days=KEEP)
     assert await balance(ledger, budget(1_000)) == (70, 100)
     assert (await ledger.audit().adjust(adjustment(-30))).balance.used == 40
     assert (await ledger.audit().verdict()).drifts == ()
+    clock.now += MINUTE
+    assert await balance(ledger, rate(9)) == (1, 0)
     await ledger.aclose()
-    assert rows(path, "PRAGMA user_version") == [{"user_version": _sqlite_file.SCHEMA_VERSION}]
-    schema = "SELECT name FROM pragma_table_info('counters') ORDER BY cid"
-    migrated = rows(path, schema)
     fresh = path.with_name("fresh.db")
     other = SQLiteLedger(fresh)
     await other.check()
     await other.aclose()
-    assert rows(fresh, schema) == migrated
+    columns = (
+        "SELECT master.name, columns.name AS column FROM sqlite_master AS master,"
+        " pragma_table_info(master.name) AS columns ORDER BY master.name, columns.cid"
+    )
+    for what in ("PRAGMA user_version", columns):
+        assert rows(fresh, what) == rows(path, what)
 
 
 async def test_reading_waits_for_no_writer_and_no_writer_waits_for_it(path: Path, clock: Clock):

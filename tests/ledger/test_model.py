@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chatnest.ledger import model
+from chatnest.ledger import _sqlite_window, model
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.memory import MemoryLedger
@@ -135,7 +135,8 @@ def test_memory_lives_by_the_rules(shard: int, tell: Tell):
 
 @pytest.mark.soak
 @in_shards
-def test_sqlite_lives_by_the_rules(shard: int, tell: Tell):
+def test_sqlite_lives_by_the_rules(shard: int, tell: Tell, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_sqlite_window, "_MOST", 2)  # so that windows have parts
     live(LivesOfSQLite, tell)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import sqlite
+from chatnest.ledger._sqlite_file import SCHEMA_VERSION
 from chatnest.ledger.base import Charge, Settlement
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.support import (
@@ -110,9 +111,9 @@ async def test_a_newer_schema_is_refused(path: Path, books: SQLiteLedger):
     await books.check()
     await books.aclose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
-    with pytest.raises(ConfigurationError, match=r"newer chatnest \(schema 3"):
+    with pytest.raises(ConfigurationError, match=rf"newer chatnest \(schema {SCHEMA_VERSION + 1}"):
         await books.check()
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from chatnest.ledger._sqlite_window import RowWindow
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Charge, Hold, Line
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
@@ -14,7 +15,6 @@ __all__ = ["RowBooks"]
 _SELECT_HOLDS: Final = "SELECT id, state, until, charged, tokens, lines, admitted_at FROM holds "
 _EXPIRED: Final = Charge(tokens=0, source="estimated", outcome="expired")
 
-_read_entries = msgspec.json.Decoder(list[int]).decode
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
 
 
@@ -32,11 +32,12 @@ class RowBooks:
 
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:
         self.now = now
+        self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
         # What it is, and what it was when it was read.
         self._counters: dict[str, tuple[Counter, Counter]] = {}
-        self._windows: dict[str, tuple[list[int], list[int]]] = {}
+        self._windows: dict[str, RowWindow] = {}
         self._holds: dict[str, _HoldRow] = {}
         self._live: dict[str, HoldRecord] | None = None
         self._turns: dict[str, tuple[object, ...]] = {}
@@ -50,12 +51,11 @@ class RowBooks:
             self._counters[key] = Counter(*row), Counter(*row)
         return self._counters[key][0]
 
-    def window(self, key: str) -> list[int]:
-        if key not in self._windows:
-            row = self._execute("SELECT entries FROM windows WHERE key = ?", (key,)).fetchone()
-            entries = _read_entries(row[0]) if row else []
-            self._windows[key] = entries, entries.copy()
-        return self._windows[key][0]
+    def window(self, key: str) -> RowWindow:
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = RowWindow(self._connection, key)
+        return window
 
     def hold(self, hold_id: str) -> HoldRecord | None:
         if hold_id not in self._holds:
@@ -133,14 +133,8 @@ class RowBooks:
                 if counter != was
             ],
         )
-        self._executemany(
-            "INSERT OR REPLACE INTO windows VALUES (?, ?, ?)",
-            [
-                (key, msgspec.json.encode(entries).decode(), self.now)
-                for key, (entries, was) in self._windows.items()
-                if entries != was
-            ],
-        )
+        for window in self._windows.values():
+            window.write(self.now)
         self._executemany(
             "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._turns.values(),

@@ -14,7 +14,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "BookFile", "Operation"]
 
 Operation = Callable[[RowBooks], object]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
 _PRUNED_AT_ONCE: Final = 512
 
@@ -32,6 +32,20 @@ CREATE TABLE adjustments (
 CREATE INDEX adjustments_by_time ON adjustments (at);
 """
 
+_WINDOWS: Final = f"""
+CREATE TABLE windows (
+    key TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    entries TEXT NOT NULL,
+    gone INTEGER NOT NULL,
+    oldest INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (key, part)
+) {STRICT};
+CREATE INDEX windows_by_change ON windows (changed_at);
+"""
+
 _SCHEMA: Final = f"""
 CREATE TABLE counters (
     key TEXT PRIMARY KEY NOT NULL,
@@ -46,13 +60,6 @@ CREATE INDEX counters_by_change ON counters (changed_at);
 CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
 WHEN NEW.settled - NEW.expired < OLD.settled - OLD.expired OR NEW.overrun < OLD.overrun
 BEGIN SELECT RAISE(ABORT, 'settled tokens may only be lowered by correcting expired ones'); END;
-
-CREATE TABLE windows (
-    key TEXT PRIMARY KEY NOT NULL,
-    entries TEXT NOT NULL,
-    changed_at INTEGER NOT NULL
-) {STRICT};
-CREATE INDEX windows_by_change ON windows (changed_at);
 
 CREATE TABLE holds (
     id TEXT PRIMARY KEY NOT NULL,
@@ -86,18 +93,29 @@ CREATE TABLE turns (
     model TEXT NOT NULL
 ) {STRICT};
 CREATE INDEX turns_by_time ON turns (settled_at);
+{_WINDOWS}
 {_ADJUSTMENTS}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+_FROM_2: Final = f"""
+DROP INDEX windows_by_change;
+ALTER TABLE windows RENAME TO windows_of_2;
+{_WINDOWS}
+INSERT INTO windows SELECT key, 0, 0, entries, 0, 0, changed_at FROM windows_of_2;
+DROP TABLE windows_of_2;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""  # noqa: S608  # of texts of ours alone
 
 _FROM: Final = {
     0: _SCHEMA,
     1: f"""
 ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
 {_ADJUSTMENTS}
-PRAGMA user_version = {SCHEMA_VERSION};
+{_FROM_2}
 """,
+    2: _FROM_2,
 }
 """What makes the tables of today, for each schema that a file may have."""
 

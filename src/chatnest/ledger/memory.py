@@ -23,6 +23,7 @@ from chatnest.ledger.base import (
     wall_clock,
 )
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.window import ListWindow
 
 __all__ = ["DictBooks", "MemoryLedger"]
 
@@ -109,7 +110,7 @@ class DictBooks:
     def __init__(self, max_keys: int = 100_000) -> None:
         self._max_keys = max_keys
         self._counters: OrderedDict[str, Counter] = OrderedDict()
-        self._windows: OrderedDict[str, list[int]] = OrderedDict()
+        self._windows: OrderedDict[str, ListWindow] = OrderedDict()
         self._holds: dict[str, HoldRecord] = {}
         self._leases: list[tuple[int, str]] = []
         self._looks: dict[str, int] = {}  # when each live hold is looked at next
@@ -125,8 +126,8 @@ class DictBooks:
         self._counters.move_to_end(key)
         return counter
 
-    def window(self, key: str) -> list[int]:
-        window = self._windows.setdefault(key, [])
+    def window(self, key: str) -> ListWindow:
+        window = self._windows.setdefault(key, ListWindow())
         self._windows.move_to_end(key)
         return window
 

@@ -32,6 +32,7 @@ from chatnest.ledger.base import (
     Reservation,
     Settlement,
 )
+from chatnest.ledger.window import Window
 
 __all__ = [
     "Books",
@@ -95,8 +96,8 @@ class Books(Protocol):
     def counter(self, key: str) -> Counter:
         """The counter of that key; zeros where there was none."""
 
-    def window(self, key: str) -> list[int]:
-        """Times of admission, oldest first; empty where there were none."""
+    def window(self, key: str) -> Window:
+        """The window of that key; empty where there was none."""
 
     def hold(self, hold_id: str) -> HoldRecord | None:
         """The hold of that id, live or ended, unless it was forgotten."""
@@ -210,9 +211,9 @@ def _refusal(books: Books, wish: Reservation, state: LimitState, now: int) -> Re
     if limit.kind == "rate":
         if limit.limit < 1:  # nobody gets in, however long they wait
             return Refused(state=state, retry_after=limit.window * 1000, now=now)
-        # Entries are oldest first: when this one has left, one place is free.
-        entries = books.window(counter_key(limit, now))
-        wait = entries[len(entries) - limit.limit] + limit.window * 1000 - now
+        # When this one has left, one place is free.
+        window = books.window(counter_key(limit, now))
+        wait = window[len(window) - limit.limit] + limit.window * 1000 - now
         return Refused(state=state, retry_after=wait, now=now)
     if limit.kind == "budget" and state.used + wish.min_tokens > limit.limit:
         wait = (state.resets_at or now) - now
@@ -246,25 +247,14 @@ def _weigh(books: Books, hold: Hold, sign: int) -> None:
 def _state(books: Books, limit: Limit, now: int) -> LimitState:
     key = counter_key(limit, now)
     if limit.kind == "rate":
-        entries = books.window(key)
-        _slide(entries, limit.window * 1000, now)
-        resets_at = entries[0] + limit.window * 1000 if entries else None
-        return LimitState(limit=limit, used=len(entries), held=0, resets_at=resets_at)
+        window, length = books.window(key), limit.window * 1000
+        window.slide(length, now)
+        used = len(window)
+        resets_at = window[0] + length if used else None
+        return LimitState(limit=limit, used=used, held=0, resets_at=resets_at)
     counter = books.counter(key)
     resets_at = day_end(now, limit.timezone) if limit.kind == "budget" else None
     return LimitState(limit=limit, used=counter.used, held=counter.held, resets_at=resets_at)
-
-
-def _slide(entries: list[int], window: int, now: int) -> None:
-    """Drop what has left the window. A clock that was set back leaves entries in the future:
-    they count as of now, so that they lock nobody out for longer than a window.
-    """
-    while entries and entries[0] <= now - window:
-        del entries[0]
-    for index in range(len(entries) - 1, -1, -1):
-        if entries[index] <= now:
-            break
-        entries[index] = now
 
 
 def counter_key(limit: Limit, now: int) -> str:
