@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
@@ -13,6 +13,7 @@ from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest.errors import ServerShutdown
+from chatnest.loops import call_soon
 from chatnest.streaming import Stream
 
 __all__ = ["OpenStreams", "at_signal"]
@@ -140,16 +141,9 @@ def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
     """
     for one, home in those.copy().items():
         try:
-            _soon(home, act, one)
+            call_soon(home, act, one)
         except RuntimeError:
             those.pop(one, None)
-
-
-def _soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
-    """From any thread, and from a signal's handler. Raises RuntimeError if the loop has ended."""
-    loop: Any = home.native_token
-    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-    soon(act, *arguments)
 
 
 @contextmanager
@@ -162,7 +156,7 @@ def at_signal(act: Callable[[], object]) -> Iterator[None]:
     former: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        _soon(home, act)
+        call_soon(home, act)
         former[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():

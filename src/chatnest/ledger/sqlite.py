@@ -1,27 +1,24 @@
 """SQLiteLedger: books in a file, for the workers of one machine, kept over restarts."""
 
-import contextlib
 import os
-import queue
 import sqlite3
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import chain
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
 from chatnest.ledger._sqlite_audit import SQLiteAudit
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger._sqlite_survey import look
+from chatnest.ledger._sqlite_writer import Writer
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -38,12 +35,6 @@ from chatnest.ledger.survey import SQLiteSurvey
 __all__ = ["SQLiteLedger"]
 
 _T = TypeVar("_T")
-
-_GROUP: Final = 128
-"""Operations that share one commit, at most."""
-
-_PRUNE_EVERY: Final = 256
-"""Operations after which something old is forgotten."""
 
 _CLOSE_TIMEOUT: Final = 5.0
 
@@ -100,7 +91,7 @@ class SQLiteLedger:
         self._clock = clock
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
-        self._writer: _Writer | None = None
+        self._writer: Writer | None = None
         self._guarded = False
 
     def __repr__(self) -> str:
@@ -151,16 +142,14 @@ class SQLiteLedger:
                 await anyio.to_thread.run_sync(thread.join, _CLOSE_TIMEOUT)
 
     async def _run(self, operation: Callable[[RowBooks], _T]) -> _T:
-        completion = _Completion(operation)
         with self._lock:
-            writer = self._writer or self._start()
-            writer.put(completion)
+            completion = (self._writer or self._start()).put(operation)
         return await completion.wait()
 
-    def _start(self) -> "_Writer":
-        self._writer = writer = _Writer(self._file())
+    def _start(self) -> Writer:
+        self._writer = writer = Writer(self._file())
         # A ledger that nobody closed takes its thread with it.
-        weakref.finalize(self, writer.put, None)
+        weakref.finalize(self, writer.stop)
         if not self._guarded and hasattr(os, "register_at_fork"):
             self._guarded = True
             self._guard_forks()
@@ -170,7 +159,7 @@ class SQLiteLedger:
         writer, self._writer = self._writer, None
         if writer is None:
             return None
-        writer.put(None)
+        writer.stop()
         return writer.thread
 
     def _guard_forks(self) -> None:
@@ -209,106 +198,3 @@ def _call(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
     alive = method()
     if alive is not None:
         alive()
-
-
-def _is_fault_of_file(failure: Exception) -> bool:
-    """Or else of the values of one operation."""
-    return isinstance(failure, sqlite3.Error) and not isinstance(
-        failure, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError
-    )
-
-
-class _Completion(Generic[_T]):
-    """An operation, and the task that waits for what comes of it on its own event loop."""
-
-    def __init__(self, operation: Callable[[RowBooks], _T]) -> None:
-        self.operation = operation
-        self._done = anyio.Event()
-        loop: Any = anyio.lowlevel.current_token().native_token
-        # asyncio's event loop, or trio's token
-        self._call = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        self._answer: Any = None
-        self._failure: Exception | None = None
-
-    async def wait(self) -> _T:
-        await self._done.wait()
-        failure = self._failure
-        if failure is not None:
-            if _is_fault_of_file(failure):
-                raise LedgerUnavailable from failure
-            raise failure
-        answer: _T = self._answer
-        return answer
-
-    def answer(self, answer: object) -> None:
-        self._answer = answer
-        self._tell()
-
-    def fail(self, failure: Exception) -> None:
-        self._failure = failure
-        self._tell()
-
-    def _tell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
-            self._call(self._done.set)
-
-
-class _Writer:
-    """The one thread that reads and writes the file, until it is given None."""
-
-    def __init__(self, file: BookFile) -> None:
-        self._file = file
-        self._queue: queue.SimpleQueue[_Completion[Any] | None] = queue.SimpleQueue()
-        self._unpruned = _PRUNE_EVERY
-        self.thread = threading.Thread(target=self._loop, name="chatnest-ledger", daemon=True)
-        self.thread.start()
-
-    def put(self, completion: "_Completion[Any] | None") -> None:
-        self._queue.put(completion)
-
-    def _loop(self) -> None:
-        while group := self._next_group():
-            self._commit(group)
-        self._file.close()
-
-    def _next_group(self) -> "list[_Completion[Any]]":
-        """Wait for one operation, and take what waits behind it; empty at the end."""
-        first = self._queue.get()
-        return [] if first is None else [first, *self._waiting(_GROUP - 1)]
-
-    def _waiting(self, most: int) -> "Iterator[_Completion[Any]]":
-        for _ in range(min(most, self._queue.qsize())):
-            completion = self._queue.get()
-            if completion is None:
-                self._queue.put(None)  # nothing comes after it
-                return
-            yield completion
-
-    def _commit(self, group: "list[_Completion[Any]]") -> None:
-        attempts = deque([group])
-        while attempts:
-            attempt = attempts.popleft()
-            try:
-                answers = self._file.transact([completion.operation for completion in attempt])
-            except Exception as exc:  # noqa: BLE001  # it goes to whoever waits for it
-                if _is_fault_of_file(exc):
-                    # Those behind have waited as long as for a lock: they wait no second time.
-                    attempts.append(list(self._waiting(self._queue.qsize())))
-                    for completion in chain(attempt, *attempts):
-                        completion.fail(exc)
-                    return
-                if len(attempt) == 1:
-                    attempt[0].fail(exc)
-                else:
-                    attempts.extend([completion] for completion in attempt)
-            else:
-                for completion, answer in zip(attempt, answers, strict=True):
-                    completion.answer(answer)
-                self._prune_now_and_then(len(attempt))
-
-    def _prune_now_and_then(self, operations: int) -> None:
-        self._unpruned += operations
-        if self._unpruned >= _PRUNE_EVERY:
-            self._unpruned = 0
-            with contextlib.suppress(Exception):  # the next operation will tell
-                self._file.prune()

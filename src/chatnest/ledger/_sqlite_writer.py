@@ -1,0 +1,182 @@
+"""Writer: the one thread that reads and writes a ledger's file, for all tasks and event loops."""
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.ledger._sqlite_books import RowBooks
+from chatnest.ledger._sqlite_file import BookFile
+from chatnest.loops import call_soon
+
+__all__ = ["Completion", "Writer"]
+
+_T = TypeVar("_T")
+
+_GROUP: Final = 128
+"""Operations that share one commit, at most."""
+
+_PRUNE_EVERY: Final = 256
+"""Operations after which something old is forgotten."""
+
+
+class Completion(Generic[_T]):
+    """An operation, and the task that waits for what comes of it on its own event loop."""
+
+    __slots__ = ("_done", "answer", "failure", "home", "operation")
+
+    def __init__(self, operation: Callable[[RowBooks], _T]) -> None:
+        self.operation = operation
+        self.home = current_token()
+        self.answer: Any = None
+        self.failure: Exception | None = None
+        self._done = anyio.Event()
+
+    async def wait(self) -> _T:
+        """What came of it. Raises LedgerUnavailable for a fault of the file."""
+        await self._done.wait()
+        failure = self.failure
+        if failure is not None:
+            if _is_fault_of_file(failure):
+                raise LedgerUnavailable from failure
+            raise failure
+        answer: _T = self.answer
+        return answer
+
+    def tell(self) -> None:
+        """Something has come. For its own event loop."""
+        self._done.set()
+
+
+class Writer:
+    """Operations that are begun in one turn of an event loop come to the thread together, and all
+    that wait there share a commit.
+    """
+
+    def __init__(self, file: BookFile) -> None:
+        self._file = file
+        self._lock = threading.RLock()  # a finalizer may run anywhere
+        self._begun: dict[object, list[Completion[Any]]] = {}  # by event loop
+        self._queue: queue.SimpleQueue[list[Completion[Any]] | None] = queue.SimpleQueue()
+        self._waiting: deque[Completion[Any]] = deque()
+        self._stopped = False
+        self._unpruned = _PRUNE_EVERY
+        self.thread = threading.Thread(target=self._loop, name="chatnest-ledger", daemon=True)
+        self.thread.start()
+
+    def put(self, operation: Callable[[RowBooks], _T]) -> Completion[_T]:
+        """Have it carried out, unless the writer was told to stop."""
+        completion = Completion(operation)
+        with self._lock:
+            begun = self._begun.get(completion.home.native_token)
+            if begun is not None:
+                begun.append(completion)
+                return completion
+            self._begun[completion.home.native_token] = [completion]
+        call_soon(completion.home, self._hand_over, completion.home)
+        return completion
+
+    def stop(self) -> None:
+        """End the thread, after all that was put before."""
+        with self._lock:
+            for completions in self._begun.values():
+                self._queue.put(completions)
+            self._begun.clear()
+            self._queue.put(None)
+
+    def _hand_over(self, home: EventLoopToken) -> None:
+        with self._lock:
+            begun = self._begun.pop(home.native_token, None)
+            if begun is not None:
+                self._queue.put(begun)
+
+    # ------------------------------------------------ in the thread
+
+    def _loop(self) -> None:
+        while self._wait():
+            self._commit([self._waiting.popleft() for _ in range(min(_GROUP, len(self._waiting)))])
+        self._file.close()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False at the end."""
+        while not self._waiting and not self._stopped:
+            self._take(self._queue.get())
+        self._take_all()
+        return bool(self._waiting)
+
+    def _take_all(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while not self._stopped:
+                self._take(self._queue.get_nowait())
+
+    def _take(self, completions: list[Completion[Any]] | None) -> None:
+        if completions is None:  # nothing comes after it
+            self._stopped = True
+        else:
+            self._waiting += completions
+
+    def _commit(self, group: list[Completion[Any]]) -> None:
+        attempts = deque([group])
+        while attempts:
+            attempt = attempts.popleft()
+            try:
+                answers = self._file.transact([completion.operation for completion in attempt])
+            except Exception as exc:  # noqa: BLE001  # it goes to whoever waits for it
+                if _is_fault_of_file(exc):
+                    # Those behind have waited as long as for a lock: they wait no second time.
+                    self._take_all()
+                    attempt += [completion for others in attempts for completion in others]
+                    _fail([*attempt, *self._waiting], exc)
+                    self._waiting.clear()
+                    return
+                if len(attempt) == 1:
+                    _fail(attempt, exc)
+                else:
+                    attempts.extend([completion] for completion in attempt)
+            else:
+                for completion, answer in zip(attempt, answers, strict=True):
+                    completion.answer = answer
+                _tell(attempt)
+                self._prune_now_and_then(len(attempt))
+
+    def _prune_now_and_then(self, operations: int) -> None:
+        self._unpruned += operations
+        if self._unpruned >= _PRUNE_EVERY:
+            self._unpruned = 0
+            with contextlib.suppress(Exception):  # the next operation will tell
+                self._file.prune()
+
+
+def _is_fault_of_file(failure: Exception) -> bool:
+    """Or else of the values of one operation."""
+    return isinstance(failure, sqlite3.Error) and not isinstance(
+        failure, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError
+    )
+
+
+def _fail(completions: Iterable[Completion[Any]], failure: Exception) -> None:
+    for completion in completions:
+        completion.failure = failure
+    _tell(completions)
+
+
+def _tell(completions: Iterable[Completion[Any]]) -> None:
+    """Have each event loop wake its own, all in one turn."""
+    by_loop: dict[object, list[Completion[Any]]] = {}
+    for completion in completions:
+        by_loop.setdefault(completion.home.native_token, []).append(completion)
+    for those in by_loop.values():
+        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
+            call_soon(those[0].home, _wake, those)
+
+
+def _wake(completions: Iterable[Completion[Any]]) -> None:
+    for completion in completions:
+        completion.tell()

@@ -1,0 +1,17 @@
+"""Event loops, as other threads and signal handlers reach them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio.lowlevel import EventLoopToken
+
+__all__ = ["call_soon"]
+
+
+def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
+    """Have an event loop do it next, from any thread, or from a signal's handler. Raises
+    RuntimeError if it has ended.
+    """
+    loop: Any = home.native_token  # asyncio's event loop, or trio's token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    soon(act, *arguments)
