@@ -16,6 +16,7 @@ from chatnest.asgi import (
     respond_json,
     respond_problem,
 )
+from chatnest.draining import OpenStreams
 from chatnest.errors import (
     BodyTooLarge,
     ChatNestError,
@@ -62,11 +63,9 @@ class Client:
         return self.messages.pop(0)
 
 
-async def read(*messages, headers=(JSON,), max_bytes=10, max_seconds=60.0):
+async def read(*messages, headers=(JSON,), max_bytes=10):
     with anyio.fail_after(20):
-        return await read_json_body(
-            scope(*headers), Client(*messages), max_bytes=max_bytes, max_seconds=max_seconds
-        )
+        return await read_json_body(scope(*headers), Client(*messages), max_bytes=max_bytes)
 
 
 # ---------------------------------------------------------------- the body
@@ -127,8 +126,8 @@ async def test_a_declared_length_is_only_a_hint(length):
     "messages", [[], [part(b"{", more=True)], [part(b"", more=True), part(b"{", more=True)]]
 )
 async def test_a_body_that_does_not_come_is_a_408(messages):
-    with pytest.raises(SlowBody) as caught:
-        await read(*messages, max_seconds=0.01)
+    with pytest.raises(SlowBody) as caught, OpenStreams(settle_seconds=1).receiving(0.01):
+        await read(*messages)
 
     assert caught.value.detail == "The request body did not arrive within 0.01 seconds."
     assert (caught.value.status, caught.value.retryable) == (408, True)

@@ -1,10 +1,11 @@
 """Accounts: a turn is admitted by all limits at once, and settled once, whatever ended it."""
 
 import logging
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, Literal
 
-from anyio import CancelScope, fail_after
+from anyio import CancelScope, current_time, fail_after
 
 from chatnest.bounds import Bounds
 from chatnest.effort import Effort
@@ -60,19 +61,21 @@ class Accounts:
         self._known = KnownRefusals()
         self._effort = Effort()
 
-    def begin(self, turn: Turn, limits: tuple[Limit, ...]) -> bool:
-        """Before ``turn`` is counted: whether that is work, as `admit` wants to know.
+    def begin(self, turn: Turn, limits: Callable[[], tuple[Limit, ...]]) -> bool:
+        """Before ``turn`` is counted: whether that is work, as `admit` wants to know. ``limits``
+        are asked for where there is a reason.
 
         Raises LimitExceeded where the ledger is known to refuse, so that nobody is kept busy by
         counting what will be refused, and where too much such work has come to nothing.
         """
-        now = self.ledger.now()
         large = sum(map(len, map(_content, turn.messages))) > _LARGE
-        refused = self._known.find(limits, now)
-        if refused is None and large:
-            refused = self._effort.begin(limits, now)
-        if refused is not None:
-            raise _refusal(refused, 0)
+        if large or self._known:
+            under, now = limits(), self.ledger.now()
+            refused = self._known.find(under, now)
+            if refused is None and large:
+                refused = self._effort.begin(under, now)
+            if refused is not None:
+                raise _refusal(refused, 0)
         return large
 
     async def admit(
@@ -102,19 +105,22 @@ class Accounts:
         """Whatever keeps the answer from coming: whether it was carried out is unknown then, so it
         counts as refused, and is undone, at once or as soon as the ledger is back.
         """
+        deadline = current_time() + self._bounds.ledger_seconds
         try:
-            with fail_after(self._bounds.ledger_seconds):
+            with CancelScope(deadline=deadline) as in_time:
                 answer = await self.ledger.reserve(wish)
-            await self.outbox.flush()  # within reach of what undoes it, should the client leave now
+            if not in_time.cancelled_caught:
+                await self.outbox.flush()  # within reach of what undoes it, should the client leave
+                return answer
         except (LedgerUnavailable, TimeoutError) as exc:
             return self._reserve_here(wish, exc)
         except BaseException:
             with CancelScope(shield=True):
                 await self.outbox.release(wish.id, lambda: self.ledger.release(wish))
             raise
-        return answer
+        return self._reserve_here(wish, None)
 
-    def _reserve_here(self, wish: Reservation, away: Exception) -> Admitted | Refused:
+    def _reserve_here(self, wish: Reservation, away: Exception | None) -> Admitted | Refused:
         """What is admitted here will be settled there, whatever the ledger has made of the wish."""
         answer = self._local.reserve(wish) if self._local.may_count(wish.limits) else None
         if not isinstance(answer, Admitted):

@@ -51,7 +51,7 @@ class Answering:
         """
         turn = await begin()
         del begin
-        large = self._accounts.begin(turn, self._policies.limits(turn))
+        large = self._accounts.begin(turn, partial(self._policies.limits, turn))
         await self._policies.prepare(turn)
         await turn.fit()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)

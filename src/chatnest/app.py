@@ -190,10 +190,8 @@ class ChatNestApp(Lifetime):
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
         bounds = self._bounds
-        with self._streams.receiving():
-            body = await read_json_body(
-                scope, receive, max_bytes=bounds.body_bytes, max_seconds=bounds.body_seconds
-            )
+        with self._streams.receiving(bounds.body_seconds):
+            body = await read_json_body(scope, receive, max_bytes=bounds.body_bytes)
         key = idempotency_key(scope)
         wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
         stream = self._stream(scope, receive, send, wire, request_id)

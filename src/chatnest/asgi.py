@@ -5,10 +5,10 @@ from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
-from anyio import fail_after, move_on_after
+from anyio import move_on_after
 from starlette.types import Message, Receive, Scope, Send
 
-from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, SlowBody, UnsupportedMediaType
+from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, UnsupportedMediaType
 
 __all__ = [
     "bounded",
@@ -57,25 +57,15 @@ def local_path(scope: Scope) -> str:
     return path
 
 
-async def read_json_body(
-    scope: Scope, receive: Receive, *, max_bytes: int, max_seconds: float
-) -> bytes:
+async def read_json_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
     """The whole body of a JSON request.
 
-    Raises UnsupportedMediaType, BodyTooLarge as soon as that is known, SlowBody, or ClientGone.
+    Raises UnsupportedMediaType, BodyTooLarge as soon as that is known, or ClientGone.
     """
     _check_media_type(scope)
     length = header(scope, b"content-length")
     if length.isdecimal() and len(length) < 20 and int(length) > max_bytes:  # noqa: PLR2004  # int64
         raise BodyTooLarge(max_bytes)
-    try:
-        with fail_after(max_seconds):
-            return await _read_body(receive, max_bytes)
-    except TimeoutError:
-        raise SlowBody(max_seconds) from None
-
-
-async def _read_body(receive: Receive, max_bytes: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while True:

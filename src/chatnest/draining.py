@@ -12,7 +12,7 @@ import msgspec
 from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
-from chatnest.errors import ServerShutdown
+from chatnest.errors import ServerShutdown, SlowBody
 from chatnest.loops import call_soon
 from chatnest.streaming import Stream
 
@@ -63,12 +63,12 @@ class OpenStreams:
             return here
 
     @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """A body arrives meanwhile. A drain cuts it short, since what it asks for would be refused:
-        raises ServerShutdown then, and when one began before.
+    def receiving(self, seconds: float) -> Iterator[None]:
+        """A body arrives meanwhile; raises SlowBody where it does not. A drain cuts it short, since
+        what it asks for would be refused: raises ServerShutdown then, and when one began before.
         """
         self.check()
-        scope = CancelScope()
+        scope = CancelScope(deadline=anyio.current_time() + seconds)
         self._bodies[scope] = current_token()
         try:
             with scope:
@@ -76,6 +76,8 @@ class OpenStreams:
         finally:
             self._bodies.pop(scope, None)
         self.check()
+        if scope.cancelled_caught:
+            raise SlowBody(seconds)
 
     async def drain(self, seconds: float) -> None:
         """Let no stream begin, let those that run finish for ``seconds``, then end those left with

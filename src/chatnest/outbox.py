@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio import fail_after
+from anyio import CancelScope
 
 from chatnest.errors import LedgerUnavailable
 
@@ -79,14 +79,17 @@ class Outbox:
 
     async def _do(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> bool:
         try:
-            with fail_after(self._seconds):
+            with CancelScope(deadline=anyio.current_time() + self._seconds) as in_time:
                 await operation()
+            was_there = not in_time.cancelled_caught
         except (LedgerUnavailable, TimeoutError):
-            self._postpone(turn_id, operation, waiting)
-            return False
+            was_there = False
         except Exception:  # noqa: BLE001  # a fault of the ledger's: it would fail again
             _log.exception("turn %s: the ledger failed, its lease charges it in full", turn_id)
-        return True
+            was_there = True
+        if not was_there:
+            self._postpone(turn_id, operation, waiting)
+        return was_there
 
     def _postpone(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> None:
         waiting[turn_id] = operation

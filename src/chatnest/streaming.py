@@ -81,7 +81,7 @@ class Stream:
         self._renew_seconds = renew_seconds
         self._request_id = request_id
         self._work = CancelScope()
-        self._tasks = CancelScope()
+        self._tasks = anyio.create_task_group()
         self._ended = False
         self._waits_for_end: Event | None = None
         self._began = False
@@ -151,20 +151,19 @@ class Stream:
         """End everything: there is nobody to tell."""
         if self.stopped is None:
             self.stopped = cause if cause is not None else ClientGone()
-        self._tasks.cancel()
+        self._tasks.cancel_scope.cancel()
 
     # ------------------------------------------------ the task group
 
     async def run(self, write: Callable[["Stream"], Awaitable[Done]]) -> None:
         """Serve the response. Raises nothing that the client or the model has caused."""
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks.cancel_scope
+        async with self._tasks as tasks:
             tasks.start_soon(self._watch, name=_WATCH)
             tasks.start_soon(self._write, write, name=_WRITE)
             try:
                 await self._mind_the_clock()
             except anyio.get_cancelled_exc_class():
-                self.cut_off = not self._tasks.cancel_called
+                self.cut_off = not tasks.cancel_scope.cancel_called
                 await self._end_with_the_server()
                 raise
 
@@ -199,7 +198,7 @@ class Stream:
             self._ended = True
             if self._waits_for_end is not None:
                 self._waits_for_end.set()
-            self._tasks.cancel()
+            self._tasks.cancel_scope.cancel()
 
     def _told(self, failure: Exception) -> ChatNestError:
         """What a client is told: an error that was made for it, else that there was one."""
