@@ -247,6 +247,11 @@ async def test_hello_world(theirs):
     assert len(theirs["o200k_base"].encode_ordinary("hello world")) == 2
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_role_is_one_token(name, theirs):
+    assert {len(theirs[name].encode_ordinary(role)) for role in tokens._ROLES} == {1}
+
+
 @settings(deadline=None)
 @given(text=any_text)
 @example(text="".join(TEXTS))

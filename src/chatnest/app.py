@@ -5,7 +5,6 @@ How it starts and ends is in lifetime.py.
 
 import logging
 import math
-import os
 import re
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
@@ -41,6 +40,7 @@ from chatnest.errors import (
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
+from chatnest.identifiers import new_request_id
 from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
@@ -159,7 +159,7 @@ class ChatNestApp(Lifetime):
     # ------------------------------------------------ one request
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = os.urandom(16).hex()
+        request_id = new_request_id()
         try:
             await self._routed(scope, receive, send, request_id)
         except ClientGone:

@@ -47,6 +47,9 @@ INLINE_BYTES: Final = 8 * 1024
 """Texts of more bytes than this, together, are counted in a worker thread."""
 
 _LONGEST_TOKEN: Final = 128  # bytes, of either encoding
+_ROLES: Final = frozenset(("system", "user", "assistant"))
+"""One token each, in either encoding: some of them stand in every request."""
+
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
 
@@ -248,6 +251,8 @@ def _parse_ranks(data: bytes) -> dict[bytes, int]:
 
 
 def _count_one(encoding: Encoding, text: str) -> int:
+    if text in _ROLES:
+        return 1
     if len(text) > MAX_CHARACTERS:
         return _utf8_length(text)
     try:

@@ -7,7 +7,6 @@ with every POST (Fetch, section 3.2); what has none is no page, and may use any 
 operator has named those that count.
 """
 
-import os
 import re
 from collections.abc import Collection
 from typing import Final
@@ -18,6 +17,7 @@ from chatnest.asgi import headers_named, respond_problem
 from chatnest.cli.config import Config
 from chatnest.cli.loopback import is_loopback
 from chatnest.errors import MisdirectedRequest
+from chatnest.identifiers import new_request_id
 
 __all__ = ["OnlyForHosts", "hosts_of"]
 
@@ -49,7 +49,7 @@ class OnlyForHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         if scope["type"] == "http" and self._is_refused(scope):
-            await respond_problem(scope, send, MisdirectedRequest(), os.urandom(16).hex())
+            await respond_problem(scope, send, MisdirectedRequest(), new_request_id())
         else:
             await self._app(scope, receive, send)
 
