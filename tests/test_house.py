@@ -39,12 +39,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Inside a package everyone may import its base, its __init__ everyone; the rest is listed here.
 WITHIN: dict[str, tuple[str, ...]] = {
-    "ledger.model": ("ledger.window",),
+    "ledger.model": ("ledger.days", "ledger.window"),
     "ledger.memory": ("ledger.model", "ledger.window"),
     "ledger.sqlite": ("ledger.model", "ledger._sqlite_*", "ledger.survey"),
-    "ledger.redis": ("ledger.model", "ledger._redis_*", "ledger.survey"),
+    "ledger.redis": ("ledger.days", "ledger._redis_*", "ledger.survey"),
     "ledger._sqlite_*": ("ledger.model", "ledger.window", "ledger.audit", "ledger._sqlite_*"),
-    "ledger._redis_*": ("ledger.model", "ledger.audit", "ledger._redis_*"),
+    "ledger._redis_*": ("ledger.model", "ledger.days", "ledger.audit", "ledger._redis_*"),
     "ledger.reasons": ("ledger.survey", "ledger._redis_reasons", "ledger._sqlite_reasons"),
     "ledger._redis_reasons": ("ledger.survey",),
     "ledger._redis_survey": ("ledger.reasons", "ledger.survey"),

@@ -12,7 +12,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from chatnest.ledger import model
+from chatnest.ledger import days
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Reservation, wall_clock
 from chatnest.ledger.redis import RedisLedger
@@ -29,7 +29,7 @@ TODAY = ""  # when a test begins, since one day may end between two of them
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch):
-    monkeypatch.setitem(globals(), "TODAY", model.day_of(wall_clock(), "UTC"))
+    monkeypatch.setitem(globals(), "TODAY", days.day_of(wall_clock(), "UTC"))
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ async def test_the_ledger_of_a_configuration_is_taken(tmp_path: Path):
     refund = command(
         *("adjust", "zoe", "-5", "--id", "x", "--reason", "r", "--new"), "--config", str(config)
     )
-    assert model.day_of(wall_clock(), "Etc/GMT-14") in refund.stdout
+    assert days.day_of(wall_clock(), "Etc/GMT-14") in refund.stdout
 
 
 async def test_who_has_read_enough_may_leave(tmp_path: Path):

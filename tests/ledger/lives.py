@@ -30,7 +30,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chatnest.ledger import model
+from chatnest.ledger import days, model
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
 from chatnest.ledger.window import ListWindow
@@ -318,7 +318,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(early=st.integers(0, 1), who=st.sampled_from(["ann", "bob", "team"]))
     def wait_for_midnight(self, early: int, who: str) -> None:
-        end = model.day_end(self.clock.now, self.limits[who][1].timezone)
+        end = days.day_end(self.clock.now, self.limits[who][1].timezone)
         self.pass_time(end - early - self.clock.now)
 
     @rule(step=st.sampled_from(JUMPS))

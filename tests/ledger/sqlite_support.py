@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -21,6 +22,12 @@ def rows(path: Path, query: str) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(query)]
+
+
+async def everything_waits() -> None:
+    """For the writer thread, to which it was handed over."""
+    await anyio.wait_all_tasks_blocked()
+    await anyio.lowlevel.checkpoint()
 
 
 class Pause:

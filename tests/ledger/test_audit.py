@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger import MemoryLedger, model
+from chatnest.ledger import MemoryLedger, days
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
@@ -155,7 +155,7 @@ async def live(books: Books, clock: Clock, seed: int) -> dict[str, int]:
             case 6 if holds:
                 await books.ledger.renew(dice.choice(holds), 12 * SECOND)
             case _:
-                day = model.day_of(clock.now, "UTC")
+                day = days.day_of(clock.now, "UTC")
                 name = f"turn-{dice.randrange(9)}"
                 await books.audit.adjust(adjustment(dice.randrange(-99, 99) or 1, name, who, day))
     return charged

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chatnest.ledger import _sqlite_window, model
+from chatnest.ledger import _sqlite_window, days
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.memory import MemoryLedger
@@ -144,7 +144,7 @@ def test_sqlite_lives_by_the_rules(shard: int, tell: Tell, monkeypatch: pytest.M
 @pytest.mark.parametrize("who", ["bob", "team"])
 def test_some_lives_begin_before_a_day_of_another_length(who: str, hours: int):
     zone = FIRST_LIMITS[who][1].timezone
-    ends = [model.day_end(utc(start), zone) for start in STARTS]
+    ends = [days.day_end(utc(start), zone) for start in STARTS]
 
-    assert hours * HOUR in [model.day_end(end, zone) - end for end in ends]
+    assert hours * HOUR in [days.day_end(end, zone) - end for end in ends]
     assert all(end - utc(start) < DAY for start, end in zip(STARTS, ends, strict=True))

@@ -80,13 +80,19 @@ async def a_lost_answer_holds_nothing(ledger: Ledger, _: Clock) -> None:
 # ---------------------------------------------------------------- the guards, taken out
 
 
+def admit_at_once(ledger: MemoryLedger, wish: Reservation) -> Admitted:
+    now = ledger._clock()
+    places = [(limit, model.counter_key(limit, now)) for limit in wish.limits]
+    return model._admit(ledger._books, wish, wish.tokens, places, now)
+
+
 class ChecksFirstWritesLater(MemoryLedger):
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
         states = await self.usage(reservation.limits)
         await checkpoint()  # as a store that is asked twice
         if any(state.remaining < reservation.tokens for state in states):
             return Refused(state=states[0], retry_after=1, now=self._clock())
-        return model._admit(self._books, reservation, reservation.tokens, self._clock())
+        return admit_at_once(self, reservation)
 
 
 class SettlesByAddition(MemoryLedger):
@@ -100,7 +106,7 @@ class SettlesByAddition(MemoryLedger):
 
 class KnowsNoIds(MemoryLedger):
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
-        return model._admit(self._books, reservation, reservation.tokens, self._clock())
+        return admit_at_once(self, reservation)
 
 
 class WithoutLeases(MemoryLedger):

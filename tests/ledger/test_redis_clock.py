@@ -9,6 +9,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger import model
 from chatnest.ledger._redis_keys import Days
+from chatnest.ledger.days import day_end, day_of
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import watched
 from tests.ledger.server import PATIENCE, Server
@@ -35,10 +36,10 @@ def anyio_backend() -> str:
 
 async def test_the_servers_clock_decides(make_redis: MakeRedis):
     ledger = make_redis()
-    before = model.day_of(0, "UTC")
+    before = day_of(0, "UTC")
     admitted = await admit(ledger, wish(budget(1_000, zone="Asia/Kathmandu")))
 
-    assert before < model.day_of(admitted.now, "UTC")
+    assert before < day_of(admitted.now, "UTC")
     assert admitted.hold.lines[0].key == model.counter_key(
         budget(1_000, zone="Asia/Kathmandu"), admitted.now
     )
@@ -93,8 +94,8 @@ def test_the_days_around_are_those_of_the_rules(zone: str):
         now += dice.choice([MINUTE, HOUR, 5 * HOUR, 30 * HOUR])
         start, middle, stop, first, second, oldest = days.around(zone, now)
         assert start + HOUR <= now < stop - HOUR
-        assert model.day_end(start, zone) == middle
-        assert model.day_end(middle, zone) == stop
-        assert (first, second) == (model.day_of(start, zone), model.day_of(middle, zone))
-        assert model.day_of(now, zone) == (first if now < middle else second)
+        assert day_end(start, zone) == middle
+        assert day_end(middle, zone) == stop
+        assert (first, second) == (day_of(start, zone), day_of(middle, zone))
+        assert day_of(now, zone) == (first if now < middle else second)
         assert oldest < first

@@ -5,7 +5,7 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger import model
+from chatnest.ledger import days, model
 from chatnest.ledger.base import Charge
 from chatnest.ledger.redis import RedisLedger
 from tests.ledger.conftest import MakeRedis
@@ -52,7 +52,7 @@ async def test_every_key_ends_by_itself(
     # A day's counters are kept for as long as was said, after its end.
     for key, life in lives.items():
         if key.endswith(b":counters") and b"%id:" not in key:
-            assert life > model.day_end(clock.now, "UTC") - clock.now + 2 * DAY - HOUR - MINUTE
+            assert life > days.day_end(clock.now, "UTC") - clock.now + 2 * DAY - HOUR - MINUTE
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,7 +14,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.sqlite import SQLiteLedger
-from tests.ledger.sqlite_support import SECONDS, lock_that_goes, write_lock
+from tests.ledger.sqlite_support import SECONDS, everything_waits, lock_that_goes, write_lock
 from tests.ledger.support import (
     Clock,
     admit,
@@ -73,7 +73,7 @@ async def test_who_waits_behind_a_lock_waits_once(
         assert await anyio.to_thread.run_sync(reached.wait, SECONDS)
         for _ in range(200):
             tasks.start_soon(one)
-        await anyio.wait_all_tasks_blocked()
+        await everything_waits()
         go_on.set()
 
     assert attempts == [1]

@@ -13,7 +13,7 @@ import pytest
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.base import Admitted, Charge, Ledger
 from chatnest.ledger.sqlite import SQLiteLedger
-from tests.ledger.sqlite_support import SECONDS, Pause
+from tests.ledger.sqlite_support import SECONDS, Pause, everything_waits
 from tests.ledger.support import (
     admit,
     balance,
@@ -54,7 +54,7 @@ async def test_what_waits_shares_a_commit(books: SQLiteLedger, monkeypatch: pyte
         await pause.reached()
         for _ in range(200):
             tasks.start_soon(admit, books, wish(budget(20_000)))
-        await anyio.wait_all_tasks_blocked()
+        await everything_waits()
         pause.end()
 
     assert sizes == [1, 128, 72]
@@ -80,7 +80,7 @@ async def test_only_the_culprit_fails(books: SQLiteLedger):
         tasks.start_soon(culprit, books.settle, hold, Charge(tokens=-5))
         tasks.start_soon(culprit, books.settle, hold, Charge(tokens=10**30))
         tasks.start_soon(admit, books, wish(limit))
-        await anyio.wait_all_tasks_blocked()
+        await everything_waits()
         pause.end()
 
     assert len(failures) == 3
@@ -97,7 +97,7 @@ async def test_who_stopped_waiting_is_no_error(books: SQLiteLedger):
         await pause.reached()
         async with anyio.create_task_group() as impatient:
             impatient.start_soon(books.reserve, wish(limit))
-            await anyio.wait_all_tasks_blocked()
+            await everything_waits()
             impatient.cancel_scope.cancel()
         pause.end()
 
@@ -111,7 +111,7 @@ async def test_a_loop_that_is_closed_is_no_error(books: SQLiteLedger, anyio_back
     async def leave_in_the_middle() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(books.reserve, wish(limit))
-            await anyio.wait_all_tasks_blocked()
+            await everything_waits()
             tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
@@ -156,7 +156,7 @@ async def test_closing_finishes_what_waits(books: SQLiteLedger):
         await pause.reached()
         for _ in range(5):
             tasks.start_soon(admit, books, wish(limit))
-        await anyio.wait_all_tasks_blocked()
+        await everything_waits()
         tasks.start_soon(books.aclose)
         pause.end()
 

@@ -25,7 +25,7 @@ from chatnest.ledger.audit import (
     Verdict,
 )
 from chatnest.ledger.base import Ledger
-from chatnest.ledger.model import day_of
+from chatnest.ledger.days import day_of
 
 __all__ = ["run"]
 

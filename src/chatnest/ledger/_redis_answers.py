@@ -15,6 +15,7 @@ from chatnest.ledger.base import (
     Refused,
     Reservation,
 )
+from chatnest.ledger.days import day_end
 
 __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "states_of"]
 
@@ -76,7 +77,7 @@ def _state(limit: Limit, figures: Sequence[int], now: int) -> LimitState:
     used, held, first = figures
     resets_at = None
     if limit.kind == "budget":
-        resets_at = model.day_end(now, limit.timezone)
+        resets_at = day_end(now, limit.timezone)
     elif limit.kind == "rate" and first >= 0:
         resets_at = first + limit.window * 1000
     return LimitState(limit=limit, used=used, held=held, resets_at=resets_at)

@@ -29,7 +29,7 @@ from chatnest.ledger.audit import (
     verify,
 )
 from chatnest.ledger.base import Line
-from chatnest.ledger.model import day_of
+from chatnest.ledger.days import day_of
 
 __all__ = ["RedisAudit"]
 

@@ -6,7 +6,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit, Line, Reservation
-from chatnest.ledger.model import day_end, day_of
+from chatnest.ledger.days import day_end, day_of
 
 __all__ = ["Days", "Keys", "Part", "field_of", "fields_of", "tag_of"]
 

@@ -14,10 +14,7 @@ them as they are, over different books.
 """
 
 import enum
-from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final, Protocol
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -32,6 +29,7 @@ from chatnest.ledger.base import (
     Reservation,
     Settlement,
 )
+from chatnest.ledger.days import day_end, day_of
 from chatnest.ledger.window import Window
 
 __all__ = [
@@ -120,10 +118,11 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
         if known.state is HoldState.RESERVED:
             return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
         return Refused(state=None, retry_after=0, now=now)
+    places = [(limit, counter_key(limit, now)) for limit in wish.limits]
     granted = wish.tokens
     refusals = []
-    for limit in wish.limits:
-        state = _state(books, limit, now)
+    for limit, key in places:
+        state = _state(books, limit, key, now)
         if limit.kind == "budget":
             left = limit.limit - state.used - state.held
             granted = min(granted, left)
@@ -131,11 +130,11 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
         else:
             refused = state.remaining < 1
         if refused:
-            refusals.append(_refusal(books, wish, state, now))
+            refusals.append(_refusal(books, wish, state, key, now))
     if refusals:
         # Who waits for the slowest of them meets none of the others either.
         return max(refusals, key=lambda refusal: refusal.retry_after)
-    return _admit(books, wish, granted, now)
+    return _admit(books, wish, granted, places, now)
 
 
 def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
@@ -185,16 +184,18 @@ def expire(books: Books, now: int) -> None:
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
     """How limits stand."""
     expire(books, now)
-    return tuple(_state(books, limit, now) for limit in limits)
+    return tuple(_state(books, limit, counter_key(limit, now), now) for limit in limits)
 
 
 # ---------------------------------------------------------------- their parts
 
 
-def _admit(books: Books, wish: Reservation, granted: int, now: int) -> Admitted:
+def _admit(
+    books: Books, wish: Reservation, granted: int, places: list[tuple[Limit, str]], now: int
+) -> Admitted:
     lines = []
     # What two limits of one wish count in the same place counts once.
-    for key, kind in dict.fromkeys((counter_key(limit, now), limit.kind) for limit in wish.limits):
+    for key, kind in dict.fromkeys((key, limit.kind) for limit, key in places):
         if kind == "rate":
             books.window(key).append(now)
         else:
@@ -202,17 +203,17 @@ def _admit(books: Books, wish: Reservation, granted: int, now: int) -> Admitted:
     hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines))
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
     _weigh(books, hold, +1)
-    states = tuple(_state(books, limit, now) for limit in wish.limits)
+    states = tuple(_state(books, limit, key, now) for limit, key in places)
     return Admitted(hold=hold, states=states, now=now)
 
 
-def _refusal(books: Books, wish: Reservation, state: LimitState, now: int) -> Refused:
+def _refusal(books: Books, wish: Reservation, state: LimitState, key: str, now: int) -> Refused:
     limit = state.limit
     if limit.kind == "rate":
         if limit.limit < 1:  # nobody gets in, however long they wait
             return Refused(state=state, retry_after=limit.window * 1000, now=now)
         # When this one has left, one place is free.
-        window = books.window(counter_key(limit, now))
+        window = books.window(key)
         wait = window[len(window) - limit.limit] + limit.window * 1000 - now
         return Refused(state=state, retry_after=wait, now=now)
     if limit.kind == "budget" and state.used + wish.min_tokens > limit.limit:
@@ -244,8 +245,7 @@ def _weigh(books: Books, hold: Hold, sign: int) -> None:
         books.counter(line.key).held += sign * (hold.tokens if line.unit == "tokens" else 1)
 
 
-def _state(books: Books, limit: Limit, now: int) -> LimitState:
-    key = counter_key(limit, now)
+def _state(books: Books, limit: Limit, key: str, now: int) -> LimitState:
     if limit.kind == "rate":
         window, length = books.window(key), limit.window * 1000
         window.slide(length, now)
@@ -264,22 +264,3 @@ def counter_key(limit: Limit, now: int) -> str:
     if limit.kind == "rate":  # the entries of a short window would be too few for a long one
         return f"{limit.name}:{limit.window}:{limit.account}"
     return f"{limit.name}::{limit.account}"
-
-
-def day_of(now: int, timezone: str) -> str:
-    """The calendar day in that zone, as 2026-11-22."""
-    return datetime.fromtimestamp(now / 1000, _zone(timezone)).date().isoformat()
-
-
-def day_end(now: int, timezone: str) -> int:
-    """When that day ends; a day of 23 or 25 hours ends when its zone's clock says so."""
-    zone = _zone(timezone)
-    tomorrow = datetime.fromtimestamp(now / 1000, zone).date() + timedelta(days=1)
-    return round(
-        datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).timestamp() * 1000
-    )
-
-
-@lru_cache(maxsize=64)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)

@@ -52,7 +52,6 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger import model
 from chatnest.ledger._redis_answers import (
     ADMITTED,
     DAYS,
@@ -74,6 +73,7 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
+from chatnest.ledger.days import day_of
 from chatnest.ledger.survey import RedisSurvey
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ class RedisLedger:
         now: int | None = None,
     ) -> Any:
         now = self.now() if now is None else now
-        today = model.day_of(now, "UTC")
+        today = day_of(now, "UTC")
         keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
         common = ("" if self._clock is None else now, self._keep, self._max_turns, len(part.homes))
         answer = await self._link().run(self._scripts[name], [*keys, *more_keys], [*common, *args])
