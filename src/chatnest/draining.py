@@ -1,10 +1,7 @@
 """OpenStreams: the streams of an application, and how they end when it does."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -13,6 +10,7 @@ from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest.errors import ServerShutdown
+from chatnest.signals import heard_first
 from chatnest.streaming import Stream
 
 __all__ = ["OpenStreams", "at_signal"]
@@ -152,28 +150,14 @@ def _soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) 
     soon(act, *arguments)
 
 
-@contextmanager
-def at_signal(act: Callable[[], object]) -> Iterator[None]:
+def at_signal(act: Callable[[], object]) -> AbstractContextManager[None]:
     """Meanwhile, do ``act`` as soon as the process is told to end, and then what the server does
-    about it. A signal that the server takes no notice of is left alone; so is every signal outside
-    of the main thread, which alone gets them.
+    about it: see heard_first.
     """
     home = current_token()
-    former: dict[int, Callable[[int, FrameType | None], object]] = {}
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def hear(_: int, server_does: Callable[[], object]) -> None:
         _soon(home, act)
-        former[number](number, frame)
+        server_does()
 
-    if threading.current_thread() is threading.main_thread():
-        for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            server_does = signal.getsignal(number)
-            if callable(server_does):
-                former[number] = server_does
-                signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, server_does in former.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, server_does)
+    return heard_first(hear)
