@@ -53,9 +53,21 @@ def serve(config: Config) -> None:
     )
     with listener:
         if config.server.workers > 1:
-            Multiprocess(settings, sockets=[listener]).run()
+            _Workers(settings, sockets=[listener]).run()
         else:
             uvicorn.Server(settings).run(sockets=[listener])
+
+
+class _Workers(Multiprocess):
+    """uvicorn's, which would keep its own copy of the socket open until the last worker has ended:
+    who connects meanwhile would wait for nobody.
+    """
+
+    def terminate_all(self) -> None:
+        """Called once, at the end."""
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
 
 
 def _check_workers(config: Config) -> None:
