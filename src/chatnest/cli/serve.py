@@ -3,19 +3,24 @@
 import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 import anyio
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from chatnest.app import ChatNestApp
+from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
-from chatnest.cli.site import CONFIG_VARIABLE, make_site
+from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.reasons import reason_of
@@ -39,23 +44,24 @@ def serve(config: Config) -> None:
     listener = _listen(config)
     _say_where(config, listener, chat)
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
-    settings = uvicorn.Config(
-        "chatnest.cli.site:create_app",
-        factory=True,
-        workers=config.server.workers,
-        lifespan="on",
-        http=BoundedProtocol,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
-        server_header=False,
-        timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
-    )
+    seconds = config.server.announce_seconds
+    announcement = Announcement(seconds) if seconds else None
     with listener:
         if config.server.workers > 1:
-            _Workers(settings, sockets=[listener]).run()
+            _run_workers(config, listener, announcement)
         else:
+            settings = _settings(config, partial(create_app, announcement))
             uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _run_workers(
+    config: Config, listener: socket.socket, announcement: Announcement | None
+) -> None:
+    log_warnings()
+    app = partial(create_app, announcement.to_workers() if announcement else None)
+    workers = _Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
+    with announcement.before_end() if announcement else nullcontext():
+        workers.run()
 
 
 class _Workers(Multiprocess):
@@ -68,6 +74,21 @@ class _Workers(Multiprocess):
         for each in self.sockets:
             each.close()
         super().terminate_all()
+
+
+def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=True,
+        workers=config.server.workers,
+        lifespan="on",
+        http=BoundedProtocol,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
+        server_header=False,
+        timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
+    )
 
 
 def _check_workers(config: Config) -> None:
