@@ -1,10 +1,14 @@
 """``server.announce_seconds``: who is told to end says so, and serves on, until others know."""
 
+import asyncio
 import os
 import re
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -180,20 +184,47 @@ def test_workers_do_not_announce_that_their_parent_was_killed(real):
     workers = children(process.pid)
     process.signal(signal.SIGTERM)
     wait_for(lambda: not_ready(port))
-    process.signal(signal.SIGKILL)
-    wait_for(lambda: not any(runs(worker) for worker in workers))
+    try:
+        process.signal(signal.SIGKILL)
+        wait_for(lambda: not any(runs(worker) for worker in workers))
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
     assert closed(port)
 
 
-def test_an_announcement_without_an_end_leaves_nothing():
-    former = signal.getsignal(signal.SIGTERM)
-    announcement = Announcement(3600)
+@contextmanager
+def server() -> Iterator[list[int]]:
+    """A server that is this process: the signals that it has heard of."""
     seen: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    former = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
-        with announcement.before_end():
-            assert not announcement.begun
-        signal.raise_signal(signal.SIGTERM)
+        yield seen
     finally:
         signal.signal(signal.SIGTERM, former)
-    assert seen == [signal.SIGTERM]
+
+
+def test_an_announcement_that_never_came_leaves_nothing():
+    announcement = Announcement(3600)
+    before = threading.active_count()
+    with server() as seen:
+        with announcement.before_end():
+            assert not announcement.begun
+        assert threading.active_count() == before
+        signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+
+
+def test_a_worker_hears_its_parent_at_once():
+    """Where the announcement is over; not a second later."""
+    announcement = Announcement(3600)
+    with announcement.before_end():
+        pass  # it is over
+
+    async def work() -> None:
+        with announcement.to_workers().before_end():
+            signal.raise_signal(signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+
+    with server() as seen:
+        asyncio.run(work())
