@@ -79,6 +79,7 @@ def test_nothing_told_leaves_the_defaults():
         "host": "127.0.0.1",
         "port": 8_000,
         "workers": 1,
+        "announce_seconds": 0.0,
         "drain_seconds": 10.0,
         "allow_origins": [],
         "allow_hosts": [],
@@ -571,10 +572,30 @@ def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
     assert ended(capsys, "serve", "--demo") == (130, "", "")
 
 
+@pytest.mark.parametrize("key", ["announce_seconds", "drain_seconds"])
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "1e6"])
-def test_a_drain_is_a_time_that_ends(seconds):
-    with pytest.raises(ConfigurationError, match=r"server\.drain_seconds must be from 0 to 86,400"):
-        load_config(None, {"CHATNEST_SERVER__DRAIN_SECONDS": seconds}, {})
+def test_what_comes_before_the_end_is_a_time_that_ends(key, seconds):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(None, {f"CHATNEST_SERVER__{key.upper()}": seconds}, {})
+    assert caught.value.detail == (f"server.{key} must be from 0 to 86,400, not {float(seconds):g}")
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ('[server]\nannounce_seconds = "soon"', {}),
+        ("", {"CHATNEST_SERVER__ANNOUNCE_SECONDS": "soon"}),
+    ],
+)
+def test_an_announcement_is_a_number(tmp_path, text, environ):
+    assert told(text, tmp_path, environ) == ("server.announce_seconds: Expected `float`, got `str`")
+
+
+def test_an_announcement_comes_from_a_file_or_the_environment(tmp_path):
+    text = "[server]\nannounce_seconds = 7"
+    assert load(text, folder=tmp_path).server.announce_seconds == 7
+    environ = {"CHATNEST_SERVER__ANNOUNCE_SECONDS": "2.5"}
+    assert load(text, environ, folder=tmp_path).server.announce_seconds == 2.5
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,8 @@ def test_the_worst_node_speaks_for_a_cluster():
         ({"BOUNDS__SETTLE_SECONDS": "0.6"}, "bounds", "warn"),
         ({"SERVER__DRAIN_SECONDS": "25"}, "server.drain_seconds", "warn"),
         ({"SERVER__DRAIN_SECONDS": "24"}, "server.drain_seconds", "ok"),
+        ({"SERVER__ANNOUNCE_SECONDS": "15"}, "server.drain_seconds", "warn"),
+        ({"SERVER__ANNOUNCE_SECONDS": "14"}, "server.drain_seconds", "ok"),
         ({"LEDGER__SYNCHRONOUS": "NORMAL"}, "sqlite.synchronous", "warn"),
     ],
 )
@@ -144,6 +146,15 @@ def test_settings_of_the_service(environ: dict[str, str], name: str, level: str)
     settings = {f"CHATNEST_{key}": value for key, value in environ.items()}
 
     assert checked(file(), settings)[name].level == level
+
+
+def test_the_announcement_is_part_of_the_end():
+    settings = {"CHATNEST_SERVER__ANNOUNCE_SECONDS": "7.5"}
+
+    assert checked(file())["server.drain_seconds"].found == "10 s, and 5 s to settle"
+    assert checked(file(), settings)["server.drain_seconds"].found == (
+        "10 s, and 5 s to settle, after 7.5 s of server.announce_seconds"
+    )
 
 
 def test_redis_may_take_half_of_what_a_ledger_may():

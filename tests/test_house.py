@@ -18,7 +18,7 @@ ROOT = Path(chatnest.__file__).parent
 # From the bottom to the top. A module imports from layers below its own, and no sibling in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("profiles", "bounds", "wal", "loops", "identifiers"),
+    ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
     ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),
@@ -73,12 +73,15 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "cli.ledger": ("cli.config", "cli.build"),
     "cli.hosts": ("cli.config", "cli.loopback"),
-    "cli.site": ("cli.config", "cli.build", "cli.hosts", "cli.interpreter"),
+    "cli.site": (
+        *("cli.announcement", "cli.config", "cli.build", "cli.hosts"),
+        "cli.interpreter",
+    ),
     "cli.report": ("cli.checks", "cli.terminal"),
     "cli.replies": ("cli.seen", "cli.terminal"),
     "cli.seen": ("cli.terminal",),
     "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
-    "cli.serve": ("cli.config", "cli.build", "cli.protocol", "cli.site"),
+    "cli.serve": ("cli.announcement", "cli.config", "cli.build", "cli.protocol", "cli.site"),
     "runs.entries": (),
     "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
     "runs.run": ("runs.entries",),

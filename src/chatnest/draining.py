@@ -1,10 +1,7 @@
 """OpenStreams: the streams of an application, and how they end when it does."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeVar
 
 import anyio
@@ -14,6 +11,7 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest.errors import ServerShutdown, SlowBody
 from chatnest.loops import call_soon
+from chatnest.signals import heard_first
 from chatnest.streaming import Stream
 
 __all__ = ["OpenStreams", "at_signal"]
@@ -148,28 +146,14 @@ def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
             those.pop(one, None)
 
 
-@contextmanager
-def at_signal(act: Callable[[], object]) -> Iterator[None]:
+def at_signal(act: Callable[[], object]) -> AbstractContextManager[None]:
     """Meanwhile, do ``act`` as soon as the process is told to end, and then what the server does
-    about it. A signal that the server takes no notice of is left alone; so is every signal outside
-    of the main thread, which alone gets them.
+    about it: see heard_first.
     """
     home = current_token()
-    former: dict[int, Callable[[int, FrameType | None], object]] = {}
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def hear(_: int, server_does: Callable[[], object]) -> None:
         call_soon(home, act)
-        former[number](number, frame)
+        server_does()
 
-    if threading.current_thread() is threading.main_thread():
-        for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            server_does = signal.getsignal(number)
-            if callable(server_does):
-                former[number] = server_does
-                signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, server_does in former.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, server_does)
+    return heard_first(hear)

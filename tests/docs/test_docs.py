@@ -116,7 +116,7 @@ BOUNDED = (
     *("providers.answer_stream", "providers.connections", "providers.faults", "providers.decode"),
     *("providers.http1", "providers.httpx2_transport", "providers.transport"),
     "wire.native",
-    *("cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
+    *("cli.announcement", "cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
 )
 NO_BOUNDS = {
     "tokens.TOKENS_PER_MESSAGE": "OpenAI's formula",

@@ -342,3 +342,25 @@ class Process:
             if line is not None:
                 self.lines.append(line)
         return status
+
+
+def closed(port: int) -> bool:
+    """Whether nobody listens."""
+    try:
+        with Client(port):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended, be it unburied."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -7,45 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from chatnest.testing import CANARY, Answer, FakeUpstream
-from tests.servers.support import KEY, Client, Process, ask, said
+from chatnest.testing import CANARY, Answer
+from tests.fire.support import wait_for
+from tests.servers.support import KEY, Client, ask, children, closed, runs, said
 
 DONE = b"event: done\ndata: \n\n"
-Serve = Callable[..., Process]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts ``chatnest serve``, and ends it."""
-    processes = []
-
-    def start(*arguments: str, **environ: str) -> Process:
-        command = ["-m", "chatnest", "serve", "--port", "0", *arguments]
-        process = Process(command, cwd=tmp_path, **environ)
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        with process:
-            pass
-
-
-@pytest.fixture
-def real(serve: Serve, upstream: FakeUpstream) -> Serve:
-    """Starts ``chatnest serve`` in front of the fake upstream."""
-
-    def start(*arguments: str, **environ: str) -> Process:
-        own = {"CHATNEST_PROVIDER__BASE_URL": upstream.base_url, "OPENAI_API_KEY": KEY}
-        return serve(*arguments, **own, **environ)
-
-    return start
 
 
 def rows(tmp_path: Path, query: str) -> list[tuple[object, ...]]:
@@ -114,6 +85,23 @@ def test_a_term_lets_streams_finish_within_the_drain(real, upstream, tmp_path):
         assert reply.read_all().endswith(DONE)
     process.wait()
     assert rows(tmp_path, "SELECT tokens, outcome, source FROM turns") == [(12, "done", "provider")]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_term_closes_the_port_at_once(real, upstream, workers):
+    """Also that of the parent of workers: who connects would wait for nobody."""
+    upstream.default = Answer.stall(1)
+    process = real("--workers", workers, CHATNEST_SERVER__DRAIN_SECONDS="3600")
+    port = process.ready()
+    with Client(port) as client:
+        reply = client.chat()
+        reply.until(b'data: "Hello"\n\n')
+        process.signal(signal.SIGTERM)
+        wait_for(lambda: closed(port))
+        upstream.release()
+        assert reply.read_all().endswith(DONE)
+    process.wait()
+    assert "all else goes on" not in "".join(process.lines)  # nothing is announced, by default
 
 
 def upstream_waits_for_refusal(client: Client) -> None:
@@ -187,29 +175,13 @@ def test_workers_end_with_a_parent_that_was_killed(real, upstream, tmp_path):
             process.signal(signal.SIGKILL)
             reply.read_all()
             assert reply.error["code"] == "server_shutdown"
-        deadline = time.monotonic() + 60
-        while any(runs(worker) for worker in workers):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: not any(runs(worker) for worker in workers))
     finally:
         for worker in filter(runs, workers):
             os.kill(worker, signal.SIGKILL)
     assert rows(tmp_path, "SELECT count(*), sum(held) FROM counters WHERE held <> 0") == [(0, None)]
     with pytest.raises(ConnectionRefusedError):
         Client(port)
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
-
-
-def runs(pid: int) -> bool:
-    """Whether a process has not ended, be it unburied."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_what_was_used_is_there_after_a_restart(real, upstream):

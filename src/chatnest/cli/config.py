@@ -24,7 +24,7 @@ __all__ = ["Config", "load_config"]
 
 PREFIX: Final = "CHATNEST_"
 
-_LONGEST_DRAIN: Final = 86_400
+_LONGEST_END: Final = 86_400
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
@@ -85,6 +85,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    announce_seconds: float = 0.0
     drain_seconds: float = 10.0
     allow_origins: list[str] = []
     allow_hosts: list[str] = []
@@ -94,11 +95,12 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
         if self.workers < 1:
             raise ConfigurationError("server.workers must be at least 1")
-        if not 0 <= self.drain_seconds <= _LONGEST_DRAIN:
-            raise ConfigurationError(
-                f"server.drain_seconds must be from 0 to {_LONGEST_DRAIN:,}, not "
-                f"{self.drain_seconds:g}"
-            )
+        for name in ("announce_seconds", "drain_seconds"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds <= _LONGEST_END:
+                raise ConfigurationError(
+                    f"server.{name} must be from 0 to {_LONGEST_END:,}, not {seconds:g}"
+                )
         check_origins(self.allow_origins)
         for host in self.allow_hosts:
             if not _HOST.fullmatch(host):

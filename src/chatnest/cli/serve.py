@@ -3,19 +3,24 @@
 import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 import anyio
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from chatnest.app import ChatNestApp
+from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
-from chatnest.cli.site import CONFIG_VARIABLE, make_site
+from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.reasons import reason_of
@@ -39,8 +44,41 @@ def serve(config: Config) -> None:
     listener = _listen(config)
     _say_where(config, listener, chat)
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
-    settings = uvicorn.Config(
-        "chatnest.cli.site:create_app",
+    seconds = config.server.announce_seconds
+    announcement = Announcement(seconds) if seconds else None
+    with listener:
+        if config.server.workers > 1:
+            _run_workers(config, listener, announcement)
+        else:
+            settings = _settings(config, partial(create_app, announcement))
+            uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _run_workers(
+    config: Config, listener: socket.socket, announcement: Announcement | None
+) -> None:
+    log_warnings()
+    app = partial(create_app, announcement.to_workers() if announcement else None)
+    workers = _Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
+    with announcement.before_end() if announcement else nullcontext():
+        workers.run()
+
+
+class _Workers(Multiprocess):
+    """uvicorn's, which would keep its own copy of the socket open until the last worker has ended:
+    who connects meanwhile would wait for nobody.
+    """
+
+    def terminate_all(self) -> None:
+        """Called once, at the end."""
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
+
+def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         factory=True,
         workers=config.server.workers,
         lifespan="on",
@@ -51,11 +89,6 @@ def serve(config: Config) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
     )
-    with listener:
-        if config.server.workers > 1:
-            Multiprocess(settings, sockets=[listener]).run()
-        else:
-            uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _check_workers(config: Config) -> None:

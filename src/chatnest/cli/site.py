@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -21,14 +21,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
+from chatnest.cli.announcement import Announcement, OfParent
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
 from chatnest.cli.hosts import OnlyForHosts, hosts_of
 from chatnest.cli.interpreter import serving_only
-from chatnest.errors import ChatNestError
+from chatnest.errors import ChatNestError, ServerShutdown
 from chatnest.middleware import ChatNestMiddleware
 
-__all__ = ["CONFIG_VARIABLE", "create_app", "make_site"]
+__all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
 
 CONFIG_VARIABLE: Final = "CHATNEST_RESOLVED_CONFIG"
 """The environment variable in which ``chatnest serve`` hands its workers their configuration."""
@@ -58,14 +59,21 @@ _PAGE_HEADERS: Final = (
 )
 
 
-def create_app() -> ASGIApp:
+def create_app(announcement: Announcement | OfParent | None = None) -> ASGIApp:
     """What a worker serves, by the configuration in its environment."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_warnings()
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
-    return make_site(config, build_chat(config))
+    return make_site(config, build_chat(config), announcement)
 
 
-def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
+def log_warnings() -> None:
+    """To standard error, with a time and a name."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def make_site(
+    config: Config, chat: ChatNestApp, announcement: Announcement | OfParent | None = None
+) -> ASGIApp:
     """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path."""
     page = Path(str(files("chatnest") / "cli" / "page"))
     settings = {
@@ -86,6 +94,8 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
 
     async def readyz(_: Request) -> Response:
         try:
+            if announcement is not None and announcement.begun:
+                raise ServerShutdown
             await chat.ready()
         except ChatNestError as exc:
             return JSONResponse({"status": exc.code}, status_code=exc.status)
@@ -95,7 +105,7 @@ def make_site(config: Config, chat: ChatNestApp) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_with_parent)
-            with serving_only():
+            with serving_only(), announcement.before_end() if announcement else nullcontext():
                 yield
             tasks.cancel_scope.cancel()
 

@@ -130,9 +130,11 @@ def _patience(findings: Findings) -> tuple[str, float]:
 
 
 def _drain(findings: Findings) -> Check:
-    name, config = "server.drain_seconds", findings.config
-    longest = config.server.drain_seconds + config.bounds.settle_seconds
-    shown = f"{config.server.drain_seconds:g} s, and {config.bounds.settle_seconds:g} s to settle"
+    name, server, bounds = "server.drain_seconds", findings.config.server, findings.config.bounds
+    longest = server.announce_seconds + server.drain_seconds + bounds.settle_seconds
+    shown = f"{server.drain_seconds:g} s, and {bounds.settle_seconds:g} s to settle"
+    if server.announce_seconds:
+        shown = f"{shown}, after {server.announce_seconds:g} s of server.announce_seconds"
     if longest >= _KILL_SECONDS:
         return warn(
             name,
