@@ -115,7 +115,7 @@ BOUNDED = (
     *("runs.memory", "runs.sqlite", "runs.redis", "runs.entries", "providers.openai"),
     *("providers.answer_stream", "providers.connections", "providers.faults", "providers.decode"),
     *("providers.http1", "providers.httpx2_transport", "providers.transport"),
-    "wire.native",
+    *("wire.native", "client"),
     *("cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
 )
 NO_BOUNDS = {
