@@ -73,14 +73,14 @@ def check(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def check_calmly(check: Run) -> Run:
-    """The same, again until ``names`` are well: where this machine is busy, its own delay looks
+    """The same, again until ``well`` is so: where this machine is busy, its own delay looks
     like that of a proxy, which delays each time.
     """
 
-    def run(where: int | str, *names: str) -> Visit:
+    def run(where: int | str, *arguments: str, well: tuple[str, ...] = ("frames",)) -> Visit:
         for _ in range(20):
-            found = check(where)
-            if all(found[name].level == "ok" for name in names or ("frames",)):
+            found = check(where, *arguments)
+            if all(found[name].level == "ok" for name in well):
                 break
         return found
 
@@ -109,7 +109,7 @@ def bare(port: int, settings: str = "") -> str:
 def test_chatnest_serve_is_well(check_calmly, tmp_path):
     arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     with Process(arguments, cwd=tmp_path) as process:
-        found = check_calmly(process.ready(), "frames", "leaving")
+        found = check_calmly(process.ready(), well=("frames", "leaving"))
     assert set(found.levels.values()) == {"ok"}, found.checks
     assert set(found.levels) == {"limits", "runs", "errors", *STREAM, "cost"}
     assert found.code == 0
@@ -120,7 +120,7 @@ def test_what_the_page_of_proxies_shows_is_well(proxy, upstream, check_calmly, t
     with chat(upstream) as port:
         text = shown(proxy.__name__).replace("8000", str(port))
         with proxy(text, tmp_path) as outside:
-            found = check_calmly(outside, "frames", "leaving")
+            found = check_calmly(outside, well=("frames", "leaving"))
     assert [found[name].level for name in STREAM] == ["ok", "ok", "ok"], found.checks
     assert proxy.__name__ in found["limits"].found.lower()
     assert found.code == 0
@@ -272,11 +272,11 @@ def test_a_stream_that_is_cut_on_its_way(upstream, check):
 # ---------------------------------------------------------------- who is asking
 
 
-def test_a_key_is_asked_for_and_never_shown(upstream, check, monkeypatch, capfd):
+def test_a_key_is_asked_for_and_never_shown(upstream, check, check_calmly, monkeypatch):
     keys = BearerKeys({"ann": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"})
     with chat(upstream, identify=keys) as port:
         without = check(port)
-        by_option = check(port, "--header", "Authorization: Bearer secret")
+        by_option = check_calmly(port, "--header", "Authorization: Bearer secret")
         monkeypatch.setenv("CHATNEST_CHECK_HEADER", "X-One: 1\nAuthorization: Bearer secret\n")
         by_environment = check(port, "--dry")
     assert (without["limits"].level, without.code, len(without.checks)) == ("fail", 1, 1)
