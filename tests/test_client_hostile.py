@@ -1,5 +1,6 @@
 """chatnest.client before servers that are broken or hostile: it ends, and has read a part."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from threading import Event
@@ -10,7 +11,17 @@ import pytest
 
 from chatnest import client as module
 from chatnest.client import ChatError, ChatNestClient
-from tests.test_check_hostile import EVENTS, HANG, JSON, PROBLEM, Says, head, serving, trickle
+from tests.test_check_hostile import (
+    EVENTS,
+    HANG,
+    JSON,
+    PROBLEM,
+    Says,
+    head,
+    serving,
+    trickle,
+    whole,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +110,25 @@ async def test_an_event_has_an_end_or_the_connection_has():
     error = await refusal("ask", flood, patience=0.0)
     assert error.code == "cut_off"
     assert not flood.taken
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["soon", "1", -1, math.nan, math.inf, pytest.param(10**400, id="huge"), [1], {}, 0, 1e-9],
+)
+async def test_whatever_it_says_of_when_to_come_back_is_no_reason_to_hurry(said):
+    asked = 0
+
+    def busy(over: Event) -> Iterator[bytes]:
+        nonlocal asked
+        asked += 1
+        document = {"code": "server_shutdown", "retryable": True, "retry_after": said}
+        return whole(document, PROBLEM, "503 Service Unavailable")(over)
+
+    error = await refusal("ask", busy, patience=0.35)
+    assert error.code == "server_shutdown"
+    assert asked <= 4
+    assert error.retry_after == (said if said in (0, 1e-9) else None)
 
 
 async def test_a_document_of_its_full_size_is_read():

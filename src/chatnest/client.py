@@ -19,6 +19,8 @@ import msgspec
 __all__ = ["Answer", "ChatError", "ChatNestClient", "Receipt"]
 
 _LONGEST_PAUSE: Final = 5.0
+_SHORTEST_PAUSE: Final = 0.1
+_NEVER: Final = 1e9
 _CUT: Final = "cut_off"
 
 _DOCUMENT_BYTES: Final = 65_536
@@ -41,9 +43,14 @@ class ChatError(Exception):
         self.code: str = str(fields.get("code", _CUT))
         self.detail: str = str(fields.get("detail") or fields.get("message") or self.code)
         self.retryable: bool = bool(fields.get("retryable", False))
-        self.retry_after: float | None = fields.get("retry_after")
+        self.retry_after: float | None = _seconds(fields.get("retry_after"))
         self.charged: bool = bool(fields.get("charged", False))
         super().__init__(self.detail)
+
+
+def _seconds(said: object) -> float | None:
+    """None for what is no time to wait for."""
+    return said if isinstance(said, int | float) and 0 <= said < _NEVER else None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +98,7 @@ class Answer:
 
     async def _read(self) -> AsyncGenerator[str, None]:
         """Connections, one after the other, until one has brought the end."""
-        patience, pause = self._client.patience, 0.1
+        patience, pause = self._client.patience, _SHORTEST_PAUSE
         give_up = anyio.current_time() + patience
         while True:
             heard, error = False, ChatError(0, {"detail": "The server cannot be reached."})
@@ -111,9 +118,9 @@ class Answer:
             except ChatError as exc:
                 if not exc.retryable or exc.retry_after is None or self.run_id is not None:
                     raise
-                error, pause = exc, exc.retry_after
+                error, pause = exc, max(_SHORTEST_PAUSE, exc.retry_after)
             if heard:
-                give_up, pause = anyio.current_time() + patience, 0.1
+                give_up, pause = anyio.current_time() + patience, _SHORTEST_PAUSE
             if anyio.current_time() + pause > give_up:
                 raise error
             await anyio.sleep(pause)

@@ -119,6 +119,7 @@ BOUNDED = (
     *("cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
 )
 NO_BOUNDS = {
+    "client._NEVER": "no time to wait for",
     "tokens.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.REPLY_PRIMING_TOKENS": "OpenAI's formula",
     "tokens._LONGEST_TOKEN": "a fact of the encodings",
