@@ -99,6 +99,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = (
+    "client",
     *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
     *(
         "effort",
@@ -115,7 +116,7 @@ BOUNDED = (
     *("runs.memory", "runs.sqlite", "runs.redis", "runs.entries", "providers.openai"),
     *("providers.answer_stream", "providers.connections", "providers.faults", "providers.decode"),
     *("providers.http1", "providers.httpx2_transport", "providers.transport"),
-    *("wire.native", "client"),
+    "wire.native",
     *("cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
 )
 NO_BOUNDS = {
