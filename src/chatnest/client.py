@@ -2,6 +2,8 @@
 
 It comes back by itself: with the same Idempotency-Key while nothing has been said, then to the run,
 after the last event that was read. So an answer is generated and charged once, and read once.
+
+The server may be broken or hostile: what is no answer is read within bounds, and not inflated.
 """
 
 import json
@@ -17,7 +19,18 @@ import msgspec
 __all__ = ["Answer", "ChatError", "ChatNestClient", "Receipt"]
 
 _LONGEST_PAUSE: Final = 5.0
+_SHORTEST_PAUSE: Final = 0.1
+_NEVER: Final = 1e9
 _CUT: Final = "cut_off"
+
+_DOCUMENT_BYTES: Final = 65_536
+"""As much of a problem document, of limits or of a receipt as is read."""
+
+_DOCUMENT_SECONDS: Final = 5.0
+"""For which the rest of one is waited for, once its head is there."""
+
+_EVENT_BYTES: Final = 4_194_304
+"""Bytes of an event that has not ended; it is as if the connection had broken."""
 
 
 class ChatError(Exception):
@@ -30,9 +43,14 @@ class ChatError(Exception):
         self.code: str = str(fields.get("code", _CUT))
         self.detail: str = str(fields.get("detail") or fields.get("message") or self.code)
         self.retryable: bool = bool(fields.get("retryable", False))
-        self.retry_after: float | None = fields.get("retry_after")
+        self.retry_after: float | None = _seconds(fields.get("retry_after"))
         self.charged: bool = bool(fields.get("charged", False))
         super().__init__(self.detail)
+
+
+def _seconds(said: object) -> float | None:
+    """None for what is no time to wait for."""
+    return said if isinstance(said, int | float) and 0 <= said < _NEVER else None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +98,12 @@ class Answer:
 
     async def _read(self) -> AsyncGenerator[str, None]:
         """Connections, one after the other, until one has brought the end."""
-        patience, pause = self._client.patience, 0.1
+        patience, pause = self._client.patience, _SHORTEST_PAUSE
         give_up = anyio.current_time() + patience
         while True:
             heard, error = False, ChatError(0, {"detail": "The server cannot be reached."})
             try:
-                async with self._connection() as response:
+                async with _response(self._client.http, self._request()) as response:
                     await _check(response)
                     self.run_id = response.headers.get("chatnest-run-id", self.run_id)
                     async with aclosing(self._follow(response)) as pieces:
@@ -100,35 +118,27 @@ class Answer:
             except ChatError as exc:
                 if not exc.retryable or exc.retry_after is None or self.run_id is not None:
                     raise
-                error, pause = exc, exc.retry_after
+                error, pause = exc, max(_SHORTEST_PAUSE, exc.retry_after)
             if heard:
-                give_up, pause = anyio.current_time() + patience, 0.1
+                give_up, pause = anyio.current_time() + patience, _SHORTEST_PAUSE
             if anyio.current_time() + pause > give_up:
                 raise error
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[httpx2.Response]:
+    def _request(self) -> httpx2.Request:
+        """For the answer, or for what is left of it."""
         http, url = self._client.http, self._client.url
         if self.run_id is not None and self._last:
-            request = http.build_request(
+            return http.build_request(
                 "GET", f"{url}/runs/{self.run_id}", params={"after": self._last}
             )
-        else:
-            request = http.build_request(
-                "POST",
-                url,
-                content=self._body,
-                headers={"content-type": "application/json", "idempotency-key": f'"{self.key}"'},
-            )
-        request.headers["accept-encoding"] = "identity"  # or it may come late, and all at once
-        response = await http.send(request, stream=True)
-        try:
-            yield response
-        finally:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+        return http.build_request(
+            "POST",
+            url,
+            content=self._body,
+            headers={"content-type": "application/json", "idempotency-key": f'"{self.key}"'},
+        )
 
     async def _follow(self, response: httpx2.Response) -> AsyncGenerator[str, None]:
         """The pieces of one connection that are new. Raises what ended the answer."""
@@ -158,6 +168,8 @@ class _Events:
     def feed(self, data: bytes) -> list[tuple[str, str, int]]:
         """The name, data and number of each event that is whole now."""
         *frames, self._rest = (self._rest + data).split(b"\n\n")
+        if len(self._rest) > _EVENT_BYTES:
+            raise _CutOffError
         return [self._event(frame.decode()) for frame in frames]
 
     def _event(self, frame: str) -> tuple[str, str, int]:
@@ -169,6 +181,20 @@ class _CutOffError(Exception):
     """The body ended before the answer."""
 
 
+@asynccontextmanager
+async def _response(
+    http: httpx2.AsyncClient, request: httpx2.Request
+) -> AsyncIterator[httpx2.Response]:
+    """Once its head is there. Raises httpx2.TransportError."""
+    request.headers["accept-encoding"] = "identity"  # or it may come late, and all at once
+    response = await http.send(request, stream=True)
+    try:
+        yield response
+    finally:
+        with anyio.CancelScope(shield=True):
+            await response.aclose()
+
+
 async def _check(response: httpx2.Response) -> None:
     if response.status_code != httpx2.codes.OK:
         raise ChatError(response.status_code, await _problem(response))
@@ -176,11 +202,23 @@ async def _check(response: httpx2.Response) -> None:
 
 async def _problem(response: httpx2.Response) -> dict[str, Any]:
     """The problem document, or what the status says where a proxy answered instead."""
+    return await _document(response) or {"code": f"http_{response.status_code}"}
+
+
+async def _document(response: httpx2.Response) -> dict[str, Any] | None:
+    """The JSON object that its body is, or what is read of that. None where it is none."""
+    body = bytearray()
+    with anyio.move_on_after(_DOCUMENT_SECONDS) as reading:
+        async with aclosing(response.aiter_raw()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > _DOCUMENT_BYTES:
+                    reading.cancel()  # httpx2's generators end by that alone; trio minds
     try:
-        found = json.loads(await response.aread())
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"code": f"http_{response.status_code}"}
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class ChatNestClient:
@@ -247,23 +285,26 @@ class ChatNestClient:
 
     async def cancel(self, run_id: str) -> Receipt:
         """Have the server end a run. Raises ChatError."""
-        try:
-            response = await self.http.delete(f"{self.url}/runs/{run_id}")
-        except httpx2.TransportError as exc:
-            raise ChatError(0, {"detail": "The server cannot be reached."}) from exc
-        await _check(response)
-        return msgspec.convert(response.json(), Receipt)
+        return msgspec.convert(await self._fetch("DELETE", f"/runs/{run_id}"), Receipt)
 
     async def limits(self, profile: str | None = None) -> dict[str, Any]:
         """What is left, as docs/reference/wire.md says. Raises ChatError."""
-        params = {} if profile is None else {"profile": profile}
+        return await self._fetch("GET", "/limits", {} if profile is None else {"profile": profile})
+
+    async def _fetch(
+        self, method: str, path: str, params: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A document below ``url``. Raises ChatError."""
+        request = self.http.build_request(method, f"{self.url}{path}", params=params)
         try:
-            response = await self.http.get(f"{self.url}/limits", params=params)
+            async with _response(self.http, request) as response:
+                await _check(response)
+                document = await _document(response)
         except httpx2.TransportError as exc:
             raise ChatError(0, {"detail": "The server cannot be reached."}) from exc
-        await _check(response)
-        found: dict[str, Any] = response.json()
-        return found
+        if document is None:
+            raise ChatError(0, {"detail": "The server's answer is not whole."})
+        return document
 
     async def aclose(self) -> None:
         """Close the connections that are its own."""

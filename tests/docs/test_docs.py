@@ -99,6 +99,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = (
+    "client",
     *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
     *(
         "effort",
@@ -119,6 +120,7 @@ BOUNDED = (
     *("cli.announcement", "cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
 )
 NO_BOUNDS = {
+    "client._NEVER": "no time to wait for",
     "tokens.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.REPLY_PRIMING_TOKENS": "OpenAI's formula",
     "tokens._LONGEST_TOKEN": "a fact of the encodings",

@@ -1,5 +1,7 @@
 """What only MemoryLedger has: a bound on what it remembers."""
 
+import gc
+
 import pytest
 
 from chatnest.ledger.base import Charge, Settlement
@@ -100,3 +102,16 @@ async def test_a_stream_that_is_renewed_for_long_takes_no_more_room(clock: Clock
     assert not ledger._books._leases
     assert not ledger._books._holds
     assert not ledger._books._looks
+
+
+async def test_holds_that_have_ended_are_little_work_for_the_garbage_collector(clock: Clock):
+    """Which stops everything while it looks at them: at their records alone."""
+    ledger = MemoryLedger(clock=clock)
+    limits = (budget(1_000_000), streams(9))
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(2_000):
+        hold = (await admit(ledger, wish(*limits))).hold
+        await ledger.settle(hold, Charge(tokens=1))
+    gc.collect()
+    assert len(gc.get_objects()) - before < 1.1 * 2_000

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from chatnest import OpenAIProvider
-from chatnest.providers import connections
+from chatnest.providers import connections, http1
 from chatnest.providers.connections import make_transport
 from chatnest.providers.http1 import Http1Connection
 from chatnest.providers.transport import RECEIVE_BUFFER, RequestHead, TransportError
@@ -157,6 +157,76 @@ async def test_the_last_one_used_is_used_first_so_that_others_can_expire(monkeyp
         await until(lambda: server.gone == 4)
         assert await exchange(transport) == b"hi"
         assert len(server.peers) == 5
+        await transport.aclose()
+
+
+class Clock:
+    """The event loop of a transport, whose time the test tells."""
+
+    def __init__(self, transport: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time()
+        transport._loop = self
+
+    def time(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+def keeping(field: bytes) -> bytes:
+    return Server.answer.replace(b"\r\n", b"\r\nKeep-Alive: " + field + b"\r\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"),
+    [
+        (b"timeout=5", 4.0),
+        (b"timeout=20, max=9", 19.0),
+        (b"timeout=120", 30.0),
+        (b"timeout=" + b"9" * 5_000, 30.0),
+        (b"timeout=soon", 30.0),
+    ],
+)
+async def test_an_idle_one_is_used_for_less_time_than_the_server_keeps_it(field, seconds):
+    async with serving() as server:
+        server.answer = keeping(field)
+        transport = transport_to(server.port)
+        clock = Clock(transport)
+        for passed, peers in ((0.0, 1), (seconds - 0.01, 1), (seconds, 2)):
+            clock.now += passed
+            assert await exchange(transport) == b"hi"
+            assert len(server.peers) == peers
+        await until(lambda: server.gone == 1)  # it is closed, too
+        assert len(transport._open) == 1
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("field", [b"timeout=0", b"timeout=1"])
+async def test_one_that_the_server_keeps_for_no_time_is_not_kept(field):
+    async with serving() as server:
+        server.answer = keeping(field)
+        transport = transport_to(server.port)
+        for number in range(1, 4):
+            assert await exchange(transport) == b"hi"
+            assert not transport._idle
+            assert len(server.peers) == number
+        await until(lambda: server.gone == 3)
+        await transport.aclose()
+
+
+async def test_an_idle_one_is_as_old_as_its_last_answer_however_late_that_is_read():
+    async with serving() as server:
+        server.answer = keeping(b"timeout=5")
+        transport = transport_to(server.port)
+        clock = Clock(transport)
+        response = await ask(transport)
+        await until(lambda: response._connection._stage == http1._WHOLE)
+        clock.now += 4.0
+        await response.read()
+        await response.aclose()
+        assert not transport._idle
         await transport.aclose()
 
 

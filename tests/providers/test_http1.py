@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import pytest
@@ -194,6 +195,34 @@ async def test_what_arrives_together_is_read_together():
     response = await peer.answer(CHUNKED)
     peer.say(CHUNKS, b"2\r\nab\r\n")
     assert await response.read() == BODY + b"ab"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("timeout=5", 5),
+        ("max=100, Timeout = 7", 7),
+        ('timeout="5";x', inf),
+        ('timeout="5", max=3', 5),
+        ("timeout=60, timeout=5,timeout=30", 5),
+        ("timeout=0", 0),
+        ("timeout=" + "9" * 5_000, inf),
+        ("timeout=x, timeout=4", 4),
+        *((garbage, inf) for garbage in ("", "timeout", "timeout=", "timeout=-5", "timeout=4.5")),
+        *(
+            (garbage, inf)
+            for garbage in ("timeout=5s", "timeout=\xb2", "timeout=1e3", "timeout=nan")
+        ),
+        *((garbage, inf) for garbage in ("x-timeout=5", "max=5", "timeout 5", "x=timeout=5")),
+    ],
+)
+async def test_for_how_long_the_server_keeps_it(said, seconds):
+    field = b"\r\nKeep-Alive: " + said.encode("latin-1") + b"\r\n\r\n"
+    peer = Peer()
+    for answer, expected in ((LENGTH.replace(b"\r\n\r\n", field), seconds), (LENGTH, inf)):
+        await (await peer.answer(INTERIM, answer + BODY)).aclose()
+        assert peer.connection.kept_for == expected
+    assert peer.free == 2
 
 
 # ---------------------------------------------------------------- where it breaks off

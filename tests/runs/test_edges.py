@@ -12,7 +12,7 @@ from chatnest import Bounds, MemoryLedger, MemoryRunLog, RunSettings
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, Conversation, EventReader
 from tests.runs.test_runs import KEY, run_of, said
-from tests.streams.support import Books, answer_to, ask, error, kinds, serving, text
+from tests.streams.support import PING, START, Books, answer_to, ask, error, kinds, serving, text
 
 pytestmark = pytest.mark.anyio
 
@@ -146,11 +146,16 @@ async def test_who_reads_at_another_worker_is_somebody_who_reads(upstream, tmp_p
 
 
 async def test_what_cost_nothing_is_not_remembered_although_it_started_early(upstream):
-    upstream.script(Answer.error(503, first_delay=0.3), Answer.error(503), Answer.tokens(2))
+    late = Answer.error(503, opening="silence")
+    upstream.script(late, Answer.error(503), Answer.tokens(2))
     books = Books()
     bounds = Bounds(early_start_seconds=0.1)
     async with serving(upstream, ledger=books, bounds=bounds) as app:
-        failed = await answer_to(app, ask(), headers=KEY)
+        async with Conversation(app, json=ask(), headers=KEY) as failed:
+            await failed.until(lambda: failed.received.startswith(START + PING))
+            await upstream.until(lambda u: u.requests)
+            upstream.release()
+            await failed.finished()
         assert error(failed.received)["charged"] is False
         again = await answer_to(app, ask(), headers=KEY)
         assert kinds(again.received)[-1] == "done"

@@ -205,32 +205,35 @@ async def test_a_model_that_is_slow_to_answer_gets_an_early_start(upstream):
 @pytest.mark.parametrize(
     ("answer", "code", "charged"),
     [
-        (Answer.error(401, first_delay=0.1), "upstream_account", False),
+        (Answer.error(401, opening="silence"), "upstream_account", False),
         (Answer.silence(), "upstream_timeout", True),
         (Answer.html(), "upstream_bad_response", False),
     ],
 )
 async def test_a_failure_after_the_early_start_is_an_error_event(upstream, answer, code, charged):
     upstream.default = answer
-    patience = 2 if code == "upstream_timeout" else PATIENCE
+    patience = 3 if code == "upstream_timeout" else PATIENCE
     bounds = Bounds(early_start_seconds=0.001, first_byte_seconds=patience)
 
     class Slow:
         def classify(self, turn, failure, attempt):
-            return 0.1 if attempt == 1 and failure.transient else None
+            return 1.0 if attempt == 1 and failure.transient else None
 
     options = {"bounds": bounds, "policies": [Slow()]}
-    async with serving(upstream, **options) as app:
-        c = await answer_to(app, ask())
-    assert c.received.startswith(START + PING)
+    async with serving(upstream, **options) as app, Conversation(app, json=ask()) as c:
+        await c.until(lambda: c.received.startswith(START + PING))
+        await upstream.until(lambda u: u.requests)
+        if code == "upstream_account":
+            upstream.release()
+        await c.finished()
     assert kinds(c.received) == ["start", "error"]
     assert (error(c.received)["code"], error(c.received)["charged"]) == (code, charged)
 
 
 async def test_a_whole_stream_has_a_deadline(upstream):
-    upstream.script(Answer.endless(pace=0.005))
+    upstream.script(Answer.endless(pace=0.015))
     books = Books()
-    async with serving(upstream, ledger=books, bounds=Bounds(stream_seconds=0.6)) as app:
+    async with serving(upstream, ledger=books, bounds=Bounds(stream_seconds=1.5)) as app:
         c = await answer_to(app, ask())
         await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         counted = await app.provider.counter.count(text(c.received))
@@ -332,13 +335,13 @@ async def standstill(upstream):
 
 
 async def test_an_idle_model_is_not_blamed_for_a_stalled_reader():
-    bounds = Bounds(idle_seconds=0.3)
+    bounds = Bounds(idle_seconds=1)
     with FakeUpstream(Answer.tokens(60, "x" * 1_000)) as upstream:
         async with serving(upstream, bounds=bounds) as app, Conversation(app, json=ask()) as c:
             await c.until(lambda: c.received)
             c.stall()
             await c.blocked()
-            await anyio.sleep(0.9)  # three times what a model may be idle
+            await anyio.sleep(1.5)  # longer than a model may be idle
             c.resume()
             await c.read_all()
     assert text(c.received) == "x" * 60_000

@@ -81,14 +81,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     lease: int = 30_000
 
 
-class Line(msgspec.Struct, frozen=True):
+# A ledger in memory keeps a hundred thousand of these two. They know nothing that could know them:
+# the garbage collector, which stops everything meanwhile, need not look at them.
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One counter that a hold weighs on: by its tokens, or as one stream."""
 
     key: str
     unit: Literal["tokens", "streams"]
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was admitted: ``tokens`` on every line of that unit, one stream on the others.
 
     It is enough to charge by, also for a ledger that has forgotten the reservation.

@@ -35,6 +35,11 @@ _ADDRESS_SECONDS: Final = 10.0
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 """After which another address is tried beside the first (RFC 8305, section 5)."""
 
+_KEEPALIVE_MARGIN: Final = 1.0
+"""By which an idle connection ends before the server would end it, whose ``Keep-Alive`` says when:
+a request must not meet that on its way.
+"""
+
 
 def make_transport(head: RequestHead) -> Transport:
     """A transport for the running event loop: nothing from the environment, no limit on
@@ -81,8 +86,9 @@ class _Connections:
     def _take(self) -> Http1Connection | None:
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.usable:
+            if connection.usable and self._seconds_left(connection) > 0:
                 return connection
+            connection.abort()
         return None
 
     def _drop_idle(self) -> None:
@@ -104,28 +110,32 @@ class _Connections:
         return connection
 
     def _keep(self, connection: Http1Connection) -> None:
-        if self._closed:
+        left = self._seconds_left(connection)
+        if self._closed or left <= 0:
             connection.abort()
             return
-        connection.idle_since = self._loop.time()
         self._idle[connection] = None
         if self._expiry is None:
-            self._expiry = self._loop.call_later(KEEPALIVE_SECONDS, self._expire)
+            self._expiry = self._loop.call_later(left, self._expire)
 
     def _forget(self, connection: Http1Connection) -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
     def _expire(self) -> None:
+        """Those behind one that is kept for longer wait for its end, or the server's."""
         self._expiry = None
-        now = self._loop.time()
         for connection in list(self._idle):
-            left = connection.idle_since + KEEPALIVE_SECONDS - now
+            left = self._seconds_left(connection)
             if left > 0:
                 self._expiry = self._loop.call_later(left, self._expire)
                 return
             del self._idle[connection]
             connection.abort()
+
+    def _seconds_left(self, connection: Http1Connection) -> float:
+        kept_for = min(KEEPALIVE_SECONDS, connection.kept_for - _KEEPALIVE_MARGIN)
+        return connection.idle_since + kept_for - self._loop.time()
 
 
 class _Place:

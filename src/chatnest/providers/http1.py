@@ -6,8 +6,10 @@ what nobody has asked for ends the connection, and so does everything that is no
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final
 
 import httptools
@@ -32,6 +34,9 @@ _MOST_FIELDS: Final = 256
 _MOST_HEADS: Final = 16
 """Heads that may come for one request: interim responses (RFC 9110, section 15.2) and the last."""
 
+_KEPT: Final = re.compile(r"(?:^|,)\s*timeout\s*=\s*\"?([0-9]+)\"?\s*(?=,|$)", re.IGNORECASE)
+"""In a ``Keep-Alive`` field (RFC 2068, section 19.7.1.1). What is no number says nothing."""
+
 
 class _Refused(Exception):
     """Raised within the parser, which ends it: the server does what it must not."""
@@ -44,13 +49,15 @@ _IDLE, _HEAD, _BODY, _WHOLE = range(4)
 class Http1Connection(asyncio.Protocol):
     """``ask`` sends a request and gives the response, once its head is there. A response that was
     read to its end gives the connection back: ``on_free`` is called where it can be used again,
-    and ``on_lost`` when it has ended.
+    and ``on_lost`` when it has ended. ``idle_since`` is when the last response was whole, by the
+    event loop's clock; ``kept_for`` is for how many seconds from then the server keeps the
+    connection, where it said so.
     """
 
     __slots__ = (
         *("_cause", "_fields", "_fields_left", "_head_left", "_heads_left", "_loop", "_on_free"),
         *("_on_lost", "_parser", "_paused", "_pieces", "_reusable", "_size", "_stage", "_status"),
-        *("_transport", "_until_end", "_waiter", "_wire", "idle_since", "on_body"),
+        *("_transport", "_until_end", "_waiter", "_wire", "idle_since", "kept_for", "on_body"),
     )
 
     def __init__(
@@ -71,6 +78,7 @@ class Http1Connection(asyncio.Protocol):
         self._size = 0
         self._paused = False
         self.idle_since: float = 0.0
+        self.kept_for: float = inf
         self.on_body: Any = self._pieces.append  # the parser's, so that no frame of ours is needed
         self._parser: Any = httptools.HttpResponseParser(self)
         # A client has to understand folded fields and may understand the others (RFC 9112, sections
@@ -231,12 +239,19 @@ class Http1Connection(asyncio.Protocol):
         if status >= HTTPStatus.OK:  # what is below is interim
             self._status = status
             self._reusable = self._parser.should_keep_alive()
+            self.kept_for = _seconds_kept(self._fields.get("keep-alive", ""))
             self._until_end = not self._fields.keys() & {"content-length", "transfer-encoding"}
             self._stage = _BODY
 
     def on_message_complete(self) -> None:
         if self._stage == _BODY:
             self._stage = _WHOLE
+            self.idle_since = self._loop.time()
+
+
+def _seconds_kept(field: str) -> float:
+    """The least that it says."""
+    return min(map(float, _KEPT.findall(field)), default=inf)
 
 
 class Http1Response:
