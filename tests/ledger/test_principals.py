@@ -12,7 +12,7 @@ import pytest
 
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.model import Counter, HoldState
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
 from tests.ledger.lives import finish
@@ -91,11 +91,11 @@ def assert_bounded(ledger: MemoryLedger, most: int, others: PyCounter[type]) -> 
     assert len(books._holds) <= most + live + 1  # what has just ended is filed at the next call
     assert len(books._leases) <= 2 * live + 101
     assert len(books._done) + len(books._expired) <= most + 1
+    assert len(books._given) <= live + 1  # until the next call
     assert len(books._windows) <= most + 1
     assert len(books._counters) <= most + 2 * live + 2  # two for each hold
     if not SOAKS:
         kinds = objects() - others
-        assert kinds[HoldRecord] <= most + live + 1
         assert kinds[Counter] <= most + 2 * live + 2
     return len(books._holds)
 

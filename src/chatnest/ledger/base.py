@@ -81,8 +81,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     lease: int = 30_000
 
 
-# A ledger in memory keeps a hundred thousand of these two. They know nothing that could know them:
-# the garbage collector, which stops everything meanwhile, need not look at them.
+# A ledger in memory keeps a hundred thousand of these two, and of their records. They know nothing
+# that could know them: the garbage collector, which stops everything meanwhile, need not look.
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):

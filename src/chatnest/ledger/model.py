@@ -77,7 +77,7 @@ class Counter(msgspec.Struct):
         return max(0, self.settled + self.adjusted)
 
 
-class HoldRecord(msgspec.Struct):
+class HoldRecord(msgspec.Struct, gc=False):
     """A hold and what became of it. ``until`` is the lease's end while it is RESERVED, and the
     time of its end afterwards.
     """
