@@ -101,10 +101,12 @@ async def test_so_much_of_a_document_is_read_for_so_long(monkeypatch, call):
     assert not flood.taken
 
 
-# On trio, httpx2's connection pool leaves a generator to the garbage collector in this one.
+# On trio, httpx2's connection pool leaves a generator to the garbage collector where a body is not
+# read to its end.
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@on_asyncio
 async def test_an_event_has_an_end_or_the_connection_has():
     flood = Flood(head(EVENTS) + b"event: token\ndata: ")
     error = await refusal("ask", flood, patience=0.0)
@@ -137,3 +139,56 @@ async def test_a_document_of_its_full_size_is_read():
     with serving({"GET /limits": lambda _: iter([head(JSON), full])}) as url:
         async with ChatNestClient(url) as client:
             assert len((await client.limits())["limits"]) == module._DOCUMENT_BYTES - 14
+
+
+TOKEN = b'event: token\nid: 1\ndata: "a"\n\n'
+
+
+@on_asyncio
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'event: token\nid: one\ndata: "b"\n\n',
+        b"event: token\nid: " + b"9" * 5_000 + b'\ndata: "b"\n\n',
+        b"event: token\nid: 2\ndata: \xff\n\n",
+        b"event: token\nid: 2\ndata: 7\n\n",
+        b"event: token\nid: 2\ndata: \n\n",
+        b"event: token\nid: 2\ndata: " + b"[" * 60_000 + b"\n\n",
+        b"event: usage\ndata: 7\n\n",
+        b'event: error\ndata: "busy"\n\n',
+    ],
+    ids=["no number", "digits", "no UTF-8", "no text", "nothing", "deep", "usage", "error"],
+)
+async def test_an_event_that_is_broken_is_as_a_connection_that_is(broken):
+    with serving({"POST": lambda _: iter([head(EVENTS) + TOKEN + broken])}) as url:
+        async with ChatNestClient(url, patience=0.0) as client:
+            with anyio.fail_after(HANG), pytest.raises(ChatError) as caught:
+                await told(client)
+    assert caught.value.code == "cut_off"
+
+
+async def test_what_is_no_receipt_is_none():
+    error = await refusal("cancel", whole({"was_running": "perhaps"}, JSON))
+    assert error.detail == "The server's answer is no receipt."
+
+
+@on_asyncio
+async def test_why_an_answer_was_left_counts_more_than_a_cancel_that_fails():
+    started = head(EVENTS).replace(b"\r\n\r\n", b"\r\nchatnest-run-id: " + b"0" * 32 + b"\r\n\r\n")
+    cancels = 0
+
+    def refuse(over: Event) -> Iterator[bytes]:
+        nonlocal cancels
+        cancels += 1
+        return whole({"code": "server_shutdown"}, PROBLEM, "503 Service Unavailable")(over)
+
+    async def leave(client: ChatNestClient) -> None:
+        async with client.ask([{"role": "user", "content": "Hi"}]) as answer:
+            async for _ in answer:
+                raise LookupError("mine")
+
+    with serving({"POST": trickle(started + TOKEN, b":\n"), "DELETE": refuse}) as url:
+        async with ChatNestClient(url) as client:
+            with anyio.fail_after(HANG), pytest.raises(LookupError, match="mine"):
+                await leave(client)
+    assert cancels == 1

@@ -9,14 +9,16 @@ The server may be broken or hostile: what is no answer is read within bounds, an
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Self
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx2
 import msgspec
 
 __all__ = ["Answer", "ChatError", "ChatNestClient", "Receipt"]
+
+_T = TypeVar("_T")
 
 _LONGEST_PAUSE: Final = 5.0
 _SHORTEST_PAUSE: Final = 0.1
@@ -148,12 +150,13 @@ class Answer:
             async for piece in pieces:  # to the body's end, which follows the last event
                 for name, data, number in events.feed(piece):
                     if name == "token" and number > self._last:
+                        text = _decoded(data, str)
                         self._last = number
-                        yield json.loads(data)
+                        yield text
                     elif name == "usage":
-                        self.usage = json.loads(data)
+                        self.usage = _decoded(data, dict[str, Any])
                     elif name == "error":
-                        raise ChatError(response.status_code, json.loads(data))
+                        raise ChatError(response.status_code, _decoded(data, dict[str, Any]))
                     ended = ended or name == "done"
         if not ended:
             raise _CutOffError
@@ -170,7 +173,10 @@ class _Events:
         *frames, self._rest = (self._rest + data).split(b"\n\n")
         if len(self._rest) > _EVENT_BYTES:
             raise _CutOffError
-        return [self._event(frame.decode()) for frame in frames]
+        try:
+            return [self._event(frame.decode()) for frame in frames]
+        except ValueError as exc:  # no UTF-8, or no number
+            raise _CutOffError from exc
 
     def _event(self, frame: str) -> tuple[str, str, int]:
         fields = dict(line.partition(": ")[::2] for line in frame.split("\n"))
@@ -178,7 +184,14 @@ class _Events:
 
 
 class _CutOffError(Exception):
-    """The body ended before the answer."""
+    """The body ended before the answer, or is broken from here on."""
+
+
+def _decoded(data: str, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as exc:
+        raise _CutOffError from exc
 
 
 @asynccontextmanager
@@ -281,11 +294,16 @@ class ChatNestClient:
             with anyio.move_on_after(2, shield=True):
                 await answer.aclose()
                 if not finished and linger is None and answer.run_id is not None:
-                    await self.cancel(answer.run_id)
+                    with suppress(ChatError):  # it may have ended; why it was left counts
+                        await self.cancel(answer.run_id)
 
     async def cancel(self, run_id: str) -> Receipt:
         """Have the server end a run. Raises ChatError."""
-        return msgspec.convert(await self._fetch("DELETE", f"/runs/{run_id}"), Receipt)
+        document = await self._fetch("DELETE", f"/runs/{run_id}")
+        try:
+            return msgspec.convert(document, Receipt)
+        except msgspec.ValidationError as exc:
+            raise ChatError(0, {"detail": "The server's answer is no receipt."}) from exc
 
     async def limits(self, profile: str | None = None) -> dict[str, Any]:
         """What is left, as docs/reference/wire.md says. Raises ChatError."""
