@@ -88,6 +88,13 @@ def test_a_fork_takes_no_open_file_along(path: Path):
     assert figures(path) == (0, 4 * worker.HELD)
 
 
+def test_a_fork_ends_whatever_another_thread_was_at(path: Path):
+    told = told_by(start("fork-meanwhile", path))
+
+    assert told == {"child": 0}
+    assert figures(path) == (0, 2 * worker.HELD)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_refusal_tells_the_same_after_a_restart(path: Path, clock: Clock):
     limit = rate(1, window=10)

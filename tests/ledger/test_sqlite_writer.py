@@ -2,6 +2,7 @@
 
 import gc
 import sqlite3
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,15 @@ async def test_a_ledger_that_nobody_closed_takes_its_thread_along(path: Path):
 
     await anyio.to_thread.run_sync(thread.join, SECONDS)
     assert not thread.is_alive()
+
+
+async def test_a_ledger_that_was_closed_lets_go_of_its_writer(books: SQLiteLedger):
+    """It may be opened and closed as often as its process forks."""
+    await books.check()
+    assert books._writer is not None
+    writer = weakref.ref(books._writer)
+
+    await books.aclose()
+    gc.collect()
+
+    assert writer() is None

@@ -6,7 +6,9 @@ It prints JSON, a line at a time. WHERE is a file, or the URL of a Redis server.
 import json
 import os
 import random
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import anyio
@@ -189,10 +191,40 @@ def fork(path: str) -> None:
     say(child=status)
 
 
+def fork_meanwhile(path: str) -> None:
+    """Fork while another thread has the writer's lock, which the child never gets back."""
+    taken, forked = threading.Event(), threading.Event()
+    os.register_at_fork(before=taken.wait)  # behind the ledger's own, which comes later
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    anyio.run(take, ledger, 0)
+    writer = ledger._writer
+    assert writer is not None
+
+    def have_lock() -> None:
+        writer.thread.join()
+        with writer._lock:
+            taken.set()
+            forked.wait()
+
+    other = threading.Thread(target=have_lock)
+    other.start()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it, should it wait for the lock
+        anyio.run(take, ledger, 1)
+        sys.exit()
+    forked.set()
+    other.join()
+    _, status = os.waitpid(child, 0)
+    say(child=status)
+
+
 if __name__ == "__main__":
     mode, path = sys.argv[1:3]
     if mode == "fork":
         fork(path)
+    elif mode == "fork-meanwhile":
+        fork_meanwhile(path)
     elif mode == "until-killed":
         anyio.run(until_killed, path)
     elif mode == "crowd":

@@ -92,6 +92,7 @@ class SQLiteLedger:
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
         self._writer: Writer | None = None
+        self._stop_writer: Callable[[], object]
         self._guarded = False
 
     def __repr__(self) -> str:
@@ -148,8 +149,9 @@ class SQLiteLedger:
 
     def _start(self) -> Writer:
         self._writer = writer = Writer(self._file())
-        # A ledger that nobody closed takes its thread with it.
-        weakref.finalize(self, writer.stop)
+        # A ledger that nobody closed takes its thread with it. It is called once: a child of a fork
+        # must not ask for the writer's lock, which some thread of its parent may have had.
+        self._stop_writer = weakref.finalize(self, writer.stop)
         if not self._guarded and hasattr(os, "register_at_fork"):
             self._guarded = True
             self._guard_forks()
@@ -159,7 +161,7 @@ class SQLiteLedger:
         writer, self._writer = self._writer, None
         if writer is None:
             return None
-        writer.stop()
+        self._stop_writer()
         return writer.thread
 
     def _guard_forks(self) -> None:
