@@ -88,6 +88,10 @@ def test_a_fork_takes_no_open_file_along(path: Path):
     assert figures(path) == (0, 4 * worker.HELD)
 
 
+def test_nor_one_that_is_being_closed(path: Path):
+    assert told_by(start("fork-while-closing", path)) == {"child": 0, "alive": 0}
+
+
 def test_a_fork_ends_whatever_another_thread_was_at(path: Path):
     told = told_by(start("fork-meanwhile", path))
 

@@ -164,6 +164,28 @@ async def test_closing_finishes_what_waits(books: SQLiteLedger):
     assert await balance(books, limit) == (0, 500)
 
 
+async def test_who_closes_meanwhile_waits_as_well(books: SQLiteLedger):
+    pause = Pause(books)
+    alive = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pause.run)
+        await pause.reached()
+        assert books._writer is not None
+        thread = books._writer.thread
+
+        async def close() -> None:
+            await books.aclose()
+            alive.append(thread.is_alive())
+
+        tasks.start_soon(close)
+        await everything_waits()
+        tasks.start_soon(close)
+        await everything_waits()
+        pause.end()
+
+    assert alive == [False, False]
+
+
 async def test_closing_is_shielded(books: SQLiteLedger):
     await books.check()
     writer = books._writer

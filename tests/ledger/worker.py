@@ -219,12 +219,45 @@ def fork_meanwhile(path: str) -> None:
     say(child=status)
 
 
+def fork_while_closing(path: str) -> None:
+    """Tell whether the thread that has the file is there still at the fork."""
+    threads: list[threading.Thread] = []
+    alive: list[bool] = []
+    os.register_at_fork(before=lambda: alive.extend(each.is_alive() for each in threads))
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    anyio.run(take, ledger, 0)
+    writer = ledger._writer
+    assert writer is not None
+    threads.append(writer.thread)
+    forking = threading.Event()
+    os.register_at_fork(before=forking.set)  # before the ledger's own, which came earlier
+    close = writer._file.close
+
+    def close_late() -> None:
+        forking.wait()
+        close()
+
+    writer._file.close = close_late  # type: ignore[method-assign]
+    other = threading.Thread(target=anyio.run, args=(ledger.aclose,))
+    other.start()
+    while ledger._writer is not None:
+        other.join(0.001)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    other.join()
+    _, status = os.waitpid(child, 0)
+    say(child=status, alive=alive.count(True))
+
+
 if __name__ == "__main__":
     mode, path = sys.argv[1:3]
     if mode == "fork":
         fork(path)
     elif mode == "fork-meanwhile":
         fork_meanwhile(path)
+    elif mode == "fork-while-closing":
+        fork_while_closing(path)
     elif mode == "until-killed":
         anyio.run(until_killed, path)
     elif mode == "crowd":

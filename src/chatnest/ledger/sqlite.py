@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import ClassVar, Final, Literal, TypeVar
 
 import anyio
@@ -93,6 +94,7 @@ class SQLiteLedger:
         self._lock = threading.Lock()
         self._writer: Writer | None = None
         self._stop_writer: Callable[[], object]
+        self._ending: list[threading.Thread] = []
         self._guarded = False
 
     def __repr__(self) -> str:
@@ -137,10 +139,10 @@ class SQLiteLedger:
         A later operation opens it again.
         """
         with self._lock:
-            thread = self._stop()
-        if thread is not None:
+            threads = self._stop()
+        if threads:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(thread.join, _CLOSE_TIMEOUT)
+                await anyio.to_thread.run_sync(_join, threads)
 
     async def _run(self, operation: Callable[[RowBooks], _T]) -> _T:
         with self._lock:
@@ -157,12 +159,16 @@ class SQLiteLedger:
             self._guard_forks()
         return writer
 
-    def _stop(self) -> threading.Thread | None:
+    def _stop(self) -> list[threading.Thread]:
+        """Have the writer end. Gives the threads of all that have not ended yet: somebody else may
+        be closing them.
+        """
         writer, self._writer = self._writer, None
-        if writer is None:
-            return None
-        self._stop_writer()
-        return writer.thread
+        if writer is not None:
+            self._stop_writer()
+            self._ending.append(writer.thread)
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        return self._ending.copy()
 
     def _guard_forks(self) -> None:
         """Close the file before a fork, so that parent and child each open it for themselves.
@@ -180,9 +186,7 @@ class SQLiteLedger:
 
     def _before_fork(self) -> None:
         self._lock.acquire()
-        thread = self._stop()
-        if thread is not None:
-            thread.join(_CLOSE_TIMEOUT)
+        _join(self._stop())
 
     def _after_fork(self) -> None:
         self._lock.release()
@@ -194,6 +198,12 @@ def _settle(books: RowBooks, hold: Hold, charge: Charge) -> Settlement:
     if settlement.first:
         books.note_turn(hold, charge, admitted=admitted)
     return settlement
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    give_up = monotonic() + _CLOSE_TIMEOUT
+    for thread in threads:
+        thread.join(max(0, give_up - monotonic()))
 
 
 def _call(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
