@@ -92,8 +92,9 @@ def test_nor_one_that_is_being_closed(path: Path):
     assert told_by(start("fork-while-closing", path)) == {"child": 0, "alive": 0}
 
 
-def test_a_fork_ends_whatever_another_thread_was_at(path: Path):
-    told = told_by(start("fork-meanwhile", path))
+@pytest.mark.parametrize("mode", ["fork-meanwhile", "fork-at-first"])
+def test_a_fork_ends_whatever_another_thread_was_at(path: Path, mode: str):
+    told = told_by(start(mode, path))
 
     assert told == {"child": 0}
     assert figures(path) == (0, 2 * worker.HELD)

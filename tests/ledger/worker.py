@@ -219,6 +219,25 @@ def fork_meanwhile(path: str) -> None:
     say(child=status)
 
 
+def fork_at_first(path: str) -> None:
+    """Fork while another thread uses the ledger for the first time."""
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+
+    def use_it() -> None:
+        other = threading.Thread(target=anyio.run, args=(take, ledger, 0))
+        other.start()
+        other.join()
+
+    os.register_at_fork(before=use_it)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it, should it wait for its parent's thread
+        anyio.run(take, ledger, 1)
+        sys.exit()
+    _, status = os.waitpid(child, 0)
+    say(child=status)
+
+
 def fork_while_closing(path: str) -> None:
     """Tell whether the thread that has the file is there still at the fork."""
     threads: list[threading.Thread] = []
@@ -256,6 +275,8 @@ if __name__ == "__main__":
         fork(path)
     elif mode == "fork-meanwhile":
         fork_meanwhile(path)
+    elif mode == "fork-at-first":
+        fork_at_first(path)
     elif mode == "fork-while-closing":
         fork_while_closing(path)
     elif mode == "until-killed":

@@ -95,7 +95,8 @@ class SQLiteLedger:
         self._writer: Writer | None = None
         self._stop_writer: Callable[[], object]
         self._ending: list[threading.Thread] = []
-        self._guarded = False
+        if hasattr(os, "register_at_fork"):
+            self._guard_forks()
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({self.path!r})"
@@ -154,9 +155,6 @@ class SQLiteLedger:
         # A ledger that nobody closed takes its thread with it. It is called once: a child of a fork
         # must not ask for the writer's lock, which some thread of its parent may have had.
         self._stop_writer = weakref.finalize(self, writer.stop)
-        if not self._guarded and hasattr(os, "register_at_fork"):
-            self._guarded = True
-            self._guard_forks()
         return writer
 
     def _stop(self) -> list[threading.Thread]:
@@ -171,7 +169,8 @@ class SQLiteLedger:
         return self._ending.copy()
 
     def _guard_forks(self) -> None:
-        """Close the file before a fork, so that parent and child each open it for themselves.
+        """Close the file before a fork, so that parent and child each open it for themselves; also
+        where another thread is about to open it for the first time.
 
         A child that inherits an open file takes its parent's locks for its own, even on a
         connection which it opens itself, and loses what it writes:
