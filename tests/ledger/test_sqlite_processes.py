@@ -100,6 +100,13 @@ def test_a_fork_ends_whatever_another_thread_was_at(path: Path, mode: str):
     assert figures(path) == (0, 2 * worker.HELD)
 
 
+def test_what_is_asked_for_at_the_exit_is_done(path: Path):
+    told = told_by(start("at-exit", path))
+
+    assert told == {"at_exit": 1}
+    assert figures(path) == (0, 2 * worker.HELD)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_refusal_tells_the_same_after_a_restart(path: Path, clock: Clock):
     limit = rate(1, window=10)

@@ -3,6 +3,7 @@
 It prints JSON, a line at a time. WHERE is a file, or the URL of a Redis server.
 """
 
+import atexit
 import json
 import os
 import random
@@ -269,12 +270,28 @@ def fork_while_closing(path: str) -> None:
     say(child=status, alive=alive.count(True))
 
 
+def at_exit(path: str) -> None:
+    """Use a ledger again when the interpreter has told its writer to stop."""
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+
+    async def take_and_close() -> None:
+        await take(ledger, 1)
+        await ledger.aclose()
+        say(at_exit=1)
+
+    atexit.register(anyio.run, take_and_close)  # it comes after weakref's, which come later
+    signal.alarm(20)  # which ends it, should it wait for ever
+    anyio.run(take, ledger, 0)
+
+
 if __name__ == "__main__":
     mode, path = sys.argv[1:3]
     if mode == "fork":
         fork(path)
     elif mode == "fork-meanwhile":
         fork_meanwhile(path)
+    elif mode == "at-exit":
+        at_exit(path)
     elif mode == "fork-at-first":
         fork_at_first(path)
     elif mode == "fork-while-closing":

@@ -93,7 +93,7 @@ class SQLiteLedger:
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
         self._writer: Writer | None = None
-        self._stop_writer: Callable[[], object]
+        self._finalizer: weakref.finalize[[], SQLiteLedger]
         self._ending: list[threading.Thread] = []
         if hasattr(os, "register_at_fork"):
             self._guard_forks()
@@ -147,14 +147,17 @@ class SQLiteLedger:
 
     async def _run(self, operation: Callable[[RowBooks], _T]) -> _T:
         with self._lock:
-            completion = (self._writer or self._start()).put(operation)
+            completion = (self._usable_writer() or self._start()).put(operation)
         return await completion.wait()
+
+    def _usable_writer(self) -> Writer | None:
+        """None where there is none, or where the interpreter's exit has told it to stop."""
+        return self._writer if self._writer is not None and self._finalizer.alive else None
 
     def _start(self) -> Writer:
         self._writer = writer = Writer(self._file())
-        # A ledger that nobody closed takes its thread with it. It is called once: a child of a fork
-        # must not ask for the writer's lock, which some thread of its parent may have had.
-        self._stop_writer = weakref.finalize(self, writer.stop)
+        # A ledger that nobody closed takes its thread with it.
+        self._finalizer = weakref.finalize(self, writer.stop)
         return writer
 
     def _stop(self) -> list[threading.Thread]:
@@ -163,7 +166,9 @@ class SQLiteLedger:
         """
         writer, self._writer = self._writer, None
         if writer is not None:
-            self._stop_writer()
+            # A fork's child may not ask for its lock, which some other thread may have had.
+            self._finalizer.detach()
+            writer.stop()
             self._ending.append(writer.thread)
         self._ending = [thread for thread in self._ending if thread.is_alive()]
         return self._ending.copy()
