@@ -1,5 +1,6 @@
 """SQLiteLedger's one thread, and its one commit for many."""
 
+import asyncio
 import gc
 import sqlite3
 import weakref
@@ -125,6 +126,22 @@ async def test_a_loop_that_is_closed_is_no_error(books: SQLiteLedger, anyio_back
 
     with anyio.fail_after(SECONDS):  # the writer thread lives
         assert await balance(books, limit) == (0, 100)
+
+
+async def test_what_a_loop_began_that_is_closed_comes_with_the_next(books: SQLiteLedger):
+    limit = budget(1_000)
+
+    def leave_at_once() -> None:
+        loop = asyncio.new_event_loop()
+        task: Any = loop.create_task(books.reserve(wish(limit)))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        task._log_destroy_pending = False
+
+    await anyio.to_thread.run_sync(leave_at_once)
+    await books.check()
+    assert await balance(books, limit) == (0, 100)
 
 
 async def test_several_loops_of_both_kinds_share_a_ledger(books: SQLiteLedger):
