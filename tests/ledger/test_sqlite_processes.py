@@ -88,6 +88,25 @@ def test_a_fork_takes_no_open_file_along(path: Path):
     assert figures(path) == (0, 4 * worker.HELD)
 
 
+def test_nor_one_that_is_being_closed(path: Path):
+    assert told_by(start("fork-while-closing", path)) == {"child": 0, "alive": 0}
+
+
+@pytest.mark.parametrize("mode", ["fork-meanwhile", "fork-at-first"])
+def test_a_fork_ends_whatever_another_thread_was_at(path: Path, mode: str):
+    told = told_by(start(mode, path))
+
+    assert told == {"child": 0}
+    assert figures(path) == (0, 2 * worker.HELD)
+
+
+def test_what_is_asked_for_at_the_exit_is_done(path: Path):
+    told = told_by(start("at-exit", path))
+
+    assert told == {"at_exit": 1}
+    assert figures(path) == (0, 2 * worker.HELD)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_refusal_tells_the_same_after_a_restart(path: Path, clock: Clock):
     limit = rate(1, window=10)

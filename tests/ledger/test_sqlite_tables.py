@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from chatnest.ledger import model
 from chatnest.ledger._sqlite_file import BookFile
-from chatnest.ledger.base import Charge
+from chatnest.ledger.base import Charge, Refused
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.sqlite_support import rows
 from tests.ledger.support import (
@@ -156,6 +157,25 @@ async def test_what_is_old_is_forgotten_and_what_is_live_is_not(path: Path, cloc
     assert [len(rows(path, f"SELECT * FROM {table}")) for table in tables] == [2, 0, 1, 0]
     assert await balance(ledger, limits[1]) == (0, 1)
     await ledger.aclose()
+
+
+async def test_no_part_of_a_window_in_use_is_forgotten(path: Path, clock: Clock):
+    """One that is as long as what is kept, under a clock that is not quite steady."""
+    file = BookFile(str(path), clock=clock, synchronous="NORMAL", busy_timeout=1, keep_days=1)
+    start, limit = clock.now, rate(200, window=DAY // SECOND)
+    for _ in range(200):
+        file.transact([lambda books: model.reserve(books, wish(limit), books.now)])
+        clock.now += SECOND
+    clock.now = start + DAY + 150 * SECOND
+    file.prune()
+    clock.now -= 145 * SECOND
+    lower = rate(150, window=DAY // SECOND)
+    (answer,) = file.transact([lambda books: model.reserve(books, wish(lower), books.now)])
+    file.close()
+
+    assert len(rows(path, "SELECT * FROM windows")) == 2
+    assert isinstance(answer, Refused)
+    assert answer.retry_after == (200 - 150 - 5) * SECOND
 
 
 async def test_a_fault_while_forgetting_harms_nobody(

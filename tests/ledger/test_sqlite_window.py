@@ -119,3 +119,17 @@ def test_parts_that_were_forgotten_are_not_missed(connection: sqlite3.Connection
     assert seen(window)[-600:] == list(range(400, 1_000))
     window.slide(100, 1_000)
     assert seen(window) == list(range(901, 1_000))
+
+
+@pytest.mark.parametrize("forgotten", [3, 8])
+def test_what_was_forgotten_counts_until_what_follows_it_leaves(
+    connection: sqlite3.Connection, forgotten: int
+):
+    """As after a clock that was set back, since nothing is forgotten that is in a window yet."""
+    filled(connection, range(1_100))
+    connection.execute("DELETE FROM windows WHERE part < ?", (forgotten,))
+
+    window = RowWindow(connection, "k")
+    window.slide(2_000, 1_100)
+    kept = forgotten * 128
+    assert seen(window) == [0, *[kept] * (kept - 1), *range(kept, 1_100)]

@@ -1,7 +1,9 @@
 """SQLiteLedger's one thread, and its one commit for many."""
 
+import asyncio
 import gc
 import sqlite3
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,22 @@ async def test_a_loop_that_is_closed_is_no_error(books: SQLiteLedger, anyio_back
         assert await balance(books, limit) == (0, 100)
 
 
+async def test_what_a_loop_began_that_is_closed_comes_with_the_next(books: SQLiteLedger):
+    limit = budget(1_000)
+
+    def leave_at_once() -> None:
+        loop = asyncio.new_event_loop()
+        task: Any = loop.create_task(books.reserve(wish(limit)))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        task._log_destroy_pending = False
+
+    await anyio.to_thread.run_sync(leave_at_once)
+    await books.check()
+    assert await balance(books, limit) == (0, 100)
+
+
 async def test_several_loops_of_both_kinds_share_a_ledger(books: SQLiteLedger):
     limit = budget(5_000)
 
@@ -163,6 +181,28 @@ async def test_closing_finishes_what_waits(books: SQLiteLedger):
     assert await balance(books, limit) == (0, 500)
 
 
+async def test_who_closes_meanwhile_waits_as_well(books: SQLiteLedger):
+    pause = Pause(books)
+    alive = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pause.run)
+        await pause.reached()
+        assert books._writer is not None
+        thread = books._writer.thread
+
+        async def close() -> None:
+            await books.aclose()
+            alive.append(thread.is_alive())
+
+        tasks.start_soon(close)
+        await everything_waits()
+        tasks.start_soon(close)
+        await everything_waits()
+        pause.end()
+
+    assert alive == [False, False]
+
+
 async def test_closing_is_shielded(books: SQLiteLedger):
     await books.check()
     writer = books._writer
@@ -185,3 +225,15 @@ async def test_a_ledger_that_nobody_closed_takes_its_thread_along(path: Path):
 
     await anyio.to_thread.run_sync(thread.join, SECONDS)
     assert not thread.is_alive()
+
+
+async def test_a_ledger_that_was_closed_lets_go_of_its_writer(books: SQLiteLedger):
+    """It may be opened and closed as often as its process forks."""
+    await books.check()
+    assert books._writer is not None
+    writer = weakref.ref(books._writer)
+
+    await books.aclose()
+    gc.collect()
+
+    assert writer() is None

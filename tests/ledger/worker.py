@@ -3,10 +3,13 @@
 It prints JSON, a line at a time. WHERE is a file, or the URL of a Redis server.
 """
 
+import atexit
 import json
 import os
 import random
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import anyio
@@ -189,10 +192,110 @@ def fork(path: str) -> None:
     say(child=status)
 
 
+def fork_meanwhile(path: str) -> None:
+    """Fork while another thread has the writer's lock, which the child never gets back."""
+    taken, forked = threading.Event(), threading.Event()
+    os.register_at_fork(before=taken.wait)  # behind the ledger's own, which comes later
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    anyio.run(take, ledger, 0)
+    writer = ledger._writer
+    assert writer is not None
+
+    def have_lock() -> None:
+        writer.thread.join()
+        with writer._lock:
+            taken.set()
+            forked.wait()
+
+    other = threading.Thread(target=have_lock)
+    other.start()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it, should it wait for the lock
+        anyio.run(take, ledger, 1)
+        sys.exit()
+    forked.set()
+    other.join()
+    _, status = os.waitpid(child, 0)
+    say(child=status)
+
+
+def fork_at_first(path: str) -> None:
+    """Fork while another thread uses the ledger for the first time."""
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+
+    def use_it() -> None:
+        other = threading.Thread(target=anyio.run, args=(take, ledger, 0))
+        other.start()
+        other.join()
+
+    os.register_at_fork(before=use_it)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends it, should it wait for its parent's thread
+        anyio.run(take, ledger, 1)
+        sys.exit()
+    _, status = os.waitpid(child, 0)
+    say(child=status)
+
+
+def fork_while_closing(path: str) -> None:
+    """Tell whether the thread that has the file is there still at the fork."""
+    threads: list[threading.Thread] = []
+    alive: list[bool] = []
+    os.register_at_fork(before=lambda: alive.extend(each.is_alive() for each in threads))
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+    anyio.run(take, ledger, 0)
+    writer = ledger._writer
+    assert writer is not None
+    threads.append(writer.thread)
+    forking = threading.Event()
+    os.register_at_fork(before=forking.set)  # before the ledger's own, which came earlier
+    close = writer._file.close
+
+    def close_late() -> None:
+        forking.wait()
+        close()
+
+    writer._file.close = close_late  # type: ignore[method-assign]
+    other = threading.Thread(target=anyio.run, args=(ledger.aclose,))
+    other.start()
+    while ledger._writer is not None:
+        other.join(0.001)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    other.join()
+    _, status = os.waitpid(child, 0)
+    say(child=status, alive=alive.count(True))
+
+
+def at_exit(path: str) -> None:
+    """Use a ledger again when the interpreter has told its writer to stop."""
+    ledger = SQLiteLedger(path, synchronous="NORMAL")
+
+    async def take_and_close() -> None:
+        await take(ledger, 1)
+        await ledger.aclose()
+        say(at_exit=1)
+
+    atexit.register(anyio.run, take_and_close)  # it comes after weakref's, which come later
+    signal.alarm(20)  # which ends it, should it wait for ever
+    anyio.run(take, ledger, 0)
+
+
 if __name__ == "__main__":
     mode, path = sys.argv[1:3]
     if mode == "fork":
         fork(path)
+    elif mode == "fork-meanwhile":
+        fork_meanwhile(path)
+    elif mode == "at-exit":
+        at_exit(path)
+    elif mode == "fork-at-first":
+        fork_at_first(path)
+    elif mode == "fork-while-closing":
+        fork_while_closing(path)
     elif mode == "until-killed":
         anyio.run(until_killed, path)
     elif mode == "crowd":

@@ -177,6 +177,17 @@ def test_a_parent_that_waits_for_a_worker_does_not_wait_for_ever(real):
 
 
 @linux
+def test_nor_for_one_that_waits_until_the_announcement_is_over(real):
+    process = real("--workers", "2", CHATNEST_SERVER__ANNOUNCE_SECONDS="2")
+    port = process.ready()
+    process.signal(signal.SIGTTOU)  # of which it takes notice later
+    process.signal(signal.SIGTERM)
+    process.wait()
+    assert announcing(process)
+    assert closed(port)
+
+
+@linux
 def test_workers_do_not_announce_that_their_parent_was_killed(real):
     """It would keep the port from the next."""
     process = real("--workers", "2", CHATNEST_SERVER__ANNOUNCE_SECONDS=LONG)

@@ -72,6 +72,8 @@ class Announcement:
             return
         _log.warning("ending in %g s: /readyz says so, and all else goes on", self._seconds)
         if not self._over.wait(self._seconds):
+            # A parent that waits for a worker hears nothing until that has ended, which waits too.
+            self._over.set()
             signal.raise_signal(signal.SIGTERM)
 
 

@@ -119,14 +119,20 @@ ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
 }
 """What makes the tables of today, for each schema that a file may have."""
 
+_LAST_CHANGE: Final = (
+    "(SELECT last.changed_at FROM windows AS last WHERE last.key = windows.key"
+    " ORDER BY last.part DESC LIMIT 1)"
+)
+"""Of a window: while it is in use, it counts what is in all of its parts, however old they are."""
+
 _PRUNE: Final = tuple(
-    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT ?)"  # noqa: S608
+    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608
     for table, old in (
-        ("counters", "changed_at < ? AND held = 0"),
-        ("windows", "changed_at < ?"),
-        ("holds", "state IN (1, 2, 3) AND until < ?"),
-        ("turns", "settled_at < ?"),
-        ("adjustments", "at < ?"),
+        ("counters", "changed_at < :time AND held = 0"),
+        ("windows", f"changed_at < :time AND {_LAST_CHANGE} < :time"),
+        ("holds", "state IN (1, 2, 3) AND until < :time"),
+        ("turns", "settled_at < :time"),
+        ("adjustments", "at < :time"),
     )
 )
 
@@ -192,7 +198,8 @@ class BookFile:
         with self._undone_on_failure(connection):
             connection.execute("BEGIN IMMEDIATE")
             for statement in _PRUNE:
-                connection.execute(statement, (self._clock() - self._keep, _PRUNED_AT_ONCE))
+                old = {"time": self._clock() - self._keep, "most": _PRUNED_AT_ONCE}
+                connection.execute(statement, old)
             connection.execute("COMMIT")
 
     def close(self) -> None:

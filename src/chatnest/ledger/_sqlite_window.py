@@ -61,7 +61,10 @@ class RowWindow:
             return last.times[number - last.number]
         if index == 0:
             return self._oldest
-        return next(p.times[number - p.number] for p in self._before() if number < p.end)
+        for part in self._before():
+            if number < part.end:  # where it was forgotten, the one that follows it
+                return part.times[max(0, number - part.number)]
+        return last.times[0]
 
     def append(self, at: int) -> None:
         last = self._last

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import current_token
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger._sqlite_books import RowBooks
@@ -80,22 +80,21 @@ class Writer:
                 begun.append(completion)
                 return completion
             self._begun[completion.home.native_token] = [completion]
-        call_soon(completion.home, self._hand_over, completion.home)
+        call_soon(completion.home, self._hand_over)
         return completion
 
     def stop(self) -> None:
         """End the thread, after all that was put before."""
         with self._lock:
-            for completions in self._begun.values():
-                self._queue.put(completions)
-            self._begun.clear()
+            self._hand_over()
             self._queue.put(None)
 
-    def _hand_over(self, home: EventLoopToken) -> None:
+    def _hand_over(self) -> None:
+        """Of all event loops, since one may have ended meanwhile."""
         with self._lock:
-            begun = self._begun.pop(home.native_token, None)
-            if begun is not None:
-                self._queue.put(begun)
+            begun, self._begun = self._begun, {}
+            for completions in begun.values():
+                self._queue.put(completions)
 
     # ------------------------------------------------ in the thread
 

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import ClassVar, Final, Literal, TypeVar
 
 import anyio
@@ -92,7 +93,10 @@ class SQLiteLedger:
         self._keep = keep_days * 86_400_000
         self._lock = threading.Lock()
         self._writer: Writer | None = None
-        self._guarded = False
+        self._finalizer: weakref.finalize[[], SQLiteLedger]
+        self._ending: list[threading.Thread] = []
+        if hasattr(os, "register_at_fork"):
+            self._guard_forks()
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({self.path!r})"
@@ -136,34 +140,42 @@ class SQLiteLedger:
         A later operation opens it again.
         """
         with self._lock:
-            thread = self._stop()
-        if thread is not None:
+            threads = self._stop()
+        if threads:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(thread.join, _CLOSE_TIMEOUT)
+                await anyio.to_thread.run_sync(_join, threads)
 
     async def _run(self, operation: Callable[[RowBooks], _T]) -> _T:
         with self._lock:
-            completion = (self._writer or self._start()).put(operation)
+            completion = (self._usable_writer() or self._start()).put(operation)
         return await completion.wait()
+
+    def _usable_writer(self) -> Writer | None:
+        """None where there is none, or where the interpreter's exit has told it to stop."""
+        return self._writer if self._writer is not None and self._finalizer.alive else None
 
     def _start(self) -> Writer:
         self._writer = writer = Writer(self._file())
         # A ledger that nobody closed takes its thread with it.
-        weakref.finalize(self, writer.stop)
-        if not self._guarded and hasattr(os, "register_at_fork"):
-            self._guarded = True
-            self._guard_forks()
+        self._finalizer = weakref.finalize(self, writer.stop)
         return writer
 
-    def _stop(self) -> threading.Thread | None:
+    def _stop(self) -> list[threading.Thread]:
+        """Have the writer end. Gives the threads of all that have not ended yet: somebody else may
+        be closing them.
+        """
         writer, self._writer = self._writer, None
-        if writer is None:
-            return None
-        writer.stop()
-        return writer.thread
+        if writer is not None:
+            # A fork's child may not ask for its lock, which some other thread may have had.
+            self._finalizer.detach()
+            writer.stop()
+            self._ending.append(writer.thread)
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        return self._ending.copy()
 
     def _guard_forks(self) -> None:
-        """Close the file before a fork, so that parent and child each open it for themselves.
+        """Close the file before a fork, so that parent and child each open it for themselves; also
+        where another thread is about to open it for the first time.
 
         A child that inherits an open file takes its parent's locks for its own, even on a
         connection which it opens itself, and loses what it writes:
@@ -178,9 +190,7 @@ class SQLiteLedger:
 
     def _before_fork(self) -> None:
         self._lock.acquire()
-        thread = self._stop()
-        if thread is not None:
-            thread.join(_CLOSE_TIMEOUT)
+        _join(self._stop())
 
     def _after_fork(self) -> None:
         self._lock.release()
@@ -192,6 +202,12 @@ def _settle(books: RowBooks, hold: Hold, charge: Charge) -> Settlement:
     if settlement.first:
         books.note_turn(hold, charge, admitted=admitted)
     return settlement
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    give_up = monotonic() + _CLOSE_TIMEOUT
+    for thread in threads:
+        thread.join(max(0, give_up - monotonic()))
 
 
 def _call(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
