@@ -159,9 +159,10 @@ class ChunkDecoder:
         try:
             payloads = self._splitter.feed(data)
             if not self.closed:
-                end = payloads.index(_DONE) if _DONE in payloads else len(payloads)
-                self._take(_decoded(payloads[:end]), events)
-                self.closed = end < len(payloads)
+                if _DONE in payloads:
+                    self.closed = True
+                    payloads = payloads[: payloads.index(_DONE)]
+                self._take(_decoded(payloads), events)
         except UpstreamError as exc:
             self.failure = exc
             if not events:

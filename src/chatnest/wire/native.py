@@ -43,7 +43,10 @@ class NativeWire:
         if self.next_id is not None:
             return self._numbered(events, self.next_id)
         if len(events) == 1:
-            return self._frame(events[0])
+            event = events[0]
+            if type(event) is Delta:  # nearly always
+                return b"event: token\ndata: %b\n\n" % _text(event.text)
+            return self._frame(event)
         if set(map(type, events)) == {Delta}:
             return _tokens([event.text for event in events if type(event) is Delta])
         return b"".join([self._frame(event) for event in events])
