@@ -159,10 +159,11 @@ class ChunkDecoder:
         try:
             payloads = self._splitter.feed(data)
             if not self.closed:
-                if _DONE in payloads:
-                    self.closed = True
+                last = _DONE in payloads
+                if last:
                     payloads = payloads[: payloads.index(_DONE)]
                 self._take(_decoded(payloads), events)
+                self.closed = last
         except UpstreamError as exc:
             self.failure = exc
             if not events:
