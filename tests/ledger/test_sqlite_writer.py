@@ -11,10 +11,13 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.lowlevel import EventLoopToken
 
+from chatnest.ledger import _sqlite_writer
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.base import Admitted, Charge, Ledger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.loops import call_soon
 from tests.ledger.sqlite_support import SECONDS, Pause, everything_waits
 from tests.ledger.support import (
     admit,
@@ -41,7 +44,9 @@ async def test_of_200_at_once_exactly_as_many_as_fit(ledger: Ledger):
     assert await balance(ledger, limit) == (0, 1_000)
 
 
-async def test_what_waits_shares_a_commit(books: SQLiteLedger, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many operations each has."""
     sizes = []
     transact = BookFile.transact
 
@@ -50,6 +55,10 @@ async def test_what_waits_shares_a_commit(books: SQLiteLedger, monkeypatch: pyte
         return transact(file, operations)
 
     monkeypatch.setattr(BookFile, "transact", counted)
+    return sizes
+
+
+async def test_what_waits_shares_a_commit(books: SQLiteLedger, commits: list[int]):
     pause = Pause(books)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pause.run)
@@ -59,8 +68,28 @@ async def test_what_waits_shares_a_commit(books: SQLiteLedger, monkeypatch: pyte
         await everything_waits()
         pause.end()
 
-    assert sizes == [1, 128, 72]
+    assert commits == [1, 128, 72]
     assert await balance(books, budget(20_000)) == (0, 20_000)
+
+
+async def test_what_begins_in_one_turn_shares_a_commit_and_a_wake_up(
+    books: SQLiteLedger, commits: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    await books.check()
+    commits.clear()
+    turns = []
+
+    def noted(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
+        turns.append(act.__name__)
+        call_soon(home, act, *arguments)
+
+    monkeypatch.setattr(_sqlite_writer, "call_soon", noted)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(admit, books, wish(budget(20_000)))
+
+    assert commits == [50]
+    assert turns == ["_hand_over", "_wake"]
 
 
 async def test_only_the_culprit_fails(books: SQLiteLedger):
