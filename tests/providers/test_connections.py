@@ -72,7 +72,8 @@ async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     finally:
         server.close()
         for peer in served.peers:
-            peer.transport.abort()
+            with suppress(AttributeError):  # of asyncio in Python 3.11.2, where it was closed twice
+                peer.transport.abort()
         await server.wait_closed()
         with anyio.fail_after(20):
             while served.gone < len(served.peers):
