@@ -133,13 +133,12 @@ def _read_word(reply: Reply) -> None:
 
 def stop(port: int, upstream: FakeUpstream, *, seconds: float = PATIENCE) -> float:
     """Milliseconds from the client's leaving to the model's being left. Raises TimeoutError."""
-    before = upstream.aborted
     upstream.script(Answer.stall(1))
     with Client(port) as client:
         client.request("POST", body=ask())
         client.reply().until(b'data: "Hello"\n\n')
-    left = time.monotonic()
-    upstream.wait(lambda u: u.aborted > before, timeout=seconds)
-    closed = upstream.last.closed_at
-    assert closed is not None
-    return 1000 * (closed - left)
+    seen, left = upstream.last, time.monotonic()  # one that was left before may end only now
+    upstream.wait(lambda _: seen.closed_at is not None, timeout=seconds)
+    assert seen.closed_at is not None
+    assert seen.state == "aborted"
+    return 1000 * (seen.closed_at - left)
