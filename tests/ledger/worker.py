@@ -257,7 +257,7 @@ def fork_while_closing(path: str) -> None:
         forking.wait()
         close()
 
-    writer._file.close = close_late  # type: ignore[method-assign]
+    writer._file.close = close_late  # type: ignore[method-assign]  # of this one alone
     other = threading.Thread(target=anyio.run, args=(ledger.aclose,))
     other.start()
     while ledger._writer is not None:

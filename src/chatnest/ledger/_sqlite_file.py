@@ -126,7 +126,7 @@ _LAST_CHANGE: Final = (
 """Of a window: while it is in use, it counts what is in all of its parts, however old they are."""
 
 _PRUNE: Final = tuple(
-    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608
+    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608  # as above
     for table, old in (
         ("counters", "changed_at < :time AND held = 0"),
         ("windows", f"changed_at < :time AND {_LAST_CHANGE} < :time"),

@@ -10,7 +10,6 @@ from time import monotonic
 from typing import ClassVar, Final, Literal, TypeVar
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from chatnest.errors import ConfigurationError

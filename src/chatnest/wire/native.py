@@ -19,6 +19,7 @@ _json: Final = msgspec.json.Encoder()
 _START: Final = b"event: start\ndata: \n\n"
 _PING: Final = b"event: ping\ndata: \n\n"
 _TOKEN: Final = b"event: token\ndata: "
+_ONE_TOKEN: Final = _TOKEN + b"%b\n\n"
 _DONE: Final = b"event: done\ndata: \n\n"
 
 
@@ -45,15 +46,13 @@ class NativeWire:
         if len(events) == 1:
             event = events[0]
             if type(event) is Delta:  # nearly always
-                return b"event: token\ndata: %b\n\n" % _text(event.text)
+                return _ONE_TOKEN % _text(event.text)
             return self._frame(event)
         if set(map(type, events)) == {Delta}:
             return _tokens([event.text for event in events if type(event) is Delta])
         return b"".join([self._frame(event) for event in events])
 
     def _frame(self, event: ClientEvent) -> bytes:
-        if type(event) is Delta:
-            return b"event: token\ndata: %b\n\n" % _text(event.text)
         return _WRITERS[type(event)](self, event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
@@ -98,6 +97,7 @@ class NativeWire:
 
 _WRITERS: Final[dict[type[Any], Callable[[NativeWire, Any], bytes]]] = {
     Start: lambda *_: _START,
+    Delta: lambda _, delta: _ONE_TOKEN % _text(delta.text),
     Ping: lambda *_: _PING,
     Done: NativeWire._done,  # noqa: SLF001  # its own table, outside so that streams share it
     Failed: NativeWire._failed,  # noqa: SLF001  # as above
