@@ -86,7 +86,7 @@ def objects() -> PyCounter[type]:
     found = {id(each): each for each in gc.get_objects()}
     for each in gc.get_referents(*found.values()):
         found[id(each)] = each
-    unseen = [each for each in found.values() if isinstance(each, dict) and not gc.is_tracked(each)]
+    unseen = [each for each in found.values() if type(each) is dict and not gc.is_tracked(each)]
     found |= {id(each): each for each in gc.get_referents(*unseen)}
     return PyCounter(map(type, found.values()))
 
