@@ -16,8 +16,8 @@ def test_an_answer_is_its_pieces_in_their_order(number, heap):
         assert answer.add(deltas[start : start + heap]) == deltas[start : start + heap]
 
     assert answer.text == "".join(texts)
-    assert answer.pieces == number
-    assert answer.size == len("".join(texts).encode())
+    assert answer.pieces_left == -number
+    assert answer.bytes_left == -len("".join(texts).encode())
 
 
 def test_what_is_no_text_is_not_shown():

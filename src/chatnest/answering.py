@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
+from typing import Final
 
 import anyio
 import msgspec
@@ -27,11 +28,14 @@ from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
 from chatnest.ratelimit import rate_limit_fields
 from chatnest.streaming import Stream
-from chatnest.turn import ModelCall, Turn
+from chatnest.turn import Answer, ModelCall, Turn
 
 __all__ = ["Answering"]
 
 _log = logging.getLogger("chatnest.app")
+
+_UTF8_BYTES: Final = 4
+"""At most, for a character."""
 
 
 class Answering:
@@ -63,11 +67,15 @@ class Answering:
         try:
             async with await self._open(turn, stream) as events:
                 await stream.start()
-                answer, pieces = turn.answer, turn.max_output_tokens + turn.slack
+                answer = turn.answer
+                answer.pieces_left = turn.max_output_tokens + turn.slack
+                answer.bytes_left = self._bounds.answer_bytes
+                if stream.puts_now and (offer := getattr(events, "offer", None)):
+                    offer(_ShortCut(answer, stream))
                 async for batch in events:
                     await stream.put(answer.add(batch))
-                    if answer.size > self._bounds.answer_bytes or answer.pieces > pieces:
-                        pieces = await self._more_pieces(turn)
+                    if answer.pieces_left < 0 or answer.bytes_left < 0:
+                        await self._look_at_length(turn)
         except ChatNestError as exc:
             failure = exc
             raise
@@ -121,16 +129,16 @@ class Answering:
                 await checkpoint()  # which ends it, since its time was up
         raise UpstreamTimeout
 
-    async def _more_pieces(self, turn: Turn) -> int:
-        """How many pieces an answer may have until it is looked at again. A piece is a token or
+    async def _look_at_length(self, turn: Turn) -> None:
+        """Say how many pieces an answer may have until it is looked at again. A piece is a token or
         more, unless a gateway cuts tokens up: only then are they counted. Raises AnswerTooLong.
         """
-        if turn.answer.size > self._bounds.answer_bytes:
+        if turn.answer.bytes_left < 0:
             raise AnswerTooLong
         left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
         if left < 0:
             raise AnswerTooLong
-        return turn.answer.pieces + max(left, turn.slack)
+        turn.answer.pieces_left = max(left, turn.slack)
 
 
 class _Open(msgspec.Struct):
@@ -151,3 +159,24 @@ class _Open(msgspec.Struct):
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self.call.__aexit__(kind, failure, traceback)
+
+
+class _ShortCut(msgspec.Struct):
+    """For a piece that arrives alone, while everybody waits: it goes through, and no task has to
+    wake up. Whatever is not that simple is not taken, and goes the long way.
+    """
+
+    answer: Answer
+    stream: Stream
+
+    def take(self, text: str, /) -> bool:
+        """See Taker."""
+        answer = self.answer
+        if (
+            answer.pieces_left <= 0
+            or answer.bytes_left < len(text) * _UTF8_BYTES
+            or not self.stream.put_now(text)
+        ):
+            return False
+        answer.add_pieces((text,))
+        return True

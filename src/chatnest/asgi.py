@@ -1,7 +1,7 @@
 """The small parts of ASGI: read a body within its bounds, send a JSON or problem response."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -11,6 +11,8 @@ from starlette.types import Message, Receive, Scope, Send
 from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, UnsupportedMediaType
 
 __all__ = [
+    "SEND_NOW",
+    "SendNow",
     "bounded",
     "encode_headers",
     "header",
@@ -21,8 +23,13 @@ __all__ = [
     "respond_json",
     "respond_nothing",
     "respond_problem",
+    "send_now",
 ]
 
+SEND_NOW: Final = "chatnest.send_now"
+"""An extension of ASGI's scope; see SendNow."""
+
+_T = TypeVar("_T")
 _json: Final = msgspec.json.Encoder()
 _MAX_DETAIL: Final = 768
 """Bytes of JSON for a detail, which stands twice in a problem document of at most 2 KiB."""
@@ -101,6 +108,26 @@ def bounded(send: Send, seconds: float) -> Send:
             await send(message)
 
     return send_in_time
+
+
+class SendNow(Protocol):
+    """What ``chatnest serve`` has in ``scope["extensions"]["chatnest.send_now"]``."""
+
+    def belongs_to(self, send: Send) -> bool:
+        """Whether ``send`` is the server's own: nobody between changes what is sent."""
+        ...
+
+    def piece(self, encode: Callable[[_T], bytes], content: _T) -> bool:
+        """Whether ``encode(content)`` was sent as a piece of a body that has begun and goes on. If
+        not, it was not called: the client does not read, or has gone.
+        """
+        ...
+
+
+def send_now(scope: Scope, send: Send) -> SendNow | None:
+    """The server's way to send without waiting, where there is one."""
+    extension: SendNow | None = (scope.get("extensions") or {}).get(SEND_NOW)
+    return extension if extension is not None and extension.belongs_to(send) else None
 
 
 def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

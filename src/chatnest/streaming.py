@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest.asgi import encode_headers, respond_problem
+from chatnest.asgi import encode_headers, respond_problem, send_now
 from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
@@ -24,7 +24,7 @@ from chatnest.errors import (
     StreamTimeout,
     UpstreamTimeout,
 )
-from chatnest.events import ClientEvent, Done, Failed, Ping, Start
+from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start
 from chatnest.wire import Wire
 
 __all__ = ["Stream"]
@@ -56,8 +56,8 @@ class Stream:
     __slots__ = (
         *("_began", "_bounds", "_early_start", "_ended", "_handing_on", "_headed", "_over"),
         *("_ping_seconds", "_reading_since", "_receive", "_renew", "_renew_seconds"),
-        *("_request_id", "_scope", "_send", "_sending_since", "_sent", "_tasks", "_waits_for_end"),
-        *("_wire", "_work", "cut_off", "headers", "stopped"),
+        *("_request_id", "_scope", "_send", "_send_now", "_sending_since", "_sent", "_tasks"),
+        *("_waits_for_end", "_wire", "_work", "cut_off", "headers", "stopped"),
     )
 
     def __init__(
@@ -75,6 +75,7 @@ class Stream:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._send_now = send_now(scope, send)
         self._wire = wire
         self._bounds = bounds
         self._ping_seconds = ping_seconds
@@ -99,6 +100,11 @@ class Stream:
         """Whether the server has cancelled it."""
 
     # ------------------------------------------------ for the writer
+
+    @property
+    def puts_now(self) -> bool:
+        """Whether ``put_now`` can succeed."""
+        return self._send_now is not None
 
     def call_model(self) -> None:
         """From here on the model is waited for: a stream that it keeps waiting starts early."""
@@ -127,6 +133,20 @@ class Stream:
             if self.stopped is not None:
                 raise self.stopped
         self._reading_since = monotonic()
+
+    def put_now(self, text: str) -> bool:
+        """Whether a piece of the answer was handed on at once. If not, nothing has happened:
+        something has to be waited for, or the stream ends.
+        """
+        if (
+            self._send_now is None
+            or self._sending_since is not None
+            or self.stopped is not None
+            or not self._send_now.piece(self._wire.encode, (Delta(text),))
+        ):
+            return False
+        self._reading_since = monotonic()
+        return True
 
     def number(self, next_id: int) -> None:
         """What the next event is numbered, where events are."""

@@ -60,12 +60,14 @@ class ModelCall(msgspec.Struct, kw_only=True):
 class Answer:
     """What the model has said so far: text, its reason to stop, its bill."""
 
-    __slots__ = ("_early", "_late", "begun", "finish_reason", "pieces", "size", "usage")
+    __slots__ = (
+        *("_early", "_late", "begun", "bytes_left", "finish_reason", "pieces_left", "usage"),
+    )
 
     def __init__(self) -> None:
         self.begun: bool = False  # the model has taken the request and answers
-        self.pieces: int = 0
-        self.size: int = 0
+        self.pieces_left: int = 0  # until it is counted how many tokens they are
+        self.bytes_left: int = 0
         self._early: list[str] = []  # pieces that were joined: each alone takes 60 bytes and more
         self._late: list[str] = []
         self.finish_reason: str | None = None
@@ -73,22 +75,27 @@ class Answer:
 
     def add(self, events: Sequence[ProviderEvent]) -> list[Delta]:
         """Take note of what came, and return what of it the client is shown."""
-        deltas = []
+        deltas, texts = [], []
         for event in events:
             if isinstance(event, Delta):
-                text = event.text
-                self.pieces += 1
-                self._late.append(text)
-                self.size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
                 deltas.append(event)
+                texts.append(event.text)
             elif isinstance(event, Usage):
                 self.usage = event
             else:
                 self.finish_reason = event.reason
+        self.add_pieces(texts)
+        return deltas
+
+    def add_pieces(self, texts: Sequence[str]) -> None:
+        """Take note of what the model said."""
+        text = "".join(texts)
+        self.pieces_left -= len(texts)
+        self.bytes_left -= len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        self._late += texts
         if len(self._late) > _MOST_LATE:
             self._early.append("".join(self._late))
             self._late.clear()
-        return deltas
 
     @property
     def text(self) -> str:

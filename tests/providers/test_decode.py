@@ -452,12 +452,35 @@ any_chunk = st.sampled_from([stream for stream, _ in CHUNKS.values()]) | st.text
 any_damage = st.sampled_from([frame(b"null"), frame(b'{"error":{}}'), DONE])
 
 
-def outcome(pieces: list[bytes]) -> tuple[list[ProviderEvent], bool, bool, str]:
-    """All that shows: the events, whether it is finished and closed, and what went wrong."""
+class Takes:
+    """Takes a piece of text where ``willing`` says so, in turn."""
+
+    def __init__(self, willing: list[bool]) -> None:
+        self._willing = itertools.cycle(willing or [True])
+        self.taken: list[str] = []
+
+    def take(self, text: str, /) -> bool:
+        if not next(self._willing):
+            return False
+        self.taken.append(text)
+        return True
+
+
+def outcome(
+    pieces: list[bytes], taker: Takes | None = None
+) -> tuple[list[ProviderEvent], bool, bool, str]:
+    """All that shows: the events, whether it is finished and closed, and what went wrong. With a
+    ``taker``, every piece is offered to it first.
+    """
     d = decoder()
     events: list[ProviderEvent] = []
     try:
         for piece in pieces:
+            if taker is not None and d.failure is None:
+                d.taker = taker
+                if d.take(piece):
+                    events.append(Delta(taker.taken[-1]))
+                    continue
             events += d.feed(piece)
         if d.failure is not None:
             raise d.failure
@@ -481,6 +504,60 @@ def test_any_cut_of_any_answer_gives_the_same_events_and_the_same_end(chunks, ta
 
     pieces = [stream[a:b] for a, b in itertools.pairwise(at)]
     assert outcome(pieces) == outcome([stream])
+
+
+@given(st.lists(any_chunk | any_damage, max_size=8), st.lists(st.booleans()), st.booleans())
+def test_it_makes_no_difference_which_pieces_were_taken(chunks, willing, crlf):
+    pieces = [chunk.replace(b"\n", b"\r\n") if crlf else chunk for chunk in chunks]
+
+    assert outcome(pieces, Takes([*willing])) == outcome(pieces)
+
+
+def test_only_a_piece_that_comes_alone_is_taken():
+    d = decoder(max_event=200)
+    d.taker = Takes([True])
+    assert not d.take(text("a"))  # a BOM could stand before it
+    d.feed(text("a"))
+
+    assert [name for name, (piece, _) in CHUNKS.items() if d.take(piece)] == [
+        *("text", "text beyond ASCII", "text with frames in it", "a NUL", "unknown fields"),
+        "refusal: null",
+    ]
+    others = {
+        "half": text("a")[:-1],
+        "two": text("a") * 2,
+        "a comment": b": x\n" + text("a"),
+        "CRLF": text("a").replace(b"\n", b"\r\n"),
+        "a CR": text("a").replace(b"}", b"}\r"),
+        "too long": text("a" * 200),
+        "done": DONE,
+    }
+    assert [name for name, piece in others.items() if d.take(piece)] == []
+    d.feed(text("a")[:-3])
+    assert not d.take(text("b"))  # within an event
+    d.feed(b"}\n\n")
+    assert d.take(text("c"))
+
+
+def test_what_was_taken_counts_as_what_was_fed():
+    piece = text("a")
+    d = decoder(max_total=3 * len(piece))
+    d.taker = Takes([True])
+    d.feed(piece)
+
+    assert d.take(piece)
+    assert d.feed(piece) == [Delta("a")]
+    assert not d.take(piece)
+    with pytest.raises(UpstreamBadResponse):
+        d.feed(piece)
+
+
+def test_nothing_is_taken_after_done():
+    d = decoder()
+    d.taker = Takes([True])
+    d.feed(STOP + DONE)
+
+    assert not d.take(text("a"))
 
 
 CODES = {"upstream_bad_response", "upstream_interrupted", "upstream_error"}

@@ -197,6 +197,83 @@ async def test_what_arrives_together_is_read_together():
     assert await response.read() == BODY + b"ab"
 
 
+class Takes:
+    """Takes what does not begin with a minus."""
+
+    def __init__(self) -> None:
+        self.offered: list[bytes] = []
+
+    def take(self, offered: bytes, /) -> bool:
+        self.offered.append(offered)
+        return not offered.startswith(b"-")
+
+
+async def reading(response: Http1Response) -> "asyncio.Task[bytes]":
+    async def read() -> bytes:
+        return await response.read()
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_what_comes_alone_while_it_is_waited_for_is_offered_first():
+    peer, taker = Peer(), Takes()
+    response = await peer.answer(CHUNKED)
+    response.offer(taker)
+    task = await reading(response)
+    peer.say(b"1\r\na\r\n", b"1\r\nb\r", b"\n1\r\nc\r\n")
+    await asyncio.sleep(0)
+
+    assert not task.done()
+    assert taker.offered == [b"a", b"b", b"c"]
+    peer.say(b"2\r\n-d\r\n")
+    assert await task == b"-d"
+    assert taker.offered == [b"a", b"b", b"c", b"-d"]
+
+
+async def test_what_has_to_be_read_is_not_offered():
+    peer, taker = Peer(), Takes()
+    response = await peer.answer(CHUNKED)
+    response.offer(taker)
+    peer.say(b"1\r\na\r\n")  # nobody waits
+    assert await response.read() == b"a"
+    task = await reading(response)
+    peer.say(b"1\r\nb\r\n1\r\nc\r\n")  # two at once
+    peer.say(b"1\r\nd\r\n")  # behind something that waits
+    assert await task == b"bcd"
+    task = await reading(response)
+    peer.say(b"1\r\ne\r\n" + END)  # with the end
+    assert (await task, await response.read()) == (b"e", b"")
+    assert taker.offered == []
+
+
+async def test_what_comes_before_a_fault_is_not_offered():
+    peer, taker = Peer(), Takes()
+    response = await peer.answer(CHUNKED)
+    response.offer(taker)
+    task = await reading(response)
+    peer.say(b"1\r\na\r\nx\r\n")
+
+    assert await task == b"a"
+    with pytest.raises(TransportError):
+        await response.read()
+    assert taker.offered == []
+
+
+async def test_the_next_response_is_offered_to_nobody():
+    peer, taker = Peer(), Takes()
+    response = await peer.answer(CHUNKED + END)
+    response.offer(taker)
+    assert await response.read() == b""
+    await response.aclose()
+    response = await peer.answer(CHUNKED)
+    task = await reading(response)
+    peer.say(b"1\r\na\r\n")
+
+    assert (await task, taker.offered) == (b"a", [])
+
+
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [

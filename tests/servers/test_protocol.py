@@ -1,19 +1,22 @@
-"""What the protocol of ``chatnest serve`` does on its own, it does as uvicorn's."""
+"""What the protocol of ``chatnest serve`` does on its own, it does as uvicorn's. And it can send
+without waiting.
+"""
 
 import asyncio
 import threading
 import time
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from chatnest.asgi import send_now
 from chatnest.cli.protocol import BoundedProtocol
 from tests.servers.support import PATIENCE, Client, uvicorn_thread
 
 PIECE = b"x" * 65_536
 PIECES = 48  # far beyond what the two kernels take
 
-pytestmark = pytest.mark.parametrize(
+as_uvicorn = pytest.mark.parametrize(
     "http", ["httptools", BoundedProtocol], ids=["uvicorn", "ours"]
 )
 
@@ -28,6 +31,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": path})
 
 
+@as_uvicorn
 def test_requests_that_come_at_once_are_answered_in_their_order(http):
     paths = [b"/%d" % number for number in range(20)]
     requests = [b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
@@ -37,6 +41,7 @@ def test_requests_that_come_at_once_are_answered_in_their_order(http):
             assert [client.reply().read_all() for _ in paths] == paths
 
 
+@as_uvicorn
 def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
     sent = 0
 
@@ -66,6 +71,7 @@ def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
         assert sent == PIECES
 
 
+@as_uvicorn
 def test_everybody_who_waits_is_told_that_the_client_has_left(http):
     told = threading.Semaphore(0)
     waiting = threading.Event()
@@ -91,3 +97,52 @@ def test_everybody_who_waits_is_told_that_the_client_has_left(http):
             assert waiting.wait(PATIENCE)
         for _ in range(3):
             assert told.acquire(timeout=PATIENCE)
+
+
+def test_pieces_are_sent_at_once_until_a_client_does_not_read():
+    taken: list[bool] = []
+    left = threading.Event()
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        now = send_now(scope, send)
+        assert now is not None
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while now.piece(bytes, PIECE):
+            taken.append(True)
+        assert not now.piece(_must_not_be_called, PIECE)
+        await send({"type": "http.response.body", "body": b"then", "more_body": True})
+        assert now.piece(bytes, b" the end")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        assert not now.piece(_must_not_be_called, PIECE)
+        left.set()
+
+    with uvicorn_thread(talk, http=BoundedProtocol, lifespan="off", send_buffer=16_384) as port:
+        with Client(port, receive_buffer=16_384) as client:
+            client.request()
+            body = client.reply().until(b"the end")
+        assert left.wait(PATIENCE)
+    assert taken
+    assert body == PIECE * len(taken) + b"then the end"
+
+
+def _must_not_be_called(_: object) -> bytes:
+    raise AssertionError
+
+
+@as_uvicorn
+def test_nothing_is_sent_past_those_who_change_what_is_sent(http):
+    found: list[bool] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        async def wrapped(message: Message) -> None:
+            await send(message)
+
+        found.extend(send_now(scope, each) is not None for each in (send, wrapped))
+        await echo(scope, receive, wrapped)
+
+    with uvicorn_thread(look, http=http, lifespan="off") as port, Client(port) as client:
+        client.request()
+        client.reply().read_all()
+    assert found == [http is BoundedProtocol, False]

@@ -4,12 +4,18 @@ less memory for a connection that is silent.
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from starlette.types import Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from chatnest.asgi import SEND_NOW
+
 __all__ = ["BoundedProtocol"]
+
+_T = TypeVar("_T")
 
 _HEAD_BYTES = 65_536
 _WRITE_BUFFER = 16_384
@@ -68,6 +74,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before:
             self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
+            extensions: Any = {SEND_NOW: self.flow}
+            self.scope["extensions"] = extensions
 
     def on_message_complete(self) -> None:
         """The end of a body: what follows is another head."""
@@ -76,7 +84,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """uvicorn's, with an event only while somebody waits for a client that does not read."""
+    """uvicorn's, with an event only while somebody waits for a client that does not read; it knows
+    when nobody has to, and so is SendNow, too.
+    """
 
     __slots__ = ("_transport", "_writable", "read_paused", "write_paused")
 
@@ -85,6 +95,18 @@ class _Flow(FlowControl):
         self._writable: asyncio.Event | None = None
         self.read_paused = False
         self.write_paused = False
+
+    def belongs_to(self, send: Send) -> bool:
+        """See SendNow."""
+        return getattr(getattr(send, "__self__", None), "flow", None) is self
+
+    def piece(self, encode: Callable[[_T], bytes], content: _T) -> bool:
+        """See SendNow. uvicorn's own ``send`` does the same for a body of unknown length."""
+        if self.write_paused or self._transport.is_closing():
+            return False
+        body = encode(content)
+        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
 
     async def drain(self) -> None:
         """Wait until the client reads again."""

@@ -9,6 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from chatnest.errors import UpstreamInterrupted
 from chatnest.events import ProviderEvent
+from chatnest.providers.base import Taker
 from chatnest.providers.decode import ChunkDecoder
 from chatnest.providers.transport import Response
 
@@ -63,6 +64,11 @@ class AnswerStream:
         self._ended = True
         decoder.end()
         raise StopAsyncIteration
+
+    def offer(self, taker: Taker[str]) -> None:
+        """See ProviderStream."""
+        self._decoder.taker = taker
+        self._response.offer(self._decoder)
 
     async def drain(self) -> None:
         """Read the end of a body whose last event was read; the connection is then reusable."""

@@ -2,15 +2,29 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from chatnest.events import ProviderEvent
 from chatnest.turn import ModelCall, TokenCounter
 
-__all__ = ["Provider", "ProviderStream"]
+__all__ = ["Provider", "ProviderStream", "Taker"]
+
+_T_contra = TypeVar("_T_contra", contravariant=True)
 
 ProviderStream = AsyncIterator[Sequence[ProviderEvent]]
-"""What arrived together, as one sequence, in the order of arrival."""
+"""What arrived together, as one sequence, in the order of arrival.
+
+It may have a method ``offer(taker)``. From then on, a piece of text that arrives alone, while the
+next is waited for, may be offered to that Taker first; what it has taken is not given again.
+"""
+
+
+class Taker(Protocol[_T_contra]):
+    """Who is offered first what somebody else waits for."""
+
+    def take(self, offered: _T_contra, /) -> bool:
+        """Whether it was taken. If not, nothing has happened. Raises nothing."""
+        ...
 
 
 class Provider(Protocol):

@@ -6,7 +6,7 @@ bounds and costs ten times as much.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from chatnest.errors import (
     UpstreamServerError,
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.providers.base import Taker
 from chatnest.providers.faults import error_for_code
 
 __all__ = ["ChunkDecoder", "EventSplitter"]
@@ -29,29 +30,28 @@ _BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
 class EventSplitter:
     """Data of Server-Sent Events out of bytes that arrive in any pieces.
 
-    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all.
+    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all, of
+    which ``left`` are left.
     """
 
-    __slots__ = ("_begun", "_data", "_left", "_max_event", "_size", "_tail")
+    __slots__ = ("_begun", "_between", "_data", "_max_event", "_size", "_tail", "left")
 
     def __init__(self, *, max_event: int = 262_144, max_total: int = 67_108_864) -> None:
         self._max_event = max_event
-        self._left = max_total
+        self.left: int = max_total
         self._tail = b""
         self._begun = False  # before it, a BOM may stand there
+        self._between = False  # two events: nothing of the next one is known
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that ``data`` completes."""
-        self._left -= len(data)
-        if self._left < 0:
+        self.left -= len(data)
+        if self.left < 0:
             raise UpstreamBadResponse
-        if self._begun and not self._tail and not self._data:
-            line, _, rest = data.partition(b"\n")
-            alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
-            if alone and len(line) <= self._max_event:
-                return [line[6:]]
+        if (payload := self.alone(data)) is not None:
+            return [payload]
         if self._tail:
             data = self._tail + data
         if not self._begun:
@@ -65,9 +65,21 @@ class EventSplitter:
             end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
             whole = list(self._events(data[:end])) if end else []
         self._tail = data[end:]
+        self._between = self._begun and not self._tail and not self._data
         if len(self._tail) > self._max_event:
             raise UpstreamBadResponse
         return whole
+
+    def alone(self, data: bytes) -> bytes | None:
+        """The data of the one event that ``data`` is, as most servers send it, if it is nothing
+        else: then nothing is changed by feeding it, beside ``left``.
+        """
+        if self._between:
+            line, _, rest = data.partition(b"\n")
+            alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
+            if alone and len(line) <= self._max_event:
+                return line[6:]
+        return None
 
     def _whole(self, data: bytes) -> list[bytes]:
         """As most servers send it: events of one line of data each, without a CR. Nothing where it
@@ -116,6 +128,23 @@ class _Chunk(msgspec.Struct, gc=False):
     error: msgspec.Raw = _NOTHING
 
 
+class _DeltaOfPiece(msgspec.Struct, gc=False):
+    content: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _ChoiceOfPiece(msgspec.Struct, gc=False):
+    delta: _DeltaOfPiece
+    finish_reason: None = None
+
+
+class _Piece(msgspec.Struct, gc=False):
+    """A chunk that is a piece of the answer and nothing else: every other is no such chunk."""
+
+    choices: tuple[_ChoiceOfPiece]
+    usage: None = None
+    error: None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
@@ -127,6 +156,7 @@ class _Error(msgspec.Struct):
 
 
 _chunk: Final = msgspec.json.Decoder(_Chunk)
+_piece: Final = msgspec.json.Decoder(_Piece)
 _figures: Final = msgspec.json.Decoder(_Usage)
 _named: Final = msgspec.json.Decoder(_Error)
 
@@ -135,10 +165,14 @@ class ChunkDecoder:
     """Provider events out of the bytes of one answer.
 
     ``finished`` is True once the model has said why it stopped; ``closed`` once it has said that
-    nothing more comes.
+    nothing more comes. ``taker`` is for ``take``.
     """
 
-    __slots__ = ("_chunks_left", "_refused", "_splitter", "closed", "failure", "finished")
+    __slots__ = (
+        *("_chunks_left", "_refused", "_splitter", "closed", "failure", "finished", "taker"),
+    )
+
+    taker: Taker[str]
 
     def __init__(self, splitter: EventSplitter, *, max_chunks: int) -> None:
         self._splitter = splitter
@@ -162,7 +196,7 @@ class ChunkDecoder:
                 last = _DONE in payloads
                 if last:
                     payloads = payloads[: payloads.index(_DONE)]
-                self._take(_decoded(payloads), events)
+                self._note(_decoded(payloads), events)
                 self.closed = last
         except UpstreamError as exc:
             self.failure = exc
@@ -170,12 +204,30 @@ class ChunkDecoder:
                 raise
         return events
 
+    def take(self, data: bytes, /) -> bool:
+        """See Taker: takes a piece of the answer that comes alone, if ``taker`` does. It is not
+        counted as a chunk, since an answer's pieces are counted.
+        """
+        size = len(data)
+        splitter = self._splitter
+        payload = splitter.alone(data)
+        if payload is None or self.closed or splitter.left < size:
+            return False
+        try:
+            text = _piece.decode(payload).choices[0].delta.content
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        if not self.taker.take(text):
+            return False
+        splitter.left -= size
+        return True
+
     def end(self) -> None:
         """The connection has ended: raises UpstreamInterrupted unless the model had finished."""
         if not self.finished:
             raise UpstreamInterrupted
 
-    def _take(self, chunks: Iterable[_Chunk], events: list[ProviderEvent]) -> None:
+    def _note(self, chunks: Iterable[_Chunk], events: list[ProviderEvent]) -> None:
         for chunk in chunks:
             self._chunks_left -= 1
             if self._chunks_left < 0:

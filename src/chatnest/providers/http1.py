@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httptools
 
+from chatnest.providers.base import Taker
 from chatnest.providers.transport import TransportError
 
 __all__ = ["Http1Connection", "Http1Response"]
@@ -57,7 +58,8 @@ class Http1Connection(asyncio.Protocol):
     __slots__ = (
         *("_cause", "_fields", "_fields_left", "_head_left", "_heads_left", "_loop", "_on_free"),
         *("_on_lost", "_parser", "_paused", "_pieces", "_reusable", "_size", "_stage", "_status"),
-        *("_transport", "_until_end", "_waiter", "_wire", "idle_since", "kept_for", "on_body"),
+        *("_taker", "_transport", "_until_end", "_waiter", "_wire", "idle_since", "kept_for"),
+        "on_body",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class Http1Connection(asyncio.Protocol):
         self._stage = _IDLE
         self._cause: Exception | None = None  # why nothing can come any more
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Taker[bytes] | None = None
         self._pieces: list[bytes] = []
         self._size = 0
         self._paused = False
@@ -142,6 +145,10 @@ class Http1Connection(asyncio.Protocol):
             self._read_on()
         return data
 
+    def offer(self, taker: Taker[bytes]) -> None:
+        """Until the response is released; see Response."""
+        self._taker = taker
+
     def ended(self) -> bool:
         """Whether the body was read to its end."""
         return self._stage == _WHOLE and not self._pieces
@@ -150,6 +157,7 @@ class Http1Connection(asyncio.Protocol):
         """Nobody reads the response any more. It may have come before the request had left: the
         server has no use for the rest then, and may not read it.
         """
+        self._taker = None
         usable = self._stage == _WHOLE and self._reusable and self._cause is None
         if not usable or self._wire.get_write_buffer_size():
             self.abort()
@@ -184,6 +192,17 @@ class Http1Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             exc.__context__ = None  # its frames, and the exception's own, know this object
             self._break_off(exc.with_traceback(None))
+        waiter = self._waiter
+        if (
+            waiter is not None
+            and self._taker is not None
+            and len(self._pieces) == 1
+            and self._stage == _BODY
+            and self._taker.take(self._pieces[0])
+        ):
+            self._pieces.clear()
+            self._size = 0
+            return
         if self._stage == _HEAD:
             self._head_left -= len(data)
             if self._head_left < 0:
@@ -191,7 +210,7 @@ class Http1Connection(asyncio.Protocol):
         self._size += len(data)
         if self._size > _RECEIVE_BUFFER and not self._paused:
             self._overflow()
-        if self._waiter is not None:
+        if waiter is not None:
             self._wake()
 
     def _overflow(self) -> None:
@@ -257,7 +276,7 @@ def _seconds_kept(field: str) -> float:
 class Http1Response:
     """An answer whose head is there; see Response."""
 
-    __slots__ = ("_connection", "headers", "read", "status")
+    __slots__ = ("_connection", "headers", "offer", "read", "status")
 
     def __init__(
         self, connection: Http1Connection, status: int, headers: Mapping[str, str]
@@ -265,6 +284,7 @@ class Http1Response:
         self.status: int = status
         self.headers: Mapping[str, str] = headers
         self.read: Callable[[], Awaitable[bytes]] = connection.read
+        self.offer: Callable[[Taker[bytes]], None] = connection.offer
         self._connection: Http1Connection | None = connection
 
     def ended(self) -> bool:

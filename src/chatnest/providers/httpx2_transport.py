@@ -9,6 +9,7 @@ import httpx2
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from chatnest.providers.base import Taker
 from chatnest.providers.transport import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
@@ -74,6 +75,9 @@ class Httpx2Response:
         """What has arrived, at least one byte; empty at the end."""
         piece: bytes = await anext(self._pieces, b"")
         return piece
+
+    def offer(self, taker: Taker[bytes]) -> None:
+        """Nothing is: httpx2 says nothing of what arrives, it is asked."""
 
     def ended(self) -> bool:
         """It is not known."""

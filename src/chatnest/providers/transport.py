@@ -5,6 +5,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from chatnest.providers.base import Taker
+
 __all__ = [
     "CONNECT_SECONDS",
     "KEEPALIVE_SECONDS",
@@ -51,6 +53,11 @@ class Response(Protocol):
         so that no call lies between.)
         """
         ...
+
+    def offer(self, taker: Taker[bytes]) -> None:
+        """From now on, what arrives while ``read`` waits may be offered to ``taker`` first. What it
+        has taken is not read any more.
+        """
 
     def ended(self) -> bool:
         """Whether the body is known to have been read to its end."""

@@ -1,0 +1,124 @@
+"""A piece that comes alone while everybody waits goes through at once, and means the same."""
+
+import anyio
+import pytest
+
+from chatnest import Bounds
+from chatnest.errors import ServerShutdown
+from chatnest.testing import Answer
+from tests.streams.short_cut import SendsNow
+from tests.streams.support import DONE, PING, START, Books, ask, error, serving, text, token
+
+pytestmark = pytest.mark.anyio
+
+WORDS = tuple(f" word{number}" for number in range(50))
+ALONE = Answer(pieces=WORDS, pace=0.005)
+"""The first comes with the role, and the last with the end. On a busy machine others may meet."""
+
+
+@pytest.fixture(params=["asyncio", pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def server():
+    """Here it is always the one that can send without waiting."""
+
+
+async def test_pieces_that_come_alone_take_the_short_cut(upstream):
+    upstream.script(ALONE)
+    books = Books()
+    async with serving(upstream, ledger=books) as app, SendsNow(app, json=ask()) as c:
+        received = await c.read_all()
+
+    assert received == START + b"".join(map(token, WORDS)) + DONE
+    assert c.sent_now
+    assert set(c.sent_now) <= set(map(token, WORDS[1:-1]))
+    assert books.charge.output_tokens == len(WORDS)
+
+
+async def test_what_was_said_is_charged_without_a_bill_too(upstream):
+    upstream.script(Answer(pieces=WORDS, pace=0.005, usage=None))
+    books = Books()
+    async with serving(upstream, ledger=books) as app, SendsNow(app, json=ask()) as c:
+        await c.read_all()
+        counted = await app.provider.counter.count("".join(WORDS))
+
+    assert c.sent_now
+    assert (books.charge.output_tokens, books.charge.source) == (counted, "estimated")
+
+
+async def test_who_wraps_send_sees_all_of_it(upstream):
+    upstream.script(ALONE)
+    seen = b""
+    async with serving(upstream) as app:
+
+        async def wrapped(scope, receive, send):
+            async def look(message):
+                nonlocal seen
+                seen += message.get("body", b"")
+                await send(message)
+
+            await app(scope, receive, look)
+
+        async with SendsNow(wrapped, json=ask()) as c:
+            received = await c.read_all()
+
+    assert (text(received), received, c.sent_now) == ("".join(WORDS), seen, [])
+
+
+async def test_who_does_not_read_is_waited_for_and_the_model_with_it(upstream):
+    upstream.script(Answer(pieces=("word ",) * 2_000, pace=0.0001))
+    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
+        await c.until(lambda: c.sent_now)
+        c.stall()
+        await c.blocked()
+        c.resume()
+        received = await c.read_all()
+
+    assert text(received) == "word " * 2_000
+
+
+async def test_a_piece_does_not_overtake_a_ping(upstream):
+    upstream.script(Answer(pieces=("one", " two"), pace=0.5))
+    held = anyio.Event()
+
+    class Slow(SendsNow):
+        async def _send(self, message):
+            if message.get("body") == PING:
+                await held.wait()
+            await super()._send(message)
+
+    async with serving(upstream, ping_interval=0.1) as app, Slow(app, json=ask()) as c:
+        await c.until(lambda: c.received.endswith(token("one")))
+        await upstream.until(lambda u: u.last.pieces_sent == 2)
+        await anyio.wait_all_tasks_blocked()
+        assert c.received.endswith(token("one"))
+        held.set()
+        received = await c.read_all()
+
+    assert START + token("one") + PING + token(" two") in received.replace(PING + PING, PING)
+
+
+async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
+    upstream.script(Answer.endless(pace=0.001))
+    async with serving(upstream) as app, SendsNow(app, json=ask()) as c:
+        await c.until(lambda: c.sent_now)
+        (stream,) = app._streams._streams
+        stream.stop(ServerShutdown())
+        assert not stream.put_now("late")
+        received = await c.read_all()
+
+    assert error(received)["code"] == "server_shutdown"
+    assert b"late" not in received
+
+
+@pytest.mark.parametrize("bound", [8, 9])
+async def test_an_answer_ends_at_its_bound(upstream, bound):
+    upstream.script(Answer(pieces=("aé", "中", "bcd", "e"), pace=0.01))
+    bounds = Bounds(answer_bytes=bound)
+    async with serving(upstream, bounds=bounds) as app, SendsNow(app, json=ask()) as c:
+        received = await c.read_all()
+
+    assert text(received) == ("aé中bcd" if bound == 8 else "aé中bcde")
