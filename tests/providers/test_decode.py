@@ -531,6 +531,9 @@ def test_only_a_piece_that_comes_alone_is_taken():
         "a CR": text("a").replace(b"}", b"}\r"),
         "too long": text("a" * 200),
         "done": DONE,
+        "a bill": frame(b'{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":5}}'),
+        "an error": frame(b'{"choices":[{"delta":{"content":"a"}}],"error":{}}'),
+        "the end": delta(b'{"content":"a"}', b'"stop"'),
     }
     assert [name for name, piece in others.items() if d.take(piece)] == []
     d.feed(text("a")[:-3])
