@@ -81,7 +81,7 @@ async def test_who_does_not_read_is_waited_for_and_the_model_with_it(upstream):
 
 
 async def test_a_piece_does_not_overtake_a_ping(upstream):
-    upstream.script(Answer(pieces=("one", " two"), pace=0.5))
+    upstream.script(Answer(pieces=("one", " two", " three"), pace=0.5))
     held = anyio.Event()
 
     class Slow(SendsNow):
@@ -99,6 +99,17 @@ async def test_a_piece_does_not_overtake_a_ping(upstream):
         received = await c.read_all()
 
     assert START + token("one") + PING + token(" two") in received.replace(PING + PING, PING)
+
+
+async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
+    upstream.script(Answer.endless(pace=0.001))
+    async with serving(upstream) as app, SendsNow(app, json=ask()) as c:
+        await c.until(lambda: c.sent_now)
+        (stream,) = app._streams._streams
+        before, seen = stream._reading_since, len(c.sent_now)
+        await c.until(lambda: len(c.sent_now) > seen)
+
+        assert stream._reading_since > before
 
 
 async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
