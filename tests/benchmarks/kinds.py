@@ -57,6 +57,7 @@ def _uvicorn(name: str, http: str = "httpx2") -> Callable[[Place], Command]:
         return [sys.executable, *arguments], {
             "BENCH_UPSTREAM": place.model_url,
             "BENCH_HTTP": http,
+            "BENCH_FOLDER": str(place.folder),
         }
 
     return command
@@ -150,6 +151,11 @@ SERVERS = {
         "the same with the Redis ledger; the Redis server, with its append-only file, has the "
         "load's core and is not counted",
         _redis,
+    ),
+    "chatnest-fastapi": Kind(
+        _uvicorn("fastapi_chatnest"),
+        _needs_module("chatnest", "fastapi"),
+        f"`ChatNestMiddleware` in FastAPI, all else as above; {_UVICORN}",
     ),
     "nginx": Kind(
         _nginx,

@@ -1,13 +1,26 @@
 """A piece that comes alone while everybody waits goes through at once, and means the same."""
 
+from typing import Any
+
 import anyio
 import pytest
 
-from chatnest import Bounds
+from chatnest import Bounds, turn
+from chatnest.answering import _ShortCut
 from chatnest.errors import ServerShutdown
 from chatnest.testing import Answer
 from tests.streams.short_cut import SendsNow
-from tests.streams.support import DONE, PING, START, Books, ask, error, serving, text, token
+from tests.streams.support import (
+    DONE,
+    PING,
+    START,
+    Books,
+    ask,
+    error,
+    serving,
+    text,
+    token,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -133,3 +146,20 @@ async def test_an_answer_ends_at_its_bound(upstream, bound):
         received = await c.read_all()
 
     assert text(received) == ("aé中bcd" if bound == 8 else "aé中bcde")
+
+
+class Willing:
+    """A stream that hands everything on."""
+
+    def put_now(self, _: str) -> bool:
+        return True
+
+
+async def test_an_answer_that_has_to_be_looked_at_goes_the_long_way():
+    answer = turn.Answer()
+    stream: Any = Willing()
+    answer.pieces_left, answer.bytes_left = 2, 100
+    short_cut = _ShortCut(answer, stream)
+
+    assert [short_cut.take(text) for text in ("a", "b", "c")] == [True, True, False]
+    assert (answer.pieces_left, answer.text) == (0, "ab")
