@@ -238,7 +238,7 @@ class Stream:
             _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
         self.abandon()
 
-    # ------------------------------------------------ the only place that sends
+    # ------------------------------------------------ the only place that waits for a send
 
     async def _emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
         """Send events as one write, the first behind the response's head. Two tasks never send at
