@@ -530,6 +530,7 @@ def test_only_a_piece_that_comes_alone_is_taken():
         "CRLF": text("a").replace(b"\n", b"\r\n"),
         "a CR": text("a").replace(b"}", b"}\r"),
         "too long": text("a" * 200),
+        "wrong beside it": delta(b'{"content":"a","refusal":5}'),
         "done": DONE,
     }
     assert [name for name, piece in others.items() if d.take(piece)] == []
@@ -539,9 +540,10 @@ def test_only_a_piece_that_comes_alone_is_taken():
     assert d.take(text("c"))
 
 
-def test_what_was_taken_counts_as_what_was_fed():
+@pytest.mark.parametrize("bounds", [{"max_total": 3 * len(text("a"))}, {"max_chunks": 3}])
+def test_what_was_taken_counts_as_what_was_fed(bounds):
     piece = text("a")
-    d = decoder(max_total=3 * len(piece))
+    d = decoder(**bounds)
     d.taker = Takes([True])
     d.feed(piece)
 
