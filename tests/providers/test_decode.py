@@ -405,6 +405,14 @@ def test_a_stream_that_never_said_it_is_finished_was_cut(stream):
         d.end()
 
 
+@pytest.mark.parametrize("blank", [b"", b"  "])
+def test_two_chunks_on_a_line_are_none_whatever_comes_with_them(blank):
+    two = frame(b"{} {}")
+    for stream in (two + frame(blank), frame(blank) + two):
+        with pytest.raises(UpstreamBadResponse):
+            decode(stream)
+
+
 def test_nothing_counts_after_done():
     d = decoder()
 

@@ -257,8 +257,8 @@ def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
     """All at once where that can be done, else one by one, up to the one that is wrong."""
     try:
         chunks = _chunk.decode_lines(b"\n".join(payloads))
-        if len(chunks) == len(payloads):  # or one has lines of its own
-            return chunks
+        if len(chunks) == len(payloads) and all(map(bytes.strip, payloads)):
+            return chunks  # or one has lines of its own, or two chunks beside one that has none
     except (msgspec.DecodeError, ValueError, RecursionError):
         pass
     return map(_decode, payloads)
