@@ -405,6 +405,14 @@ def test_a_stream_that_never_said_it_is_finished_was_cut(stream):
         d.end()
 
 
+@pytest.mark.parametrize("blank", [b"", b"  "])
+def test_two_chunks_on_a_line_are_none_whatever_comes_with_them(blank):
+    two = frame(b"{} {}")
+    for stream in (two + frame(blank), frame(blank) + two):
+        with pytest.raises(UpstreamBadResponse):
+            decode(stream)
+
+
 def test_nothing_counts_after_done():
     d = decoder()
 
@@ -530,6 +538,7 @@ def test_only_a_piece_that_comes_alone_is_taken():
         "CRLF": text("a").replace(b"\n", b"\r\n"),
         "a CR": text("a").replace(b"}", b"}\r"),
         "too long": text("a" * 200),
+        "wrong beside it": delta(b'{"content":"a","refusal":5}'),
         "done": DONE,
         "a bill": frame(b'{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":5}}'),
         "an error": frame(b'{"choices":[{"delta":{"content":"a"}}],"error":{}}'),
@@ -542,9 +551,10 @@ def test_only_a_piece_that_comes_alone_is_taken():
     assert d.take(text("c"))
 
 
-def test_what_was_taken_counts_as_what_was_fed():
+@pytest.mark.parametrize("bounds", [{"max_total": 3 * len(text("a"))}, {"max_chunks": 3}])
+def test_what_was_taken_counts_as_what_was_fed(bounds):
     piece = text("a")
-    d = decoder(max_total=3 * len(piece))
+    d = decoder(**bounds)
     d.taker = Takes([True])
     d.feed(piece)
 

@@ -130,6 +130,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 class _DeltaOfPiece(msgspec.Struct, gc=False):
     content: Annotated[str, msgspec.Meta(min_length=1)]
+    refusal: str | None = None
 
 
 class _ChoiceOfPiece(msgspec.Struct, gc=False):
@@ -205,13 +206,11 @@ class ChunkDecoder:
         return events
 
     def take(self, data: bytes, /) -> bool:
-        """See Taker: takes a piece of the answer that comes alone, if ``taker`` does. It is not
-        counted as a chunk, since an answer's pieces are counted.
-        """
+        """See Taker: takes a piece of the answer that comes alone, if ``taker`` does."""
         size = len(data)
         splitter = self._splitter
         payload = splitter.alone(data)
-        if payload is None or self.closed or splitter.left < size:
+        if payload is None or self.closed or splitter.left < size or self._chunks_left <= 0:
             return False
         try:
             text = _piece.decode(payload).choices[0].delta.content
@@ -220,6 +219,7 @@ class ChunkDecoder:
         if not self.taker.take(text):
             return False
         splitter.left -= size
+        self._chunks_left -= 1
         return True
 
     def end(self) -> None:
@@ -257,8 +257,8 @@ def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
     """All at once where that can be done, else one by one, up to the one that is wrong."""
     try:
         chunks = _chunk.decode_lines(b"\n".join(payloads))
-        if len(chunks) == len(payloads):  # or one has lines of its own
-            return chunks
+        if len(chunks) == len(payloads) and all(map(bytes.strip, payloads)):
+            return chunks  # or one has lines of its own, or two chunks beside one that has none
     except (msgspec.DecodeError, ValueError, RecursionError):
         pass
     return map(_decode, payloads)
