@@ -15,7 +15,8 @@ ProviderStream = AsyncIterator[Sequence[ProviderEvent]]
 """What arrived together, as one sequence, in the order of arrival.
 
 It may have a method ``offer(taker)``. From then on, a piece of text that arrives alone, while the
-next is waited for, may be offered to that Taker first; what it has taken is not given again.
+next is waited for, may be offered to that Taker first; what it has taken is not given again. Who
+wraps a stream to change what comes must not hand ``offer`` through.
 """
 
 
