@@ -21,7 +21,8 @@ class SendsNow(testing.Conversation):
         return send == self._send
 
     def piece(self, encode: Callable[[Any], bytes], content: Any) -> bool:
-        if self._blocks_all() or self.is_disconnected or self._send_error is not None:
+        unread = self._stalled and self._room <= 0
+        if unread or self.is_disconnected or self._send_error is not None:
             return False
         body = encode(content)
         message = {"type": "http.response.body", "body": body, "more_body": True}
@@ -31,6 +32,3 @@ class SendsNow(testing.Conversation):
         self._tell()
         self.sent_now.append(body)
         return True
-
-    def _blocks_all(self) -> bool:
-        return self._stalled and self._room <= 0
