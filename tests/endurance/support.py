@@ -10,14 +10,13 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.servers.support import Client, Process, ask
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 CHECKED = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1", "PYTHONWARNINGS": "error"}
 """What has a server complain of whatever is left behind."""
 T = TypeVar("T")
@@ -77,15 +76,6 @@ def uvicorn_process(
 
 def python_path() -> str:
     return os.pathsep.join([str(ROOT), *(p for p in sys.path if p)])
-
-
-def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> float:
-    """Wait until it holds. Seconds that it took."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < patience
-        time.sleep(0.005)
-    return time.monotonic() - begun
 
 
 def open_files(wanted: int) -> None:

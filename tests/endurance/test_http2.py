@@ -13,9 +13,10 @@ import pytest
 
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.testing import Answer, FakeUpstream
-from tests.endurance.support import leave, wait_for
+from tests.endurance.support import leave
 from tests.servers.support import ask
 from tests.servers.test_frameworks import hypercorn_thread
+from tests.waiting import wait_for
 
 BACKENDS = ("asyncio", "trio")
 

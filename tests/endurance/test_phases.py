@@ -20,9 +20,9 @@ from tests.endurance.support import (
     percentile,
     request,
     uvicorn_process,
-    wait_for,
 )
 from tests.soak import SOAKS, amount
+from tests.waiting import wait_for
 
 SERVERS = [("asyncio", "h11"), ("uvloop", "httptools")]
 WAYS = ("FIN", "RST", "half-close")

@@ -2,8 +2,7 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,9 @@ from tests import books
 from tests.fire.app import open_ledger
 from tests.ports import free_port
 from tests.servers.support import Client, Process, Reply, ask
+from tests.waiting import PATIENCE, wait_for
 
 DONE = b"event: done"
-PATIENCE = 60.0
 
 
 @contextmanager
@@ -44,15 +43,6 @@ def _answers(port: int) -> bool:
         return limits(port, "nobody") is not None
     except (OSError, EOFError):
         return False
-
-
-def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> float:
-    """Wait until it holds. Seconds that it took."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < patience
-        time.sleep(0.01)
-    return time.monotonic() - begun
 
 
 def send(port: int, user: str) -> Client:

@@ -8,9 +8,10 @@ import pytest
 
 from chatnest.testing import Answer, FakeUpstream
 from tests.fire.app import HOLD
-from tests.fire.support import Books, limits, send, serving, wait_for
+from tests.fire.support import Books, limits, send, serving
 from tests.servers.support import Client
 from tests.soak import amount
+from tests.waiting import wait_for
 
 REQUESTS, FIT = 500, 37
 

@@ -9,8 +9,9 @@ import pytest
 
 from chatnest.testing import Answer, FailPoints, FakeUpstream
 from tests.fire.app import HOLD, LEASE
-from tests.fire.support import DONE, Books, chat, limits, send, serving, wait_for
+from tests.fire.support import DONE, Books, chat, limits, send, serving
 from tests.servers.support import Client
+from tests.waiting import wait_for
 
 EACH = 3
 """Streams that run at each worker."""

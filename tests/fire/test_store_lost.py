@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from chatnest.testing import Answer, FakeUpstream
-from tests.fire.support import DONE, PATIENCE, Books, chat, send, wait_for
+from tests.fire.support import DONE, Books, chat, send
 from tests.ledger.server import Server
 from tests.servers.support import KEY, Client, Process
 from tests.soak import amount
+from tests.waiting import PATIENCE, wait_for
 
 USER, ACCOUNT, FRESH = "ann", "header:ann", 8 + 4
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

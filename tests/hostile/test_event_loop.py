@@ -17,7 +17,6 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.testing import FakeUpstream
-from tests.fire.support import wait_for
 from tests.hostile import bodies
 from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
@@ -26,6 +25,7 @@ from tests.ports import free_port
 from tests.servers.support import Client, Process, ask
 from tests.soak import SOAKS, amount
 from tests.streams.support import answer_to, policies, profile, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.soak
 

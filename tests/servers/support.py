@@ -17,6 +17,7 @@ from typing import Any, Self
 import uvicorn
 
 from chatnest.testing import EventReader
+from tests.waiting import wait_for
 
 KEY = "sk-secret-of-the-operator"
 PATIENCE = 20.0
@@ -268,6 +269,8 @@ class Process:
             text=True,
             start_new_session=True,
         )
+        at = arguments.index("--workers") + 1 if "--workers" in arguments else None
+        self._workers = 1 if at is None else int(arguments[at])
         self.lines: list[str] = []
         self._new: SimpleQueue[str | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -312,10 +315,14 @@ class Process:
         return int(self.find(r"page +http://127\.0\.0\.1:(\d+)/")[1])
 
     def ready(self) -> int:
-        """Wait until it answers, and give its port."""
+        """Wait until it answers, each of its workers (on Linux), and give its port."""
         port = self.port
         with Client(port) as client:  # the listener takes connections before the server does
             assert client.get("/readyz").status == 200
+        if self._workers > 1 and sys.platform == "linux":
+            wait_for(
+                lambda: sum(accepts(each, port) for each in children(self.pid)) >= self._workers
+            )
         return port
 
     @property
@@ -351,6 +358,19 @@ def closed(port: int) -> bool:
             return False
     except ConnectionRefusedError:
         return True
+
+
+def accepts(pid: int, port: int) -> bool:
+    """Whether a process waits for connections to ``port``, which it does once it has begun."""
+    folder = Path(f"/proc/{pid}")
+    listening = rf":{port:04X} \S+ 0A (?:\S+ +){{5}}(\d+)"  # proc_pid_net(5)
+    try:
+        (inode,) = re.findall(listening, (folder / "net/tcp").read_text())
+        watched = "".join(each.read_text() for each in (folder / "fdinfo").iterdir())
+        files = re.findall(r"^tfd: +(\d+)", watched, re.MULTILINE)  # proc_pid_fdinfo(5): epoll
+        return any((folder / "fd" / each).readlink().name == f"socket:[{inode}]" for each in files)
+    except FileNotFoundError:
+        return False  # it changes while one looks
 
 
 def children(pid: int) -> list[int]:

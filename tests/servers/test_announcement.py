@@ -17,8 +17,8 @@ import pytest
 
 from chatnest.cli.announcement import Announcement
 from chatnest.testing import Answer
-from tests.fire.support import wait_for
 from tests.servers.support import Client, Process, children, closed, runs
+from tests.waiting import wait_for
 
 DONE = b"event: done\ndata: \n\n"
 LONG = "3600"

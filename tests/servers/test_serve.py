@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from chatnest.testing import CANARY, Answer
-from tests.fire.support import wait_for
 from tests.servers.support import KEY, Client, ask, children, closed, runs, said
+from tests.waiting import wait_for
 
 DONE = b"event: done\ndata: \n\n"
 
