@@ -4,10 +4,15 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from chatnest.testing import FakeUpstream
 from tests.servers.support import LEFT_BEHIND
 from tests.soak import SOAKS, Progress
+
+# By default an example must not take longer than 200 ms: a machine that is slow fails nothing.
+settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any pace")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,7 @@ import pytest
 import tiktoken.load
 import tiktoken.model
 from blockbuster import blockbuster_ctx
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
@@ -252,7 +252,6 @@ def test_a_role_is_one_token(name, theirs):
     assert {len(theirs[name].encode_ordinary(role)) for role in tokens._ROLES} == {1}
 
 
-@settings(deadline=None)
 @given(text=any_text)
 @example(text="".join(TEXTS))
 async def test_any_text_is_counted_within_its_bounds(text, theirs):

@@ -47,7 +47,6 @@ in_shards = pytest.mark.parametrize("shard", range(amount(2_000, 20_000) // EACH
 SETTINGS = settings(
     max_examples=EACH,
     stateful_step_count=amount(50, 100),
-    deadline=None,
     derandomize=False,  # also where a CI profile would have it: no two shards live the same lives
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),

@@ -49,7 +49,7 @@ Steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(steps=Steps, most=st.integers(1, 4))
 def test_it_is_the_same_as_one_in_memory(steps: list[tuple[int, int, bool]], most: int):
     with closing(opened()) as connection, pytest.MonkeyPatch.context() as patch:
