@@ -81,7 +81,10 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.replies": ("cli.seen", "cli.terminal"),
     "cli.seen": ("cli.terminal",),
     "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
-    "cli.serve": ("cli.announcement", "cli.config", "cli.build", "cli.protocol", "cli.site"),
+    "cli.serve": (
+        *("cli.announcement", "cli.config", "cli.build", "cli.protocol", "cli.site"),
+        "cli.workers",
+    ),
     "runs.entries": (),
     "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
     "runs.run": ("runs.entries",),

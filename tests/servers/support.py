@@ -318,6 +318,7 @@ class Process:
         """Wait until it answers, each of its workers (on Linux), and give its port."""
         port = self.port
         with Client(port) as client:  # the listener takes connections before the server does
+            client.socket.settimeout(3 * PATIENCE)
             assert client.get("/readyz").status == 200
         if self._workers > 1 and sys.platform == "linux":
             wait_for(

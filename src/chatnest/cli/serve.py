@@ -13,7 +13,6 @@ import anyio
 import msgspec
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
 
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
@@ -21,6 +20,7 @@ from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
+from chatnest.cli.workers import Workers
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.reasons import reason_of
@@ -59,21 +59,9 @@ def _run_workers(
 ) -> None:
     log_warnings()
     app = partial(create_app, announcement.to_workers() if announcement else None)
-    workers = _Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
+    workers = Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
     with announcement.before_end() if announcement else nullcontext():
         workers.run()
-
-
-class _Workers(Multiprocess):
-    """uvicorn's, which would keep its own copy of the socket open until the last worker has ended:
-    who connects meanwhile would wait for nobody.
-    """
-
-    def terminate_all(self) -> None:
-        """Called once, at the end."""
-        for each in self.sockets:
-            each.close()
-        super().terminate_all()
 
 
 def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
