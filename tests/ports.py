@@ -1,11 +1,32 @@
 """Ports of the loopback."""
 
+import atexit
 import socket
+from collections import deque
+from typing import Final
+
+_KEPT: Final = 64
+
+_held: deque[socket.socket] = deque()
+
+
+@atexit.register
+def _let_go() -> None:
+    while _held:
+        _held.popleft().close()
 
 
 def free_port() -> int:
-    """One that nobody listens on, and that nobody is given for a while."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """One that nobody listens on, and that nobody else is given while a server starts on it.
+
+    It stays bound: who asks for any port gets another one, and a server that names this one has it,
+    since servers set SO_REUSEADDR. Of those that were asked for, the last ones are kept so.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    _held.append(sock)
+    if len(_held) > _KEPT:
+        _held.popleft().close()
+    port: int = sock.getsockname()[1]
+    return port
