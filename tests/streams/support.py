@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from chatnest import BALANCED, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
+from chatnest import BALANCED, Bounds, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import (
     Admitted,
@@ -132,11 +132,13 @@ class AwayBooks(Books):
 
 
 @asynccontextmanager
-async def serving(upstream: FakeUpstream, **options: Any) -> AsyncIterator[ChatNestApp]:
-    """A chat in front of ``upstream``, closed at the end."""
+async def serving(upstream: FakeUpstream | None, **options: Any) -> AsyncIterator[ChatNestApp]:
+    """A chat in front of ``upstream``, closed at the end. Of files and servers it is patient."""
     options.setdefault("ledger", Books())
+    options.setdefault("bounds", Bounds(ledger_seconds=PATIENCE))
     options.setdefault("policies", policies())
-    options.setdefault("provider", OpenAIProvider(base_url=upstream.base_url, api_key=KEY))
+    if upstream is not None:
+        options.setdefault("provider", OpenAIProvider(base_url=upstream.base_url, api_key=KEY))
     app = ChatNestApp(**options)
     try:
         yield app

@@ -248,7 +248,7 @@ async def test_whatever_receive_does_after_the_disconnect(upstream, repeat):
 
 
 async def test_during_a_blocked_send(upstream):
-    upstream.script(Answer.endless(pace=0.001))
+    upstream.script(Answer.endless(pace=0.02))
     books = Books()
     async with serving(upstream, ledger=books) as app:
         before = tasks()

@@ -1,6 +1,7 @@
 """What time brings about: pings, the early start, deadlines; and what a slow reader holds up."""
 
 import time
+from typing import Any
 
 import anyio
 import pytest
@@ -210,10 +211,11 @@ async def test_a_model_that_is_slow_to_answer_gets_an_early_start(upstream):
         (Answer.html(), "upstream_bad_response", False),
     ],
 )
-async def test_a_failure_after_the_early_start_is_an_error_event(upstream, answer, code, charged):
+async def test_a_failure_after_the_early_start_is_an_error_event(
+    upstream, answer, code, charged, waits
+):
     upstream.default = answer
-    patience = 3 if code == "upstream_timeout" else PATIENCE
-    bounds = Bounds(early_start_seconds=0.001, first_byte_seconds=patience)
+    bounds = Bounds(early_start_seconds=0.001)
 
     class Slow:
         def classify(self, turn, failure, attempt):
@@ -225,16 +227,25 @@ async def test_a_failure_after_the_early_start_is_an_error_event(upstream, answe
         await upstream.until(lambda u: u.requests)
         if code == "upstream_account":
             upstream.release()
+        elif code == "upstream_timeout":
+            waits.end()
         await c.finished()
     assert kinds(c.received) == ["start", "error"]
     assert (error(c.received)["code"], error(c.received)["charged"]) == (code, charged)
 
 
-async def test_a_whole_stream_has_a_deadline(upstream):
-    upstream.script(Answer.endless(pace=0.015))
-    books = Books()
-    async with serving(upstream, ledger=books, bounds=Bounds(stream_seconds=1.5)) as app:
-        c = await answer_to(app, ask())
+async def test_a_whole_stream_has_a_deadline(upstream, clock):
+    upstream.script(Answer.endless(pace=0.05))
+    books, bounds = (
+        Books(),
+        Bounds(send_seconds=10_000),
+    )  # one that is under way then is no slow one
+    async with serving(upstream, ledger=books, bounds=bounds, ping_interval=0.02) as app:
+        async with Conversation(app, json=ask()) as c:
+            await c.until(lambda: c.received.count(token(" a")) > 3)
+            clock.advance(bounds.stream_seconds)
+            await c.read_all()
+            await c.finished()
         await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
         counted = await app.provider.counter.count(text(c.received))
         least = await input_tokens(app) + counted + 8
@@ -265,7 +276,7 @@ async def test_the_deadline_holds_for_policies_too(upstream):
 
 
 async def test_a_reader_that_has_stopped_is_let_go(upstream):
-    upstream.script(Answer.endless(pace=0.001))
+    upstream.script(Answer.endless(pace=0.02))
     books = Books()
     async with serving(upstream, ledger=books, bounds=Bounds(send_seconds=0.1)) as app:
         # Nobody would read an end.
@@ -334,14 +345,15 @@ async def standstill(upstream):
     return written
 
 
-async def test_an_idle_model_is_not_blamed_for_a_stalled_reader():
-    bounds = Bounds(idle_seconds=1)
+async def test_an_idle_model_is_not_blamed_for_a_stalled_reader(clock):
+    options: dict[str, Any] = {"bounds": Bounds(send_seconds=10_000), "ping_interval": 0.02}
     with FakeUpstream(Answer.tokens(60, "x" * 1_000)) as upstream:
-        async with serving(upstream, bounds=bounds) as app, Conversation(app, json=ask()) as c:
+        async with serving(upstream, **options) as app, Conversation(app, json=ask()) as c:
             await c.until(lambda: c.received)
             c.stall()
             await c.blocked()
-            await anyio.sleep(1.5)  # longer than a model may be idle
+            clock.advance(2 * Bounds().idle_seconds)
+            await clock.looked_at()
             c.resume()
             await c.read_all()
     assert text(c.received) == "x" * 60_000

@@ -1,17 +1,19 @@
 """A piece that comes alone while everybody waits goes through at once, and means the same."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
 import pytest
 
-from chatnest import Bounds, turn
+from chatnest import Bounds, ChatNestApp, OpenAIProvider, turn
 from chatnest.answering import _ShortCut
 from chatnest.errors import ServerShutdown
 from chatnest.testing import Answer
-from tests.streams.short_cut import SendsNow
+from tests.streams.short_cut import OneByOne, SendsNow
 from tests.streams.support import (
     DONE,
+    KEY,
     PATIENCE,
     PING,
     START,
@@ -26,8 +28,8 @@ from tests.streams.support import (
 pytestmark = pytest.mark.anyio
 
 WORDS = tuple(f" word{number}" for number in range(50))
-ALONE = Answer(pieces=WORDS, pace=0.005)
-"""Nearly all of them come alone; on a busy machine some may meet."""
+ENDLESS = Answer.endless(pace=0.02)
+"""Some of them come alone, and on a busy machine some meet."""
 
 
 @pytest.fixture(params=["asyncio", pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
@@ -40,33 +42,39 @@ def server():
     """Here it is always the one that can send without waiting."""
 
 
-async def test_pieces_that_come_alone_take_the_short_cut(upstream):
-    upstream.script(ALONE)
+def chat(model: OneByOne, **options: Any) -> AbstractAsyncContextManager[ChatNestApp]:
+    provider = OpenAIProvider(base_url=model.base_url, api_key=KEY)
+    return serving(None, provider=provider, **options)
+
+
+async def test_pieces_that_come_alone_take_the_short_cut():
     books = Books()
-    async with serving(upstream, ledger=books) as app, SendsNow(app, json=ask()) as c:
-        received = await c.read_all()
+    async with (
+        OneByOne(*WORDS) as model,
+        chat(model, ledger=books) as app,
+        SendsNow(app, json=ask()) as model.client,
+    ):
+        received = await model.client.read_all()
 
     assert received == START + b"".join(map(token, WORDS)) + DONE
-    assert c.sent_now
-    assert set(c.sent_now) <= set(map(token, WORDS))
+    assert model.client.sent_now == [token(word) for word in WORDS[1:]]
     assert books.charge.output_tokens == len(WORDS)
 
 
-async def test_what_was_said_is_charged_without_a_bill_too(upstream):
-    upstream.script(Answer(pieces=WORDS, pace=0.005, usage=None))
+async def test_what_was_said_is_charged_without_a_bill_too():
     books = Books()
-    async with serving(upstream, ledger=books) as app, SendsNow(app, json=ask()) as c:
-        await c.read_all()
+    async with OneByOne(*WORDS, bills=False) as model, chat(model, ledger=books) as app:
+        async with SendsNow(app, json=ask()) as model.client:
+            await model.client.read_all()
         counted = await app.provider.counter.count("".join(WORDS))
 
-    assert c.sent_now
+    assert model.client.sent_now
     assert (books.charge.output_tokens, books.charge.source) == (counted, "estimated")
 
 
-async def test_who_wraps_send_sees_all_of_it(upstream):
-    upstream.script(ALONE)
+async def test_who_wraps_send_sees_all_of_it():
     seen = b""
-    async with serving(upstream) as app:
+    async with OneByOne(*WORDS) as model, chat(model) as app:
 
         async def wrapped(scope, receive, send):
             async def look(message):
@@ -76,26 +84,30 @@ async def test_who_wraps_send_sees_all_of_it(upstream):
 
             await app(scope, receive, look)
 
-        async with SendsNow(wrapped, json=ask()) as c:
-            received = await c.read_all()
+        async with SendsNow(wrapped, json=ask()) as model.client:
+            received = await model.client.read_all()
 
-    assert (text(received), received, c.sent_now) == ("".join(WORDS), seen, [])
+    assert (text(received), received, model.client.sent_now) == ("".join(WORDS), seen, [])
 
 
 async def test_who_does_not_read_is_waited_for_and_the_model_with_it(upstream):
-    upstream.script(Answer(pieces=("word ",) * 2_000, pace=0.0001))
+    upstream.script(ENDLESS)
     async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
         await c.until(lambda: c.sent_now)
         c.stall()
         await c.blocked()
+        seen, sent = c.received, upstream.last.pieces_sent
+        await upstream.until(lambda u: u.last.pieces_sent > sent + 5)
+        await anyio.wait_all_tasks_blocked()
+        assert c.received == seen
         c.resume()
-        received = await c.read_all()
+        await c.until(lambda: c.received.count(token(" a")) > sent + 5)
 
-    assert text(received) == "word " * 2_000
+        assert c.received == START + token(" a") * c.received.count(token(" a"))
 
 
 async def test_a_piece_does_not_overtake_a_ping(upstream):
-    upstream.script(Answer.endless(pace=0.01))
+    upstream.script(ENDLESS)
     held, free = anyio.Event(), anyio.Event()
 
     class Slow(SendsNow):
@@ -105,7 +117,10 @@ async def test_a_piece_does_not_overtake_a_ping(upstream):
                 await free.wait()
             await super()._send(message)
 
-    async with serving(upstream, ping_interval=0.1) as app, Slow(app, json=ask()) as c:
+    async with (
+        serving(upstream, ping_interval=0.1) as app,
+        Slow(app, json=ask(profile="expanded")) as c,
+    ):
         with anyio.fail_after(PATIENCE):
             await held.wait()
         before, sent = c.received, upstream.last.pieces_sent
@@ -119,8 +134,8 @@ async def test_a_piece_does_not_overtake_a_ping(upstream):
 
 
 async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
-    upstream.script(Answer.endless(pace=0.001))
-    async with serving(upstream) as app, SendsNow(app, json=ask()) as c:
+    upstream.script(ENDLESS)
+    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
         before, seen = stream._reading_since, len(c.sent_now)
@@ -130,8 +145,8 @@ async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
 
 
 async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
-    upstream.script(Answer.endless(pace=0.001))
-    async with serving(upstream) as app, SendsNow(app, json=ask()) as c:
+    upstream.script(ENDLESS)
+    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
         stream.stop(ServerShutdown())
@@ -143,11 +158,14 @@ async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
 
 
 @pytest.mark.parametrize("bound", [8, 9])
-async def test_an_answer_ends_at_its_bound(upstream, bound):
-    upstream.script(Answer(pieces=("aé", "中", "bcd", "e"), pace=0.01))
+async def test_an_answer_ends_at_its_bound(bound):
     bounds = Bounds(answer_bytes=bound)
-    async with serving(upstream, bounds=bounds) as app, SendsNow(app, json=ask()) as c:
-        received = await c.read_all()
+    async with (
+        OneByOne("aé", "中", "bcd", "e") as model,
+        chat(model, bounds=bounds) as app,
+        SendsNow(app, json=ask()) as model.client,
+    ):
+        received = await model.client.read_all()
 
     assert text(received) == ("aé中bcd" if bound == 8 else "aé中bcde")
 
