@@ -43,7 +43,8 @@ class Command:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         names = [name for name in os.environ if name.startswith("CHATNEST_LEDGER")]
-        self.environ = {k: v for k, v in os.environ.items() if k not in names} | environ
+        inherited = {k: v for k, v in os.environ.items() if k not in names}
+        self.environ = inherited | {"CHATNEST_LEDGER__TIMEOUT": "10"} | environ
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

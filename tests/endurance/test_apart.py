@@ -89,14 +89,15 @@ def test_a_stream_whose_event_loop_has_ended_is_not_waited_for(upstream: FakeUps
 FORKS = """
 import os, sys
 import anyio
-from chatnest import ChatNestApp, MemoryLedger, OpenAIProvider
+from chatnest import Bounds, ChatNestApp, MemoryLedger, OpenAIProvider
 from chatnest.ledger.base import Limit
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Conversation
 
 base_url, where = sys.argv[1:]
 ledger = MemoryLedger() if where == "memory" else SQLiteLedger(where)
-chat = ChatNestApp(provider=OpenAIProvider(base_url=base_url, api_key="k"), ledger=ledger)
+provider = OpenAIProvider(base_url=base_url, api_key="k")
+chat = ChatNestApp(provider=provider, ledger=ledger, bounds=Bounds(ledger_seconds=20))
 
 async def once():
     body = {"messages": [{"role": "user", "content": "Hi"}]}

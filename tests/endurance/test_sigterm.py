@@ -31,6 +31,8 @@ daily_token_limit = 100000000
 [hard_caps]
 requests_per_minute = 1000000
 daily_token_limit = 100000000
+[bounds]
+ledger_seconds = 20.0
 """
 
 

@@ -1,9 +1,10 @@
-"""The application of these tests' workers: roomy, but for one budget; leases of two seconds."""
+"""The application of these tests' workers: roomy, but for one budget; its ledger has much time."""
 
 import os
 from importlib import import_module
 
 from chatnest import (
+    Bounds,
     ChatNestApp,
     HardCaps,
     OpenAIProvider,
@@ -18,19 +19,24 @@ from chatnest.testing import FailPoints
 INPUT, OUTPUT = 8, 100
 HOLD = INPUT + OUTPUT
 LEASE = 2.0
+"""Seconds, where a test waits for its end: a worker that stands still for longer loses holds."""
+PATIENCE = 10.0
+"""Seconds for the disk and the server, which answer in milliseconds where nothing else runs."""
 
 
 def open_ledger(where: str) -> Ledger:
     if where.startswith("redis:"):
         url, _, prefix = where.partition("#")
-        return RedisLedger(url, prefix=prefix or "chatnest")
-    return SQLiteLedger(where.removeprefix("sqlite:"))
+        return RedisLedger(url, prefix=prefix or "chatnest", timeout=PATIENCE)
+    return SQLiteLedger(where.removeprefix("sqlite:"), busy_timeout=PATIENCE)
 
 
 def create_app() -> ChatNestApp:
     """What a worker serves, by FIRE_* in its environment."""
-    for module in ("accounting", "app"):
-        setattr(import_module(f"chatnest.{module}"), "LEASE", int(LEASE * 1000))  # noqa: B010
+    if seconds := os.environ.get("FIRE_LEASE"):
+        for module in ("accounting", "app"):
+            lease = int(float(seconds) * 1000)
+            setattr(import_module(f"chatnest.{module}"), "LEASE", lease)  # noqa: B010
     ledger = open_ledger(os.environ["FIRE_LEDGER"])
     if folder := os.environ.get("FIRE_POINTS"):
         ledger = FailPoints(ledger, folder=folder)
@@ -51,5 +57,6 @@ def create_app() -> ChatNestApp:
         default_profile="fire",
         hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
         ledger=ledger,
+        bounds=Bounds(ledger_seconds=2 * PATIENCE),
         identify=lambda scope: header(scope, b"x-user") or None,
     )

@@ -75,7 +75,9 @@ def test_the_others_go_on_and_nothing_is_lost(
 def _worker(
     folder: Path, upstream: FakeUpstream, where: str, points: Path | None = None
 ) -> contextlib.AbstractContextManager[int]:
-    environ = {} if points is None else {"FIRE_POINTS": str(points)}
+    environ = {"FIRE_LEASE": str(LEASE)}
+    if points is not None:
+        environ["FIRE_POINTS"] = str(points)
     return serving(folder, upstream.base_url, where, **environ)
 
 

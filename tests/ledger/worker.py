@@ -80,7 +80,7 @@ async def hammer(path: str, count: int, *, settle: bool) -> None:
 async def burst(path: str, count: int) -> None:
     """Ask for ``count`` holds at the same time, when a line has been read."""
     ledger = open_ledger(path)
-    await ledger.check()
+    await insist(ledger.check)
     taken = []
 
     async def ask(number: int) -> None:

@@ -9,6 +9,8 @@ from chatnest.testing import FakeUpstream
 from tests.servers.support import KEY, Process
 
 Serve = Callable[..., Process]
+PATIENT = {"CHATNEST_BOUNDS__LEDGER_SECONDS": "20", "CHATNEST_LEDGER__BUSY_TIMEOUT": "10"}
+"""With a disk that is busy: no test here is about a ledger that is away."""
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     def start(*arguments: str, **environ: str) -> Process:
         command = ["-m", "chatnest", "serve", "--port", "0", *arguments]
-        process = Process(command, cwd=tmp_path, **environ)
+        process = Process(command, cwd=tmp_path, **PATIENT | environ)
         processes.append(process)
         return process
 

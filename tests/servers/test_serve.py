@@ -231,7 +231,6 @@ def test_two_workers_share_one_budget(real, upstream, tmp_path):
         CHATNEST_PROFILES__BALANCED__DAILY_TOKEN_LIMIT=str(3 * 408),
         CHATNEST_PROFILES__BALANCED__MIN_OUTPUT_TOKENS="400",
         CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS="100",
-        CHATNEST_BOUNDS__LEDGER_SECONDS="10",
         PYTHONDEVMODE="1",  # which complains of what is left open
     )
     upstream.default = Answer.stall(0)
