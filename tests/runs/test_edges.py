@@ -12,7 +12,18 @@ from chatnest import Bounds, MemoryLedger, MemoryRunLog, RunSettings
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, Conversation, EventReader
 from tests.runs.test_runs import KEY, run_of, said
-from tests.streams.support import PING, START, Books, answer_to, ask, error, kinds, serving, text
+from tests.streams.support import (
+    PATIENCE,
+    PING,
+    START,
+    Books,
+    answer_to,
+    ask,
+    error,
+    kinds,
+    serving,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +139,8 @@ async def test_what_befalls_a_reader_has_no_number(upstream, tmp_path):
     assert text(reader.received) + text(rest.received) == "".join(WORDS)
 
 
-async def test_who_reads_at_another_worker_is_somebody_who_reads(upstream, tmp_path):
+async def test_who_reads_at_another_worker_is_somebody_who_reads(upstream, tmp_path, monkeypatch):
+    monkeypatch.setattr("chatnest.runs.run._ELSEWHERE", PATIENCE)  # for one whose disk is busy
     upstream.script(Answer(pieces=WORDS, pace=0.03))
     async with (
         serving(upstream, ledger=SQLiteLedger(tmp_path / "b")) as one,

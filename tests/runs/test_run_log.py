@@ -134,6 +134,7 @@ async def test_a_worker_that_is_not_heard_of_is_lost(log):
     assert not (await log.read(RUN, 0, owner="ann")).lost
 
 
+@pytest.mark.parametrize("keep", [1])
 async def test_an_ended_run_is_forgotten(log):
     await begin(log)
     await log.finish(RUN, END)

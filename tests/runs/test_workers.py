@@ -1,7 +1,6 @@
 """Runs over several worker processes: one key is one call, whoever gets the request."""
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from chatnest.testing import Answer, FakeUpstream
 from tests.runs.support import used
-from tests.servers.support import KEY, Client, Process, Reply, ask
+from tests.servers.support import KEY, Client, Process, Reply, ask, children
 from tests.soak import amount
 
 ROOMY = {
@@ -144,13 +143,14 @@ def _worker_of(client: Client, serve: Process) -> int:
     ports = [f"{port:04X}" for port in (serve.port, client.socket.getsockname()[1])]
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inode = next(row[9] for row in rows if [row[1][-4:], row[2][-4:]] == ports)
-    for folder in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            link = str(folder.readlink())
-        except OSError:
-            continue
-        if link == f"socket:[{inode}]" and folder.parent.parent.name != "self":
-            pid = int(folder.parent.parent.name)
-            if re.search(rb"spawn_main|chatnest", Path(f"/proc/{pid}/cmdline").read_bytes()):
-                return pid
+    for pid in children(serve.pid):
+        if any(_leads_to(link, inode) for link in Path(f"/proc/{pid}/fd").iterdir()):
+            return pid
     raise AssertionError(inode)
+
+
+def _leads_to(link: Path, inode: str) -> bool:
+    try:
+        return str(link.readlink()) == f"socket:[{inode}]"
+    except FileNotFoundError:
+        return False  # it was closed meanwhile
