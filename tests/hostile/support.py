@@ -73,13 +73,17 @@ class Target:
 
 
 @contextmanager
-def under_attack(upstream: FakeUpstream, **options: Any) -> Iterator[Target]:
-    """A real uvicorn with three chats: by address, by a proxy's header, and by keys."""
+def under_attack(
+    upstream: FakeUpstream, *, body_seconds: float = PATIENCE, **options: Any
+) -> Iterator[Target]:
+    """A real uvicorn with three chats: by address, by a proxy's header, and by keys. A body is
+    waited for as long as a busy machine may take for it, unless that is what is tried.
+    """
     books = CountingBooks()
     shared = {
         "provider": OpenAIProvider(base_url=upstream.base_url, api_key=KEY),
         "ledger": books,
-        "bounds": Bounds(body_seconds=SLOW_BODY),
+        "bounds": Bounds(body_seconds=body_seconds),
         **roomy(),
     }
     app: Any = PlainTextResponse("", status_code=404)

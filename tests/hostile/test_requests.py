@@ -1,22 +1,36 @@
 """Whatever a client sends is answered by a 4xx that is small and says nothing of it, or served."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.testing import FakeUpstream
 from tests.hostile.cases import KINDS
-from tests.hostile.support import Target, play, under_attack
+from tests.hostile.support import SLOW_BODY, Target, play, under_attack
 from tests.streams.support import CLIENT
 
+SLOWLY = "trickled and abandoned"
 PROTOCOLS = {"h11": "h11", "httptools": "httptools", "serve": BoundedProtocol}
 
 
 @pytest.fixture(scope="module", params=PROTOCOLS)
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    http = PROTOCOLS[request.param]
-    with FakeUpstream() as upstream, under_attack(upstream, http=http) as target:
+def protocol(request: pytest.FixtureRequest) -> Any:
+    return PROTOCOLS[request.param]
+
+
+@pytest.fixture(scope="module")
+def target(protocol: Any) -> Iterator[Target]:
+    with FakeUpstream() as upstream, under_attack(upstream, http=protocol) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def impatient(protocol: Any) -> Iterator[Target]:
+    """One that waits for no body for long."""
+    options = {"body_seconds": SLOW_BODY, "http": protocol}
+    with FakeUpstream() as upstream, under_attack(upstream, **options) as target:
         yield target
 
 
@@ -27,7 +41,8 @@ def test_there_are_twenty_cases_of_each_kind_with_names_of_their_own():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_hostile_requests(target, kind):
+def test_a_kind_of_hostile_requests(target, impatient, kind):
+    target = impatient if kind == SLOWLY else target
     assert play(target, KINDS[kind]) == {}
     target.is_well()
 
