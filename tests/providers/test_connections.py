@@ -549,6 +549,7 @@ async def test_who_is_cancelled_leaves_nothing_wherever_it_is(authority, monkeyp
                 await task
         await until(lambda: not left())
         assert not transport._open
+        monkeypatch.setattr(connections, "CONNECT_SECONDS", 20.0)
         server.hold = False
         assert await exchange(transport) == b"hi"
         await transport.aclose()

@@ -32,11 +32,25 @@ HARD_TEXTS = {
 }
 
 
-def read(upstream: FakeUpstream, **options: Any) -> dict[str, Any]:
-    """What the client has seen of one answer."""
+def read(
+    upstream: FakeUpstream, *, release_after_pings: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """What the client has seen of one answer. A model that stalls goes on after so many pings."""
     node = shutil.which("node")
     assert node is not None, "node is needed in CI"
-    app = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url), **options)
+    chat = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url), **options)
+    pings = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def count(message: Any) -> None:
+            nonlocal pings
+            await send(message)
+            pings += message.get("body") == b"event: ping\ndata: \n\n"
+            if pings == release_after_pings:
+                upstream.release()
+
+        await chat(scope, receive, count)
+
     with uvicorn_thread(app) as port:
         ended = subprocess.run(
             [
@@ -70,8 +84,8 @@ def test_it_reads_frames_that_were_cut_anywhere(upstream):
 
 
 def test_it_minds_neither_pings_nor_the_usage_event(upstream):
-    upstream.script(Answer(pieces=("a", "b", "c"), pace=0.05))
-    seen = read(upstream, ping_interval=0.01, usage_event=True)
+    upstream.script(Answer.stall(1, pieces=("a", "b", "c")))
+    seen = read(upstream, release_after_pings=2, ping_interval=0.01, usage_event=True)
     assert (seen["text"], seen["done"], seen["error"]) == ("abc", 1, None)
     assert seen["pings"] > 1
     assert seen["blocks"][-2:] == ["usage", "done"]

@@ -43,7 +43,7 @@ def test_requests_that_come_at_once_are_answered_in_their_order(http):
 
 @as_uvicorn
 def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
-    sent = 0
+    sent, over = 0, threading.Event()
 
     async def talk(_: Scope, receive: Receive, send: Send) -> None:
         nonlocal sent
@@ -54,6 +54,7 @@ def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
             more = number < PIECES - 1
             await send({"type": "http.response.body", "body": PIECE, "more_body": more})
             sent += 1
+        over.set()
 
     with (
         uvicorn_thread(talk, http=http, lifespan="off", send_buffer=16_384) as port,
@@ -68,6 +69,7 @@ def test_what_is_sent_waits_for_a_client_that_does_not_read(http):
             time.sleep(0.1)
         assert sent < PIECES
         assert reply.read_all() == PIECES * PIECE
+        assert over.wait(PATIENCE)
         assert sent == PIECES
 
 

@@ -216,10 +216,12 @@ async def test_exception_of_the_test_stays_its_own():
 
 
 async def test_waits_are_bounded():
-    async with Conversation(stream, timeout=0.01) as c:
+    async with Conversation(stream) as c:
         await c.started()
+        patience, c.timeout = c.timeout, 0.01
         with pytest.raises(TimeoutError, match=r"0\.01 s for the end of the body; so far: <Conv"):
             await c.read_all()
+        c.timeout = patience  # for what does come
 
 
 async def test_waiting_for_what_cannot_come():
