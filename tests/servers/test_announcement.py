@@ -18,7 +18,7 @@ import pytest
 from chatnest.cli.announcement import Announcement
 from chatnest.testing import Answer
 from tests.servers.support import Client, Process, children, closed, runs
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 DONE = b"event: done\ndata: \n\n"
 LONG = "3600"
@@ -133,12 +133,16 @@ def test_nor_if_the_terminal_tells_the_workers_as_well(real, upstream):
     assert not announcing(process)
 
 
+@linux
 def test_all_processes_may_be_told(real):
     """As systemd does. The parent's word counts: workers end when its announcement is over."""
     process = real("--workers", "2", CHATNEST_SERVER__ANNOUNCE_SECONDS="2")
     port = process.ready()
-    os.killpg(process.pid, signal.SIGTERM)
-    begun = said_at(process, "ending in 2 s")
+    workers = children(process.pid)
+    process.signal(signal.SIGTERM)
+    begun = said_at(process, "ending in 2 s")  # a parent that hears of it late is another matter
+    for worker in filter(runs, workers):
+        os.kill(worker, signal.SIGTERM)
     first = said_at(process, "running answers have")
     process.wait()
     assert first - begun >= timedelta(seconds=1.9)
@@ -217,13 +221,45 @@ def server() -> Iterator[list[int]]:
 
 def test_an_announcement_that_never_came_leaves_nothing():
     announcement = Announcement(3600)
-    before = threading.active_count()
+    before = set(threading.enumerate())  # of which some may end meanwhile
     with server() as seen:
         with announcement.before_end():
             assert not announcement.begun
-        assert threading.active_count() == before
+            assert len(set(threading.enumerate()) - before) == 1
+        assert set(threading.enumerate()) <= before
         signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
+
+
+def test_a_worker_that_is_told_before_its_parent_waits_for_it(monkeypatch):
+    """For a moment; and then until the announcement is over."""
+    monkeypatch.setattr("chatnest.cli.announcement._LOOK_SECONDS", 0.05)
+    announcement = Announcement(3600)
+    is_set, looks = announcement._begun.is_set, 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        return is_set()
+
+    monkeypatch.setattr(announcement._begun, "is_set", look)
+
+    async def work() -> None:
+        with announcement.to_workers().before_end():
+            signal.raise_signal(signal.SIGTERM)
+            assert seen == []
+            announcement._begun.set()
+            async with asyncio.timeout(PATIENCE):
+                while looks < 4:  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0.01)
+                assert seen == []
+                announcement._over.set()
+                while not seen:  # noqa: ASYNC110  # as above
+                    await asyncio.sleep(0.01)
+
+    with server() as seen:
+        asyncio.run(work())
+    assert seen == [signal.SIGTERM]
 
 
 def test_a_worker_hears_its_parent_at_once():
