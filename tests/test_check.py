@@ -28,8 +28,8 @@ from chatnest.testing import Answer, FakeUpstream, FaultProxy
 from tests.proxies.support import caddy, nginx, shown
 from tests.servers.support import KEY, Process, uvicorn_thread
 
-LONG = Answer(pieces=("word ",), repeat=200, pace=0.02)
-"""Four seconds, if nobody leaves."""
+LONG = Answer(pieces=("word ",), repeat=390, pace=0.05)
+"""Twenty seconds, if nobody leaves, as one does after three."""
 BRIEF = Answer(pieces=("word ",), repeat=60, pace=0.02)
 STREAM = ("frames", "pings", "leaving")
 GZIP = "gzip on; gzip_types *; gzip_proxied any; gzip_http_version 1.0;"
@@ -132,7 +132,7 @@ def test_it_costs_one_answer_and_that_is_left(upstream, check):
         assert [request.json["messages"][-1]["role"] for request in upstream.requests] == ["user"]
         upstream.wait(lambda u: u.aborted == 1)
     assert found["cost"].level == "ok"
-    assert upstream.last.pieces_sent < 200
+    assert upstream.last.pieces_sent < 390
 
 
 def test_a_dry_check_asks_no_model(upstream, check):

@@ -50,7 +50,8 @@ NAMES = {
 """Of the fourth to the eighth the upstream sees the end."""
 UNSEEN = ("send", "half-close")
 """Servers flush what waits before they tell of an end, and this client takes nothing."""
-SEND = 2.0
+SEND = 5.0
+"""Seconds: long enough to see that a send is blocked, on a machine that stands still at times."""
 SEEN_UPSTREAM = ("headers", "first token", "tokens", "send", "ping")
 
 

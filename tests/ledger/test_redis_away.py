@@ -369,7 +369,7 @@ async def test_sentinels_lead_to_the_new_primary(
     settings = folders[1] / "sentinel.conf"
     settings.write_text(
         f"sentinel monitor main 127.0.0.1 {server.port} 1\n"
-        "sentinel down-after-milliseconds main 1000\n"
+        "sentinel down-after-milliseconds main 60000\n"
         "sentinel failover-timeout main 2000\n"
     )
     replica_of = ("--replicaof", f"127.0.0.1 {server.port}")
@@ -383,6 +383,7 @@ async def test_sentinels_lead_to_the_new_primary(
             server.stop()
             await fails(lambda: ledger.settle(hold, Charge(tokens=60)))
 
+            asked.execute_command("SENTINEL SET", "main", "down-after-milliseconds", 1_000)
             await comes_back(ledger)
             assert other.info()["role"] == "master"
         answer = await ledger.settle(hold, Charge(tokens=60))
