@@ -459,7 +459,7 @@ def test_an_answer_that_is_too_short_tells_nothing(upstream, check):
     assert found.code == 0
 
 
-def test_somebody_who_drops_the_query_is_found_out(upstream, check):
+def test_somebody_who_drops_the_query_is_found_out(upstream, check_calmly):
     upstream.default = LONG
     app = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url, api_key=KEY))
 
@@ -467,7 +467,7 @@ def test_somebody_who_drops_the_query_is_found_out(upstream, check):
         await app({**scope, "query_string": b""}, receive, send)
 
     with uvicorn_thread(forgetful) as port:
-        found = check(port)
+        found = check_calmly(port)
     assert (found["pings"].level, found.code) == ("fail", 1), found.checks
     assert found["frames"].level == "ok"
 

@@ -20,6 +20,15 @@ def programs(page: str, *, drain: str = "20") -> dict[str, str]:
     return {name: text.replace(shown, meant) for name, text in found.items()}
 
 
+def patient(program: str) -> str:
+    """With time for a disk that is busy: no test here is about a ledger that is away."""
+    shown = 'ledger=SQLiteLedger("chatnest.db")'
+    if shown not in program:
+        return program
+    program = re.sub(r"^from chatnest import ", r"\g<0>Bounds, ", program, flags=re.MULTILINE)
+    return program.replace(shown, f"{shown}, bounds=Bounds(ledger_seconds=20)")
+
+
 def examples(page: str) -> list[str]:
     """All of a page's Python."""
     return _blocks(page, "python")

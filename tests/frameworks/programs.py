@@ -77,7 +77,7 @@ PROGRAMS = [
 def save(program: Program, folder: Path, upstream: FakeUpstream, drain: str) -> None:
     """Save the programs of its page, and run what comes before the server."""
     for name, text in pages.programs(program.page, drain=drain).items():
-        (folder / f"{name}.py").write_text(text)
+        (folder / f"{name}.py").write_text(pages.patient(text))
     for python, *arguments in pages.commands(program.page):
         if python != "python":
             return

@@ -29,7 +29,7 @@ def running(
     (program,) = pages.programs(f"servers/{server.page}.md", drain=server.drain).values()
     if not drains:
         program = program.replace(f", drain_at_signal={server.drain}", "")
-    (folder / "shop.py").write_text(program)
+    (folder / "shop.py").write_text(pages.patient(program))
     port = free_port()
     arguments = server.arguments("shop:app", port)
     with serving(arguments, folder, upstream, port) as process:
@@ -53,14 +53,16 @@ def test_the_chat_and_its_end(name, upstream, tmp_path, record_property):
 @pytest.mark.parametrize("name", ["granian", "gunicorn-asgi"])
 def test_a_worker_that_is_killed_leaves_its_streams_to_their_leases(name, upstream, tmp_path):
     """As the pages say of a chat that does not drain at the signal."""
-    with running(SERVERS[name], tmp_path, upstream, drains=False) as site:
+    impatient = SERVERS[name]._replace(patience="1")
+    with running(impatient, tmp_path, upstream, drains=False) as site:
         assert site.sigterm_settles(3) == (0, 3 * HOLD)
     assert site.after_the_lease() == (3 * HOLD, 0)
 
 
 @pytest.mark.parametrize("name", ENDING)
 def test_a_stream_that_ends_in_time_ends_well(name, upstream, tmp_path):
-    with running(SERVERS[name]._replace(patience="30"), tmp_path, upstream) as site:
+    patient = SERVERS[name]._replace(patience="30", drain="20")
+    with running(patient, tmp_path, upstream) as site:
         site.sigterm_lets_it_end()
 
 

@@ -18,7 +18,12 @@ from chatnest import OpenAIProvider
 from chatnest.providers import connections, http1
 from chatnest.providers.connections import make_transport
 from chatnest.providers.http1 import Http1Connection
-from chatnest.providers.transport import RECEIVE_BUFFER, RequestHead, TransportError
+from chatnest.providers.transport import (
+    KEEPALIVE_SECONDS,
+    RECEIVE_BUFFER,
+    RequestHead,
+    TransportError,
+)
 from chatnest.testing import Answer, FakeUpstream
 from chatnest.turn import ModelCall
 
@@ -145,35 +150,53 @@ async def test_it_is_told_that_a_request_has_left_and_not_before():
     assert len(told) == 1
 
 
-async def test_the_last_one_used_is_used_first_so_that_others_can_expire(monkeypatch):
-    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.05)
-    async with serving() as server:
-        transport = transport_to(server.port)
-        await at_once(transport, 4)
-        assert len(server.peers) == 4
-        before = [id(peer) for peer in server.peers]
-        await exchange(transport)
-        assert [id(peer) for peer in server.peers] == before
-        assert len(server.heads) == 5
-        await until(lambda: server.gone == 4)
-        assert await exchange(transport) == b"hi"
-        assert len(server.peers) == 5
-        await transport.aclose()
-
-
 class Clock:
-    """The event loop of a transport, whose time the test tells."""
+    """The event loop of a transport, whose time the test tells. What is due then is done."""
 
     def __init__(self, transport: Any) -> None:
         self._loop = asyncio.get_running_loop()
+        self._later: list[tuple[float, Any]] = []
         self.now = self._loop.time()
         transport._loop = self
 
     def time(self) -> float:
         return self.now
 
+    def call_later(self, delay: float, act: Any) -> asyncio.TimerHandle:
+        self._later.append((self.now + delay, act))
+        return self._loop.call_later(3_600, lambda: None)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        due = [act for at, act in self._later if at <= self.now]
+        self._later = [(at, act) for at, act in self._later if at > self.now]
+        for act in due:
+            act()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
+
+
+async def test_the_last_one_used_is_used_first_so_that_others_can_expire():
+    async with serving() as server:
+        transport = transport_to(server.port)
+        clock = Clock(transport)
+        await at_once(transport, 4)
+        assert len(server.peers) == 4
+        before = [id(peer) for peer in server.peers]
+        await exchange(transport)
+        assert [id(peer) for peer in server.peers] == before
+        assert len(server.heads) == 5
+        clock.pass_time(KEEPALIVE_SECONDS - 1)
+        assert await exchange(transport) == b"hi"
+        clock.pass_time(1)
+        await until(lambda: server.gone == 3)
+        assert len(transport._open) == 1
+        clock.pass_time(KEEPALIVE_SECONDS)
+        await until(lambda: server.gone == 4)
+        assert await exchange(transport) == b"hi"
+        assert len(server.peers) == 5
+        await transport.aclose()
 
 
 def keeping(field: bytes) -> bytes:
