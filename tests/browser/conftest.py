@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 30_000
+"""Milliseconds for what takes ten of them."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -35,12 +37,13 @@ def missing(what: str) -> NoReturn:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("playwright")
     path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         missing("chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
@@ -71,7 +74,7 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 def page(context: "BrowserContext", site: Stub) -> "Iterator[Page]":
     """An empty page; at the end, nothing it did may have broken its CSP or thrown."""
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(f"thrown: {error}"))
     page.on("console", lambda message: faults.append(message.text))

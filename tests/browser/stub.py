@@ -34,7 +34,8 @@ CSP = (
     "frame-ancestors 'none'"
 )
 PROFILES = {"constrained": 150, "balanced": 400, "expanded": 3000}
-PATIENCE = 10.0
+PATIENCE = 60.0
+"""Seconds for what takes milliseconds."""
 
 
 class Gate:
