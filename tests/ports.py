@@ -2,6 +2,7 @@
 
 import atexit
 import socket
+import sys
 from collections import deque
 from typing import Final
 
@@ -19,14 +20,14 @@ def _let_go() -> None:
 def free_port() -> int:
     """One that nobody listens on, and that nobody else is given while a server starts on it.
 
-    It stays bound: who asks for any port gets another one, and a server that names this one has it,
-    since servers set SO_REUSEADDR. Of those that were asked for, the last ones are kept so.
+    On Linux it stays bound: who asks for any port gets another one, and a server that names this
+    one has it, since servers set SO_REUSEADDR. The last ones that were asked for are kept so.
     """
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
-    _held.append(sock)
-    if len(_held) > _KEPT:
-        _held.popleft().close()
     port: int = sock.getsockname()[1]
+    _held.append(sock)
+    while len(_held) > (_KEPT if sys.platform == "linux" else 0):
+        _held.popleft().close()
     return port

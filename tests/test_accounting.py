@@ -747,7 +747,7 @@ async def test_a_settlement_survives_the_cancellation_that_ended_its_turn(ledger
 
 
 async def test_a_client_that_leaves_while_the_ledger_catches_up_holds_nothing(ledger):
-    accounts = Accounts(ledger, QUICK)
+    accounts = Accounts(ledger, NEVER_MET)
     first = make_turn("t1")
     held = await accounts.admit(first, (BUDGET,))
     answer(first, 10)

@@ -349,6 +349,8 @@ async def test_a_full_server_is_told_by_check(server: Server, make_redis: MakeRe
 async def test_a_replica_is_told_by_check(server: Server, make_redis: MakeRedis, tmp_path: Path):
     (tmp_path / "replica").mkdir()
     with running(tmp_path / "replica", "--replicaof", f"127.0.0.1 {server.port}") as replica:
+        with replica.client() as client:  # until then it reads what there is, and says just that
+            replica.wait_until(lambda: client.info()["master_link_status"] == "up")
         ledger = make_redis(replica.url)
         cause = await fails(ledger.check)
         assert "read only" in str(cause)

@@ -212,12 +212,18 @@ async def test_twenty_stalled_readers_stall_the_model():
 
 
 @pytest.mark.parametrize("answer", [Answer.silence(), Answer.stall(1)])
-async def test_an_upstream_that_says_nothing_is_given_up(upstream, answer):
+async def test_an_upstream_that_says_nothing_is_given_up(upstream, answer, clock, waits):
     """There, it was waited for for ever."""
     upstream.script(answer)
-    bounds = Bounds(first_byte_seconds=2, idle_seconds=1)
-    async with serving(upstream, bounds=bounds) as app:
-        c = await answer_to(app, ask())
+    async with serving(upstream, ping_interval=0.02) as app:
+        async with Conversation(app, json=ask()) as c:
+            await upstream.until(lambda u: u.requests)
+            if answer.opening == "silence":
+                waits.end()
+            else:
+                await c.until(lambda: text(c.received) == "Hello")
+                clock.advance(Bounds().idle_seconds)
+            await c.read_all()
         await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
     assert b"upstream_timeout" in c.received
 
