@@ -16,7 +16,7 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from chatnest import HardCaps
+from chatnest import Bounds, HardCaps
 from chatnest.cli.build import build_chat
 from chatnest.cli.config import Config, LedgerSection, ProviderSection
 from chatnest.cli.protocol import BoundedProtocol
@@ -80,6 +80,7 @@ def main(upstream: str, folder: str) -> None:
         profiles=(type(BALANCED)(**fields),),
         hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
         ledger=LedgerSection(url=f"sqlite:{folder}/books.db"),
+        bounds=Bounds(ledger_seconds=_PATIENCE),
     )
     site = make_site(config, build_chat(config))
 
