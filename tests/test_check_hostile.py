@@ -252,7 +252,7 @@ def test_later_heads_that_do_not_end(what, hurry):
         hurry()
     found = visited(dict.fromkeys(("GET /runs/", "POST", "DELETE"), says))
     assert found["limits"].level == "ok"
-    assert re.match(r"no answer( in 1\.5 s)? for /api/chat/runs/ID\Z", found["runs"].found)
+    assert re.match(r"no answer( in \d+\.\d s)? for /api/chat/runs/ID\Z", found["runs"].found)
     assert found["frames"].level == "fail"
     assert found["cost"].level == "skip"
 
