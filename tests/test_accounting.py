@@ -581,7 +581,7 @@ async def test_a_fault_of_the_ledger_is_passed_on_also_when_it_cannot_be_undone(
 
 
 @pytest.mark.parametrize("how", ["raises", "hangs", "works and hangs"])
-async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(ledger, caplog, how):
+async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(ledger, how):
     accounts = Accounts(ledger, QUICK)
     first, second = make_turn("t1"), make_turn("t2")
     holds = [(await accounts.admit(turn, (BUDGET,))).hold for turn in (first, second)]
@@ -590,13 +590,10 @@ async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(le
     failure = UpstreamInterrupted()
 
     ledger.away = {"settle": how}
-    with anyio.fail_after(10), caplog.at_level(logging.WARNING, "chatnest.accounting"):
+    with anyio.fail_after(10):
         await accounts.settle(first, holds[0], failure)
     assert (first.charged, first.outcome) == (68, "upstream_interrupted")
     assert failure.charged
-    assert [r.getMessage() for r in caplog.records] == [
-        "turn t1: the ledger is away, 1 operations wait"
-    ]
 
     ledger.away = {}
     await accounts.settle(second, holds[1], None)
@@ -605,6 +602,36 @@ async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(le
 
     await accounts.outbox.flush()
     assert len([call for call in ledger.calls if call[0] == "settle"]) == 3
+
+
+async def test_a_ledger_that_is_away_is_named_once_a_minute_until_it_is_back(
+    ledger, caplog, monkeypatch
+):
+    now = 1_000.0
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: now)
+    accounts = Accounts(ledger, NEVER_MET)
+    turns = [make_turn(name) for name in ("t1", "t2", "t3")]
+    holds = [(await accounts.admit(turn, (BUDGET,))).hold for turn in turns]
+    ledger.away = {"settle": "raises"}
+    said = []
+    with caplog.at_level(logging.WARNING, "chatnest.accounting"):
+        for turn, hold in zip(turns, holds, strict=True):
+            await accounts.settle(turn, hold, None)
+            await accounts.outbox.flush()
+            said.append(len(caplog.records))
+            now += 59
+        accounts.outbox.end()
+        ledger.away = {}
+        await accounts.outbox.flush()
+        accounts.outbox.end()
+    assert said == [1, 1, 2]
+    charged = "wait for it, and leases charge those in full that it does not hear of"
+    assert [r.getMessage() for r in caplog.records] == [
+        f"the ledger is away: 1 settlements and 0 releases {charged}",
+        f"the ledger is away: 3 settlements and 0 releases {charged}",
+        f"ended while the ledger was away: 3 settlements and 0 releases {charged}",
+        "nothing waits for the ledger any more",
+    ]
 
 
 async def test_what_waits_is_written_oldest_first_until_one_fails(ledger):
@@ -638,6 +665,7 @@ async def test_a_settlement_that_breaks_the_ledger_harms_no_other(ledger, caplog
     assert [r.getMessage() for r in caplog.records] == [
         "turn t2: the ledger failed, its lease charges it in full",
         "turn t1: the ledger failed, its lease charges it in full",
+        "nothing waits for the ledger any more",
     ]
 
     ledger.away = {}

@@ -20,6 +20,7 @@ from chatnest.errors import (
     ClientGone,
     InternalError,
     UpstreamError,
+    UpstreamInterrupted,
     UpstreamTimeout,
 )
 from chatnest.events import Done, Usage
@@ -76,6 +77,7 @@ class Answering:
                     await stream.put(answer.add(batch))
                     if answer.pieces_left < 0 or answer.bytes_left < 0:
                         await self._look_at_length(turn)
+                _check_end(turn.answer)
         except ChatNestError as exc:
             failure = exc
             raise
@@ -139,6 +141,12 @@ class Answering:
         if left < 0:
             raise AnswerTooLong
         turn.answer.pieces_left = max(left, turn.slack)
+
+
+def _check_end(answer: Answer) -> None:
+    """Raise UpstreamInterrupted for a provider's stream that just ended, as one's own may."""
+    if answer.finish_reason is None:
+        raise UpstreamInterrupted
 
 
 class _Open(msgspec.Struct):

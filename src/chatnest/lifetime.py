@@ -88,6 +88,7 @@ class Lifetime:
             await self.drain(0)
             with move_on_after(self._bounds.settle_seconds):
                 await self._accounts.outbox.flush(most=sys.maxsize)
+            self._accounts.outbox.end()
             await self.provider.aclose()
             await self._run_log.aclose()
             await self.ledger.aclose()

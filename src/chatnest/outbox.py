@@ -1,7 +1,9 @@
 """Outbox: operations that wait for a ledger which is away, until it is back."""
 
 import logging
+import math
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -19,6 +21,7 @@ _MOST = 10_000
 _FLUSHED_AT_ONCE = 20
 
 _TEND_SECONDS = 0.5
+_SAY_SECONDS = 60.0
 
 Operation = Callable[[], Awaitable[object]]
 
@@ -36,6 +39,7 @@ class Outbox:
         self._settlements: dict[str, Operation] = {}
         self._releases: dict[str, Operation] = {}
         self._flushing = False
+        self._say_again = -math.inf  # when, by time.monotonic(), that the ledger is away
 
     def __len__(self) -> int:
         return len(self._settlements) + len(self._releases)
@@ -66,6 +70,9 @@ class Outbox:
                         return
                     if waiting.get(turn_id) is operation:
                         del waiting[turn_id]
+            if not self:
+                _log.warning("nothing waits for the ledger any more")
+                self._say_again = -math.inf
         finally:
             self._flushing = False
 
@@ -76,6 +83,17 @@ class Outbox:
         while True:
             await anyio.sleep(_TEND_SECONDS)
             await self.flush(most=sys.maxsize)
+
+    def end(self) -> None:
+        """Nothing is tried any more: say what that leaves."""
+        if self:
+            _log.error("ended while the ledger was away: %s", self._waiting())
+
+    def _waiting(self) -> str:
+        return (
+            f"{len(self._settlements)} settlements and {len(self._releases)} releases wait for it, "
+            "and leases charge those in full that it does not hear of"
+        )
 
     async def _do(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> bool:
         try:
@@ -93,7 +111,10 @@ class Outbox:
 
     def _postpone(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> None:
         waiting[turn_id] = operation
-        _log.warning("turn %s: the ledger is away, %d operations wait", turn_id, len(self))
+        now = time.monotonic()
+        if now >= self._say_again:
+            _log.warning("the ledger is away: %s", self._waiting())
+            self._say_again = now + _SAY_SECONDS
         if len(self) > _MOST:
             fullest = self._releases or self._settlements
             given_up = next(iter(fullest))

@@ -9,13 +9,16 @@ from typing import Any
 import anyio
 import pytest
 import sniffio
+from openai import AsyncOpenAI
 
-from chatnest import BALANCED, Bounds, OpenAIProvider
+from chatnest import BALANCED, Bounds, DemoProvider, OpenAIProvider
+from chatnest.events import Delta, Finish
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import EventSplitter
 from chatnest.testing import CANARY, Answer, Conversation, faults
 from chatnest.turn import ModelCall
+from tests.ports import free_port
 from tests.soak import SOAKS
 from tests.streams.support import (
     CLIENT,
@@ -404,12 +407,73 @@ async def test_a_cut_after_the_finish_reason_is_done_and_estimated(upstream):
     assert books.charge.source == "estimated"
 
 
-async def test_a_key_the_upstream_echoes_is_not_told(upstream):
+async def test_a_key_the_upstream_echoes_is_not_told(upstream, caplog):
     upstream.default = Answer.error(401, code=KEY, kind=KEY)
     async with serving(upstream) as app:
         c = await answer_to(app, ask())
     assert c.status == 503
     assert clean(c.received)
+    assert not any(KEY in line for line in logged(caplog))
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """By chatnest: the SDK, where it is told to, says everything."""
+    return [r.getMessage() for r in caplog.records if r.name.startswith("chatnest")]
+
+
+@pytest.mark.parametrize("own_client", [False, True])
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "model_not_found", "did not serve model 'gpt-4o-mini': HTTP 404, model_not_found"),
+        (401, "invalid_api_key", "refused this account: HTTP 401, invalid_api_key"),
+        (500, None, "did not serve model 'gpt-4o-mini': HTTP 500"),
+    ],
+)
+async def test_the_log_says_what_the_operator_can_mend(  # noqa: PLR0917  # pytest gives them
+    upstream, caplog, own_client, status, code, said
+):
+    caplog.set_level(logging.WARNING)  # below it, a client of one's own says what it likes
+    upstream.default = Answer.error(status, code=code)
+    async with AsyncOpenAI(api_key="k", base_url=upstream.base_url) as client:
+        own = client if own_client else None
+        provider = OpenAIProvider(base_url=upstream.base_url, client=own)
+        async with serving(upstream, provider=provider) as app:
+            c = await answer_to(app, ask())
+    request = c.problem()["request_id"]
+    assert set(logged(caplog)) == {f"request {request}: {upstream.base_url} {said}"}
+
+
+async def test_a_provider_that_cannot_be_reached_is_named_in_the_log(upstream, caplog):
+    place = f"http://127.0.0.1:{free_port()}/v1"
+    provider = OpenAIProvider(base_url=place.replace("//", "//ann:secret@"))
+    async with serving(upstream, provider=provider) as app:
+        await answer_to(app, ask())
+    assert all(f": {place} cannot be reached: " in line for line in logged(caplog))
+    assert "secret" not in "".join(logged(caplog))
+
+
+@pytest.mark.parametrize("finish", [(), (Finish("stop"),)])
+async def test_an_answer_of_ones_own_provider_that_just_ends_was_cut_off(upstream, finish):
+    class Abrupt(DemoProvider):
+        @asynccontextmanager
+        async def open(self, call):
+            call.sent = True
+
+            async def answer():
+                yield [Delta("Hello")]
+                yield finish
+
+            yield answer()
+
+    books = Books()
+    async with serving(upstream, provider=Abrupt(), ledger=books) as app:
+        c = await answer_to(app, ask())
+    outcome = "done" if finish else "upstream_interrupted"
+    assert kinds(c.received) == ["start", "token", "done" if finish else "error"]
+    assert books.charge.outcome == outcome
+    if not finish:
+        assert error(c.received)["code"] == outcome
 
 
 async def test_a_reason_phrase_is_not_told(upstream):

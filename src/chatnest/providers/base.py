@@ -48,7 +48,8 @@ class Provider(Protocol):
         ``call.sent`` as soon as the request may have reached it. The iterator gives what arrived
         together as one sequence, in the order of arrival, also an empty one where only a sign of
         life came; it ends after a Finish, and raises an UpstreamError where the answer breaks
-        off. Leaving closes the connection at once, whatever is still under way.
+        off; without a Finish, it has broken off as well. Leaving closes the connection at once,
+        whatever is still under way.
         """
         ...
 

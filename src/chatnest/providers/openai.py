@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -50,6 +51,9 @@ _ERROR_SECONDS: Final = 2.0
 """For which the rest of an error's body is waited for."""
 
 _CLOSE_SECONDS: Final = 1.0
+
+_CODE: Final = re.compile("[a-z][a-z0-9_]{0,63}")
+"""As OpenAI's codes are. What is not like them may be anything, a key among others."""
 
 _CHUNKS_PER_TOKEN: Final = 16
 """A gateway may send a chunk for each character, and a token has four of these, rarely more."""
@@ -173,19 +177,44 @@ class OpenAIProvider:
         try:
             response = await self._post(call)
         except TransportError as exc:
-            cause = type(exc.__cause__).__name__  # a name alone: texts may have addresses
-            _log.warning("the model's provider cannot be reached: %s", cause)
+            place, cause = self._shown, type(exc.__cause__).__name__  # texts may have addresses
+            _log.warning("request %s: %s cannot be reached: %s", call.request_id, place, cause)
             raise UpstreamUnavailable from exc
         except self._sdk.StatusError as exc:
-            raise _logged(exc.status, exc.error) from None
+            self._note_refusal(call, exc.status, exc.code, exc.error)
+            raise exc.error from None
         call.sent = True
         try:
-            await _check(response)
+            await self._check(call, response)
         except BaseException:
             with move_on_after(_CLOSE_SECONDS, shield=True):
                 await response.aclose()
             raise
         return response
+
+    async def _check(self, call: ModelCall, response: Response) -> None:
+        """Raise unless it is an event stream."""
+        if response.status != HTTPStatus.OK:
+            code, kind = names_in(await _error_document(response))
+            error = error_for_status(response.status, response.headers, code=code, kind=kind)
+            self._note_refusal(call, response.status, code or kind, error)
+            raise error
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "text/event-stream":
+            raise UpstreamBadResponse
+
+    def _note_refusal(self, call: ModelCall, status: int, code: str, error: UpstreamError) -> None:
+        """For the operator, who is told nothing else that the upstream wrote."""
+        of_account = isinstance(error, UpstreamAccount)
+        _log.log(
+            logging.ERROR if of_account else logging.WARNING,
+            "request %s: %s %s: HTTP %d%s",
+            call.request_id,
+            self._shown,
+            "refused this account" if of_account else f"did not serve model {self.model!r}",
+            status,
+            f", {code}" if _CODE.fullmatch(code) else "",
+        )
 
     async def _post(self, call: ModelCall) -> Response:
         def sent() -> None:
@@ -243,17 +272,6 @@ class _Opened:
                 await self._response.aclose()
 
 
-async def _check(response: Response) -> None:
-    """Raise unless it is an event stream."""
-    if response.status != HTTPStatus.OK:
-        code, kind = names_in(await _error_document(response))
-        error = error_for_status(response.status, response.headers, code=code, kind=kind)
-        raise _logged(response.status, error)
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "text/event-stream":
-        raise UpstreamBadResponse
-
-
 async def _error_document(response: Response) -> bytes:
     """As much of it as is read; it may break off, and need not come: the status says enough."""
     document = b""
@@ -261,14 +279,6 @@ async def _error_document(response: Response) -> bytes:
         while len(document) < _ERROR_BYTES and (data := await response.read()):
             document += data
     return document[:_ERROR_BYTES]
-
-
-def _logged(status: int, error: UpstreamError) -> UpstreamError:
-    if isinstance(error, UpstreamAccount):
-        _log.error("the model's provider refused this account: HTTP %d", status)
-    else:
-        _log.warning("the model's provider answered HTTP %d", status)
-    return error
 
 
 class _LoopPool:

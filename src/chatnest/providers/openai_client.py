@@ -37,9 +37,10 @@ def has_host(url: str) -> bool:
 class StatusError(Exception):
     """The upstream answered with a status other than 200."""
 
-    def __init__(self, status: int, error: UpstreamError) -> None:
+    def __init__(self, status: int, code: str, error: UpstreamError) -> None:
         super().__init__(status)
         self.status: int = status
+        self.code: str = code
         self.error: UpstreamError = error
 
 
@@ -97,9 +98,10 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Respons
         response = await _post(client, body)
     except openai.APIStatusError as exc:
         headers: Mapping[str, str] = exc.response.headers
-        named = {"code": name(exc.code), "kind": name(exc.type)}
-        error = error_for_status(exc.status_code, headers, **named)
-        raise StatusError(exc.status_code, error) from None  # its text is the upstream's
+        code, kind = name(exc.code), name(exc.type)
+        error = error_for_status(exc.status_code, headers, code=code, kind=kind)
+        # Its text is the upstream's.
+        raise StatusError(exc.status_code, code or kind, error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
         raise TransportError from exc.__cause__ or exc
     except openai.OpenAIError as exc:
