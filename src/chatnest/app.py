@@ -37,6 +37,7 @@ from chatnest.errors import (
     InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
+    NotFound,
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
@@ -59,11 +60,13 @@ from chatnest.streaming import Stream
 from chatnest.turn import Turn
 from chatnest.wire import NativeWire
 
-__all__ = ["ChatNestApp"]
+__all__ = ["RUN", "ChatNestApp"]
 
 _log = logging.getLogger("chatnest.app")
 
-_RUN: Final = re.compile(r"/runs/([0-9a-f]{32})\Z")
+RUN: Final = re.compile(r"/runs/([0-9a-f]{32})/?\Z")
+"""The end of a run's path."""
+
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _LEAST_PING: Final = 0.2
 """Seconds: a ping is cheaper than a token, of which there are more."""
@@ -152,7 +155,7 @@ class ChatNestApp(Lifetime):
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self.serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
 
@@ -181,8 +184,10 @@ class ChatNestApp(Lifetime):
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
             return self._show_limits(scope, self._bounded(send))
-        if run := _RUN.search(path):
+        if run := RUN.search(path):
             return self._one_run(scope, receive, send, run[1])
+        if path.startswith("/runs/"):  # where this is mounted, and the path is all ours
+            raise NotFound
         if scope["method"] == "POST":
             return self._chat(scope, receive, send, request_id)
         raise MethodNotAllowed("POST")

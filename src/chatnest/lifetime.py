@@ -18,7 +18,7 @@ from chatnest.ledger.base import Ledger
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
 
-__all__ = ["Lifetime"]
+__all__ = ["Lifetime", "fail_startup"]
 
 _log = logging.getLogger("chatnest.app")
 
@@ -129,9 +129,29 @@ class Lifetime:
         _log.warning("ending: running answers have %g s", seconds)
         await self.drain(seconds)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self.lifespan():  # what its start raises tells the server that it failed
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
+    async def serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """The lifespan of an application that has none of its own."""
+        started = False
+        try:
+            async with self.lifespan():
+                started = True
+                await send({"type": "lifespan.startup.complete"})
+                while (await receive())["type"] != "lifespan.shutdown":
+                    pass
+        except Exception as exc:
+            if started:
+                raise
+            await fail_startup(exc, send)
+            if not isinstance(exc, ConfigurationError):
+                raise
+            return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def fail_startup(failure: Exception, send: Send) -> None:
+    """Tell the server to end, and why. What is only raised, uvicorn takes for an application that
+    has no lifespan: it serves it.
+    """
+    said = str(failure) if isinstance(failure, ConfigurationError) else repr(failure)
+    _log.error("the application cannot start: %s", said)  # which not every server tells
+    await send({"type": "lifespan.startup.failed", "message": said})

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from anyio.lowlevel import EventLoopToken
+from anyio.lowlevel import EventLoopToken, current_token
 
-__all__ = ["call_soon"]
+__all__ = ["call_soon", "is_in_event_loop"]
 
 
 def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
@@ -15,3 +15,12 @@ def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: obje
     loop: Any = home.native_token  # asyncio's event loop, or trio's token
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     soon(act, *arguments)
+
+
+def is_in_event_loop() -> bool:
+    """Whether one runs in this thread."""
+    try:
+        current_token()
+    except RuntimeError:
+        return False
+    return True

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chatnest.app import ChatNestApp
-from chatnest.asgi import local_path
+from chatnest.app import RUN, ChatNestApp
+from chatnest.asgi import local_path, respond_problem
 from chatnest.cors import check_origins, with_cors
-from chatnest.errors import ConfigurationError
+from chatnest.errors import ConfigurationError, NotFound
+from chatnest.identifiers import new_request_id
+from chatnest.lifetime import fail_startup
+from chatnest.loops import is_in_event_loop
 
 __all__ = ["ChatNestMiddleware"]
 
@@ -19,6 +22,9 @@ class ChatNestMiddleware:
     Lifespan goes to both; an application without it (Django) is served it. The outermost place
     sees the connection as it came; a place below authentication sees the user. Pages of
     ``allow_origins``, exact origins, may call the chat, with cookies, and nothing else by it.
+
+    Raises ConfigurationError for what cannot work. Where an event loop runs already, as in
+    Starlette's ``add_middleware``, it fails the startup instead.
     """
 
     def __init__(
@@ -29,20 +35,31 @@ class ChatNestMiddleware:
         path: str = "/api/chat",
         allow_origins: Sequence[str] = (),
     ) -> None:
+        self.app = app
+        self._failure: ConfigurationError | None = None
+        try:
+            self._set_up(chat, path, allow_origins)
+        except ConfigurationError as exc:
+            if not is_in_event_loop():
+                raise
+            self._failure = exc  # an application may make its middleware when it is called first
+
+    def _set_up(self, chat: ChatNestApp | None, path: str, allow_origins: Sequence[str]) -> None:
         check_origins(allow_origins)
         if not path.startswith("/") or path.endswith(("/", "/limits")):
             raise ConfigurationError(
                 f"path {path!r} must begin with '/', have a name, and not end with '/' or '/limits'"
             )
-        self.app = app
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
-        self._served = with_cors(self.chat, allow_origins) if allow_origins else self.chat
+        self._served = with_cors(self._serve, allow_origins) if allow_origins else self._serve
         self._paths = {path, f"{path}/limits"}
         self._runs = f"{path}/runs/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] == "http" and self._is_ours(local_path(scope)):
+        if self._failure is not None:
+            await self._fail(self._failure, scope, send)
+        elif scope["type"] == "http" and self._is_ours(local_path(scope)):
             await self._served(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
@@ -51,6 +68,13 @@ class ChatNestMiddleware:
 
     def _is_ours(self, path: str) -> bool:
         return path in self._paths or path.startswith(self._runs)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = local_path(scope)
+        if path in self._paths or RUN.search(path):
+            await self.chat(scope, receive, send)
+        else:  # a POST would be a new chat
+            await respond_problem(scope, send, NotFound(), new_request_id())
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the chat before the application's startup completes, and close it before its
@@ -76,11 +100,10 @@ class ChatNestMiddleware:
             # ASGI: an exception instead of an answer says that there is no lifespan. By now the
             # startup event may have been received, and the chat still wants its own.
         if not answered:
-            await self._lifespan_alone(receive, send)
+            await self.chat.serve_lifespan(receive, send)
 
-    async def _lifespan_alone(self, receive: Receive, send: Send) -> None:
-        async with self.chat.lifespan():
-            await send({"type": "lifespan.startup.complete"})
-            while (await receive())["type"] != "lifespan.shutdown":
-                pass
-        await send({"type": "lifespan.shutdown.complete"})
+    async def _fail(self, failure: ConfigurationError, scope: Scope, send: Send) -> None:
+        """Nothing is served, lest an application go on without its chat, or its budget."""
+        if scope["type"] != "lifespan":
+            raise failure
+        await fail_startup(failure, send)

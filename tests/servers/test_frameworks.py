@@ -29,6 +29,7 @@ from chatnest import (
     OpenAIProvider,
 )
 from chatnest.ledger.base import Limit
+from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.servers.support import KEY, PATIENCE, Client, ask, uvicorn_thread
 
@@ -340,7 +341,7 @@ class Lifespan:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.sent: list[str] = []
+        self.messages: list[Any] = []
         self._events = iter(["lifespan.startup", "lifespan.shutdown"])
 
     async def run(self) -> list[str]:
@@ -348,10 +349,14 @@ class Lifespan:
             return {"type": next(self._events)}
 
         async def send(message: Any) -> None:
-            self.sent.append(message["type"])
+            self.messages.append(message)
 
         await self.app({"type": "lifespan"}, receive, send)
         return self.sent
+
+    @property
+    def sent(self) -> list[str]:
+        return [message["type"] for message in self.messages]
 
 
 COMPLETE = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
@@ -425,3 +430,74 @@ async def test_the_chat_alone_has_a_lifespan(upstream):
     log: list[str] = []
     assert await Lifespan(Chat(log, upstream)).run() == COMPLETE
     assert log == ["chat starts", "chat is closed"]
+
+
+MISSES = ["nope", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "/x"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("miss", MISSES)
+@pytest.mark.parametrize("mounted", [False, True])
+async def test_what_is_below_runs_and_is_no_run_is_not_found(upstream, method, miss, mounted):
+    """A POST there is no chat, which would cost something."""
+    chat = make_chat(upstream)
+    app, root = (chat, "/api/chat") if mounted else (ChatNestMiddleware(Starlette(), chat=chat), "")
+    path = f"/api/chat/runs/{miss}"
+    async with Conversation(app, method=method, path=path, root_path=root, json=ask()) as c:
+        await c.finished()
+    assert (c.status, c.problem()["code"]) == (404, "not_found")
+    assert not upstream.requests
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["alone", "around Starlette", "around Django"])
+async def test_a_ledger_that_can_never_work_fails_the_startup(tmp_path, upstream, kind):
+    """uvicorn goes on where it is only raised."""
+
+    async def no_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+    ledger = SQLiteLedger(tmp_path / "nowhere" / "x.db")
+    chat = make_chat(upstream, ledger=ledger)
+    host = {"around Starlette": Starlette(), "around Django": no_lifespan}.get(kind)
+    run = Lifespan(chat if host is None else ChatNestMiddleware(host, chat=chat))
+    if kind == "around Starlette":  # which raises again what it has said
+        with pytest.raises(ConfigurationError):
+            await run.run()
+    else:
+        await run.run()
+    assert run.sent == ["lifespan.startup.failed"]
+    assert "its directory does not exist" in run.messages[0]["message"]
+
+
+@pytest.mark.anyio
+async def test_a_chat_that_breaks_as_it_starts_fails_the_startup(upstream):
+    class Breaks(ChatNestApp):
+        async def start(self) -> None:
+            raise ZeroDivisionError("a fault")
+
+    run = Lifespan(Breaks(provider=OpenAIProvider(base_url=upstream.base_url)))
+    with pytest.raises(ZeroDivisionError):
+        await run.run()
+    assert run.messages == [
+        {"type": "lifespan.startup.failed", "message": "ZeroDivisionError('a fault')"}
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_middleware_made_late_fails_the_startup_and_every_request():
+    """Where nobody asks for lifespan, it is as it was."""
+    host = Starlette()
+    host.add_middleware(ChatNestMiddleware, path="chat/")
+    run = Lifespan(host)
+    assert await run.run() == ["lifespan.startup.failed"]
+    assert "path 'chat/' must begin with '/'" in run.messages[0]["message"]
+    with pytest.raises(ConfigurationError):
+        async with Conversation(host, method="GET", path="/hello") as c:
+            await c.finished()
+
+
+def test_a_middleware_made_early_raises():
+    with pytest.raises(ConfigurationError, match="must begin"):
+        ChatNestMiddleware(Starlette(), path="chat/")
