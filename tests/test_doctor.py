@@ -450,6 +450,10 @@ def test_what_this_user_may_not_write(doctor: Doctor, tmp_path: Path, monkeypatc
         )
         assert found in doctor()["sqlite.file"].found
         refused.pop(0)
+    (tmp_path / "empty.db").touch()
+    refused.append(str(tmp_path / "empty.db"))
+    diagnosis = doctor("--ledger", "sqlite:empty.db")
+    assert "may not read and write it" in diagnosis["sqlite.file"].found
     monkeypatch.setattr(os, "access", access)
 
 

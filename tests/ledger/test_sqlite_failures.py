@@ -11,7 +11,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from chatnest.errors import LedgerUnavailable
+from chatnest import wal
+from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.sqlite_support import SECONDS, everything_waits, lock_that_goes, write_lock
@@ -49,6 +51,46 @@ async def test_a_locked_file_is_unavailable_and_comes_back(path: Path, clock: Cl
     await ledger.check()
     assert await balance(ledger, limit) == (0, 0)
     await ledger.aclose()
+
+
+@pytest.fixture
+def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SQLite opens what this user may not write. It gives a write lock of such a file, too."""
+    connect = sqlite3.connect
+
+    def read_only(path: str, **options: Any) -> sqlite3.Connection:
+        return connect(f"file:{path}?mode=ro", uri=True, **options)
+
+    monkeypatch.setattr(wal.sqlite3, "connect", read_only)
+
+
+async def test_a_file_that_can_only_be_read_is_no_ledger(
+    path: Path, books: SQLiteLedger, request: pytest.FixtureRequest
+):
+    limit = budget(1_000)
+    await admit(books, wish(limit))
+    await books.aclose()
+    request.getfixturevalue("only_read")
+    ledger = SQLiteLedger(path)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="may not read and write it"):
+            await ledger.check()
+        with pytest.raises(ConfigurationError, match="may not read and write it"):
+            await ledger.reserve(wish(limit))
+    await ledger.aclose()
+
+
+def test_a_file_that_can_only_be_read_all_of_a_sudden_is_away(
+    path: Path, request: pytest.FixtureRequest
+):
+    file = BookFile(
+        str(path), clock=lambda: 0, synchronous="FULL", busy_timeout=SECONDS, keep_days=1
+    )
+    file.transact([RowBooks.touch])
+    file.close()
+    request.getfixturevalue("only_read")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        file.transact([RowBooks.touch])
 
 
 async def test_who_waits_behind_a_lock_waits_once(

@@ -42,6 +42,11 @@ class RowBooks:
         self._live: dict[str, HoldRecord] | None = None
         self._turns: dict[str, tuple[object, ...]] = {}
 
+    def touch(self) -> None:
+        """Change nothing, and have it written: a file that can only be read may be locked too."""
+        (application,) = self._execute("PRAGMA application_id").fetchone()
+        self._execute(f"PRAGMA application_id = {application}")
+
     def counter(self, key: str) -> Counter:
         if key not in self._counters:
             row = self._execute(

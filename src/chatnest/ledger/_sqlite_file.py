@@ -169,18 +169,19 @@ class BookFile:
         self._busy_timeout = busy_timeout
         self._keep = keep_days * 86_400_000
         self._connection: sqlite3.Connection | None = None
-        self._ever_opened = False
+        self._ever_worked = False
 
     def transact(self, operations: Sequence[Operation]) -> list[object]:
         """Run operations in one transaction, and give their answers; all of them, or none."""
         connection = self._connection = self._connection or self._open()
-        with self._undone_on_failure(connection):
+        with self._explained(), self._undone_on_failure(connection):
             # Nobody else writes from here on, so that times and figures belong together.
             connection.execute("BEGIN IMMEDIATE")
             books = RowBooks(connection, self._clock())
             answers = [operation(books) for operation in operations]
             books.write()
             connection.execute("COMMIT")
+        self._ever_worked = True
         return answers
 
     @contextlib.contextmanager
@@ -191,6 +192,7 @@ class BookFile:
             connection.execute("BEGIN")
             yield connection
             connection.execute("COMMIT")
+        self._ever_worked = True
 
     def prune(self) -> None:
         """Forget some of what is older than it is kept for. What is live stays."""
@@ -224,21 +226,25 @@ class BookFile:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            connection = open_wal(
+        with self._explained():
+            return open_wal(
                 self._path,
                 self._prepare,
                 synchronous=self._synchronous,
                 busy_timeout=self._busy_timeout,
                 any_thread=self._any_thread,
             )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What cannot work, and never has, is a fault of the configuration."""
+        try:
+            yield
         except sqlite3.DatabaseError as exc:
-            code = exc.sqlite_errorcode & 0xFF
-            if code in _NEVER_WORKED and not self._ever_opened:
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # 0 where it is Python's own
+            if code in _NEVER_WORKED and not self._ever_worked:
                 raise ConfigurationError(self._reason(code)) from exc
             raise
-        self._ever_opened = True
-        return connection
 
     def _reason(self, code: int) -> str:
         where = f"The ledger's file {self._path!r} cannot be used: "

@@ -27,25 +27,25 @@ def look(path: str, *, busy_timeout: float, wal_is_safe: bool) -> SQLiteSurvey:
         library=sqlite3.sqlite_version,
         wal_is_safe=wal_is_safe,
         exists=exists,
-        unusable=_why_no_file(folder) or (_why_not(file, busy_timeout) if exists else None),
+        unusable=_why_no_file(folder, file) or (_why_not(file, busy_timeout) if exists else None),
         file_system=_file_system(folder),
         free=shutil.disk_usage(folder).free if folder.is_dir() else None,
     )
 
 
-def _why_no_file(folder: Path) -> Reason | None:
+def _why_no_file(folder: Path, file: Path) -> Reason | None:
     if not folder.is_dir():
         return Reason("its directory does not exist", "make it, or name another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Reason(
             "this user may not write to its directory", "let it: SQLite makes files there"
         )
+    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        return Reason("this user may not read and write it", "let it")
     return None
 
 
 def _why_not(file: Path, busy_timeout: float) -> Reason | None:
-    if not os.access(file, os.R_OK | os.W_OK):
-        return Reason("this user may not read and write it", "let it")
     address = f"file:{quote(str(file.absolute()))}?mode=rw"
     try:
         with contextlib.closing(

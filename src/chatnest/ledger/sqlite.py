@@ -120,8 +120,8 @@ class SQLiteLedger:
         return self._clock()
 
     async def check(self) -> None:
-        """Take the file's write lock, and give it back."""
-        await self._run(lambda _: None)
+        """Write to the file what is in it already."""
+        await self._run(RowBooks.touch)
 
     async def survey(self) -> SQLiteSurvey:
         """What there is to say about the file and its place. Makes and changes nothing."""
