@@ -627,8 +627,8 @@ async def test_a_ledger_that_is_away_is_named_once_a_minute_until_it_is_back(
     assert said == [1, 1, 2]
     charged = "wait for it, and leases charge those in full that it does not hear of"
     assert [r.getMessage() for r in caplog.records] == [
-        f"the ledger is away: 1 settlements and 0 releases {charged}",
-        f"the ledger is away: 3 settlements and 0 releases {charged}",
+        f"the ledger is away: it does not say why; 1 settlements and 0 releases {charged}",
+        f"the ledger is away: it does not say why; 3 settlements and 0 releases {charged}",
         f"ended while the ledger was away: 3 settlements and 0 releases {charged}",
         "nothing waits for the ledger any more",
     ]

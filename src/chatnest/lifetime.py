@@ -15,6 +15,7 @@ from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger
+from chatnest.ledger.reasons import reason_of
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
 
@@ -69,8 +70,9 @@ class Lifetime:
         await self.provider.counter.warm()
         try:
             await self.ready()
-        except LedgerUnavailable:
-            _log.warning("%r is away: requests are refused until it is back", self.ledger)
+        except LedgerUnavailable as exc:
+            away = "%r is away: %s. Requests are refused until it is back"
+            _log.warning(away, self.ledger, reason_of(exc))
         except ServerShutdown:
             pass  # told to end meanwhile: whoever told it ends it, once it has started
 

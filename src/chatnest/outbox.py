@@ -10,6 +10,7 @@ import anyio
 from anyio import CancelScope
 
 from chatnest.errors import LedgerUnavailable
+from chatnest.ledger.reasons import reason_of
 
 __all__ = ["Operation", "Outbox"]
 
@@ -53,8 +54,8 @@ class Outbox:
         return await self._do(turn_id, operation, self._releases)
 
     def release_later(self, turn_id: str, operation: Operation) -> None:
-        """Do it when the ledger is back."""
-        self._postpone(turn_id, operation, self._releases)
+        """Do it when the ledger is back, which has given no answer."""
+        self._postpone(turn_id, operation, self._releases, "no answer")
 
     async def flush(self, most: int = _FLUSHED_AT_ONCE) -> None:
         """Carry out some of what waits, oldest first, until something fails again. Whoever finds
@@ -96,24 +97,29 @@ class Outbox:
         )
 
     async def _do(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> bool:
+        away = ""
         try:
             with CancelScope(deadline=anyio.current_time() + self._seconds) as in_time:
                 await operation()
-            was_there = not in_time.cancelled_caught
-        except (LedgerUnavailable, TimeoutError):
-            was_there = False
+            if in_time.cancelled_caught:
+                away = f"no answer within {self._seconds:g} s"
+        except TimeoutError:
+            away = "it took too long"
+        except LedgerUnavailable as exc:
+            away = reason_of(exc).found
         except Exception:  # noqa: BLE001  # a fault of the ledger's: it would fail again
             _log.exception("turn %s: the ledger failed, its lease charges it in full", turn_id)
-            was_there = True
-        if not was_there:
-            self._postpone(turn_id, operation, waiting)
-        return was_there
+        if away:
+            self._postpone(turn_id, operation, waiting, away)
+        return not away
 
-    def _postpone(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> None:
+    def _postpone(
+        self, turn_id: str, operation: Operation, waiting: dict[str, Operation], away: str
+    ) -> None:
         waiting[turn_id] = operation
         now = time.monotonic()
         if now >= self._say_again:
-            _log.warning("the ledger is away: %s", self._waiting())
+            _log.warning("the ledger is away: %s; %s", away, self._waiting())
             self._say_again = now + _SAY_SECONDS
         if len(self) > _MOST:
             fullest = self._releases or self._settlements
