@@ -1,6 +1,7 @@
 """Accounts: who pays what, by every way in which a turn can end, over a ledger that may be away."""
 
 import logging
+import time
 from datetime import UTC, datetime
 
 import anyio
@@ -608,7 +609,7 @@ async def test_a_ledger_that_is_away_is_named_once_a_minute_until_it_is_back(
     ledger, caplog, monkeypatch
 ):
     now = 1_000.0
-    monkeypatch.setattr(outbox.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     accounts = Accounts(ledger, NEVER_MET)
     turns = [make_turn(name) for name in ("t1", "t2", "t3")]
     holds = [(await accounts.admit(turn, (BUDGET,))).hold for turn in turns]

@@ -327,7 +327,11 @@ PROBLEMS = [
     ),
     (
         LimitExceeded(
-            "No more than 2.", code="rate_limited", retry_after=11.2, headers={"RateLimit": "x"}
+            "No more than 2.",
+            code="rate_limited",
+            limit="requests",
+            retry_after=11.2,
+            headers={"RateLimit": "x"},
         ),
         {
             "type": QUOTA,
@@ -337,11 +341,12 @@ PROBLEMS = [
             "code": "rate_limited",
             "retryable": True,
             "retry_after": 12,
+            "limit": "requests",
         },
         {b"ratelimit": b"x", b"retry-after": b"12"},
     ),
     (
-        LimitExceeded("No.", code="too_many_streams", retry_after=None),
+        LimitExceeded("No.", code="too_many_streams", limit="streams", retry_after=None),
         {
             "type": QUOTA,
             "title": "Limit reached",
@@ -349,6 +354,7 @@ PROBLEMS = [
             "detail": "No.",
             "code": "too_many_streams",
             "retryable": True,
+            "limit": "streams",
         },
         {},
     ),

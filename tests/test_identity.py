@@ -348,6 +348,16 @@ async def test_nobody_is_a_401(identify):
         await access(identify=identify).principal(scope())
 
     assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
+    assert caught.value.headers == {}
+
+
+@pytest.mark.anyio
+async def test_nobody_with_a_key_is_told_that_a_key_is_wanted():
+    with pytest.raises(Unauthenticated) as caught:
+        await access(identify=BearerKeys({"ann": hashlib.sha256(b"k").hexdigest()})).principal(
+            scope()
+        )
+    assert caught.value.headers == {"WWW-Authenticate": 'Bearer realm="chatnest"'}
 
 
 ALL = ["constrained", "balanced", "expanded"]

@@ -44,7 +44,7 @@ class Access:
         if inspect.isawaitable(principal):
             principal = await principal
         if principal is None or principal == "":
-            raise Unauthenticated
+            raise Unauthenticated(getattr(self._identify, "challenge", ""))
         if not isinstance(principal, str):
             # An object would get a new budget for each of its reprs.
             raise TypeError(f"identify() returned {type(principal).__name__}, not str or None")

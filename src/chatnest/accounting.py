@@ -230,6 +230,7 @@ def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     return LimitExceeded(
         detail,
         code=code,
+        limit=limit.name,
         retry_after=wait if fits else None,
         retryable=fits,
         headers=rate_limit_fields([state], refused.now),

@@ -144,14 +144,24 @@ class InvalidRequest(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """``identify`` did not say who is asking."""
+    """``identify`` did not say who is asking. ``challenge`` says how one does (RFC 9110, section
+    11.6.1).
+    """
 
     status = 401
     code = "unauthenticated"
     title = "Not signed in"
 
-    def __init__(self) -> None:
-        super().__init__("This chat needs to know who is asking, and the request does not say.")
+    def __init__(self, challenge: str = "") -> None:
+        super().__init__(
+            "This chat needs to know who is asking: the request does not say, or not so that it "
+            "can be believed."
+        )
+        self._challenge = challenge
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": self._challenge} if self._challenge else {}
 
 
 class ForbiddenProfile(RequestError):
@@ -285,7 +295,8 @@ class ReplayUnavailable(RequestError):
 class LimitExceeded(ChatNestError):
     """A limit refused the request, and nothing was counted against any limit.
 
-    ``code`` tells the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``.
+    ``code`` tells the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``; and
+    ``limit`` is the name of the one that refused.
     """
 
     status = 429
@@ -297,11 +308,13 @@ class LimitExceeded(ChatNestError):
         detail: str,
         *,
         code: str,
+        limit: str,
         retry_after: float | None,
         retryable: bool = True,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
+        self.limit: str = limit
         self.retryable: bool = retryable
         self.code: str = code
         self.retry_after: float | None = retry_after
@@ -310,6 +323,9 @@ class LimitExceeded(ChatNestError):
     @property
     def headers(self) -> Mapping[str, str]:
         return self._headers
+
+    def fields(self) -> dict[str, object]:
+        return {**super().fields(), "limit": self.limit}
 
 
 class LedgerUnavailable(ChatNestError):

@@ -1,7 +1,8 @@
 """Who is asking: the principal that limits and costs belong to. No I/O.
 
-``identify(scope)`` gives a principal's name, or None to refuse with 401; it may be async. Names
-that come from different sources never collide: each has a prefix of its own.
+``identify(scope)`` gives a principal's name, or None to refuse with 401; it may be async, and it
+may have a ``challenge``, which that 401 has as its WWW-Authenticate field. Names that come from
+different sources never collide: each has a prefix of its own.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Scope
 
@@ -108,6 +109,8 @@ class BearerKeys:
     comparison takes the same time. Raises ConfigurationError for what is no such hash, and for one
     that two names share.
     """
+
+    challenge: Final = 'Bearer realm="chatnest"'
 
     def __init__(self, keys: Mapping[str, str | Iterable[str]]) -> None:
         self._owners: list[tuple[bytes, str]] = []

@@ -3,6 +3,7 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from chatnest import wal
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
@@ -56,12 +56,12 @@ async def test_a_locked_file_is_unavailable_and_comes_back(path: Path, clock: Cl
 @pytest.fixture
 def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """As SQLite opens what this user may not write. It gives a write lock of such a file, too."""
-    connect = sqlite3.connect
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def read_only(path: str, **options: Any) -> sqlite3.Connection:
         return connect(f"file:{path}?mode=ro", uri=True, **options)
 
-    monkeypatch.setattr(wal.sqlite3, "connect", read_only)
+    monkeypatch.setattr(sqlite3, "connect", read_only)
 
 
 async def test_a_file_that_can_only_be_read_is_no_ledger(

@@ -460,7 +460,8 @@ async def test_a_ledger_that_can_never_work_fails_the_startup(tmp_path, upstream
 
     ledger = SQLiteLedger(tmp_path / "nowhere" / "x.db")
     chat = make_chat(upstream, ledger=ledger)
-    host = {"around Starlette": Starlette(), "around Django": no_lifespan}.get(kind)
+    hosts: dict[str, App] = {"around Starlette": Starlette(), "around Django": no_lifespan}
+    host = hosts.get(kind)
     run = Lifespan(chat if host is None else ChatNestMiddleware(host, chat=chat))
     if kind == "around Starlette":  # which raises again what it has said
         with pytest.raises(ConfigurationError):
