@@ -94,6 +94,7 @@ async def test_a_tenants_limit_is_admitted_together_with_the_users(upstream):
         refused = await as_user("ann@acme")
         other = await as_user("eve@other")
     assert (refused.status, refused.problem()["code"]) == (429, "budget_exhausted")
+    assert refused.problem()["limit"] == "tenant-tokens"
     assert refused.headers["ratelimit-policy"] == '"tenant-tokens";q=1000;w=86400'
     assert other.status == 200
     assert (await books.used("ann@acme"), await books.used("bob@acme")) == (400, 800)
