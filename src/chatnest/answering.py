@@ -61,6 +61,7 @@ class Answering:
         await turn.fit()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
+        stream.headers["ChatNest-Request-Id"] = turn.id  # as the books have it
         hold = admitted.hold
         del admitted  # the limits need not live as long as the stream
         stream.keep(partial(self._accounts.renew, hold))

@@ -38,7 +38,7 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         allow_credentials=True,
         expose_headers=[
             *("Retry-After", "RateLimit", "RateLimit-Policy"),
-            *("ChatNest-Run-Id", "Idempotency-Replayed"),
+            *("ChatNest-Request-Id", "ChatNest-Run-Id", "Idempotency-Replayed"),
         ],
         max_age=600,
     )

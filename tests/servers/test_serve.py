@@ -311,6 +311,16 @@ def test_a_long_conversation_is_no_long_head(real):
             assert client.reply().read_all().endswith(DONE)
 
 
+def test_what_the_server_says_has_a_time_and_a_name(real):
+    process = real()
+    with Client(process.ready()) as client:
+        client.socket.sendall(b"\x16\x03\x01, as TLS begins\r\n\r\n")
+        assert client.reply().status == 400
+    process.find(r"^\S+ \S+ WARNING uvicorn\.error: Invalid HTTP request")
+    process.signal(signal.SIGTERM)
+    process.wait()
+
+
 def test_nothing_of_key_or_upstream_is_written(real, upstream):
     upstream.default = Answer.error(401)
     process = real()

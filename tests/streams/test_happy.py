@@ -49,7 +49,8 @@ WHOLE = START + token("Hello") + token(" world") + token("!") + DONE
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "2", "3"])
 async def test_a_stream_is_these_bytes_and_headers(upstream, version):
-    async with serving(upstream) as app:
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
         c = await answer_to(app, ask(), http_version=version)
     assert c.received == WHOLE
     assert c.status == 200
@@ -58,6 +59,7 @@ async def test_a_stream_is_these_bytes_and_headers(upstream, version):
         "content-type": "text/event-stream",
         "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
+        "chatnest-request-id": books.reservations[0].id,
     }
     if version.startswith("1"):
         expected["connection"] = "keep-alive"

@@ -72,6 +72,7 @@ def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
         lifespan="on",
         http=BoundedProtocol,
         log_level="warning",
+        log_config=None,  # what it says has a time and a name, as what we say
         access_log=False,
         proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
         server_header=False,
