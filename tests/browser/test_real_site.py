@@ -138,7 +138,7 @@ def documented_client(page: Page, site: RealSite) -> None:
 TELL = """async (url) => {
     let text = "";
     try {
-        const messages = [{ role: "user", content: "Hello" }];
+        const messages = [{ role: "user", content: "A table" }];
         const headers = { "X-Who": "ann" };
         await chat(url, messages, { headers, onText: (piece) => (text += piece) });
     } catch (error) {
@@ -264,7 +264,7 @@ def test_the_documented_client_waits_for_a_server_behind_a_proxy(page: Page, sit
 def test_the_documented_client_hands_on_what_the_chat_says(page: Page, site: RealSite):
     documented_client(page, site)
 
-    met = page.evaluate(TELL.replace('"Hello"', '""'), "/api/chat")
+    met = page.evaluate(TELL.replace('"A table"', '""'), "/api/chat")
 
     assert (met["told"]["code"], met["told"]["retryable"]) == ("invalid_request", False)
     assert met["message"] == met["told"]["detail"]
