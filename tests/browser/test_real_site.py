@@ -15,7 +15,7 @@ import pytest
 from tests.servers.support import Process
 
 try:
-    from playwright.sync_api import Page, expect
+    from playwright.sync_api import Page, Route, expect
 except ImportError:
     if os.environ.get("CI"):
         raise
@@ -49,6 +49,12 @@ def site(tmp_path: Path) -> Iterator[RealSite]:
         process.wait()
 
 
+NOTHING_IS_HELD = (
+    "async () => (await (await fetch('/api/chat/limits')).json()).limits"
+    ".every((limit) => limit.held === 0)"
+)
+
+
 def ask(page: Page, question: str) -> None:
     page.get_by_label("Your message").fill(question)
     page.keyboard.press("Enter")
@@ -69,10 +75,7 @@ def test_stream_stop_and_meet_a_limit(page: Page, site: RealSite):
     expect(page.locator(".answer").last.locator(".prose")).not_to_be_empty()
     page.keyboard.press("Escape")
     expect(page.locator(".answer").last.locator(".notice")).to_contain_text("Stopped")
-    page.wait_for_function(
-        "async () => (await (await fetch('/api/chat/limits')).json()).limits"
-        ".every((limit) => limit.held === 0)"
-    )
+    page.wait_for_function(NOTHING_IS_HELD)
     stopped = site.limit("tokens")["used"] - used
     assert 0 < stopped < 200  # the whole answer would be more
 
@@ -122,12 +125,32 @@ def test_a_network_that_is_gone_for_a_while_loses_nothing(page: Page, site: Real
     assert site.limit("requests")["used"] == 2
 
 
-def test_the_documented_forty_lines_survive_a_lost_network(page: Page, site: RealSite):
-    how_to = Path(__file__).parents[2] / "docs/how-to/browser-client.md"
-    (code,) = re.findall(r"```js\n(.*?)```", how_to.read_text(), re.DOTALL)
-    page.goto(site.url)
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/browser-client.md"
+
+
+def documented_client(page: Page, site: RealSite) -> None:
+    """Put the function of docs/how-to/browser-client.md into the page, as ``chat``."""
+    (code,) = re.findall(r"```js\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+    page.goto(f"{site.url}healthz")  # of the same origin, and without a script of its own
     page.evaluate(f"() => {{ {code.replace('export ', '')} window.chat = chat; }}")
-    ask_twice = """async (count) => {
+
+
+TELL = """async (url) => {
+    let text = "";
+    try {
+        const messages = [{ role: "user", content: "A table" }];
+        const headers = { "X-Who": "ann" };
+        await chat(url, messages, { headers, onText: (piece) => (text += piece) });
+    } catch (error) {
+        return { told: error.told ?? null, message: error.message };
+    }
+    return { text };
+}"""
+
+
+def test_the_documented_client_survives_a_lost_network(page: Page, site: RealSite):
+    documented_client(page, site)
+    ask_twice = """async () => {
         window.texts = ["", ""];
         const messages = [{ role: "user", content: "Show me a table" }];
         const read = (n) => chat("/api/chat", messages, { onText: (text) => (texts[n] += text) });
@@ -144,3 +167,104 @@ def test_the_documented_forty_lines_survive_a_lost_network(page: Page, site: Rea
     first, second = page.evaluate("() => texts")
     assert first == second != ""
     assert site.limit("requests")["used"] == 2
+
+
+def test_the_documented_client_picks_up_what_was_cut_as_who_has_asked(page: Page, site: RealSite):
+    documented_client(page, site)
+    whole: list[str] = []
+    asked: list[tuple[str, str | None]] = []
+    page.on("request", lambda r: asked.append((r.method, r.headers.get("x-who"))))
+
+    def cut(route: Route) -> None:
+        response = route.fetch()
+        tokens = re.findall(r'^event: token\nid: \d+\ndata: (".*")$', response.text(), re.MULTILINE)
+        whole.append("".join(map(json.loads, tokens)))
+        route.fulfill(response=response, body=response.body()[: len(response.body()) // 2])
+
+    page.route("**/api/chat", cut)
+
+    met = page.evaluate(TELL, "/api/chat")
+
+    assert [met["text"]] == whole != [""]
+    assert asked == [("POST", "ann"), ("GET", "ann")]
+    assert site.limit("requests")["used"] == 1
+
+
+def test_the_documented_client_stops_the_run_as_who_has_asked(page: Page, site: RealSite):
+    documented_client(page, site)
+    asked: list[tuple[str, str | None]] = []
+    page.on("request", lambda r: asked.append((r.method, r.headers.get("x-who"))))
+    stop = """async () => {
+        const leaving = new AbortController();
+        const messages = [{ role: "user", content: "Hello" }];
+        await chat("/api/chat", messages, {
+            headers: { "X-Who": "ann" },
+            signal: leaving.signal,
+            onText: () => leaving.abort(),
+        });
+    }"""
+    page.evaluate(stop)
+    page.wait_for_function(NOTHING_IS_HELD)
+
+    assert asked[:2] == [("POST", "ann"), ("DELETE", "ann")]  # then come those about limits
+    assert 0 < site.limit("tokens")["used"] < 200  # the whole answer would be more
+
+
+def test_the_documented_client_tells_of_a_wrong_address_at_once(page: Page, site: RealSite):
+    documented_client(page, site)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    met = page.evaluate(TELL, "/api/nowhere")
+
+    assert len(asked) == 1
+    assert (met["told"]["status"], met["told"]["code"]) == (404, "http_404")
+    assert met["message"] == met["told"]["detail"] == "HTTP 404, and not from the chat."
+
+
+@pytest.mark.parametrize("status", [413, 200])
+def test_the_documented_client_does_not_repeat_what_a_proxy_refuses(
+    page: Page, site: RealSite, status: int
+):
+    documented_client(page, site)
+    asked: list[str] = []
+
+    def proxy(route: Route) -> None:
+        asked.append(route.request.method)
+        route.fulfill(status=status, content_type="text/html", body="<h1>Welcome to nginx</h1>")
+
+    page.route("**/api/chat", proxy)
+
+    met = page.evaluate(TELL, "/api/chat")
+
+    assert asked == ["POST"]
+    assert (met["told"]["status"], met["told"]["code"]) == (status, f"http_{status}")
+
+
+def test_the_documented_client_waits_for_a_server_behind_a_proxy(page: Page, site: RealSite):
+    documented_client(page, site)
+    keys: list[str] = []
+
+    def proxy(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) < 3:
+            route.fulfill(status=502, content_type="text/html", body="<h1>Bad Gateway</h1>")
+        else:
+            route.continue_()
+
+    page.route("**/api/chat", proxy)
+
+    met = page.evaluate(TELL, "/api/chat")
+
+    assert "canned answer" in met["text"]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+def test_the_documented_client_hands_on_what_the_chat_says(page: Page, site: RealSite):
+    documented_client(page, site)
+
+    met = page.evaluate(TELL.replace('"A table"', '""'), "/api/chat")
+
+    assert (met["told"]["code"], met["told"]["retryable"]) == ("invalid_request", False)
+    assert met["message"] == met["told"]["detail"]
