@@ -498,6 +498,18 @@ def test_a_profile_above_a_cap_ends_serve_with_one_sentence(capsys, monkeypatch)
 
 
 @pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_no_profile_that_is_open_ends_either_with_one_sentence(capsys, monkeypatch, command):
+    monkeypatch.setenv("CHATNEST_CHAT__ALLOWED_PROFILES", "")
+
+    code, out, err = ended(capsys, command, "--demo", "--ledger", "memory:")
+
+    assert (code, out) == (2, "")
+    assert "allowed_profiles is empty and would refuse everybody: name some, or" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_bare_environment")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -361,7 +361,6 @@ ALL = ["constrained", "balanced", "expanded"]
         (["constrained"], ["constrained"]),
         (["expanded", "constrained"], ["constrained", "expanded"]),
         ({"balanced"}, ["balanced"]),
-        ([], []),
         (lambda _: ALL, ALL),
         (lambda principal: ["expanded"] if principal == "ann" else [], ["expanded"]),
         (lambda _: later(["balanced"]), ["balanced"]),
@@ -410,7 +409,7 @@ async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
         (["constrained", "balanced"], "expanded", "constrained, balanced"),
         (lambda _: [], "balanced", "none"),
         (lambda _: [], None, "none"),
-        ([], None, "none"),
+        (lambda _: ["nope"], None, "none"),
     ],
 )
 async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
@@ -422,21 +421,54 @@ async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
 
 
 @pytest.mark.parametrize(
-    ("settings", "name"),
+    ("settings", "argument", "name"),
     [
-        ({"default": "huge"}, "huge"),
-        ({"allowed": ["balanced", "tiny"]}, "tiny"),
-        ({"allowed": "balanced"}, "a"),
-        ({"default": "huge", "allowed": lambda _: ALL}, "huge"),
+        ({"default": "huge"}, "default_profile", "huge"),
+        ({"allowed": ["balanced", "tiny"]}, "allowed_profiles", "tiny"),
+        ({"default": "huge", "allowed": lambda _: ALL}, "default_profile", "huge"),
     ],
 )
-def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, name):
+def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, argument, name):
     with pytest.raises(ConfigurationError) as caught:
         access(**settings)
 
     assert caught.value.detail == (
-        f"there is no profile {name!r}; there are constrained, balanced, expanded"
+        f"{argument}: there is no profile {name!r}; there are constrained, balanced, expanded"
     )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        ([], "allowed_profiles is empty and would refuse everybody: name some, or leave it out"),
+        (iter(()), "allowed_profiles is empty"),
+        ("balanced", "allowed_profiles is a list of names, not a string"),
+        ("", "allowed_profiles is a list of names, not a string"),
+    ],
+)
+def test_profiles_that_are_open_are_a_list_of_some(allowed, words):
+    with pytest.raises(ConfigurationError, match=words):
+        access(allowed=allowed)
+
+
+@pytest.mark.anyio
+async def test_an_unknown_name_of_the_operators_function_is_logged_once(caplog):
+    asked = access(allowed=lambda who: ["balanced", who])
+
+    for who in ("nope", "nope", "expanded", "tiny"):
+        assert "balanced" in await asked.allowed(who)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"allowed_profiles returned {name!r}: there is no such profile" for name in ("nope", "tiny")
+    ]
+    for number in range(200):
+        await asked.allowed(f"name of {number}")
+    assert len(caplog.records) == 100  # a function may make up names without end
+
+
+@pytest.mark.anyio
+async def test_a_name_alone_is_a_list_of_it(caplog):
+    assert await access(allowed=lambda _: "balanced").allowed("ann") == ["balanced"]
+    assert caplog.records == []
 
 
 # ---------------------------------------------------------------- keys
