@@ -67,12 +67,12 @@ class Access:
 
     async def allowed(self, principal: str) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
-        allowed = self._allowed
-        if callable(allowed):
-            names = allowed(principal)
-            allowed = (await names if inspect.isawaitable(names) else names) or ()
-            allowed = (allowed,) if isinstance(allowed, str) else allowed
-            self._warn_of(set(allowed) - set(self._profiles))
+        if not callable(self._allowed):
+            return [name for name in self._profiles if name in self._allowed]
+        names = self._allowed(principal)
+        names = (await names if inspect.isawaitable(names) else names) or ()
+        allowed = {names} if isinstance(names, str) else set(names)
+        self._warn_of(allowed - set(self._profiles))
         return [name for name in self._profiles if name in allowed]
 
     async def profile(self, principal: str, name: str | None) -> Profile:
