@@ -65,7 +65,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "providers.http1": ("providers.transport",),
     "providers.httpx2_transport": ("providers.transport",),
     "providers.decode": ("providers.faults",),
-    "cli.build": ("cli.config",),
+    "cli.build": ("cli.config", "cli.sources"),
+    "cli.config": ("cli.sources",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
     "cli.checks": ("cli.checks", "cli.config", "cli.loopback", "cli.seen"),
     "cli.doctor": (

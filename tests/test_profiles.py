@@ -63,16 +63,18 @@ def test_a_count_is_a_whole_number_of_at_least_one(field, value):
         balanced(**{field: value})
 
     assert caught.value.detail == (
-        f"profile 'balanced': {field} must be a whole number of at least 1"
+        f"profiles.balanced.{field} must be a whole number of at least 1, not {value!r}"
     )
 
 
-@pytest.mark.parametrize("value", [-0.1, 2.1, True, float("nan"), float("inf"), -1])
+@pytest.mark.parametrize("value", [-0.1, 2.1, True, float("nan"), float("inf"), -1, "0.5", None])
 def test_a_temperature_is_from_0_to_2(value):
     with pytest.raises(ConfigurationError) as caught:
         balanced(temperature=value)
 
-    assert caught.value.detail == "profile 'balanced': temperature must be from 0 to 2"
+    assert (
+        caught.value.detail == f"profiles.balanced.temperature must be from 0 to 2, not {value!r}"
+    )
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 1, 2, 2.0])

@@ -42,11 +42,18 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(
-                    f"profile {self.name!r}: {field} must be a whole number of at least 1"
+                    f"profiles.{self.name}.{field} must be a whole number of at least 1, "
+                    f"not {value!r}"
                 )
-        temperature = self.temperature
-        if isinstance(temperature, bool) or not 0 <= temperature <= 2:  # noqa: PLR2004  # OpenAI's range
-            raise ConfigurationError(f"profile {self.name!r}: temperature must be from 0 to 2")
+        temperature: object = self.temperature
+        if (
+            isinstance(temperature, bool)
+            or not isinstance(temperature, int | float)
+            or not 0 <= temperature <= 2  # noqa: PLR2004  # OpenAI's range
+        ):
+            raise ConfigurationError(
+                f"profiles.{self.name}.temperature must be from 0 to 2, not {temperature!r}"
+            )
 
 
 class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
