@@ -9,7 +9,14 @@ import pytest
 from chatnest.bounds import Bounds
 from chatnest.cli import main
 from chatnest.cli.build import build_chat
-from chatnest.cli.config import Config, LedgerSection, ProviderSection, load_config
+from chatnest.cli.config import (
+    ChatSection,
+    Config,
+    LedgerSection,
+    ProviderSection,
+    load_config,
+)
+from chatnest.cli.site import make_site
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
 
@@ -544,6 +551,7 @@ def _bare_environment(monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.startswith(("CHATNEST_", "OPENAI_")):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("chatnest.cli.serve._listen", lambda _: pytest.fail("it would serve"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -593,22 +601,107 @@ def test_a_profile_above_a_cap_ends_serve_with_one_sentence(capsys, monkeypatch)
         2,
         "",
         (
-            "chatnest: profiles.expanded.max_messages is 21, above hard_caps.max_messages = 20: "
-            "lower the profile or raise the cap\n"
+            "chatnest: the environment: profiles.expanded.max_messages is 21, above "
+            "hard_caps.max_messages = 20: lower the profile or raise the cap\n"
         ),
     )
 
 
 @pytest.mark.usefixtures("_bare_environment")
 @pytest.mark.parametrize("command", ["serve", "doctor"])
-def test_no_profile_that_is_open_ends_either_with_one_sentence(capsys, monkeypatch, command):
-    monkeypatch.setenv("CHATNEST_CHAT__ALLOWED_PROFILES", "")
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
+        ("/settings.json", "/settings.json"),
+        ("/assets", "/assets"),
+        ("/assets/chat", "/assets"),
+    ],
+)
+def test_a_path_of_the_servers_own_is_not_the_chats(capsys, command, path, taken):
+    told = ended(capsys, command, "--demo", "--ledger", "memory:", "--path", path)
 
-    code, out, err = ended(capsys, command, "--demo", "--ledger", "memory:")
+    assert told == (
+        2,
+        "",
+        (
+            f"chatnest: the command line: chat.path '{path}' is taken: chatnest serve has "
+            f"something of its own at {taken}. Choose another, such as /api/chat\n"
+        ),
+    )
 
-    assert (code, out) == (2, "")
-    assert "allowed_profiles is empty and would refuse everybody: name some, or" in err
-    assert err.count("\n") == 1
+
+@pytest.mark.parametrize("path", ["/assets-chat", "/readyz/chat", "/api/healthz"])
+def test_a_path_beside_the_servers_own_is_free(path):
+    config = Config(chat=ChatSection(path=path), ledger=LedgerSection(url="memory:"), demo=True)
+
+    make_site(config, build_chat(config))
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHAT__PATH", "api", "chat.path 'api' must begin with '/'"),
+        ("CHAT__PATH", "/a?b", "chat.path '/a?b' must begin with '/'"),
+        ("CHAT__PING_INTERVAL", "0", "chat.ping_interval must be "),
+        ("CHAT__DEFAULT_PROFILE", "mine", "chat.default_profile: there is no profile 'mine'; "),
+        ("CHAT__ALLOWED_PROFILES", "mine", "chat.allowed_profiles: there is no profile 'mine'; "),
+        ("CHAT__ALLOWED_PROFILES", "", "chat.allowed_profiles is empty and would refuse "),
+        ("BUDGET__TIMEZONE", "Mars", "budget.timezone 'Mars' is not an IANA time zone, such as "),
+        ("IDENTITY__TRUSTED_PROXIES", "10.0.0.0/99", "identity.trusted_proxies: '10.0.0.0/99' "),
+        ("IDENTITY__HEADER", "x user", "identity.header "),
+        ("IDENTITY__KEYS__ANN", "x", "identity.keys['ann'] is not the SHA-256 of a key"),
+        ("LEDGER__URL", "mysql://x", "ledger.url is none of memory:, sqlite:PATH"),
+        ("LEDGER__URL", "redis://host:x", "ledger.url 'redis://host:x' is no address of a "),
+        ("LEDGER__URL", "redis://host?foo=x", "ledger.url has an option that does not fit"),
+        ("LEDGER__TIMEOUT", "0", "ledger.timeout must be greater than 0 "),
+        ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout must be "),
+        ("LEDGER__MAX_CONNECTIONS", "0", "ledger.max_connections must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_is_told_by_its_key_and_its_source(
+    capsys, monkeypatch, *, command, name, value, told
+):
+    monkeypatch.setenv(f"CHATNEST_{name}", value)
+
+    code, out, err = ended(capsys, command, "--demo")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"chatnest: the environment: {told}")
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHATNEST_PROVIDER__ENCODING", "x", "the environment: provider.encoding: unknown "),
+        ("CHATNEST_PROVIDER__BASE_URL", "x", "the environment: provider.base_url 'x' must begin"),
+        (
+            "CHATNEST_PROVIDER__BASE_URL",
+            "http://x y/v1",
+            "the environment: provider.base_url 'http://x y/v1' has a space or ",
+        ),
+        ("CHATNEST_PROVIDER__MODEL", " ", "the environment: provider.model ' ' is no model: "),
+        ("CHATNEST_PROVIDER__PROJECT", "\n", "the environment: provider.project holds a "),
+        ("OPENAI_BASE_URL", "x", "OPENAI_BASE_URL 'x' must begin with"),
+        ("OPENAI_PROJECT_ID", "\n", "OPENAI_PROJECT_ID holds a character that"),
+        ("OPENAI_API_KEY", "\n", "OPENAI_API_KEY holds a character that"),
+    ],
+)
+def test_what_is_no_provider_is_told_by_its_key_or_variable(
+    capsys, monkeypatch, *, command, name, value, told
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv(name, value)
+
+    code, out, err = ended(capsys, command, "--ledger", "memory:")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"chatnest: {told}")
 
 
 @pytest.mark.usefixtures("_bare_environment")

@@ -149,6 +149,14 @@ def test_a_proxy_that_is_no_address_is_refused_at_the_start(proxy):
             kind(["10.0.0.0/8", proxy])
 
 
+def test_one_proxy_is_a_list_too():
+    for kind in (ClientAddress, UserOrAddress, lambda names: TrustedHeader("x-user", names)):
+        with pytest.raises(
+            ConfigurationError, match=r"^trusted_proxies is a list of addresses, not"
+        ):
+            kind("10.0.0.0/8")
+
+
 @given(st.lists(st.text(st.characters(max_codepoint=255))))
 def test_whatever_is_forwarded_is_an_address_of_some_kind(forwarded):
     assert ClientAddress(PROXIES)(scope("10.1.2.3", *forwarded)).startswith("addr:")
@@ -212,7 +220,9 @@ def test_a_header_without_a_name_is_refused_at_the_start(name):
     with pytest.raises(ConfigurationError) as caught:
         TrustedHeader(name)
 
-    assert caught.value.detail == "identity.header must be the name of a header field"
+    assert caught.value.detail == (
+        f"name must be that of a header field, such as x-user-id, not {name!r}"
+    )
 
 
 # ---------------------------------------------------------------- users of frameworks
@@ -507,11 +517,13 @@ def test_a_key_says_whose_it_is(values, owner):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"ann": "secret"}, r"identity\.keys\.ann is not the SHA-256 of a key"),
-        ({"ann": ANN[:-1]}, r"identity\.keys\.ann is not"),
-        ({"ann": ANN[:-1] + "g"}, r"identity\.keys\.ann is not"),
+        ({"ann": "secret"}, r"keys\['ann'\] is not the SHA-256 of a key"),
+        ({"ann": ANN[:-1]}, r"keys\['ann'\] is not"),
+        ({"ann": ANN[:-1] + "g"}, r"keys\['ann'\] is not"),
         ({"ann": ANN, "bob": ANN}, "two of the hashes are the same"),
-        ({"": ANN}, "a name is empty"),
+        ({"": ANN}, "^keys: the name '' is empty"),
+        ({"a\nb": ANN}, "not printable"),
+        ([("ann", ANN)], "^keys must be a mapping of names to hashes, not list"),
     ],
 )
 def test_what_is_no_hash_is_refused_and_not_repeated(keys, words):

@@ -30,9 +30,10 @@ class ChatNestMiddleware:
         allow_origins: Sequence[str] = (),
     ) -> None:
         check_origins(allow_origins)
-        if not path.startswith("/") or path.endswith(("/", "/limits")):
+        if not path.startswith("/") or path.endswith(("/", "/limits")) or set("?#") & set(path):
             raise ConfigurationError(
-                f"path {path!r} must begin with '/', have a name, and not end with '/' or '/limits'"
+                f"path {path!r} must begin with '/', have a name, not end with '/' or '/limits', "
+                "and have no '?' or '#'"
             )
         self.app = app
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()

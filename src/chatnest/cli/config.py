@@ -75,6 +75,21 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     budgets_when_away: Literal["refuse", "count"] = "refuse"
     rates_when_away: Literal["refuse", "count"] = "count"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.busy_timeout <= _LONGEST_END:
+            raise ConfigurationError(
+                f"ledger.busy_timeout must be from 0 to {_LONGEST_END:,}, not {self.busy_timeout:g}"
+            )
+        if not 0 < self.timeout <= _LONGEST_END:
+            raise ConfigurationError(
+                f"ledger.timeout must be greater than 0 and at most {_LONGEST_END:,}, "
+                f"not {self.timeout:g}"
+            )
+        if self.max_connections < 1:
+            raise ConfigurationError(
+                f"ledger.max_connections must be at least 1, not {self.max_connections}"
+            )
+
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     """``[server]``"""

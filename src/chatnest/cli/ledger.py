@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from chatnest.cli.build import open_ledger
+from chatnest.cli.build import by_its_keys, open_ledger
 from chatnest.cli.config import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.audit import (
@@ -46,7 +46,8 @@ def run(options: Namespace) -> None:
     """Do what one of the commands says, and exit. Raises ConfigurationError."""
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
-    ledger = _open(config.ledger)
+    with by_its_keys(config):
+        ledger = _open(config.ledger)
     try:
         code = anyio.run(_run, ledger, options, config)
         sys.stdout.flush()
