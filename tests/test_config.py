@@ -383,7 +383,7 @@ WRONG = {
     ),
     "a bound of zero": (
         "[bounds]\nbody_bytes = 0",
-        "FILE: bounds.body_bytes must be greater than 0",
+        "FILE: bounds.body_bytes must be a number greater than 0, not 0",
     ),
     "a new profile that is not complete": (
         "[profiles.team]\nmax_messages = 5",

@@ -452,8 +452,8 @@ def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, argument,
     [
         ([], "allowed_profiles is empty and would refuse everybody: name some, or leave it out"),
         (iter(()), "allowed_profiles is empty"),
-        ("balanced", "allowed_profiles is a list of names, not a string"),
-        ("", "allowed_profiles is a list of names, not a string"),
+        ("balanced", "allowed_profiles is a list of names or a function, not str"),
+        ("", "allowed_profiles is a list of names or a function, not str"),
     ],
 )
 def test_profiles_that_are_open_are_a_list_of_some(allowed, words):

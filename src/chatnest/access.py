@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from starlette.types import Scope
@@ -36,9 +36,12 @@ class Access:
         default: str,
         allowed: AllowedProfiles | None,
     ) -> None:
-        if isinstance(allowed, str):
-            raise ConfigurationError("allowed_profiles is a list of names, not a string")
         if allowed is not None and not callable(allowed):
+            if isinstance(allowed, str) or not isinstance(allowed, Iterable):
+                kind = type(allowed).__name__
+                raise ConfigurationError(
+                    f"allowed_profiles is a list of names or a function, not {kind}"
+                )
             allowed = tuple(allowed)
             if not allowed:
                 raise ConfigurationError(
