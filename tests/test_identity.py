@@ -541,3 +541,13 @@ def test_the_command_makes_a_key_that_the_configuration_knows(capsys, tmp_path):
     identify = BearerKeys(load_config(file, {}, {}).identity.keys)
 
     assert identify(bearing(line.removeprefix("Authorization: ").encode())) == "key:ann.b"
+
+
+@pytest.mark.parametrize("name", ["", "n" * 257, "a\nb"])
+def test_the_command_makes_no_key_that_the_configuration_refuses(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        main(["key", name])
+
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("chatnest: keys: the name ")
