@@ -349,9 +349,13 @@ WRONG = {
         '[profiles.balanced]\nmax_messages = "5"',
         "FILE: profiles.balanced.max_messages: Expected `int`, got `str`",
     ),
-    "a list of keys": (
-        '[identity.keys]\nann = "sha256:x"\n"b.c" = ["sha256:y"]',
-        "FILE: identity.keys['b.c']: Expected `str`, got `array`",
+    "a key that is a number": (
+        '[identity.keys]\nann = "sha256:x"\n"b.c" = 5',
+        "FILE: identity.keys['b.c']: Expected `str | array`, got `int`",
+    ),
+    "a number among keys": (
+        '[identity.keys]\nann = ["sha256:x", 5]',
+        "FILE: identity.keys['ann'][1]: Expected `str`, got `int`",
     ),
     "a word that is none of two": (
         '[ledger]\nsynchronous = "full"',

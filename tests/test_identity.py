@@ -521,6 +521,7 @@ def test_a_key_says_whose_it_is(values, owner):
         ({"ann": ANN[:-1]}, r"keys\['ann'\] is not"),
         ({"ann": ANN[:-1] + "g"}, r"keys\['ann'\] is not"),
         ({"ann": ANN, "bob": ANN}, "two of the hashes are the same"),
+        ({"ann": [ANN, 5]}, r"keys\['ann'\] is not"),
         ({"": ANN}, "^keys: the name '' is empty"),
         ({"a\nb": ANN}, "not printable"),
         ([("ann", ANN)], "^keys must be a mapping of names to hashes, not list"),
@@ -551,3 +552,15 @@ def test_the_command_makes_no_key_that_the_configuration_refuses(capsys, name):
     out, err = capsys.readouterr()
     assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("chatnest: keys: the name ")
+
+
+def test_a_name_may_have_two_keys_while_one_takes_the_place_of_the_other(tmp_path):
+    file = tmp_path / "chatnest.toml"
+    file.write_text(f'[identity.keys]\nann = ["sha256:{ANN}", "sha256:{BOB}"]\n')
+    environ = {"CHATNEST_IDENTITY__KEYS__ANN": f"sha256:{ANN},sha256:{BOB}"}
+
+    for config in (load_config(file, {}, {}), load_config(None, environ, {})):
+        identify = BearerKeys(config.identity.keys)
+        assert (
+            identify(bearing(b"Bearer secret")) == identify(bearing(b"Bearer other")) == "key:ann"
+        )

@@ -140,8 +140,8 @@ class BearerKeys:
         return owner if scheme.lower() == "bearer" else None
 
 
-def _digest_of(name: str, written: str) -> bytes:
-    digest = written.removeprefix("sha256:")
+def _digest_of(name: str, written: object) -> bytes:
+    digest = written.removeprefix("sha256:") if isinstance(written, str) else ""
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):  # noqa: PLR2004  # SHA-256
         raise ConfigurationError(
             f"keys[{name!r}] is not the SHA-256 of a key, in hexadecimal: `chatnest key {name}` "

@@ -53,7 +53,7 @@ class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
     """``[identity]``"""
 
     header: str = ""
-    keys: dict[str, str] = {}
+    keys: dict[str, str | list[str]] = {}
     trusted_proxies: list[str] = []
 
 
