@@ -8,6 +8,7 @@ import pytest
 from chatnest import ChatNestApp, DemoProvider, UserOrAddress, standard_policies
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import CONSTRAINED
+from chatnest.runs import RunSettings
 
 URL = "redis://:s3cret@host"
 
@@ -71,3 +72,10 @@ def test_what_is_no_such_thing_is_told_by_its_argument(given: dict[str, Any], to
 def test_policies_are_a_list_of_them(policies: Any, told: str) -> None:
     with pytest.raises(TypeError, match="^" + re.escape(told)):
         ChatNestApp(provider=DemoProvider(), policies=policies)
+
+
+def test_what_is_said_of_runs_is_a_number():
+    for field in ("linger", "max_linger", "keep", "max_bytes"):
+        wrong: dict[str, Any] = {field: "5"}
+        with pytest.raises(ConfigurationError, match=rf"^runs\.{field} must be from .* not '5'$"):
+            RunSettings(**wrong)

@@ -383,7 +383,15 @@ WRONG = {
     ),
     "a run that lingers for too long": (
         "[runs]\nlinger = 90",
-        "FILE: runs.linger is from 0 to max_linger, and that at most 3,600",
+        "FILE: runs.linger must be from 0 to 60.0 (runs.max_linger), not 90.0",
+    ),
+    "a run that is kept for no time": (
+        "[runs]\nkeep = 0",
+        "FILE: runs.keep must be from 1 to 86,400, not 0.0",
+    ),
+    "a run that could linger for days": (
+        "[runs]\nmax_linger = 86_400",
+        "FILE: runs.max_linger must be from 0 to 3,600, not 86400.0",
     ),
     "a bound of zero": (
         "[bounds]\nbody_bytes = 0",
@@ -661,6 +669,11 @@ def test_a_path_beside_the_servers_own_is_free(path):
         ("LEDGER__URL", "mysql://x", "ledger.url is none of memory:, sqlite:PATH"),
         ("LEDGER__URL", "redis://host:x", "ledger.url 'redis://host:x' is no address of a "),
         ("LEDGER__URL", "redis://host?foo=x", "ledger.url has an option that does not fit"),
+        (
+            "LEDGER__PREFIX",
+            "a b",
+            "ledger.prefix must be a word without braces or spaces, not 'a b'",
+        ),
         ("LEDGER__TIMEOUT", "0", "ledger.timeout must be greater than 0 "),
         ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout must be "),
         ("LEDGER__MAX_CONNECTIONS", "0", "ledger.max_connections must be at least 1, not 0"),
@@ -669,6 +682,8 @@ def test_a_path_beside_the_servers_own_is_free(path):
 def test_what_cannot_be_is_told_by_its_key_and_its_source(
     capsys, monkeypatch, *, command, name, value, told
 ):
+    if name == "LEDGER__PREFIX":
+        monkeypatch.setenv("CHATNEST_LEDGER__URL", "redis://127.0.0.1:9")
     monkeypatch.setenv(f"CHATNEST_{name}", value)
 
     code, out, err = ended(capsys, command, "--demo")
