@@ -403,8 +403,8 @@ def test_a_slash_at_the_end_and_a_query_are_kept(upstream, check):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["http://127.0.0.1:9/api/chat"], "127.0.0.1 cannot be reached"),
-        (["http://ann:hunter2@127.0.0.1:9/api/chat"], "127.0.0.1 cannot be reached"),
+        (["http://127.0.0.1:9/api/chat"], "127.0.0.1 port 9 cannot be reached"),
+        (["http://ann:hunter2@127.0.0.1:9/api/chat"], "127.0.0.1 port 9 cannot be reached"),
         (["example.org/api/chat"], "URL must be an address such as"),
         (["http://[::1"], "URL must be an address such as"),
         (["http://127.0.0.1:9/", "--header", "secret"], "a header is written as"),

@@ -9,7 +9,14 @@ import pytest
 from chatnest.bounds import Bounds
 from chatnest.cli import main
 from chatnest.cli.build import build_chat
-from chatnest.cli.config import Config, LedgerSection, ProviderSection, load_config
+from chatnest.cli.config import (
+    ChatSection,
+    Config,
+    LedgerSection,
+    ProviderSection,
+    load_config,
+)
+from chatnest.cli.site import make_site
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
 
@@ -275,7 +282,7 @@ WRONG = {
     ),
     "a key of another section": (
         '[chat]\nmodel = "m"',
-        "FILE: there is no key chat.model; the nearest is chat.default_profile",
+        "FILE: there is no key chat.model; there is provider.model",
     ),
     "a secret": (
         '[provider]\napi_key = "sk-secret"',
@@ -283,7 +290,7 @@ WRONG = {
     ),
     "a key outside of all sections": (
         'model = "m"',
-        "FILE: there is no key model; the nearest is provider",
+        "FILE: there is no key model; there is provider.model",
     ),
     "a section that is a value": ("chat = 1", "FILE: chat must be a section, [chat]"),
     "a section that is a list": ("[[chat]]\n", "FILE: chat must be a section, [chat]"),
@@ -294,41 +301,109 @@ WRONG = {
     ),
     "a string for a number": (
         '[server]\nport = "x"',
-        "server.port: Expected `int`, got `str`",
+        "FILE: server.port: Expected `int`, got `str`",
     ),
-    "a number for a string": ("[chat]\npath = 5", "chat.path: Expected `str`, got `int`"),
-    "a table for a string": ("[chat.path]\nx = 1", "chat.path: Expected `str`, got `object`"),
+    "a number for a string": ("[chat]\npath = 5", "FILE: chat.path: Expected `str`, got `int`"),
+    "a table for a string": ("[chat.path]\nx = 1", "FILE: chat.path: Expected `str`, got `object`"),
     "a float for a whole number": (
         "[profiles.balanced]\nmax_messages = 3.5",
-        "profiles.balanced.max_messages: Expected `int`, got `float`",
+        "FILE: profiles.balanced.max_messages: Expected `int`, got `float`",
     ),
     "a string for a boolean": (
         '[chat]\nusage_event = "yes"',
-        "chat.usage_event: Expected `bool`, got `str`",
+        "FILE: chat.usage_event: Expected `bool`, got `str`",
     ),
     "a number for a list": (
         "[identity]\ntrusted_proxies = 5",
-        "identity.trusted_proxies: Expected `array`, got `int`",
+        "FILE: identity.trusted_proxies: Expected `array`, got `int`",
     ),
     "a number in a list": (
         '[chat]\nallowed_profiles = ["balanced", 5]',
-        "chat.allowed_profiles[1]: Expected `str`, got `int`",
+        "FILE: chat.allowed_profiles[1]: Expected `str`, got `int`",
     ),
     "zero for a count": (
         "[profiles.balanced]\nmax_messages = 0",
-        "profile 'balanced': max_messages must be a whole number of at least 1",
+        "FILE: profiles.balanced.max_messages must be a whole number of at least 1, not 0",
     ),
     "a temperature that is too high": (
         "[profiles.balanced]\ntemperature = 2.5",
-        "profile 'balanced': temperature must be from 0 to 2",
+        "FILE: profiles.balanced.temperature must be from 0 to 2, not 2.5",
+    ),
+    "a number in quotes": (
+        '[server]\ndrain_seconds = "10"',
+        "FILE: server.drain_seconds: Expected `float`, got `str`",
+    ),
+    "a boolean in quotes": (
+        '[chat]\nusage_event = "true"',
+        "FILE: chat.usage_event: Expected `bool`, got `str`",
+    ),
+    "a boolean for a number": (
+        "[server]\nworkers = true",
+        "FILE: server.workers: Expected `int`, got `bool`",
+    ),
+    "a string for a list": (
+        '[chat]\nallowed_profiles = "balanced"',
+        "FILE: chat.allowed_profiles: Expected `array | null`, got `str`",
+    ),
+    "a number of a profile in quotes": (
+        '[profiles.balanced]\nmax_messages = "5"',
+        "FILE: profiles.balanced.max_messages: Expected `int`, got `str`",
+    ),
+    "a key that is a number": (
+        '[identity.keys]\nann = "sha256:x"\n"b.c" = 5',
+        "FILE: identity.keys['b.c']: Expected `str | array`, got `int`",
+    ),
+    "a number among keys": (
+        '[identity.keys]\nann = ["sha256:x", 5]',
+        "FILE: identity.keys['ann'][1]: Expected `str`, got `int`",
+    ),
+    "a word that is none of two": (
+        '[ledger]\nsynchronous = "full"',
+        "FILE: ledger.synchronous: must be 'FULL' or 'NORMAL', not 'full'",
+    ),
+    "a number for a word": (
+        "[ledger]\nbudgets_when_away = 1",
+        "FILE: ledger.budgets_when_away: must be 'refuse' or 'count', not 1",
+    ),
+    "a key that stands above its section": (
+        "port = 1\n[profiles]\n",
+        "FILE: there is no key port; there is server.port",
+    ),
+    "a port that is none": (
+        "[server]\nport = 70000",
+        "FILE: server.port must be from 0 to 65535, not 70000",
+    ),
+    "no worker": ("[server]\nworkers = 0", "FILE: server.workers must be at least 1, not 0"),
+    "an origin with a slash": (
+        '[server]\nallow_origins = ["https://a.example/"]',
+        (
+            "FILE: server.allow_origins: 'https://a.example/' is no origin, such as "
+            "https://www.example.com: a scheme, a host, and no path or slash after it"
+        ),
+    ),
+    "a run that lingers for too long": (
+        "[runs]\nlinger = 90",
+        "FILE: runs.linger must be from 0 to 60.0 (runs.max_linger), not 90.0",
+    ),
+    "a run that is kept for no time": (
+        "[runs]\nkeep = 0",
+        "FILE: runs.keep must be from 1 to 86,400, not 0.0",
+    ),
+    "a run that could linger for days": (
+        "[runs]\nmax_linger = 86_400",
+        "FILE: runs.max_linger must be from 0 to 3,600, not 86400.0",
     ),
     "a bound of zero": (
         "[bounds]\nbody_bytes = 0",
-        "bounds.body_bytes must be greater than 0",
+        "FILE: bounds.body_bytes must be a number greater than 0, not 0",
     ),
     "a new profile that is not complete": (
         "[profiles.team]\nmax_messages = 5",
-        "profiles.team: Object missing required field `max_output_tokens`",
+        (
+            "FILE: profiles.team is new, and needs all of its limits: max_output_tokens, "
+            "temperature, daily_token_limit, max_tokens_per_request, requests_per_minute are "
+            "missing"
+        ),
     ),
 }
 
@@ -360,10 +435,16 @@ def test_what_is_wrong_in_a_file_is_named_with_its_path(tmp_path, text, message)
                 "the nearest is profiles.balanced.max_messages"
             ),
         ),
-        ({"CHATNEST_SERVER__PORT": "x"}, "server.port: Expected `int`, got `str`"),
-        ({"CHATNEST_SERVER__PORT": ""}, "server.port: Expected `int`, got `str`"),
-        ({"CHATNEST_CHAT__USAGE_EVENT": "maybe"}, "chat.usage_event: Expected `bool`, got `str`"),
-        ({"CHATNEST_CHAT__PATH__X": "1"}, "chat.path: Expected `str`, got `object`"),
+        ({"CHATNEST_SERVER__PORT": "x"}, "the environment: server.port: Expected `int`, got `str`"),
+        ({"CHATNEST_SERVER__PORT": ""}, "the environment: server.port: Expected `int`, got `str`"),
+        (
+            {"CHATNEST_CHAT__USAGE_EVENT": "maybe"},
+            "the environment: chat.usage_event: Expected `bool`, got `str`",
+        ),
+        (
+            {"CHATNEST_CHAT__PATH__X": "1"},
+            "the environment: chat.path: Expected `str`, got `object`",
+        ),
         (
             {"CHATNEST_CHAT__PATH": "/x", "CHATNEST_CHAT__PATH__Y": "1"},
             "the environment: CHATNEST_CHAT__PATH__Y has a parent that is a key",
@@ -376,6 +457,46 @@ def test_what_is_wrong_in_a_file_is_named_with_its_path(tmp_path, text, message)
 )
 def test_what_is_wrong_in_the_environment_is_named_with_its_path(tmp_path, environ, message):
     assert told("", tmp_path, environ) == message
+
+
+def test_a_value_is_named_with_the_last_who_said_it(tmp_path):
+    text = "[server]\nworkers = 0\nport = 1"
+    environ = {"CHATNEST_SERVER__WORKERS": "-1", "CHATNEST_LEDGER__SYNCHRONOUS": "FULL"}
+    with pytest.raises(ConfigurationError, match=r"^the environment: server\.workers must be"):
+        load(text, environ, folder=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"^the command line: server\.workers must be"):
+        load(text, environ, {"server": {"workers": -2}}, folder=tmp_path)
+    config = load(
+        "[server]\nport = 1", environ | {"CHATNEST_SERVER__WORKERS": "2"}, folder=tmp_path
+    )
+    assert config.told == {
+        "server.port": str(tmp_path / "chatnest.toml"),
+        "server.workers": "the environment",
+        "ledger.synchronous": "the environment",
+    }
+
+
+def test_a_whole_number_is_a_number_too(tmp_path):
+    config = load(
+        "[server]\ndrain_seconds = 5\n[profiles.balanced]\ntemperature = 1", folder=tmp_path
+    )
+
+    assert (config.server.drain_seconds, profile(config, "balanced").temperature) == (5.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHATNEST_SERVER_PORT", "tcp://10.0.0.1:80"),
+        ("CHATNEST_SERVER_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("CHATNEST_SERVER_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("CHATNEST_SERVER_PORT_80_TCP_PORT", "80"),
+        ("CHATNEST_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("CHATNEST_SERVER_SERVICE_PORT_HTTP", "80"),
+    ],
+)
+def test_what_kubernetes_says_of_a_service_is_not_for_us(name, value):
+    assert load(environ={name: value}) == Config()
 
 
 def test_a_profile_above_a_cap_is_named_with_both_values(tmp_path):
@@ -442,6 +563,7 @@ def _bare_environment(monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.startswith(("CHATNEST_", "OPENAI_")):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("chatnest.cli.serve._listen", lambda _: pytest.fail("it would serve"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -491,10 +613,114 @@ def test_a_profile_above_a_cap_ends_serve_with_one_sentence(capsys, monkeypatch)
         2,
         "",
         (
-            "chatnest: profiles.expanded.max_messages is 21, above hard_caps.max_messages = 20: "
-            "lower the profile or raise the cap\n"
+            "chatnest: the environment: profiles.expanded.max_messages is 21, above "
+            "hard_caps.max_messages = 20: lower the profile or raise the cap\n"
         ),
     )
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
+        ("/settings.json", "/settings.json"),
+        ("/assets", "/assets"),
+        ("/assets/chat", "/assets"),
+    ],
+)
+def test_a_path_of_the_servers_own_is_not_the_chats(capsys, command, path, taken):
+    told = ended(capsys, command, "--demo", "--ledger", "memory:", "--path", path)
+
+    assert told == (
+        2,
+        "",
+        (
+            f"chatnest: the command line: chat.path '{path}' is taken: chatnest serve has "
+            f"something of its own at {taken}. Choose another, such as /api/chat\n"
+        ),
+    )
+
+
+@pytest.mark.parametrize("path", ["/assets-chat", "/readyz/chat", "/api/healthz"])
+def test_a_path_beside_the_servers_own_is_free(path):
+    config = Config(chat=ChatSection(path=path), ledger=LedgerSection(url="memory:"), demo=True)
+
+    make_site(config, build_chat(config))
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHAT__PATH", "api", "chat.path 'api' must begin with '/'"),
+        ("CHAT__PATH", "/a?b", "chat.path '/a?b' must begin with '/'"),
+        ("CHAT__PING_INTERVAL", "0", "chat.ping_interval must be "),
+        ("CHAT__DEFAULT_PROFILE", "mine", "chat.default_profile: there is no profile 'mine'; "),
+        ("CHAT__ALLOWED_PROFILES", "mine", "chat.allowed_profiles: there is no profile 'mine'; "),
+        ("CHAT__ALLOWED_PROFILES", "", "chat.allowed_profiles is empty and would refuse "),
+        ("BUDGET__TIMEZONE", "Mars", "budget.timezone 'Mars' is not an IANA time zone, such as "),
+        ("IDENTITY__TRUSTED_PROXIES", "10.0.0.0/99", "identity.trusted_proxies: '10.0.0.0/99' "),
+        ("IDENTITY__HEADER", "x user", "identity.header "),
+        ("IDENTITY__KEYS__ANN", "x", "identity.keys['ann'] is not the SHA-256 of a key"),
+        ("LEDGER__URL", "mysql://x", "ledger.url is none of memory:, sqlite:PATH"),
+        ("LEDGER__URL", "redis://host:x", "ledger.url 'redis://host:x' is no address of a "),
+        ("LEDGER__URL", "redis://host?foo=x", "ledger.url has an option that does not fit"),
+        (
+            "LEDGER__PREFIX",
+            "a b",
+            "ledger.prefix must be a word without braces or spaces, not 'a b'",
+        ),
+        ("LEDGER__TIMEOUT", "0", "ledger.timeout must be greater than 0 "),
+        ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout must be "),
+        ("LEDGER__MAX_CONNECTIONS", "0", "ledger.max_connections must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_is_told_by_its_key_and_its_source(
+    capsys, monkeypatch, *, command, name, value, told
+):
+    if name == "LEDGER__PREFIX":
+        monkeypatch.setenv("CHATNEST_LEDGER__URL", "redis://127.0.0.1:9")
+    monkeypatch.setenv(f"CHATNEST_{name}", value)
+
+    code, out, err = ended(capsys, command, "--demo")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"chatnest: the environment: {told}")
+
+
+@pytest.mark.usefixtures("_bare_environment")
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHATNEST_PROVIDER__ENCODING", "x", "the environment: provider.encoding: unknown "),
+        ("CHATNEST_PROVIDER__BASE_URL", "x", "the environment: provider.base_url 'x' must begin"),
+        (
+            "CHATNEST_PROVIDER__BASE_URL",
+            "http://x y/v1",
+            "the environment: provider.base_url 'http://x y/v1' has a space or ",
+        ),
+        ("CHATNEST_PROVIDER__MODEL", " ", "the environment: provider.model ' ' is no model: "),
+        ("CHATNEST_PROVIDER__PROJECT", "\n", "the environment: provider.project holds a "),
+        ("OPENAI_BASE_URL", "x", "OPENAI_BASE_URL 'x' must begin with"),
+        ("OPENAI_PROJECT_ID", "\n", "OPENAI_PROJECT_ID holds a character that"),
+        ("OPENAI_API_KEY", "\n", "OPENAI_API_KEY holds a character that"),
+    ],
+)
+def test_what_is_no_provider_is_told_by_its_key_or_variable(
+    capsys, monkeypatch, *, command, name, value, told
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv(name, value)
+
+    code, out, err = ended(capsys, command, "--ledger", "memory:")
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"chatnest: {told}")
 
 
 @pytest.mark.usefixtures("_bare_environment")
@@ -577,7 +803,9 @@ def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
 def test_what_comes_before_the_end_is_a_time_that_ends(key, seconds):
     with pytest.raises(ConfigurationError) as caught:
         load_config(None, {f"CHATNEST_SERVER__{key.upper()}": seconds}, {})
-    assert caught.value.detail == (f"server.{key} must be from 0 to 86,400, not {float(seconds):g}")
+    assert caught.value.detail == (
+        f"the environment: server.{key} must be from 0 to 86,400, not {float(seconds):g}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -588,7 +816,9 @@ def test_what_comes_before_the_end_is_a_time_that_ends(key, seconds):
     ],
 )
 def test_an_announcement_is_a_number(tmp_path, text, environ):
-    assert told(text, tmp_path, environ) == ("server.announce_seconds: Expected `float`, got `str`")
+    assert told(text, tmp_path, environ).endswith(
+        ": server.announce_seconds: Expected `float`, got `str`"
+    )
 
 
 def test_an_announcement_comes_from_a_file_or_the_environment(tmp_path):

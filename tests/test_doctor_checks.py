@@ -58,6 +58,33 @@ def test_all_is_well():
 
 
 @pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        (
+            {"MAX_OUTPUT_TOKENS": "3000"},
+            "max_output_tokens (3000) is never reached: max_tokens_per_request is 2048",
+        ),
+        (
+            {"DAILY_TOKEN_LIMIT": "2000"},
+            "max_tokens_per_request (2048) is never reached: daily_token_limit is 2000",
+        ),
+        (
+            {"MIN_OUTPUT_TOKENS": "1000"},
+            "min_output_tokens (1000) is never reached: max_output_tokens is 400",
+        ),
+        ({"MAX_OUTPUT_TOKENS": "20"}, ""),
+        ({"MIN_OUTPUT_TOKENS": "400"}, ""),
+    ],
+)
+def test_a_limit_that_is_never_reached_is_told(limits: dict[str, str], found: str):
+    environ = {f"CHATNEST_PROFILES__BALANCED__{key}": value for key, value in limits.items()}
+    check = checked(None, environ)["profiles"]
+
+    assert check.level == ("warn" if found else "ok")
+    assert check.found == (f"balanced: {found}" if found else "constrained, balanced, expanded")
+
+
+@pytest.mark.parametrize(
     ("survey", "name", "level"),
     [
         (redis(info={"redis_version": "5.0.14"}), "redis.version", "fail"),

@@ -18,7 +18,7 @@ ROOT = Path(chatnest.__file__).parent
 # From the bottom to the top. A module imports from layers below its own, and no sibling in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
+    ("profiles", "bounds", "arguments", "wal", "loops", "signals", "identifiers"),
     ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),
@@ -65,7 +65,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "providers.http1": ("providers.transport",),
     "providers.httpx2_transport": ("providers.transport",),
     "providers.decode": ("providers.faults",),
-    "cli.build": ("cli.config",),
+    "cli.build": ("cli.config", "cli.sources"),
+    "cli.config": ("cli.sources",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
     "cli.checks": ("cli.checks", "cli.config", "cli.loopback", "cli.seen"),
     "cli.doctor": (

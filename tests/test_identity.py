@@ -149,6 +149,14 @@ def test_a_proxy_that_is_no_address_is_refused_at_the_start(proxy):
             kind(["10.0.0.0/8", proxy])
 
 
+def test_one_proxy_is_a_list_too():
+    for kind in (ClientAddress, UserOrAddress, lambda names: TrustedHeader("x-user", names)):
+        with pytest.raises(
+            ConfigurationError, match=r"^trusted_proxies is a list of addresses, not"
+        ):
+            kind("10.0.0.0/8")
+
+
 @given(st.lists(st.text(st.characters(max_codepoint=255))))
 def test_whatever_is_forwarded_is_an_address_of_some_kind(forwarded):
     assert ClientAddress(PROXIES)(scope("10.1.2.3", *forwarded)).startswith("addr:")
@@ -212,7 +220,9 @@ def test_a_header_without_a_name_is_refused_at_the_start(name):
     with pytest.raises(ConfigurationError) as caught:
         TrustedHeader(name)
 
-    assert caught.value.detail == "identity.header must be the name of a header field"
+    assert caught.value.detail == (
+        f"name must be that of a header field, such as x-user-id, not {name!r}"
+    )
 
 
 # ---------------------------------------------------------------- users of frameworks
@@ -371,7 +381,6 @@ ALL = ["constrained", "balanced", "expanded"]
         (["constrained"], ["constrained"]),
         (["expanded", "constrained"], ["constrained", "expanded"]),
         ({"balanced"}, ["balanced"]),
-        ([], []),
         (lambda _: ALL, ALL),
         (lambda principal: ["expanded"] if principal == "ann" else [], ["expanded"]),
         (lambda _: later(["balanced"]), ["balanced"]),
@@ -420,7 +429,7 @@ async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
         (["constrained", "balanced"], "expanded", "constrained, balanced"),
         (lambda _: [], "balanced", "none"),
         (lambda _: [], None, "none"),
-        ([], None, "none"),
+        (lambda _: ["nope"], None, "none"),
     ],
 )
 async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
@@ -432,21 +441,54 @@ async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
 
 
 @pytest.mark.parametrize(
-    ("settings", "name"),
+    ("settings", "argument", "name"),
     [
-        ({"default": "huge"}, "huge"),
-        ({"allowed": ["balanced", "tiny"]}, "tiny"),
-        ({"allowed": "balanced"}, "a"),
-        ({"default": "huge", "allowed": lambda _: ALL}, "huge"),
+        ({"default": "huge"}, "default_profile", "huge"),
+        ({"allowed": ["balanced", "tiny"]}, "allowed_profiles", "tiny"),
+        ({"default": "huge", "allowed": lambda _: ALL}, "default_profile", "huge"),
     ],
 )
-def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, name):
+def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, argument, name):
     with pytest.raises(ConfigurationError) as caught:
         access(**settings)
 
     assert caught.value.detail == (
-        f"there is no profile {name!r}; there are constrained, balanced, expanded"
+        f"{argument}: there is no profile {name!r}; there are constrained, balanced, expanded"
     )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        ([], "allowed_profiles is empty and would refuse everybody: name some, or leave it out"),
+        (iter(()), "allowed_profiles is empty"),
+        ("balanced", "allowed_profiles is a list of names or a function, not str"),
+        ("", "allowed_profiles is a list of names or a function, not str"),
+    ],
+)
+def test_profiles_that_are_open_are_a_list_of_some(allowed, words):
+    with pytest.raises(ConfigurationError, match=words):
+        access(allowed=allowed)
+
+
+@pytest.mark.anyio
+async def test_an_unknown_name_of_the_operators_function_is_logged_once(caplog):
+    asked = access(allowed=lambda who: ["balanced", who])
+
+    for who in ("nope", "nope", "expanded", "tiny"):
+        assert "balanced" in await asked.allowed(who)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"allowed_profiles returned {name!r}: there is no such profile" for name in ("nope", "tiny")
+    ]
+    for number in range(200):
+        await asked.allowed(f"name of {number}")
+    assert len(caplog.records) == 100  # a function may make up names without end
+
+
+@pytest.mark.anyio
+async def test_a_name_alone_is_a_list_of_it(caplog):
+    assert await access(allowed=lambda _: "balanced").allowed("ann") == ["balanced"]
+    assert caplog.records == []
 
 
 # ---------------------------------------------------------------- keys
@@ -485,11 +527,14 @@ def test_a_key_says_whose_it_is(values, owner):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"ann": "secret"}, r"identity\.keys\.ann is not the SHA-256 of a key"),
-        ({"ann": ANN[:-1]}, r"identity\.keys\.ann is not"),
-        ({"ann": ANN[:-1] + "g"}, r"identity\.keys\.ann is not"),
+        ({"ann": "secret"}, r"keys\['ann'\] is not the SHA-256 of a key"),
+        ({"ann": ANN[:-1]}, r"keys\['ann'\] is not"),
+        ({"ann": ANN[:-1] + "g"}, r"keys\['ann'\] is not"),
         ({"ann": ANN, "bob": ANN}, "two of the hashes are the same"),
-        ({"": ANN}, "a name is empty"),
+        ({"ann": [ANN, 5]}, r"keys\['ann'\] is not"),
+        ({"": ANN}, "^keys: the name '' is empty"),
+        ({"a\nb": ANN}, "not printable"),
+        ([("ann", ANN)], "^keys must be a mapping of names to hashes, not list"),
     ],
 )
 def test_what_is_no_hash_is_refused_and_not_repeated(keys, words):
@@ -507,3 +552,25 @@ def test_the_command_makes_a_key_that_the_configuration_knows(capsys, tmp_path):
     identify = BearerKeys(load_config(file, {}, {}).identity.keys)
 
     assert identify(bearing(line.removeprefix("Authorization: ").encode())) == "key:ann.b"
+
+
+@pytest.mark.parametrize("name", ["", "n" * 257, "a\nb"])
+def test_the_command_makes_no_key_that_the_configuration_refuses(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        main(["key", name])
+
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("chatnest: keys: the name ")
+
+
+def test_a_name_may_have_two_keys_while_one_takes_the_place_of_the_other(tmp_path):
+    file = tmp_path / "chatnest.toml"
+    file.write_text(f'[identity.keys]\nann = ["sha256:{ANN}", "sha256:{BOB}"]\n')
+    environ = {"CHATNEST_IDENTITY__KEYS__ANN": f"sha256:{ANN},sha256:{BOB}"}
+
+    for config in (load_config(file, {}, {}), load_config(None, environ, {})):
+        identify = BearerKeys(config.identity.keys)
+        assert (
+            identify(bearing(b"Bearer secret")) == identify(bearing(b"Bearer other")) == "key:ann"
+        )

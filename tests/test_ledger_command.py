@@ -277,7 +277,9 @@ def test_a_ledger_that_is_away_is_said_and_no_password_is(tmp_path: Path, action
     assert done.returncode == (3 if action[0] == "verify" else 1)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "cannot be reached" in done.stderr
+    assert "is away: connection refused: " in done.stderr
+    assert ("nothing was verified" in done.stderr) == (action[0] == "verify")
+    assert ("the same command again is safe" in done.stderr) == (action[0] == "adjust")
     assert "s3cret" not in done.stderr
 
 

@@ -332,7 +332,7 @@ def test_a_zone_that_is_not_known_is_named_at_the_start(zone):
         standard_policies(timezone=zone)
 
     assert caught.value.detail == (
-        f"{zone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
+        f"timezone {zone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
     )
 
 

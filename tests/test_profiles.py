@@ -63,16 +63,18 @@ def test_a_count_is_a_whole_number_of_at_least_one(field, value):
         balanced(**{field: value})
 
     assert caught.value.detail == (
-        f"profile 'balanced': {field} must be a whole number of at least 1"
+        f"profiles.balanced.{field} must be a whole number of at least 1, not {value!r}"
     )
 
 
-@pytest.mark.parametrize("value", [-0.1, 2.1, True, float("nan"), float("inf"), -1])
+@pytest.mark.parametrize("value", [-0.1, 2.1, True, float("nan"), float("inf"), -1, "0.5", None])
 def test_a_temperature_is_from_0_to_2(value):
     with pytest.raises(ConfigurationError) as caught:
         balanced(temperature=value)
 
-    assert caught.value.detail == "profile 'balanced': temperature must be from 0 to 2"
+    assert (
+        caught.value.detail == f"profiles.balanced.temperature must be from 0 to 2, not {value!r}"
+    )
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 1, 2, 2.0])
@@ -134,6 +136,77 @@ def test_a_cap_may_be_met_or_taken_away():
     assert check_profiles([huge], NO_CAPS) == {"balanced": huge}
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"max_tokens_per_request": 50},
+            "max_tokens_per_request is 50, of which min_output_tokens = 64 leaves nothing",
+        ),
+        (
+            {"max_tokens_per_request": 64},
+            "max_tokens_per_request is 64, of which min_output_tokens = 64 leaves nothing",
+        ),
+        (
+            {"max_output_tokens": 20, "max_tokens_per_request": 20},
+            "max_tokens_per_request is 20, of which max_output_tokens = 20 leaves nothing",
+        ),
+        (
+            {"daily_token_limit": 300, "min_output_tokens": 300},
+            "daily_token_limit is 300, of which min_output_tokens = 300 leaves nothing",
+        ),
+    ],
+)
+def test_a_profile_that_can_serve_nobody_is_an_error_with_both_values(changes, words):
+    with pytest.raises(ConfigurationError) as caught:
+        check_profiles([balanced(**changes)], HARD_CAPS)
+
+    assert caught.value.detail == (
+        f"profiles.balanced.{words} for the input: raise the first or lower the second"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_tokens_per_request": 65},
+        {"max_output_tokens": 20, "max_tokens_per_request": 50},
+        {"max_output_tokens": 20},  # what it is lowered to is less than the least by default
+        {"max_output_tokens": 3_000},  # chat-nest takes it, and lowers it to what has room
+        {"daily_token_limit": 100},
+    ],
+)
+def test_a_profile_that_is_lowered_by_another_of_its_limits_is_served(changes):
+    assert check_profiles([balanced(**changes)], HARD_CAPS)
+
+
+@pytest.mark.parametrize("name", ["Small", "sm all", "", " x", "kürzer", "-a", ".", "a/b", "a\n"])
+def test_a_name_of_other_letters_is_refused_with_the_rule(name):
+    with pytest.raises(ConfigurationError) as caught:
+        check_profiles([balanced(name=name)], HARD_CAPS)
+
+    assert caught.value.detail == (
+        f"profiles: the name {name!r} may have small ASCII letters, digits, '.', '_' and '-', and "
+        "begins with a letter or digit"
+    )
+
+
+@pytest.mark.parametrize("name", ["small-2", "s_m", "a.b", "2x", "x"])
+def test_a_name_of_these_letters_is_taken(name):
+    assert set(check_profiles([balanced(name=name)], HARD_CAPS)) == {name}
+
+
+@pytest.mark.parametrize("name", PROFILE_ALIASES)
+def test_a_name_that_clients_use_for_another_is_refused(name):
+    with pytest.raises(ConfigurationError, match=rf"^profiles\.{name}: clients use the name for "):
+        check_profiles([balanced(name=name)], HARD_CAPS)
+
+
+def test_one_profile_is_a_list_too():
+    with pytest.raises(ConfigurationError, match="profiles is a list of Profile objects, not one"):
+        check_profiles(BALANCED, HARD_CAPS)  # type: ignore[arg-type]  # what it is about
+
+
 def test_a_name_stands_for_one_profile():
     with pytest.raises(ConfigurationError, match=r"^profile 'balanced' is defined twice$"):
         check_profiles([BALANCED, balanced(max_messages=5)], HARD_CAPS)
@@ -144,10 +217,10 @@ def test_at_least_one_profile_is_needed():
         check_profiles([], HARD_CAPS)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", None])
 @pytest.mark.parametrize("field", Bounds.__struct_fields__)
 def test_every_bound_is_greater_than_zero(field, value):
     with pytest.raises(ConfigurationError) as caught:
         Bounds(**{field: value})
 
-    assert caught.value.detail == f"bounds.{field} must be greater than 0"
+    assert caught.value.detail == f"bounds.{field} must be a number greater than 0, not {value!r}"

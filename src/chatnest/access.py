@@ -1,7 +1,9 @@
 """Access: who is asking, and which profiles they may use. No I/O of its own."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Final
 
 from starlette.types import Scope
 
@@ -11,6 +13,10 @@ from chatnest.profiles import Profile
 
 __all__ = ["Access", "AllowedProfiles"]
 
+_log = logging.getLogger("chatnest.access")
+
+_MOST_WARNINGS: Final = 100
+
 AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[Collection[str]]]
 """Names of profiles for everybody, or a function from principal to names; it may be async."""
 
@@ -18,7 +24,8 @@ AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[
 class Access:
     """What the operator said about identities and profiles, applied to one request at a time.
 
-    Raises ConfigurationError for the name of a profile that does not exist.
+    Raises ConfigurationError for the name of a profile that does not exist, and for an empty
+    collection of them, which would refuse everybody.
     """
 
     def __init__(
@@ -29,14 +36,25 @@ class Access:
         default: str,
         allowed: AllowedProfiles | None,
     ) -> None:
-        names = {default} | (set() if allowed is None or callable(allowed) else set(allowed))
-        if unknown := names - set(profiles):
-            known = ", ".join(profiles)
-            raise ConfigurationError(f"there is no profile {min(unknown)!r}; there are {known}")
+        if allowed is not None and not callable(allowed):
+            if isinstance(allowed, str) or not isinstance(allowed, Iterable):
+                kind = type(allowed).__name__
+                raise ConfigurationError(
+                    f"allowed_profiles is a list of names or a function, not {kind}"
+                )
+            allowed = tuple(allowed)
+            if not allowed:
+                raise ConfigurationError(
+                    "allowed_profiles is empty and would refuse everybody: name some, or leave it "
+                    "out to allow all"
+                )
+            _check("allowed_profiles", allowed, profiles)
+        _check("default_profile", (default,), profiles)
         self._identify = identify
         self._profiles = profiles
         self._default = default
         self._allowed = profiles if allowed is None else allowed
+        self._warned: set[str] = set()
 
     async def principal(self, scope: Scope) -> str:
         """Who is asking. Raises Unauthenticated."""
@@ -52,10 +70,12 @@ class Access:
 
     async def allowed(self, principal: str) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
-        allowed = self._allowed
-        if callable(allowed):
-            names = allowed(principal)
-            allowed = (await names if inspect.isawaitable(names) else names) or ()
+        if not callable(self._allowed):
+            return [name for name in self._profiles if name in self._allowed]
+        names = self._allowed(principal)
+        names = (await names if inspect.isawaitable(names) else names) or ()
+        allowed = {names} if isinstance(names, str) else set(names)
+        self._warn_of(allowed - set(self._profiles))
         return [name for name in self._profiles if name in allowed]
 
     async def profile(self, principal: str, name: str | None) -> Profile:
@@ -71,3 +91,19 @@ class Access:
         if name not in allowed:
             raise ForbiddenProfile(allowed)
         return self._profiles[name]
+
+    def _warn_of(self, unknown: Collection[str]) -> None:
+        """Log each once: a typo in the operator's function refuses somebody, and shows nowhere."""
+        for name in unknown:
+            if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
+                self._warned.add(name)
+                _log.warning("allowed_profiles returned %r: there is no such profile", name)
+
+
+def _check(argument: str, names: Collection[str], profiles: Mapping[str, Profile]) -> None:
+    unknown = [name for name in names if name not in profiles]
+    if unknown:
+        known = ", ".join(profiles)
+        raise ConfigurationError(
+            f"{argument}: there is no profile {unknown[0]!r}; there are {known}"
+        )

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
+from chatnest.arguments import check_kinds, check_parts, check_seconds
 from chatnest.asgi import (
     bounded,
     local_path,
@@ -113,8 +114,13 @@ class ChatNestApp(Lifetime):
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
     ) -> None:
-        if not ping_interval > 0:
-            raise ConfigurationError("ping_interval must be greater than 0")
+        check_seconds(ping_interval=ping_interval)
+        check_kinds(
+            hard_caps=(hard_caps, HardCaps),
+            bounds=(bounds, Bounds),
+            runs=(runs, RunSettings),
+            when_away=(when_away, WhenAway),
+        )
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
         self._access = Access(
             identify=identify if identify is not None else UserOrAddress(),
@@ -122,7 +128,7 @@ class ChatNestApp(Lifetime):
             default=default_profile,
             allowed=allowed_profiles,
         )
-        _check_parts(provider=provider, ledger=ledger, identify=identify)
+        check_parts(provider=provider, ledger=ledger, identify=identify)
         ledger = ledger if ledger is not None else MemoryLedger()
         bounds = bounds if bounds is not None else Bounds()
         settings = runs if runs is not None else RunSettings()
@@ -340,11 +346,3 @@ def _ping_seconds(scope: Scope) -> float:
     if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
         raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
     return float(value)
-
-
-def _check_parts(**parts: object) -> None:
-    """Say at once what would fail in every request: a name or an address where a part belongs."""
-    hooks = {"provider": "open", "ledger": "reserve", "identify": "__call__"}
-    for name, part in parts.items():
-        if part is not None and not hasattr(part, hooks[name]):
-            raise ConfigurationError(f"{name} must be an object with {hooks[name]}(), not {part!r}")

@@ -41,7 +41,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
-            if not getattr(self, field) > 0:
-                raise ConfigurationError(f"bounds.{field} must be greater than 0")
-            if getattr(self, field) > _LONGEST:
+            value: object = getattr(self, field)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(
+                    f"bounds.{field} must be a number greater than 0, not {value!r}"
+                )
+            if value > _LONGEST:
                 raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")

@@ -14,16 +14,17 @@ __all__ = ["check_origins", "with_cors"]
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?")
 
 
-def check_origins(origins: Sequence[str]) -> None:
+def check_origins(origins: Sequence[str], *, name: str = "allow_origins") -> None:
     """Raise ConfigurationError for what a browser never sends as an Origin, and for ``*``: with
-    cookies, it would let every page ask in the name of whoever looks at it.
+    cookies, it would let every page ask in the name of whoever looks at it. ``name`` is what they
+    are called where they were given.
     """
     if isinstance(origins, str):
-        raise ConfigurationError("allow_origins is a list of origins, not a string")
+        raise ConfigurationError(f"{name} is a list of origins, not a string")
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             raise ConfigurationError(
-                f"allow_origins: {origin!r} is no origin, such as "
+                f"{name}: {origin!r} is no origin, such as "
                 "https://www.example.com: a scheme, a host, and no path or slash after it"
             )
 

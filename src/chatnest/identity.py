@@ -41,6 +41,8 @@ class ClientAddress:
     """
 
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+        if isinstance(trusted_proxies, str):
+            raise ConfigurationError("trusted_proxies is a list of addresses, not a string")
         names = list(trusted_proxies)
         self._unix = "unix" in names
         try:
@@ -87,7 +89,9 @@ class TrustedHeader:
         self, name: str, trusted_proxies: Iterable[str] = ("127.0.0.0/8", "::1", "unix")
     ) -> None:
         if not name or not name.isascii() or any(c in name for c in " \t\r\n:"):
-            raise ConfigurationError("identity.header must be the name of a header field")
+            raise ConfigurationError(
+                f"name must be that of a header field, such as x-user-id, not {name!r}"
+            )
         self._name = name.lower().encode()
         self._proxies = ClientAddress(trusted_proxies)
 
@@ -113,16 +117,20 @@ class BearerKeys:
     challenge: Final = 'Bearer realm="chatnest"'
 
     def __init__(self, keys: Mapping[str, str | Iterable[str]]) -> None:
+        if not isinstance(keys, Mapping):
+            raise ConfigurationError(
+                f"keys must be a mapping of names to hashes, not {type(keys).__name__}"
+            )
         self._owners: list[tuple[bytes, str]] = []
         for name, hashes in keys.items():
             if not name or len(name) > _MAX_NAME or not name.isprintable():
                 raise ConfigurationError(
-                    "identity.keys: a name is empty, too long or not printable"
+                    f"keys: the name {name[:_MAX_NAME]!r} is empty, too long or not printable"
                 )
             for each in [hashes] if isinstance(hashes, str) else hashes:
                 self._owners.append((_digest_of(name, each), f"key:{name}"))
         if len({digest for digest, _ in self._owners}) != len(self._owners):
-            raise ConfigurationError("identity.keys: two of the hashes are the same")
+            raise ConfigurationError("keys: two of the hashes are the same")
 
     def __call__(self, scope: Scope) -> str | None:
         values = headers_named(scope, b"authorization")
@@ -135,12 +143,12 @@ class BearerKeys:
         return owner if scheme.lower() == "bearer" else None
 
 
-def _digest_of(name: str, written: str) -> bytes:
-    digest = written.removeprefix("sha256:")
+def _digest_of(name: str, written: object) -> bytes:
+    digest = written.removeprefix("sha256:") if isinstance(written, str) else ""
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):  # noqa: PLR2004  # SHA-256
         raise ConfigurationError(
-            f"identity.keys.{name} is not the SHA-256 of a key, in hexadecimal: `chatnest key "
-            f"{name}` makes both"
+            f"keys[{name!r}] is not the SHA-256 of a key, in hexadecimal: `chatnest key {name}` "
+            "makes both"
         )
     return bytes.fromhex(digest)
 

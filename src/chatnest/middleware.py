@@ -46,9 +46,10 @@ class ChatNestMiddleware:
 
     def _set_up(self, chat: ChatNestApp | None, path: str, allow_origins: Sequence[str]) -> None:
         check_origins(allow_origins)
-        if not path.startswith("/") or path.endswith(("/", "/limits")):
+        if not path.startswith("/") or path.endswith(("/", "/limits")) or set("?#") & set(path):
             raise ConfigurationError(
-                f"path {path!r} must begin with '/', have a name, and not end with '/' or '/limits'"
+                f"path {path!r} must begin with '/', have a name, not end with '/' or '/limits', "
+                "and have no '?' or '#'"
             )
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._served = with_cors(self._serve, allow_origins) if allow_origins else self._serve

@@ -1,5 +1,6 @@
 """Profile: the limits of one kind of user; the three that chatnest ships, and caps. No I/O."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -42,11 +43,18 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigurationError(
-                    f"profile {self.name!r}: {field} must be a whole number of at least 1"
+                    f"profiles.{self.name}.{field} must be a whole number of at least 1, "
+                    f"not {value!r}"
                 )
-        temperature = self.temperature
-        if isinstance(temperature, bool) or not 0 <= temperature <= 2:  # noqa: PLR2004  # OpenAI's range
-            raise ConfigurationError(f"profile {self.name!r}: temperature must be from 0 to 2")
+        temperature: object = self.temperature
+        if (
+            isinstance(temperature, bool)
+            or not isinstance(temperature, int | float)
+            or not 0 <= temperature <= 2  # noqa: PLR2004  # OpenAI's range
+        ):
+            raise ConfigurationError(
+                f"profiles.{self.name}.temperature must be from 0 to 2, not {temperature!r}"
+            )
 
 
 class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,38 +108,63 @@ PROFILE_ALIASES: Final[Mapping[str, str]] = {
 }
 """The names that chat-nest-server 1.0 used; its clients still send them."""
 
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
 
 def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Profile]:
     """Profiles by name, each within the caps.
 
     Raises ConfigurationError naming profile, field and both values: a silent clamp would serve
-    other limits than the operator wrote.
+    other limits than the operator wrote. So does a profile under which no request can be served.
     """
+    if isinstance(profiles, Profile):
+        raise ConfigurationError("profiles is a list of Profile objects, not one")
     named: dict[str, Profile] = {}
     for profile in profiles:
         if not isinstance(profile, Profile):
             raise ConfigurationError(f"profiles are Profile objects, not {profile!r}")
-        name = profile.name
-        if (
-            not name
-            or name != name.strip().lower()
-            or not name.isascii()
-            or name in PROFILE_ALIASES
-        ):
-            raise ConfigurationError(
-                f"profile {name!r}: a name is in small ASCII letters, and none of "
-                f"{', '.join(PROFILE_ALIASES)}, which clients use for others"
-            )
+        _check_name(profile.name)
         if profile.name in named:
             raise ConfigurationError(f"profile {profile.name!r} is defined twice")
-        for field in HardCaps.__struct_fields__:
-            cap, value = getattr(caps, field), getattr(profile, field)
-            if cap is not None and value > cap:
-                raise ConfigurationError(
-                    f"profiles.{profile.name}.{field} is {value}, above "
-                    f"hard_caps.{field} = {cap}: lower the profile or raise the cap"
-                )
+        _check_caps(profile, caps)
+        _check_sense(profile)
         named[profile.name] = profile
     if not named:
         raise ConfigurationError("at least one profile is needed")
     return named
+
+
+def _check_name(name: str) -> None:
+    if name in PROFILE_ALIASES:
+        raise ConfigurationError(
+            f"profiles.{name}: clients use the name for {PROFILE_ALIASES[name]}, as they do "
+            f"{', '.join(PROFILE_ALIASES)}: choose another"
+        )
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"profiles: the name {name!r} may have small ASCII letters, digits, '.', '_' and '-', "
+            "and begins with a letter or digit"
+        )
+
+
+def _check_caps(profile: Profile, caps: HardCaps) -> None:
+    for field in HardCaps.__struct_fields__:
+        cap, value = getattr(caps, field), getattr(profile, field)
+        if cap is not None and value > cap:
+            raise ConfigurationError(
+                f"profiles.{profile.name}.{field} is {value}, above "
+                f"hard_caps.{field} = {cap}: lower the profile or raise the cap"
+            )
+
+
+def _check_sense(profile: Profile) -> None:
+    """Some input is in every request: without room for it, none could ever be served."""
+    field = min(("max_output_tokens", "min_output_tokens"), key=lambda name: getattr(profile, name))
+    least = getattr(profile, field)
+    for whole in ("max_tokens_per_request", "daily_token_limit"):
+        if getattr(profile, whole) <= least:
+            raise ConfigurationError(
+                f"profiles.{profile.name}.{whole} is {getattr(profile, whole)}, of which "
+                f"{field} = {least} leaves nothing for the input: raise the first or lower the "
+                "second"
+            )

@@ -67,8 +67,11 @@ def _add_key(commands: Any) -> None:
 
 
 def _key(options: argparse.Namespace) -> None:
+    from chatnest.identity import BearerKeys  # noqa: PLC0415  # as in _serve
+
     key = secrets.token_urlsafe(32)
     digest = hashlib.sha256(key.encode()).hexdigest()
+    BearerKeys({options.name: digest})  # refuses a name that serve would refuse
     sys.stdout.write(
         f"Authorization: Bearer {key}\n\n[identity.keys]\n{json.dumps(options.name)} = "
         f'"sha256:{digest}"\n'

@@ -1,9 +1,15 @@
 """From a Config to the chat that it describes."""
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
 from starlette.types import Scope
 
 from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config, LedgerSection
+from chatnest.cli.sources import naming
 from chatnest.errors import ConfigurationError
 from chatnest.fallback import WhenAway
 from chatnest.identity import BearerKeys, Identify, TrustedHeader, UserOrAddress
@@ -14,11 +20,60 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from chatnest.providers import DemoProvider, OpenAIProvider, Provider
 
-__all__ = ["build_chat", "open_ledger"]
+__all__ = ["build_chat", "by_its_keys", "open_ledger"]
+
+_KEYS: Final[Mapping[str, str]] = {
+    "allowed_profiles": "chat.allowed_profiles",
+    "api_key": "OPENAI_API_KEY",
+    "base_url": "provider.base_url",
+    "default_profile": "chat.default_profile",
+    "encoding": "provider.encoding",
+    "keys": "identity.keys",
+    "model": "provider.model",
+    "name": "identity.header",
+    "organization": "provider.organization",
+    "path": "chat.path",
+    "ping_interval": "chat.ping_interval",
+    "prefix": "ledger.prefix",
+    "project": "provider.project",
+    "timezone": "budget.timezone",
+    "trusted_proxies": "identity.trusted_proxies",
+    "url": "ledger.url",
+}
+"""What the arguments of Python are called in a configuration."""
+
+_VARIABLES: Final[Mapping[str, str]] = {
+    "provider.base_url": "OPENAI_BASE_URL",
+    "provider.organization": "OPENAI_ORG_ID",
+    "provider.project": "OPENAI_PROJECT_ID",
+}
+"""What is read instead of keys that are not there."""
+
+_ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
+
+
+@contextmanager
+def by_its_keys(config: Config) -> Iterator[None]:
+    """Meanwhile, an error that begins with the name of an argument begins with its key, and with
+    whoever said that.
+    """
+    with naming(config.told):
+        try:
+            yield
+        except ConfigurationError as exc:
+            argument, rest = _ARGUMENT.findall(exc.detail)[0]
+            key = _KEYS.get(argument, argument)
+            key = key if key in config.told else _VARIABLES.get(key, key)
+            raise ConfigurationError(key + rest) from exc
 
 
 def build_chat(config: Config) -> ChatNestApp:
     """The chat of a configuration. Raises ConfigurationError."""
+    with by_its_keys(config):
+        return _build(config)
+
+
+def _build(config: Config) -> ChatNestApp:
     chat = config.chat
     return ChatNestApp(
         provider=_provider(config),

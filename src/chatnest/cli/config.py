@@ -5,24 +5,21 @@ An unknown key is refused with its path and the nearest name that exists; a typo
 not quietly leave the limit as it was. Secrets have no key here: they come from the environment.
 """
 
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal
 
 import msgspec
 
 from chatnest.bounds import Bounds
+from chatnest.cli.sources import Source, Tree, merge, naming, read_environ, read_file, typed
 from chatnest.cors import check_origins
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
 
 __all__ = ["Config", "load_config"]
-
-PREFIX: Final = "CHATNEST_"
 
 _LONGEST_END: Final = 86_400
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
@@ -56,7 +53,7 @@ class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
     """``[identity]``"""
 
     header: str = ""
-    keys: dict[str, str] = {}
+    keys: dict[str, str | list[str]] = {}
     trusted_proxies: list[str] = []
 
 
@@ -78,6 +75,21 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     budgets_when_away: Literal["refuse", "count"] = "refuse"
     rates_when_away: Literal["refuse", "count"] = "count"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.busy_timeout <= _LONGEST_END:
+            raise ConfigurationError(
+                f"ledger.busy_timeout must be from 0 to {_LONGEST_END:,}, not {self.busy_timeout:g}"
+            )
+        if not 0 < self.timeout <= _LONGEST_END:
+            raise ConfigurationError(
+                f"ledger.timeout must be greater than 0 and at most {_LONGEST_END:,}, "
+                f"not {self.timeout:g}"
+            )
+        if self.max_connections < 1:
+            raise ConfigurationError(
+                f"ledger.max_connections must be at least 1, not {self.max_connections}"
+            )
+
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     """``[server]``"""
@@ -94,14 +106,14 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 <= self.port < 1 << 16:
             raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
         if self.workers < 1:
-            raise ConfigurationError("server.workers must be at least 1")
+            raise ConfigurationError(f"server.workers must be at least 1, not {self.workers}")
         for name in ("announce_seconds", "drain_seconds"):
             seconds = getattr(self, name)
             if not 0 <= seconds <= _LONGEST_END:
                 raise ConfigurationError(
                     f"server.{name} must be from 0 to {_LONGEST_END:,}, not {seconds:g}"
                 )
-        check_origins(self.allow_origins)
+        check_origins(self.allow_origins, name="server.allow_origins")
         for host in self.allow_hosts:
             if not _HOST.fullmatch(host):
                 raise ConfigurationError(
@@ -113,7 +125,8 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that ``chatnest serve`` can be told, with its defaults.
 
-    ``demo`` serves canned answers instead of the provider.
+    ``demo`` serves canned answers instead of the provider. ``told`` says where each key that is not
+    a default comes from.
     """
 
     provider: ProviderSection = ProviderSection()
@@ -127,6 +140,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     runs: RunSettings = RunSettings()
     server: ServerSection = ServerSection()
     demo: bool = False
+    told: dict[str, str] = {}
 
 
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -143,8 +157,6 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
 
 _JOINED: Final = {*_SECTIONS, "profiles"}
 
-Tree = dict[str, Any]
-
 
 def load_config(
     path: Path | None,
@@ -157,115 +169,38 @@ def load_config(
 
     Raises ConfigurationError, whose message names the source, the path of the key and the remedy.
     """
-    tree = _read_file(path) if path is not None else {}
-    _check_names(tree, str(path))
-    from_environ = _read_environ(environ)
-    _check_names(from_environ, "the environment")
-    tree = _merge(_merge(tree, from_environ), flags)
-    sections: Tree = {
-        name: _convert(tree.get(name, {}), kind, name) for name, kind in _SECTIONS.items()
-    }
-    return Config(profiles=_profiles(tree.get("profiles", {})), demo=demo, **sections)
-
-
-def _read_file(path: Path) -> Tree:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{path} is not UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigurationError(f"{path} is not TOML: {exc}") from exc
-
-
-def _read_environ(environ: Mapping[str, str]) -> Tree:
+    sources = [] if path is None else [read_file(path)]
+    sources += [read_environ(environ, _JOINED), Source("the command line", flags)]
     tree: Tree = {}
-    for name, value in environ.items():
-        section, _, rest = name.removeprefix(PREFIX).lower().partition("_")
-        if name.startswith(PREFIX) and "__" not in name and rest and section in _JOINED:
-            raise ConfigurationError(
-                f"the environment: {name} is no key: sections and keys are joined by two "
-                f"underscores, as in {PREFIX}PROFILES__BALANCED__MAX_MESSAGES"
-            )
-        if name.startswith(PREFIX) and "__" in name:
-            *parents, key = name[len(PREFIX) :].lower().split("__")
-            place = tree
-            for parent in parents:
-                place = place.setdefault(parent, {})
-                if not isinstance(place, dict):
-                    raise ConfigurationError(f"the environment: {name} has a parent that is a key")
-            if isinstance(place.get(key), dict):
-                raise ConfigurationError(f"the environment: {name} is a section, not a key")
-            place[key] = value
-    return tree
+    told: dict[str, str] = {}
+    for source in sources:
+        settings = typed(source, _SECTIONS)
+        tree = merge(tree, settings)
+        told |= dict.fromkeys(_keys(settings), source.name)
+    with naming(told):
+        sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
+        profiles = _profiles(tree.get("profiles", {}))
+    return Config(profiles=profiles, demo=demo, told=told, **sections)
 
 
-def _check_names(tree: Tree, source: str) -> None:
-    for name, section in tree.items():
-        _known(name, [*_SECTIONS, "profiles"], "", source)
-        if not isinstance(section, dict):
-            raise ConfigurationError(f"{source}: {name} must be a section, [{name}]")
-        if name != "profiles":
-            _check_keys(section, _SECTIONS[name], name, source)
-            continue
-        for profile, fields in section.items():
-            place = f"profiles.{profile}"
-            if not isinstance(fields, dict):
-                raise ConfigurationError(f"{source}: {place} must be a section, [{place}]")
-            _check_keys(fields, Profile, place, source, without="name")
-
-
-def _check_keys(
-    section: Tree, kind: type[msgspec.Struct], place: str, source: str, without: str = ""
-) -> None:
-    names = [field for field in kind.__struct_fields__ if field != without]
-    for key in section:
-        _known(key, names, f"{place}.", source)
-
-
-def _known(key: str, names: list[str], place: str, source: str) -> None:
-    if key == "api_key":
-        raise ConfigurationError(f"{source}: the key is read from OPENAI_API_KEY alone")
-    if key not in names:
-        nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
-        raise ConfigurationError(
-            f"{source}: there is no key {place}{key}; the nearest is {place}{nearest}"
-        )
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]  # both are
-    return merged
+def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{place}{name}.")
+        else:
+            yield f"{place}{name}"
 
 
 def _profiles(tree: Tree) -> tuple[Profile, ...]:
-    shipped = {profile.name: profile for profile in DEFAULT_PROFILES}
-    named: dict[str, Profile] = dict(shipped)
+    named = {profile.name: profile for profile in DEFAULT_PROFILES}
+    required = [field.name for field in msgspec.structs.fields(Profile) if field.required]
     for name, fields in tree.items():
-        base = msgspec.structs.asdict(shipped[name]) if name in shipped else {}
-        named[name] = _convert({**base, **fields, "name": name}, Profile, f"profiles.{name}")
+        base = msgspec.structs.asdict(named[name]) if name in named else {}
+        values = {**base, **fields, "name": name}
+        if missing := [field for field in required if field not in values]:
+            raise ConfigurationError(
+                f"profiles.{name} is new, and needs all of its limits: {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing"
+            )
+        named[name] = Profile(**values)
     return tuple(named.values())
-
-
-def _convert(section: Tree, kind: type[Any], place: str) -> Any:
-    hints = get_type_hints(kind)
-    values = {key: _split(value, hints[key]) for key, value in section.items()}
-    try:
-        # Not strict: the environment has only strings.
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as exc:
-        what, _, where = str(exc).partition(" - at `$")
-        raise ConfigurationError(f"{place}{where.rstrip('`')}: {what}") from None
-
-
-def _split(value: object, hint: object) -> object:
-    """A list may be written ``a, b`` in the environment."""
-    takes_list = any(get_origin(kind) is list for kind in (hint, *get_args(hint)))
-    if takes_list and isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value

@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from chatnest.cli.build import open_ledger
+from chatnest.cli.build import by_its_keys, open_ledger
 from chatnest.cli.config import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.audit import (
@@ -26,6 +26,8 @@ from chatnest.ledger.audit import (
 )
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.days import day_of
+from chatnest.ledger.reasons import reason_of
+from chatnest.ledger.survey import Reason
 
 __all__ = ["run"]
 
@@ -46,12 +48,13 @@ def run(options: Namespace) -> None:
     """Do what one of the commands says, and exit. Raises ConfigurationError."""
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
-    ledger = _open(config.ledger)
+    with by_its_keys(config):
+        ledger = _open(config.ledger)
     try:
         code = anyio.run(_run, ledger, options, config)
         sys.stdout.flush()
-    except LedgerUnavailable:
-        _say(_away(ledger, options.action))
+    except LedgerUnavailable as exc:
+        _say(_away(ledger, options.action, reason_of(exc)))
         # A verification that did not take place has found no drift.
         code = _UNSURE if options.action == "verify" else _AWAY
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -82,12 +85,12 @@ def _open(section: LedgerSection) -> Ledger:
     )
 
 
-def _away(ledger: Ledger, action: str) -> str:
+def _away(ledger: Ledger, action: str, reason: Reason) -> str:
     what = {
-        "adjust": "it is not known whether it was adjusted; the same command again is safe",
-        "verify": "nothing was verified",
+        "adjust": "; it is not known whether it was adjusted: the same command again is safe",
+        "verify": "; nothing was verified",
     }
-    return f"{ledger!r} cannot be reached, or is busy: {what.get(action, 'try again later')}"
+    return f"{ledger!r} is away: {reason}{what.get(action, '')}"
 
 
 # ---------------------------------------------------------------- commands

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -16,17 +16,17 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement, OfParent
-from chatnest.cli.build import build_chat
+from chatnest.cli.build import build_chat, by_its_keys
 from chatnest.cli.config import Config
 from chatnest.cli.hosts import OnlyForHosts, hosts_of
 from chatnest.cli.interpreter import serving_only
-from chatnest.errors import ChatNestError, ServerShutdown
+from chatnest.errors import ChatNestError, ConfigurationError, ServerShutdown
 from chatnest.middleware import ChatNestMiddleware
 
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
@@ -74,7 +74,9 @@ def log_warnings() -> None:
 def make_site(
     config: Config, chat: ChatNestApp, announcement: Announcement | OfParent | None = None
 ) -> ASGIApp:
-    """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path."""
+    """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path, which is none of
+    these. Raises ConfigurationError.
+    """
     page = Path(str(files("chatnest") / "cli" / "page"))
     settings = {
         "chat_path": config.chat.path,
@@ -119,14 +121,28 @@ def make_site(
         ],
         lifespan=lifespan,
     )
-    app: ASGIApp = ChatNestMiddleware(
-        _with_page_headers(site),
-        chat=chat,
-        path=config.chat.path,
-        allow_origins=config.server.allow_origins,
-    )
+    with by_its_keys(config):
+        _check_path(config.chat.path, site.routes)
+        app: ASGIApp = ChatNestMiddleware(
+            _with_page_headers(site),
+            chat=chat,
+            path=config.chat.path,
+            allow_origins=config.server.allow_origins,
+        )
     hosts = hosts_of(config)
     return app if hosts is None else OnlyForHosts(app, hosts)
+
+
+def _check_path(path: str, routes: Iterable[BaseRoute]) -> None:
+    for route in routes:
+        if not isinstance(route, Route | Mount):
+            continue
+        below = isinstance(route, Mount) and path.startswith(f"{route.path}/")
+        if path == route.path != "/" or below:
+            raise ConfigurationError(
+                f"path {path!r} is taken: chatnest serve has something of its own at {route.path}. "
+                "Choose another, such as /api/chat"
+            )
 
 
 async def _end_with_parent() -> None:

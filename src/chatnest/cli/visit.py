@@ -65,7 +65,11 @@ async def visit(url: str, headers: Mapping[str, str], *, dry: bool) -> Seen:
         raise ConfigurationError("URL must be an address such as https://host/api/chat") from exc
     except httpx2.RequestError as exc:
         reason = said(str(exc)) or type(exc).__name__
-        raise ConfigurationError(f"{address.host} cannot be reached: {reason}") from exc
+        raise ConfigurationError(f"{_place(address)} cannot be reached: {reason}") from exc
+
+
+def _place(url: httpx2.URL) -> str:
+    return f"{url.host} port {url.port or (443 if url.scheme == 'https' else 80)}"
 
 
 class _Visitor:
@@ -77,7 +81,7 @@ class _Visitor:
     async def visit(self, *, dry: bool) -> Seen:
         first = await fetch(self._http, self._request("GET", "/limits"), _PATIENCE)
         if not first.status:
-            raise ConfigurationError(f"{self._url.host} does not answer within {_PATIENCE:g} s")
+            raise ConfigurationError(f"{_place(self._url)} does not answer within {_PATIENCE:g} s")
         # The first has paid for the connection: the second shows what a round trip takes.
         limits = first if first.flaw else await self._small("GET", "/limits")
         seen = Seen(

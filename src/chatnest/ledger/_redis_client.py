@@ -91,7 +91,7 @@ class Address:
             self._read(url)
         except ValueError:
             raise ConfigurationError(
-                f"{self._redacted(url)!r} is no address of a Redis or Valkey server: use "
+                f"url {self._redacted(url)!r} is no address of a Redis or Valkey server: use "
                 "redis://host:6379/0, rediss://host:6379, redis+sentinel://host:26379/service or "
                 "redis+cluster://host:6379"
             ) from None  # it may quote a password
@@ -114,9 +114,7 @@ class Address:
         try:
             self.connect()
         except (TypeError, ValueError, *_FAILURES) as exc:
-            raise ConfigurationError(
-                f"The address of the server has an option that does not fit: {exc}"
-            ) from exc
+            raise ConfigurationError(f"url has an option that does not fit: {exc}") from exc
 
     def _read(self, url: str) -> None:
         parts = urlsplit(url)

@@ -31,7 +31,9 @@ class Keys:
 
     def __init__(self, prefix: str, slot_of: Callable[[str], int] | None) -> None:
         if not prefix or set(prefix) & set("{} "):
-            raise ConfigurationError("RedisLedger's prefix is a word without braces or spaces.")
+            raise ConfigurationError(
+                f"prefix must be a word without braces or spaces, not {prefix!r}"
+            )
         self._prefix = prefix
         self._slot_of = slot_of
 

@@ -66,8 +66,15 @@ class PolicyChain:
     """Policies in their order, sorted by hook once, when the application is made."""
 
     def __init__(self, policies: Iterable[Policy]) -> None:
+        if not isinstance(policies, Iterable):
+            raise TypeError(f"policies must be a list of them, not {policies!r}")
         policies = tuple(policies)
-        for policy in policies:
+        for number, policy in enumerate(policies):
+            if isinstance(policy, list | tuple):
+                raise TypeError(
+                    f"policies[{number}] is a {type(policy).__name__} of policies: unpack it, "
+                    "as in [*standard_policies(), MyPolicy()]"
+                )
             if isinstance(policy, type) or not isinstance(policy, Policy):
                 raise TypeError(f"{policy!r} is no policy: that is an object with one of the hooks")
             for hook in ("prepare", "finished"):

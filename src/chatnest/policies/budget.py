@@ -20,9 +20,9 @@ class DailyBudget:
     def __init__(self, *, timezone: str = "UTC") -> None:
         try:
             ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as exc:
             raise ConfigurationError(
-                f"{timezone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
+                f"timezone {timezone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
             ) from exc
         self._timezone = timezone
 

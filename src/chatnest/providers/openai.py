@@ -89,6 +89,8 @@ class OpenAIProvider:
         max_event_bytes: int = 262_144,
         max_answer_bytes: int = 67_108_864,
     ) -> None:
+        if not model.strip():
+            raise ConfigurationError(f"model {model!r} is no model: name one, or leave it out")
         self.model = model
         try:
             self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
@@ -96,12 +98,8 @@ class OpenAIProvider:
             raise ConfigurationError(f"encoding: {exc}") from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         self._sdk = _import_sdk()
-        if not self._base_url.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"base_url {self._shown!r} must begin with http:// or https://"
-            )
-        if not self._sdk.has_host(self._base_url):
-            raise ConfigurationError(f"base_url {self._shown!r} has no host or port to connect to")
+        if wrong := self._what_is_wrong_with_the_address():
+            raise ConfigurationError(f"base_url {self._shown!r} {wrong}")
         key = api_key or os.environ.get("OPENAI_API_KEY")
         if client is None and not key:
             if self._base_url == DEFAULT_BASE_URL:
@@ -133,6 +131,14 @@ class OpenAIProvider:
 
     def __repr__(self) -> str:
         return f"OpenAIProvider(model={self.model!r}, base_url={self._shown!r})"
+
+    def _what_is_wrong_with_the_address(self) -> str:
+        url = self._base_url
+        if not url.startswith(("http://", "https://")):
+            return "must begin with http:// or https://"
+        if not url.isprintable() or " " in url:
+            return "has a space or a control character in it"
+        return "" if self._sdk.has_host(url) else "has no host or port to connect to"
 
     @property
     def _shown(self) -> str:

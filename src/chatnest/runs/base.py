@@ -28,12 +28,18 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 1_048_576
 
     def __post_init__(self) -> None:
-        if not 0 <= self.linger <= self.max_linger <= 3_600:  # noqa: PLR2004
-            raise ConfigurationError("runs.linger is from 0 to max_linger, and that at most 3,600")
-        if not 1 <= self.keep <= 86_400 or not 1_024 <= self.max_bytes <= 1 << 30:  # noqa: PLR2004
-            raise ConfigurationError(
-                "runs.keep is from 1 to 86,400 seconds, runs.max_bytes from 1,024 to 2^30"
-            )
+        for field, least, most in (
+            ("max_linger", 0, 3_600),
+            ("linger", 0, self.max_linger),
+            ("keep", 1, 86_400),
+            ("max_bytes", 1_024, 1 << 30),
+        ):
+            value: object = getattr(self, field)
+            if not isinstance(value, int | float) or not least <= value <= most:
+                of = " (runs.max_linger)," if field == "linger" else ""
+                raise ConfigurationError(
+                    f"runs.{field} must be from {least:,} to {most:,}{of or ','} not {value!r}"
+                )
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

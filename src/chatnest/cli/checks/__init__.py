@@ -2,6 +2,7 @@
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, Level
 from chatnest.cli.checks.machine import MACHINE_CHECKS
+from chatnest.cli.checks.profiles import PROFILE_CHECKS
 from chatnest.cli.checks.redis import REDIS_CHECKS
 from chatnest.cli.checks.service import SERVICE_CHECKS
 from chatnest.cli.checks.sqlite import SQLITE_CHECKS
@@ -12,5 +13,6 @@ CHECKS: tuple[CheckFunction, ...] = (
     *SQLITE_CHECKS,
     *REDIS_CHECKS,
     *SERVICE_CHECKS,
+    *PROFILE_CHECKS,
     *MACHINE_CHECKS,
 )

@@ -1,0 +1,41 @@
+"""Arguments: each must be of its kind, or every request would fail by it. No I/O."""
+
+from typing import Final
+
+from chatnest.errors import ConfigurationError
+
+__all__ = ["check_kinds", "check_parts", "check_seconds"]
+
+_PARTS: Final = {
+    "provider": ("open", "as in OpenAIProvider(model=MODEL)"),
+    "ledger": ("reserve", "as in SQLiteLedger(PATH), RedisLedger(URL) or MemoryLedger()"),
+    "identify": ("__call__", "as in TrustedHeader(NAME), or a function"),
+}
+
+
+def check_parts(**parts: object) -> None:
+    """Refuse a name or an address where an object belongs. It is not repeated: an address may have
+    a password.
+    """
+    for name, part in parts.items():
+        hook, such = _PARTS[name]
+        if part is not None and (isinstance(part, type) or not hasattr(part, hook)):
+            what = f"the class {part.__name__}" if isinstance(part, type) else type(part).__name__
+            raise ConfigurationError(f"{name} must be an object with {hook}(), {such}, not {what}")
+
+
+def check_kinds(**settings: tuple[object, type]) -> None:
+    """Refuse settings that are no Struct of theirs, such as a dict."""
+    for name, (value, kind) in settings.items():
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(
+                f"{name} must be of {kind.__name__}, as in {kind.__name__}(...), "
+                f"not {type(value).__name__}"
+            )
+
+
+def check_seconds(**times: object) -> None:
+    """Refuse what is no number greater than 0."""
+    for name, value in times.items():
+        if not isinstance(value, int | float) or not value > 0:
+            raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}")

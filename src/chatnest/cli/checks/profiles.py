@@ -1,0 +1,42 @@
+"""Checks of profiles: limits that others of the same profile keep from being reached. No I/O."""
+
+from typing import Final
+
+import msgspec
+
+from chatnest.cli.checks.base import Check, CheckFunction, Findings, ok, warn
+from chatnest.profiles import Profile
+
+__all__ = ["PROFILE_CHECKS"]
+
+_USUAL_LEAST: Final = next(
+    field.default for field in msgspec.structs.fields(Profile) if field.name == "min_output_tokens"
+)
+
+
+def _profiles(findings: Findings) -> Check:
+    """Such a limit is lowered to what has room, as chat-nest does it. It may not be meant so."""
+    name = "profiles"
+    for profile in findings.config.profiles:
+        for first, second in _unreached(profile):
+            return warn(
+                name,
+                f"{profile.name}: {first} ({getattr(profile, first)}) is never reached: "
+                f"{second} is {getattr(profile, second)}",
+                "lower the first, or raise the second",
+            )
+    return ok(name, ", ".join(profile.name for profile in findings.config.profiles))
+
+
+def _unreached(profile: Profile) -> list[tuple[str, str]]:
+    pairs = []
+    if profile.max_output_tokens >= profile.max_tokens_per_request:  # which has the input as well
+        pairs.append(("max_output_tokens", "max_tokens_per_request"))
+    if profile.max_tokens_per_request > profile.daily_token_limit:
+        pairs.append(("max_tokens_per_request", "daily_token_limit"))
+    if profile.max_output_tokens < profile.min_output_tokens != _USUAL_LEAST:
+        pairs.append(("min_output_tokens", "max_output_tokens"))
+    return pairs
+
+
+PROFILE_CHECKS: Final[tuple[CheckFunction, ...]] = (_profiles,)
