@@ -52,7 +52,11 @@ class ChatNestMiddleware:
                 "and have no '?' or '#'"
             )
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
-        self._served = with_cors(self._serve, allow_origins) if allow_origins else self._serve
+        self._served: ASGIApp = self.chat
+        self._missing: ASGIApp = _respond_not_found
+        if allow_origins:
+            self._served = with_cors(self._served, allow_origins)
+            self._missing = with_cors(self._missing, allow_origins)
         self._paths = {path, f"{path}/limits"}
         self._runs = f"{path}/runs/"
 
@@ -60,22 +64,19 @@ class ChatNestMiddleware:
         """An ASGI application."""
         if self._failure is not None:
             await self._fail(self._failure, scope, send)
-        elif scope["type"] == "http" and self._is_ours(local_path(scope)):
-            await self._served(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._responsible(local_path(scope))(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _is_ours(self, path: str) -> bool:
-        return path in self._paths or path.startswith(self._runs)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = local_path(scope)
-        if path in self._paths or RUN.search(path):
-            await self.chat(scope, receive, send)
-        else:  # a POST would be a new chat
-            await respond_problem(scope, send, NotFound(), new_request_id())
+    def _responsible(self, path: str) -> ASGIApp:
+        if path in self._paths:
+            return self._served
+        if path.startswith(self._runs):
+            return self._served if RUN.search(path) else self._missing
+        return self.app
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the chat before the application's startup completes, and close it before its
@@ -108,3 +109,8 @@ class ChatNestMiddleware:
         if scope["type"] != "lifespan":
             raise failure
         await fail_startup(failure, send)
+
+
+async def _respond_not_found(scope: Scope, _: Receive, send: Send) -> None:
+    """Below ``runs``, where a POST would be a new chat."""
+    await respond_problem(scope, send, NotFound(), new_request_id())

@@ -89,7 +89,7 @@ METHODS: list[Row] = [
     ("an escaped NUL", request(path=f"{PATH}%00{CANARY}"), 404),
     ("a path of bytes", request(path=b"/api/chat\xff\xfe"), 400, 404),
     ("a path of 30,000 characters", request(path=f"{PATH}/{CANARY * 5_000}"), 404),
-    ("a run of another shape", request("GET", f"{PATH}/runs/{CANARY}"), 405),
+    ("a run of another shape", request("GET", f"{PATH}/runs/{CANARY}"), 404),
     ("a run that is not there", request("GET", f"{PATH}/runs/{'0' * 32}"), 404),
     ("no content type", request(headers=[f"Content-Length: {SIZE}"], data=ASK), 415),
     *(
