@@ -18,7 +18,8 @@ ROOT = Path(chatnest.__file__).parent
 # From the bottom to the top. A module imports from layers below its own, and no sibling in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("profiles", "bounds", "arguments", "wal", "loops", "signals", "identifiers"),
+    ("arguments",),
+    ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
     ("asgi", "cors", "request", "events"),
     ("identity", "turn"),
     ("access",),

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from chatnest.access import Access, AllowedProfiles
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
-from chatnest.arguments import check_kinds, check_parts, check_seconds
+from chatnest.arguments import check_kinds, check_parts, check_positive
 from chatnest.asgi import (
     bounded,
     local_path,
@@ -114,7 +114,7 @@ class ChatNestApp(Lifetime):
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
     ) -> None:
-        check_seconds(ping_interval=ping_interval)
+        check_positive(ping_interval=ping_interval)
         check_kinds(
             hard_caps=(hard_caps, HardCaps),
             bounds=(bounds, Bounds),

@@ -4,7 +4,7 @@ from typing import Final
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["check_kinds", "check_parts", "check_seconds"]
+__all__ = ["check_kinds", "check_parts", "check_positive"]
 
 _PARTS: Final = {
     "provider": ("open", "as in OpenAIProvider(model=MODEL)"),
@@ -34,8 +34,8 @@ def check_kinds(**settings: tuple[object, type]) -> None:
             )
 
 
-def check_seconds(**times: object) -> None:
+def check_positive(**numbers: object) -> None:
     """Refuse what is no number greater than 0."""
-    for name, value in times.items():
+    for name, value in numbers.items():
         if not isinstance(value, int | float) or not value > 0:
             raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from chatnest.arguments import check_positive
 from chatnest.errors import ConfigurationError
 
 __all__ = ["Bounds"]
@@ -41,10 +42,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
-            value: object = getattr(self, field)
-            if not isinstance(value, int | float) or not value > 0:
-                raise ConfigurationError(
-                    f"bounds.{field} must be a number greater than 0, not {value!r}"
-                )
+            value = getattr(self, field)
+            check_positive(**{f"bounds.{field}": value})
             if value > _LONGEST:
                 raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")

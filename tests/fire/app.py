@@ -2,6 +2,7 @@
 
 import os
 from importlib import import_module
+from typing import Any
 
 from chatnest import (
     Bounds,
@@ -34,9 +35,9 @@ def open_ledger(where: str) -> Ledger:
 def create_app() -> ChatNestApp:
     """What a worker serves, by FIRE_* in its environment."""
     if seconds := os.environ.get("FIRE_LEASE"):
-        for module in ("accounting", "app"):
-            lease = int(float(seconds) * 1000)
-            setattr(import_module(f"chatnest.{module}"), "LEASE", lease)  # noqa: B010
+        for name in ("accounting", "app"):
+            module: Any = import_module(f"chatnest.{name}")
+            module.LEASE = int(float(seconds) * 1000)
     ledger = open_ledger(os.environ["FIRE_LEDGER"])
     if folder := os.environ.get("FIRE_POINTS"):
         ledger = FailPoints(ledger, folder=folder)

@@ -36,9 +36,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             value: object = getattr(self, field)
             if not isinstance(value, int | float) or not least <= value <= most:
-                of = " (runs.max_linger)," if field == "linger" else ""
+                of = " (runs.max_linger)" if field == "linger" else ""
                 raise ConfigurationError(
-                    f"runs.{field} must be from {least:,} to {most:,}{of or ','} not {value!r}"
+                    f"runs.{field} must be from {least:,} to {most:,}{of}, not {value!r}"
                 )
 
 
