@@ -8,7 +8,7 @@ import pytest
 
 from chatnest.bounds import Bounds
 from chatnest.cli import main
-from chatnest.cli.build import build_chat
+from chatnest.cli.build import build_chat, open_profiles
 from chatnest.cli.config import (
     ChatSection,
     Config,
@@ -251,6 +251,42 @@ def test_a_new_profile_is_added_after_those_that_ship(tmp_path):
         max_concurrent_streams=4,
         min_output_tokens=64,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "demo", "names"),
+    [
+        ("", {}, False, ["constrained", "balanced"]),
+        ("", {}, True, ["constrained", "balanced", "expanded"]),
+        ("[profiles.expanded]", {}, False, ["constrained", "balanced", "expanded"]),
+        (
+            "",
+            {"CHATNEST_PROFILES__EXPANDED__MAX_MESSAGES": "8"},
+            False,
+            ["constrained", "balanced", "expanded"],
+        ),
+        (
+            NEW.replace("daily_token_limit = 3", "daily_token_limit = 400000"),
+            {},
+            False,
+            [
+                *("constrained", "balanced"),
+                "team",
+            ],
+        ),
+        ("[profiles.balanced]\ndaily_token_limit = 20000", {}, False, ["balanced"]),
+        ('[chat]\ndefault_profile = "constrained"', {}, False, ["constrained"]),
+        ('[chat]\nallowed_profiles = ["expanded"]', {}, False, ["expanded"]),
+        ('[chat]\nallowed_profiles = ["balanced"]\n' + NEW, {}, False, ["balanced"]),
+        ('[chat]\nallowed_profiles = ["balanced"]', {}, True, ["balanced"]),
+    ],
+)
+def test_open_are_the_default_what_is_nowhere_above_it_and_what_is_written(
+    tmp_path, text, environ, demo, names
+):
+    path = tmp_path / "chatnest.toml"
+    path.write_text(text, encoding="utf-8")
+    assert open_profiles(load_config(path, environ, {}, demo=demo)) == names
 
 
 WRONG = {

@@ -81,7 +81,30 @@ def test_a_limit_that_is_never_reached_is_told(limits: dict[str, str], found: st
     check = checked(None, environ)["profiles"]
 
     assert check.level == ("warn" if found else "ok")
-    assert check.found == (f"balanced: {found}" if found else "constrained, balanced, expanded")
+    if found:
+        assert check.found == f"balanced: {found}"
+    else:
+        assert check.found.startswith("open: ")
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({}, "open: constrained, balanced; closed: expanded"),
+        ({"CHAT__DEFAULT_PROFILE": "expanded"}, "open: constrained, balanced, expanded"),
+        (
+            {"CHAT__ALLOWED_PROFILES": "expanded"},
+            "open: expanded; closed: constrained, balanced",
+        ),
+        (
+            {"PROFILES__EXPANDED__MAX_MESSAGES": "8"},
+            "open: constrained, balanced, expanded",
+        ),
+    ],
+)
+def test_open_profiles_are_named(environ: dict[str, str], found: str):
+    named = {f"CHATNEST_{key}": value for key, value in environ.items()}
+    assert checked(None, named)["profiles"].found == found
 
 
 @pytest.mark.parametrize(

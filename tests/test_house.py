@@ -69,7 +69,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.build": ("cli.config", "cli.sources"),
     "cli.config": ("cli.sources",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
-    "cli.checks": ("cli.checks", "cli.config", "cli.loopback", "cli.seen"),
+    "cli.checks": ("cli.checks", "cli.build", "cli.config", "cli.loopback", "cli.seen"),
     "cli.doctor": (
         *("cli.config", "cli.build", "cli.checks", "cli.options", "cli.report", "cli.site"),
     ),

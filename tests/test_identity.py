@@ -3,12 +3,13 @@
 import hashlib
 
 import anyio.lowlevel
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
-from chatnest.access import Access
+from chatnest.access import Access, open_by_default
 from chatnest.cli import main
 from chatnest.cli.config import load_config
 from chatnest.errors import (
@@ -24,7 +25,7 @@ from chatnest.identity import (
     UserOrAddress,
     framework_user,
 )
-from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED
+from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps
 
 PROXIES = ("10.0.0.0/8", "192.0.2.7", "2001:db8:ff::/48")
 
@@ -377,7 +378,7 @@ ALL = ["constrained", "balanced", "expanded"]
 @pytest.mark.parametrize(
     ("allowed", "names"),
     [
-        (None, ALL),
+        (None, ["constrained", "balanced"]),
         (["constrained"], ["constrained"]),
         (["expanded", "constrained"], ["constrained", "expanded"]),
         ({"balanced"}, ["balanced"]),
@@ -397,7 +398,7 @@ async def test_open_profiles_are_the_operators_to_say(allowed, names):
     ("allowed", "asked", "name"),
     [
         (None, None, "balanced"),
-        (None, "expanded", "expanded"),
+        (None, "constrained", "constrained"),
         (["expanded", "constrained"], None, "constrained"),
         (["expanded"], None, "expanded"),
         (["expanded"], "expanded", "expanded"),
@@ -418,7 +419,7 @@ async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
     with pytest.raises(InvalidRequest) as caught:
         await access().profile("ann", asked)
 
-    assert caught.value.detail == "profile: must be one of constrained, balanced, expanded."
+    assert caught.value.detail == "profile: must be one of constrained, balanced."
 
 
 @pytest.mark.anyio
@@ -427,6 +428,7 @@ async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
     [
         (["constrained"], "expanded", "constrained"),
         (["constrained", "balanced"], "expanded", "constrained, balanced"),
+        (None, "expanded", "constrained, balanced"),
         (lambda _: [], "balanced", "none"),
         (lambda _: [], None, "none"),
         (lambda _: ["nope"], None, "none"),
@@ -469,6 +471,62 @@ def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, argument,
 def test_profiles_that_are_open_are_a_list_of_some(allowed, words):
     with pytest.raises(ConfigurationError, match=words):
         access(allowed=allowed)
+
+
+BOUNDS = HardCaps.__struct_fields__
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_one_bound_above_the_default_closes_a_profile(bound):
+    """Each bound by itself: a client picks its profile, and takes what the largest allows."""
+    usual = msgspec.structs.replace(BALANCED, temperature=0.5)
+    value = getattr(usual, bound)
+    for factor, opened in ((0.5, True), (1, True), (2, False)):
+        kind = type(value)
+        other = msgspec.structs.replace(usual, name="other", **{bound: kind(value * factor)})
+        profiles = {"balanced": usual, "other": other}
+        assert ("other" in open_by_default(profiles, "balanced")) is opened
+        assert "other" in open_by_default(profiles, "balanced", written=("other",))
+
+
+@pytest.mark.parametrize(
+    ("default", "names"),
+    [
+        ("constrained", ["constrained"]),
+        ("balanced", ["constrained", "balanced"]),
+        ("expanded", ["constrained", "balanced", "expanded"]),
+    ],
+)
+def test_the_profiles_that_ship_are_open_up_to_the_default(default, names):
+    assert open_by_default(PROFILES, default) == names
+
+
+def test_a_default_below_another_profile_closes_that():
+    """A budget that was lowered must not be got around by another profile's."""
+    lowered = PROFILES | {"balanced": msgspec.structs.replace(BALANCED, daily_token_limit=20_000)}
+    assert open_by_default(lowered, "balanced") == ["balanced"]
+
+
+@pytest.mark.anyio
+async def test_what_opens_a_closed_profile_is_logged_once(caplog):
+    asked = access()
+    for _ in range(3):
+        with pytest.raises(ForbiddenProfile):
+            await asked.profile("ann", "expanded")
+
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == (
+        "profile 'expanded' is closed: its max_output_tokens is above that of the default profile "
+        "'balanced'. To open it, name it in allowed_profiles."
+    )
+
+
+@pytest.mark.anyio
+async def test_a_profile_that_the_operator_closed_is_no_news(caplog):
+    with pytest.raises(ForbiddenProfile):
+        await access(allowed=["balanced"]).profile("ann", "expanded")
+
+    assert caplog.records == []
 
 
 @pytest.mark.anyio

@@ -9,9 +9,9 @@ from starlette.types import Scope
 
 from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest, Unauthenticated
 from chatnest.identity import Identify
-from chatnest.profiles import Profile
+from chatnest.profiles import Profile, bounds_above
 
-__all__ = ["Access", "AllowedProfiles"]
+__all__ = ["Access", "AllowedProfiles", "open_by_default"]
 
 _log = logging.getLogger("chatnest.access")
 
@@ -24,8 +24,9 @@ AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[
 class Access:
     """What the operator said about identities and profiles, applied to one request at a time.
 
-    Raises ConfigurationError for the name of a profile that does not exist, and for an empty
-    collection of them, which would refuse everybody.
+    Without ``allowed``, the profiles of open_by_default() are open. Raises ConfigurationError for
+    the name of a profile that does not exist, and for an empty collection of them, which would
+    refuse everybody.
     """
 
     def __init__(
@@ -46,14 +47,15 @@ class Access:
             if not allowed:
                 raise ConfigurationError(
                     "allowed_profiles is empty and would refuse everybody: name some, or leave it "
-                    "out to allow all"
+                    "out for the default profile and those that allow no more"
                 )
             _check("allowed_profiles", allowed, profiles)
         _check("default_profile", (default,), profiles)
         self._identify = identify
         self._profiles = profiles
         self._default = default
-        self._allowed = profiles if allowed is None else allowed
+        self._by_default = allowed is None
+        self._allowed = open_by_default(profiles, default) if allowed is None else allowed
         self._warned: set[str] = set()
 
     async def principal(self, scope: Scope) -> str:
@@ -89,8 +91,24 @@ class Access:
         elif name not in self._profiles:
             raise InvalidRequest(f"profile: must be one of {', '.join(allowed)}.")
         if name not in allowed:
+            if self._by_default:
+                self._explain(name)
             raise ForbiddenProfile(allowed)
         return self._profiles[name]
+
+    def _explain(self, name: str) -> None:
+        """Log once for each closed profile why it is closed, and what opens it."""
+        if name in self._warned:
+            return
+        self._warned.add(name)
+        bound = bounds_above(self._profiles[name], self._profiles[self._default])[0]
+        _log.warning(
+            "profile %r is closed: its %s is above that of the default profile %r. To open it, "
+            "name it in allowed_profiles.",
+            name,
+            bound,
+            self._default,
+        )
 
     def _warn_of(self, unknown: Collection[str]) -> None:
         """Log each once: a typo in the operator's function refuses somebody, and shows nowhere."""
@@ -98,6 +116,24 @@ class Access:
             if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
                 self._warned.add(name)
                 _log.warning("allowed_profiles returned %r: there is no such profile", name)
+
+
+def open_by_default(
+    profiles: Mapping[str, Profile], default: str, written: Collection[str] = ()
+) -> list[str]:
+    """The profiles that anybody may use where ``allowed_profiles`` is not set: the default, those
+    with no bound above the default's, and ``written``, which the operator has defined for use.
+
+    A client picks its profile, so the default profile would otherwise limit nobody. Raises
+    ConfigurationError for a default that does not exist.
+    """
+    _check("default_profile", (default,), profiles)
+    usual = profiles[default]
+    return [
+        name
+        for name, profile in profiles.items()
+        if name in written or not bounds_above(profile, usual)
+    ]
 
 
 def _check(argument: str, names: Collection[str], profiles: Mapping[str, Profile]) -> None:

@@ -81,7 +81,8 @@ class ChatNestApp(Lifetime):
     chat-nest, the standard policies, a ledger in memory for a single worker, and as principal the
     user whom the framework has authenticated, else the client's address.
 
-    ``allowed_profiles`` says which profiles a principal may use; by default all of them.
+    ``allowed_profiles`` says which profiles a principal may use; by default the default profile
+    and those that are nowhere above it.
     ``system_prompt`` opens every conversation; a client's own follows it only with
     ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
     ``charge_unanswered`` charges the input of a call that the model took and never answered.

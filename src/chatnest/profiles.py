@@ -17,6 +17,7 @@ __all__ = [
     "PROFILE_ALIASES",
     "HardCaps",
     "Profile",
+    "bounds_above",
     "check_profiles",
 ]
 
@@ -132,6 +133,13 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
     if not named:
         raise ConfigurationError("at least one profile is needed")
     return named
+
+
+def bounds_above(profile: Profile, other: Profile) -> list[str]:
+    """The bounds, of those that hard caps have, in which ``profile`` allows more than ``other``."""
+    return [
+        name for name in HardCaps.__struct_fields__ if getattr(profile, name) > getattr(other, name)
+    ]
 
 
 def _check_name(name: str) -> None:

@@ -301,6 +301,29 @@ def test_the_configuration_is_a_file(real, tmp_path):
         assert '"tokens";q=70000' in reply.headers["ratelimit-policy"]
 
 
+def test_only_profiles_that_are_open_are_served_and_the_start_names_them(real, upstream, tmp_path):
+    process = real()
+    with Client(process.ready()) as client:
+        client.request("POST", "/api/chat", body=ask("Hi", profile="expanded"))
+        refused = client.reply()
+        assert (refused.status, refused.json()["code"]) == (403, "forbidden_profile")
+        assert client.get("/api/chat/limits").json()["profiles"] == ["constrained", "balanced"]
+        assert not upstream.requests
+    process.find("open +constrained: 30,000 tokens a day")
+    process.find("open +balanced, the default: 70,000 tokens a day")
+    process.find("closed +expanded ")
+    process.signal(signal.SIGTERM)
+    process.wait()
+
+    (tmp_path / "own.toml").write_text("[profiles.expanded]\nmax_output_tokens = 99\n")
+    process = real("--config", "own.toml")
+    with Client(process.ready()) as client:
+        client.request("POST", "/api/chat", body=ask("Hi", profile="expanded"))
+        assert client.reply().read_all().endswith(DONE)
+    process.find("open +expanded: ")
+    assert upstream.last.json["max_tokens"] == 99
+
+
 def test_a_long_conversation_is_no_long_head(real):
     """However much of it arrives in one read, behind its head."""
     turns = [("user", "a"), ("assistant", "b" * 12_000)] * 16 + [("user", "c")]

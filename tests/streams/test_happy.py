@@ -88,7 +88,7 @@ async def test_limits_show_what_is_left_before_during_and_after(upstream):
         before = await get_limits(app)
         assert (before["tokens"]["used"], before["tokens"]["held"]) == (0, 0)
         assert before["tokens"]["remaining"] == before["tokens"]["limit"] == 70_000
-        assert before["profiles"] == ["constrained", "balanced", "expanded"]
+        assert before["profiles"] == ["constrained", "balanced"]
         assert before["profile"] == "balanced"
         assert before["tokens"]["resets_at"].endswith("T00:00:00Z")
 
@@ -106,7 +106,7 @@ async def test_limits_show_what_is_left_before_during_and_after(upstream):
         after = await get_limits(app)
         assert (after["tokens"]["used"], after["tokens"]["held"]) == (12, 0)
         assert after["streams"]["held"] == 0
-        assert (await get_limits(app, query="profile=expanded"))["tokens"]["remaining"] == 199_988
+        assert (await get_limits(app, query="profile=constrained"))["tokens"]["remaining"] == 29_988
 
 
 async def test_head_of_limits_has_no_body(upstream):
@@ -270,6 +270,8 @@ async def test_a_reasoning_model_gets_its_own_names(upstream):
 
 # ---------------------------------------------------------------- profiles
 
+ALL = ["constrained", "balanced", "expanded"]
+
 
 @pytest.mark.parametrize(
     ("fields", "chosen"),
@@ -284,11 +286,30 @@ async def test_a_reasoning_model_gets_its_own_names(upstream):
     ],
 )
 async def test_a_profile_is_chosen_by_its_name_or_its_old_one(upstream, fields, chosen):
-    async with serving(upstream) as app:
+    async with serving(upstream, allowed_profiles=ALL) as app:
         c = await answer_to(app, ask(**fields))
     assert sent(upstream)["max_tokens"] == chosen.max_output_tokens
     assert sent(upstream)["temperature"] == chosen.temperature
     assert f'"tokens";q={chosen.daily_token_limit};w=86400' in c.headers["ratelimit-policy"]
+
+
+@pytest.mark.parametrize("name", ["expanded", "free", " Expanded "])
+async def test_the_largest_profile_is_not_for_anybody(upstream, name):
+    """The client names its profile: with all of them open, the default would limit nobody."""
+    async with serving(upstream) as app:
+        refused = await answer_to(app, ask(profile=name))
+        limits = await answer_to(
+            app, None, method="GET", path="/api/chat/limits", query="profile=free"
+        )
+        await answer_to(app, ask(profile="budget"))
+    problem = refused.problem()
+    assert (refused.status, problem["code"]) == (403, "forbidden_profile")
+    assert problem["error"] == (
+        "This profile is not open to you. Open to you: constrained, balanced."
+    )
+    assert problem["retryable"] is False
+    assert limits.status == 403
+    assert sent(upstream)["max_tokens"] == CONSTRAINED.max_output_tokens
 
 
 async def test_a_profile_that_is_not_open_is_refused(upstream):
@@ -311,8 +332,8 @@ async def test_a_profile_that_is_not_open_is_refused(upstream):
 
 async def test_changing_the_profile_gives_no_second_budget(upstream):
     books = Books()
-    async with serving(upstream, ledger=books) as app:
-        for name in ("constrained", "balanced", "expanded"):
+    async with serving(upstream, ledger=books, allowed_profiles=ALL) as app:
+        for name in ALL:
             await answer_to(app, ask(profile=name))
     assert await books.used() == 36
 

@@ -92,7 +92,7 @@ async def test_who_wraps_send_sees_all_of_it():
 
 async def test_who_does_not_read_is_waited_for_and_the_model_with_it(upstream):
     upstream.script(ENDLESS)
-    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
+    async with serving(upstream, default_profile="expanded") as app, SendsNow(app, json=ask()) as c:
         await c.until(lambda: c.sent_now)
         c.stall()
         await c.blocked()
@@ -118,8 +118,8 @@ async def test_a_piece_does_not_overtake_a_ping(upstream):
             await super()._send(message)
 
     async with (
-        serving(upstream, ping_interval=0.1) as app,
-        Slow(app, json=ask(profile="expanded")) as c,
+        serving(upstream, ping_interval=0.1, default_profile="expanded") as app,
+        Slow(app, json=ask()) as c,
     ):
         with anyio.fail_after(PATIENCE):
             await held.wait()
@@ -135,7 +135,7 @@ async def test_a_piece_does_not_overtake_a_ping(upstream):
 
 async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
     upstream.script(ENDLESS)
-    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
+    async with serving(upstream, default_profile="expanded") as app, SendsNow(app, json=ask()) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
         before, seen = stream._reading_since, len(c.sent_now)
@@ -146,7 +146,7 @@ async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
 
 async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
     upstream.script(ENDLESS)
-    async with serving(upstream) as app, SendsNow(app, json=ask(profile="expanded")) as c:
+    async with serving(upstream, default_profile="expanded") as app, SendsNow(app, json=ask()) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
         stream.stop(ServerShutdown())

@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.types import Scope
 
+from chatnest.access import open_by_default
 from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config, LedgerSection
 from chatnest.cli.sources import naming
@@ -20,7 +21,7 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from chatnest.providers import DemoProvider, OpenAIProvider, Provider
 
-__all__ = ["build_chat", "by_its_keys", "open_ledger"]
+__all__ = ["build_chat", "by_its_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
@@ -80,7 +81,7 @@ def _build(config: Config) -> ChatNestApp:
         profiles=config.profiles,
         hard_caps=config.hard_caps,
         default_profile=chat.default_profile,
-        allowed_profiles=chat.allowed_profiles,
+        allowed_profiles=open_profiles(config),
         policies=standard_policies(timezone=config.budget.timezone),
         ledger=open_ledger(config.ledger),
         runs=config.runs,
@@ -96,6 +97,17 @@ def _build(config: Config) -> ChatNestApp:
         bounds=config.bounds,
         drain_at_signal=config.server.drain_seconds,
     )
+
+
+def open_profiles(config: Config) -> list[str]:
+    """The names of the profiles that clients may use. Raises ConfigurationError for a default
+    profile that does not exist.
+    """
+    if config.chat.allowed_profiles is not None:
+        return config.chat.allowed_profiles
+    profiles = {profile.name: profile for profile in config.profiles}
+    written = profiles if config.demo else config.written
+    return open_by_default(profiles, config.chat.default_profile, written)
 
 
 def open_ledger(section: LedgerSection) -> Ledger:

@@ -125,8 +125,8 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that ``chatnest serve`` can be told, with its defaults.
 
-    ``demo`` serves canned answers instead of the provider. ``told`` says where each key that is not
-    a default comes from.
+    ``demo`` serves canned answers instead of the provider. ``written``: the profiles that the
+    configuration defines or changes. ``told`` says where each key that is not a default comes from.
     """
 
     provider: ProviderSection = ProviderSection()
@@ -140,6 +140,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     runs: RunSettings = RunSettings()
     server: ServerSection = ServerSection()
     demo: bool = False
+    written: tuple[str, ...] = ()
     told: dict[str, str] = {}
 
 
@@ -180,7 +181,8 @@ def load_config(
     with naming(told):
         sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
         profiles = _profiles(tree.get("profiles", {}))
-    return Config(profiles=profiles, demo=demo, told=told, **sections)
+    written = tuple(tree.get("profiles", ()))
+    return Config(profiles=profiles, demo=demo, written=written, told=told, **sections)
 
 
 def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
-from chatnest.cli.build import build_chat
+from chatnest.cli.build import build_chat, open_profiles
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
@@ -138,22 +138,26 @@ def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> No
         f"  model     {model}",
         f"  ledger    {chat.ledger!r}",
     ]
+    _note("\n".join([*lines, *_profile_lines(config), "Press Ctrl+C to stop."]))
+
+
+def _profile_lines(config: Config) -> Iterator[str]:
+    """Which profiles are open, with their limits, and which are not."""
     names = [profile.name for profile in config.profiles]
-    allowed = names if config.chat.allowed_profiles is None else config.chat.allowed_profiles
+    allowed = open_profiles(config)
     usual = config.chat.default_profile
     if usual not in allowed:
         usual = next(name for name in names if name in allowed)
     for profile in config.profiles:
-        if profile.name not in allowed:
-            continue
-        default = ", the default" if profile.name == usual else ""
-        lines.append(
-            f"  profile   {profile.name}{default}: {profile.daily_token_limit:,} tokens a day, "
-            f"{profile.max_tokens_per_request:,} a request, "
-            f"{profile.requests_per_minute} requests a minute"
-        )
-    lines.append("Press Ctrl+C to stop.")
-    _note("\n".join(lines))
+        if profile.name in allowed:
+            default = ", the default" if profile.name == usual else ""
+            yield (
+                f"  open      {profile.name}{default}: {profile.daily_token_limit:,} tokens a day, "
+                f"{profile.max_tokens_per_request:,} a request, "
+                f"{profile.requests_per_minute} requests a minute"
+            )
+    if closed := [name for name in names if name not in allowed]:
+        yield f"  closed    {', '.join(closed)} (chat.allowed_profiles opens profiles)"
 
 
 def _note(text: str) -> None:

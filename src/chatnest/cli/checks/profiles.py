@@ -1,9 +1,12 @@
-"""Checks of profiles: limits that others of the same profile keep from being reached. No I/O."""
+"""Checks of profiles: which are open, and limits that others of the same profile keep from being
+reached. No I/O.
+"""
 
 from typing import Final
 
 import msgspec
 
+from chatnest.cli.build import open_profiles
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, ok, warn
 from chatnest.profiles import Profile
 
@@ -25,7 +28,11 @@ def _profiles(findings: Findings) -> Check:
                 f"{second} is {getattr(profile, second)}",
                 "lower the first, or raise the second",
             )
-    return ok(name, ", ".join(profile.name for profile in findings.config.profiles))
+    allowed = open_profiles(findings.config)
+    names = [profile.name for profile in findings.config.profiles]
+    opened = f"open: {', '.join(each for each in names if each in allowed)}"
+    closed = ", ".join(each for each in names if each not in allowed)
+    return ok(name, f"{opened}; closed: {closed}" if closed else opened)
 
 
 def _unreached(profile: Profile) -> list[tuple[str, str]]:
