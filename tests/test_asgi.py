@@ -281,6 +281,7 @@ async def test_a_document_has_its_type_its_length_and_is_not_kept():
             b"content-type": b"application/json",
             b"content-length": b"9",
             b"cache-control": b"no-store",
+            b"x-content-type-options": b"nosniff",
             b"x-a": b"1",
         },
         b'{"a":[1]}',
@@ -401,6 +402,7 @@ async def test_an_error_is_a_problem_document_with_its_header_fields(error, docu
         b"content-type": b"application/problem+json",
         b"content-length": str(len(body)).encode(),
         b"cache-control": b"no-store",
+        b"x-content-type-options": b"nosniff",
         **fields,
     }
 

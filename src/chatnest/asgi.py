@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, UnsupportedMediaType
 
 __all__ = [
+    "NO_SNIFFING",
     "SEND_NOW",
     "SendNow",
     "bounded",
@@ -28,6 +29,11 @@ __all__ = [
 
 SEND_NOW: Final = "chatnest.send_now"
 """An extension of ASGI's scope; see SendNow."""
+
+NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+"""A header field of every response: a browser takes an answer for what its type says, and never for
+HTML or a script that somebody had the model write.
+"""
 
 _T = TypeVar("_T")
 _json: Final = msgspec.json.Encoder()
@@ -154,6 +160,7 @@ async def respond_json(
                 (b"content-type", media_type.encode()),
                 (b"content-length", str(len(body)).encode()),
                 (b"cache-control", b"no-store"),
+                NO_SNIFFING,
                 *headers,
             ],
         }
@@ -164,7 +171,7 @@ async def respond_json(
 
 async def respond_nothing(send: Send) -> None:
     """204: there is nothing, and that is all right."""
-    headers = [(b"cache-control", b"no-store")]
+    headers = [(b"cache-control", b"no-store"), NO_SNIFFING]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 

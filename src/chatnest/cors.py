@@ -7,6 +7,7 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from chatnest.asgi import NO_SNIFFING
 from chatnest.errors import ConfigurationError
 
 __all__ = ["check_origins", "with_cors"]
@@ -31,7 +32,7 @@ def check_origins(origins: Sequence[str], *, name: str = "allow_origins") -> Non
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """Let pages of these origins call the chat, with cookies, and read what they need of it."""
-    return CORSMiddleware(
+    middleware = CORSMiddleware(
         app,
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
@@ -43,3 +44,6 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         ],
         max_age=600,
     )
+    name, value = (each.decode() for each in NO_SNIFFING)
+    middleware.preflight_headers[name] = value
+    return middleware

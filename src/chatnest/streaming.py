@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest.asgi import encode_headers, respond_problem, send_now
+from chatnest.asgi import NO_SNIFFING, encode_headers, respond_problem, send_now
 from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
@@ -34,6 +34,7 @@ _log = logging.getLogger("chatnest.streaming")
 _HEADERS: Final = (
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
+    NO_SNIFFING,
 )
 
 # Names of tasks, which anyio would put together for each stream.

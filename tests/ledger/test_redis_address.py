@@ -100,4 +100,4 @@ def test_without_the_extra_it_says_what_to_install():
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
     )
 
-    assert "pip install chatnest[redis]" in told.stdout
+    assert "pip install '.[redis]'" in told.stdout

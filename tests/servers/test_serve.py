@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
-        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["x-dns-prefetch-control"] == "off"
         assert "server" not in page.headers
         assets = {name for name in page.body.decode().split('"') if name.startswith("/assets/")}
         assert assets
@@ -299,6 +300,33 @@ def test_the_configuration_is_a_file(real, tmp_path):
         assert reply.read_all().endswith(DONE)
         assert reply.events[-2:] == ["usage", "done"]
         assert '"tokens";q=70000' in reply.headers["ratelimit-policy"]
+
+
+def test_nothing_is_taken_for_another_type(serve):
+    """Also a response that is not the page's: what a model writes must not become HTML."""
+    process = serve("--demo", CHATNEST_SERVER__ALLOW_ORIGINS="https://www.example.com")
+    port = process.ready()
+    origin = "Origin: https://www.example.com"
+    plain = (
+        *("/", "/assets/app.js", "/settings.json", "/healthz", "/nothing", "/api/chat"),
+        *("/api/chat/limits", "/api/chat/runs/nothing"),
+    )
+    asked: list[tuple[str, str, tuple[str, ...], dict[str, Any] | None]] = [
+        *(("GET", path, (), None) for path in plain),
+        ("POST", "/", (), None),
+        ("DELETE", f"/api/chat/runs/{'0' * 32}", (), None),
+        ("GET", "/", ("Host: evil.example", "Origin: https://evil.example"), None),
+        ("OPTIONS", "/api/chat", (origin, "Access-Control-Request-Method: POST"), None),
+        ("POST", "/api/chat", (), ask("a table")),
+        ("POST", "/api/chat", (), {}),
+        ("BAD METHOD", "/", (), None),
+    ]
+    for method, path, headers, body in asked:
+        with Client(port) as client:
+            client.request(method, path, headers=headers, body=body)
+            reply = client.reply()
+            found = reply.headers.get("x-content-type-options")
+            assert found == "nosniff", (method, path, reply.status)
 
 
 def test_only_profiles_that_are_open_are_served_and_the_start_names_them(real, upstream, tmp_path):

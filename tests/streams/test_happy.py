@@ -59,6 +59,7 @@ async def test_a_stream_is_these_bytes_and_headers(upstream, version):
         "content-type": "text/event-stream",
         "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
+        "x-content-type-options": "nosniff",
         "chatnest-request-id": books.reservations[0].id,
     }
     if version.startswith("1"):

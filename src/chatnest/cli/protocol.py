@@ -11,7 +11,7 @@ from starlette.types import Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chatnest.asgi import SEND_NOW
+from chatnest.asgi import NO_SNIFFING, SEND_NOW
 
 __all__ = ["BoundedProtocol"]
 
@@ -59,6 +59,19 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head > _HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """The answer to bytes that are not HTTP: uvicorn's, with nosniff."""
+        fields = [
+            *self.server_state.default_headers,
+            NO_SNIFFING,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(msg)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, msg.encode()))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
+from chatnest.asgi import NO_SNIFFING
 from chatnest.cli.announcement import Announcement, OfParent
 from chatnest.cli.build import build_chat, by_its_keys
 from chatnest.cli.config import Config
@@ -52,7 +53,8 @@ _PAGE_HEADERS: Final = (
             )
         ),
     ),
-    (b"x-content-type-options", b"nosniff"),
+    NO_SNIFFING,
+    (b"x-dns-prefetch-control", b"off"),  # nor the name of a link in an answer, until it is clicked
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),

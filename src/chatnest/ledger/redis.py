@@ -142,7 +142,8 @@ class RedisLedger:
             from chatnest.ledger import _redis_client  # noqa: PLC0415  # an extra
         except ImportError as exc:
             raise ConfigurationError(
-                "RedisLedger needs the package redis: pip install chatnest[redis]"
+                "RedisLedger needs the package redis. Install chatnest with it: pip install "
+                "'.[redis]' in a copy of its repository."
             ) from exc
         if min(timeout, keep_days, remember, max_connections, max_turns) <= 0:
             raise ConfigurationError("RedisLedger's settings are all greater than 0.")
