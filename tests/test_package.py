@@ -79,6 +79,8 @@ TEXTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rgl
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nobody_is_sent_to_an_index_that_does_not_have_it(path):
     """Anybody could take the name there."""
-    commands = re.findall(r"(?:pip|uv|pipx|poetry)\w* (?:install|add|run)[^`\n&;]*", path.read_text())
+    commands = re.findall(
+        r"(?:pip|uv|pipx|poetry)\w* (?:install|add|run)[^`\n&;]*", path.read_text()
+    )
     for command in commands:
         assert not re.search(r"[\s'\"]chatnest\b", command), command

@@ -43,9 +43,14 @@ const CLEAN = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-/** One answer's text as DOM, brought up to date by `show`. */
+const DEEPEST = 100;
+
+/**
+ * One answer's text as DOM, brought up to date by `show`. What is there is a function of the text
+ * alone, however it came: a block stays only if it would be drawn the same again.
+ */
 export class MarkdownView {
-  /** @type {{raw: string, element: HTMLElement}[]} */
+  /** @type {{drawing: Drawing, element: HTMLElement}[]} */
   #blocks = [];
 
   /** @param {HTMLElement} element */
@@ -53,57 +58,93 @@ export class MarkdownView {
     this.element = element;
   }
 
-  /**
-   * @param {string} text
-   * @param {{whole?: boolean}} [options] whole: make every block anew, for what came later may change
-   *   it (a link's definition); for the last call
-   */
-  show(text, { whole = false } = {}) {
-    let tokens;
+  /** @param {string} text */
+  show(text) {
+    let drawings;
     try {
-      tokens = marked.lexer(text);
-      if (whole && Object.keys(tokens.links).length > 0) this.#drop(0);
-      this.#update(tokens.filter(({ type }) => type !== "space" && type !== "def"));
+      drawings = drawingsOf(text);
     } catch {
-      // Nested deeper than the stack, for one. The words still count.
-      this.#blocks = [];
-      const plain = document.createElement("p");
-      plain.className = "plain";
-      plain.textContent = text;
-      this.element.replaceChildren(plain);
+      drawings = null; // nested deeper than the stack
     }
+    if (drawings) this.#update(drawings);
+    else this.#showPlain(text);
   }
 
-  /** @param {any[]} tokens */
-  #update(tokens) {
+  /** The words still count, where their Markdown cannot be drawn. @param {string} text */
+  #showPlain(text) {
+    this.#blocks = [];
+    const plain = document.createElement("p");
+    plain.className = "plain";
+    plain.textContent = text;
+    this.element.replaceChildren(plain);
+  }
+
+  /** @param {Drawing[]} drawings */
+  #update(drawings) {
     if (this.#blocks.length === 0) this.element.replaceChildren();
-    tokens.forEach((token, index) => {
+    drawings.forEach((drawing, index) => {
       const old = this.#blocks[index];
-      if (old?.raw === token.raw) return;
-      if (old && extendCode(old.element, token)) {
-        old.raw = token.raw;
+      if (old && isSame(old.drawing, drawing)) return;
+      if (old && extendCode(old, drawing)) {
+        old.drawing = drawing;
         return;
       }
-      const element = block(token);
+      const element = block(drawing);
       if (old) old.element.replaceWith(element);
       else this.element.append(element);
-      this.#blocks[index] = { raw: token.raw, element };
+      this.#blocks[index] = { drawing, element };
     });
-    this.#drop(tokens.length);
-  }
-
-  /** @param {number} from */
-  #drop(from) {
-    for (const { element } of this.#blocks.splice(from)) element.remove();
+    for (const { element } of this.#blocks.splice(drawings.length)) element.remove();
   }
 }
 
-/** @param {any} token a top-level token of the lexer */
-function block(token) {
-  if (token.type === "code") return codeBlock(token.text, languageOf(token.lang));
+/**
+ * Everything that a block's DOM is made from. Its Markdown is not enough: what comes later may define a
+ * link in it, and may turn out not to have done so.
+ *
+ * @typedef {{language: string, code: string} | {html: string}} Drawing
+ */
+
+/**
+ * @param {string} text
+ * @returns {Drawing[] | null} null where it is nested too deep; where the stack ends is chance
+ */
+function drawingsOf(text) {
+  const tokens = marked.lexer(text).filter(({ type }) => type !== "space" && type !== "def");
+  if (isDeeper(tokens, DEEPEST)) return null;
+  return tokens.map((token) =>
+    token.type === "code"
+      ? { language: languageOf(token.lang), code: token.text }
+      : { html: /** @type {string} */ (marked.parser([token])) },
+  );
+}
+
+/**
+ * @param {any[]} tokens
+ * @param {number} levels
+ * @returns {boolean}
+ */
+function isDeeper(tokens, levels) {
+  if (levels < 0) return tokens.length > 0;
+  return tokens.some(
+    (token) =>
+      (token.tokens && isDeeper(token.tokens, levels - 1)) || (token.items && isDeeper(token.items, levels - 1)),
+  );
+}
+
+/**
+ * @param {any} one
+ * @param {any} other
+ */
+const isSame = (one, other) =>
+  one.html === other.html && one.language === other.language && one.code === other.code;
+
+/** @param {Drawing} drawing */
+function block(drawing) {
+  if ("code" in drawing) return codeBlock(drawing.code, drawing.language);
   const element = document.createElement("div");
   element.className = "block";
-  element.append(clean(marked.parser([token])));
+  element.append(clean(drawing.html));
   return element;
 }
 
@@ -111,14 +152,13 @@ function block(token) {
  * The usual case of a long answer: a code block that grows. Its scroll position and the focus on its
  * button survive when only the text is changed.
  *
- * @param {HTMLElement} element
- * @param {any} token
+ * @param {{drawing: Drawing, element: HTMLElement}} old
+ * @param {Drawing} drawing
  */
-function extendCode(element, token) {
-  if (token.type !== "code" || element.dataset.language !== languageOf(token.lang)) return false;
-  const code = element.querySelector("code");
-  if (!code) return false;
-  code.textContent = token.text;
+function extendCode({ drawing: old, element }, drawing) {
+  if (!("code" in old && "code" in drawing) || old.language !== drawing.language) return false;
+  const code = /** @type {HTMLElement} */ (element.querySelector("code"));
+  code.textContent = shownCode(drawing.code);
   return true;
 }
 
@@ -165,12 +205,15 @@ function codeBlock(text, language) {
   const pre = document.createElement("pre");
   makeScrollable(pre, language ? `Code, ${language}` : "Code");
   const code = document.createElement("code");
-  code.textContent = text.replace(/\n$/, "");
+  code.textContent = shownCode(text);
   pre.append(code);
   head.append(name, copyButton("Copy code", () => code.textContent ?? ""));
   figure.append(head, pre);
   return figure;
 }
+
+/** @param {string} text which a parser may have ended with a line of its own */
+const shownCode = (text) => text.replace(/\n$/, "");
 
 /**
  * What scrolls sideways must be reachable for those who have no pointer.

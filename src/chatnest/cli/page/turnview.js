@@ -70,7 +70,7 @@ export class TurnView {
     this.#frame = 0;
     this.#stopCountdown();
     const running = turn.state === "running";
-    this.prose.show(turn.answer, { whole: !running });
+    this.prose.show(turn.answer);
     this.element.dataset.state = turn.state;
     this.#part("prose").hidden = !turn.answer && !running;
     this.#part("answer").setAttribute("aria-busy", String(running));
