@@ -95,6 +95,7 @@ class Stub:
             "model": "gpt-4o-mini",
             "demo": False,
             "default_profile": "balanced",
+            "keys": False,
         }
         self.used = 1200
         self.requests: list[dict[str, Any]] = []

@@ -55,6 +55,7 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
             "model": "demo",
             "demo": True,
             "default_profile": "constrained",
+            "keys": False,
         }
         assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
         assert client.get("/nothing").status == 404

@@ -85,6 +85,7 @@ def make_site(
         "model": chat.provider.model,
         "demo": config.demo,
         "default_profile": config.chat.default_profile,
+        "keys": bool(config.identity.keys),
     }
 
     async def index(_: Request) -> Response:

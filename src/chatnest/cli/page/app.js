@@ -3,10 +3,12 @@
 import { Composer } from "./composer.js";
 import { Conversation, newId } from "./conversation.js";
 import { ProblemError, ask, fetchLimits, fetchSettings, resume } from "./endpoint.js";
+import { currentKey } from "./key.js";
 import { LimitsMeter } from "./limits.js";
 import { explain } from "./problems.js";
 import { ProfileChoice } from "./profiles.js";
 import { Scroller } from "./scroller.js";
+import { SignIn } from "./signin.js";
 import { TurnView, noticeOf } from "./turnview.js";
 
 /**
@@ -41,6 +43,17 @@ const meter = new LimitsMeter(
   () => document.hidden || refreshLimits(),
 );
 
+const signIn = new SignIn(
+  {
+    form: element("sign-in"),
+    box: element("key"),
+    send: element("sign-in-send"),
+    note: element("sign-in-note"),
+    out: element("sign-out"),
+  },
+  { check: (key) => fetchLimits(settings?.chat_path ?? "", "", key), signedIn, signOut, announce },
+);
+
 /** For those who listen: said once, politely; never the tokens of an answer. */
 function announce(/** @type {string} */ text) {
   const status = element("status");
@@ -60,7 +73,7 @@ function send(/** @type {string} */ question) {
 
 /** @param {Turn} turn */
 function retry(turn) {
-  if (running || !settings) return;
+  if (running || !settings || signIn.missing) return;
   turn.profile = profile.name;
   run(turn);
   composer.focus(); // the button that was pressed is gone
@@ -114,6 +127,10 @@ async function run(turn, known = "") {
  * @param {string} before the answer of the attempt before, where there was one
  */
 function end(turn, outcome, before) {
+  if ("problem" in outcome && settings?.keys && outcome.problem.code === "unauthenticated") {
+    outcome.problem.code = "unknown_key";
+    turnedAway();
+  }
   turn.state = outcome.kind;
   if (outcome.kind === "done") turn.usage = outcome.usage;
   if ("problem" in outcome) {
@@ -168,6 +185,40 @@ function newChat() {
   announce("New chat.");
 }
 
+// ---------------------------------------------------------------- signing in and out
+
+/** Known to the server, or nobody need be. */
+async function enter() {
+  await refreshLimits();
+  if (signIn.missing) return; // the key that was kept is not valid any more
+  composer.ready = true;
+  const left = conversation.last;
+  if (left?.state === "running" && left.run) goOn(left);
+}
+
+function signedIn() {
+  composer.focus();
+  enter();
+}
+
+/** Leaves nothing of this person's in the tab. */
+function signOut() {
+  newChat();
+  composer.text = "";
+  shutOut();
+}
+
+/** The key was valid once, or looked like one. */
+function turnedAway() {
+  shutOut();
+  signIn.ask("Your key is not known here any more.");
+}
+
+function shutOut() {
+  composer.ready = false;
+  meter.hide();
+}
+
 // ---------------------------------------------------------------- showing
 
 /** @param {Turn} turn */
@@ -200,10 +251,9 @@ async function connect() {
   element("demo").hidden = !settings.demo;
   document.title = `${settings.model} · chatnest`;
   profile.fallback = settings.default_profile;
-  await refreshLimits();
-  composer.ready = true;
-  const left = conversation.last;
-  if (left?.state === "running" && left.run) goOn(left);
+  signIn.wanted = settings.keys;
+  if (signIn.missing) signIn.ask();
+  else await enter();
 }
 
 /** @param {unknown} error */
@@ -215,18 +265,22 @@ function complain(error) {
 }
 
 async function refreshLimits(again = true) {
-  if (!settings) return;
+  if (!settings || signIn.missing) return;
   const asked = profile.name;
+  const key = currentKey();
   try {
     const limits = await fetchLimits(settings.chat_path, asked);
-    if (asked !== profile.name) return; // another was chosen while this was under way
+    // Another profile was chosen while this was under way, or another person is here.
+    if (asked !== profile.name || key !== currentKey()) return;
     profile.offer(limits);
     meter.show(limits);
     // An answer's last bytes can be here before its tokens are in the books: look once more.
     if (again && !running && meter.unsettled) window.setTimeout(refreshLimits, 1500, false);
   } catch (error) {
     if (!(error instanceof ProblemError)) throw error;
+    if (key !== currentKey()) return;
     meter.hide();
+    if (settings.keys && error.problem.status === 401) turnedAway();
     if (error.problem.code === "forbidden_profile" && profile.forget()) await refreshLimits(again);
   }
 }
@@ -242,7 +296,7 @@ element("empty").addEventListener("click", (/** @type {Event} */ { target }) => 
   const example = /** @type {HTMLElement} */ (target).closest(".example");
   if (!example) return;
   composer.focus();
-  if (running || !settings) composer.text = example.textContent ?? "";
+  if (running || !settings || signIn.missing) composer.text = example.textContent ?? "";
   else send(example.textContent ?? "");
 });
 document.addEventListener("announce", (event) => announce(/** @type {CustomEvent} */ (event).detail));

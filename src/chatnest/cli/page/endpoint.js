@@ -1,9 +1,11 @@
 // The server, as this page knows it: its settings, its limits, and one question at a time. No DOM.
 
+import { authorization } from "./key.js";
 import { readEvents } from "./stream.js";
 
 /**
- * @typedef {{chat_path: string, model: string, demo: boolean, default_profile: string}} Settings
+ * @typedef {{chat_path: string, model: string, demo: boolean, default_profile: string,
+ *   keys: boolean}} Settings
  * @typedef {{code: string, detail: string, status: number, retryable: boolean,
  *   retryAfter: number | null, charged: boolean | null}} Problem
  * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
@@ -29,10 +31,11 @@ export const fetchSettings = () => getJson("/settings.json");
 /**
  * @param {string} chatPath
  * @param {string} profile "" leaves the choice to the server
+ * @param {string} [key] another than the one that is kept
  * @returns {Promise<import("./limits.js").Limits>}
  */
-export const fetchLimits = (chatPath, profile) =>
-  getJson(`${chatPath}/limits${profile ? `?profile=${encodeURIComponent(profile)}` : ""}`);
+export const fetchLimits = (chatPath, profile, key) =>
+  getJson(`${chatPath}/limits${profile ? `?profile=${encodeURIComponent(profile)}` : ""}`, authorization(key));
 
 /** For how long the server goes on writing when nobody reads, and for how long we come back: seconds. */
 const LINGER = 30;
@@ -57,12 +60,13 @@ export async function ask(chatPath, request, { key, ...reading }) {
       "Content-Type": "application/json",
       Accept: "text/event-stream",
       "Idempotency-Key": `"${key}"`,
+      ...answer.who,
     },
     // usageEvent: the stream then says what the answer cost and why it ended.
     body: JSON.stringify({ ...request, usageEvent: true, linger: LINGER }),
   };
   const outcome = await answer.read(chatPath, init);
-  if (outcome.kind === "stopped" && !answer.answered) cancelUnseen(chatPath, init);
+  if (outcome.kind === "stopped" && !answer.answered) cancelUnseen(chatPath, init, answer.who);
   return answer.goOn(outcome);
 }
 
@@ -81,6 +85,8 @@ export function resume(chatPath, run, reading) {
 /** One answer, over as many connections as it takes. */
 class Answer {
   answered = false;
+  /** Header fields of the person who asked, who may have signed out by the time it is stopped. */
+  who = authorization();
   #last = 0;
 
   /**
@@ -99,12 +105,13 @@ class Answer {
     for (const pause of PAUSES) {
       if (!this.run || !cut(outcome) || signal.aborted) break;
       await wait(this.#last || pause > PAUSES[0] ? pause : 0, signal);
-      const next = await this.read(`${this.chatPath}/runs/${this.run}?after=${this.#last}`, {});
+      const next = await this.read(`${this.chatPath}/runs/${this.run}?after=${this.#last}`, { headers: this.who });
       if (next.kind !== "refused" || next.problem.code === "unreachable") outcome = next;
       else return { kind: "incomplete", problem: { ...next.problem, code: "reloaded" } };
     }
     if (signal.aborted && this.run) {
-      fetch(`${this.chatPath}/runs/${this.run}`, { method: "DELETE", keepalive: true }).catch(() => {});
+      const init = { method: "DELETE", headers: this.who, keepalive: true };
+      fetch(`${this.chatPath}/runs/${this.run}`, init).catch(() => {});
       return { kind: "stopped" };
     }
     return outcome;
@@ -172,12 +179,13 @@ const cut = (/** @type {Outcome} */ outcome) =>
  *
  * @param {string} chatPath
  * @param {RequestInit} init
+ * @param {Record<string, string>} who
  */
-async function cancelUnseen(chatPath, init) {
+async function cancelUnseen(chatPath, init, who) {
   try {
     const response = await fetch(chatPath, init);
     const run = response.headers.get("ChatNest-Run-Id");
-    if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", keepalive: true });
+    if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", headers: who, keepalive: true });
     await response.body?.cancel();
   } catch {
     // Nobody is there: then nobody writes.
@@ -195,11 +203,14 @@ function wait(ms, signal) {
   });
 }
 
-/** @param {string} url */
-async function getJson(url) {
+/**
+ * @param {string} url
+ * @param {Record<string, string>} headers
+ */
+async function getJson(url, headers = {}) {
   let response;
   try {
-    response = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
+    response = await fetch(url, { headers: { Accept: "application/json", ...headers }, cache: "no-store" });
     if (response.ok) return await response.json();
   } catch {
     throw new ProblemError(local(response ? "bad_answer" : "unreachable"));

@@ -4,7 +4,8 @@
 
 /** @type {Record<string, string>} */
 const BEFORE = {
-  unauthenticated: "You are not signed in. Sign in, then send this again.",
+  unauthenticated: "You are not signed in. Reload the page to sign in, or ask whoever runs this chat how.",
+  unknown_key: "You are not signed in any more. Sign in with your key, then send this again.",
   forbidden: "Your account may not use this chat.",
   forbidden_profile: "Your account may not use this profile. Choose another one and send again.",
   body_too_large: "This is more than can be sent at once. Shorten it or start a new chat.",

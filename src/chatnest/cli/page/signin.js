@@ -1,0 +1,99 @@
+// Signing in with a key, where the server wants one, and out again.
+
+import { ProblemError } from "./endpoint.js";
+import { currentKey, isSendable, keepKey } from "./key.js";
+import { explain } from "./problems.js";
+
+const UNKNOWN = "This key is not known here. Check it, or ask whoever runs this chat for another one.";
+
+export class SignIn {
+  #wanted = false;
+
+  /**
+   * @param {{form: HTMLFormElement, box: HTMLInputElement, send: HTMLButtonElement, note: HTMLElement,
+   *   out: HTMLButtonElement}} elements
+   * @param {{check: (key: string) => Promise<unknown>, signedIn: () => void, signOut: () => void,
+   *   announce: (text: string) => void}} page `check` throws ProblemError for a key that is not known
+   */
+  constructor({ form, box, send, note, out }, page) {
+    this.form = form;
+    this.box = box;
+    this.send = send;
+    this.note = note;
+    this.out = out;
+    this.page = page;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#try(box.value.trim());
+    });
+    out.addEventListener("click", () => {
+      page.signOut(); // which may have to end something in the name of the key
+      this.ask();
+    });
+  }
+
+  set wanted(/** @type {boolean} */ wanted) {
+    this.#wanted = wanted;
+    this.#draw();
+  }
+
+  /** Whether a key is wanted, and there is none. */
+  get missing() {
+    return this.#wanted && !currentKey();
+  }
+
+  /** Forget the key, and ask for one. */
+  ask(text = "") {
+    keepKey("");
+    this.box.value = "";
+    this.#say(text);
+    this.#draw();
+    this.box.focus();
+  }
+
+  /** @param {string} key */
+  async #try(key) {
+    if (!key || this.send.disabled) return;
+    this.send.disabled = true;
+    const problem = isSendable(key) ? await this.#problemWith(key) : UNKNOWN;
+    this.send.disabled = false;
+    this.#say(problem);
+    if (problem) {
+      this.box.select();
+      this.box.focus();
+      return;
+    }
+    keepKey(key);
+    this.box.value = "";
+    this.#draw();
+    this.page.announce("Signed in.");
+    this.page.signedIn();
+  }
+
+  /** @param {string} key */
+  async #problemWith(key) {
+    try {
+      await this.page.check(key);
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      const { problem } = error;
+      if (problem.status === 401) return UNKNOWN;
+      // Whoever is told anything else by the chat has been recognized.
+      if (problem.code !== "ledger_unavailable" && problem.status !== 403) return explain(problem, "refused");
+    }
+    return "";
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    this.note.textContent = text;
+    this.note.hidden = !text;
+    this.box.setAttribute("aria-invalid", String(Boolean(text)));
+    if (text) this.page.announce(text);
+  }
+
+  #draw() {
+    this.form.hidden = !this.missing;
+    this.out.hidden = !this.#wanted || !currentKey();
+  }
+}
