@@ -198,3 +198,30 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+DESIGN = (ROOT / "docs/discussion/design.md").read_text()
+
+
+def test_the_design_page_has_every_module_and_folder():
+    package = ROOT / "src/chatnest"
+    house = DESIGN.split("## The house")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", house, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w./]+)`", row)]
+    tree = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    tree |= {f"{path.name}/" for path in package.iterdir() if path.is_dir()} - {"__pycache__/"}
+    assert sorted(named) == sorted(tree)
+
+
+def test_the_design_page_names_the_seams_as_arguments_that_there_are():
+    seams = DESIGN.split("## Where it can be extended")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(\w+)=`", seams))
+    assert named <= set(inspect.signature(ChatNestApp).parameters)
+    for file in re.findall(r"`(\w+/base\.py)`", seams):
+        assert (ROOT / "src/chatnest" / file).is_file()
+
+
+def test_the_accounting_page_has_the_rule_of_the_model():
+    page = (ROOT / "docs/discussion/accounting.md").read_text()
+    (rule,) = re.findall(r"^```\n(.+ <= .+)\n```", page, re.MULTILINE)
+    assert rule in (import_module("chatnest.ledger.model").__doc__ or "")

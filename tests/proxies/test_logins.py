@@ -77,7 +77,7 @@ def get(port: int, path: str, *headers: str) -> Reply:
 
 def used(port: int, *headers: str) -> int:
     limits = get(port, "/api/chat/limits", *headers).json()["limits"]
-    return next(limit["used"] for limit in limits if limit["name"] == "requests")
+    return int(next(limit["used"] for limit in limits if limit["name"] == "requests"))
 
 
 def chat(port: int, *headers: str) -> int:
