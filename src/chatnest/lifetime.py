@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import anyio
 from anyio import CancelScope, fail_after, move_on_after
@@ -22,6 +23,9 @@ from chatnest.runs import RunLog
 __all__ = ["Lifetime", "fail_startup"]
 
 _log = logging.getLogger("chatnest.app")
+
+_FORGET_SECONDS: Final = 1.0
+"""Seconds between two looks for runs to forget, in each worker."""
 
 
 class Lifetime:
@@ -107,14 +111,15 @@ class Lifetime:
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, also
-        when no request comes; without it, the next request does so. SIGTERM begins a drain, where
-        the constructor was told how long.
+        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, and
+        runs are forgotten when their time has come, also when no request comes; without it, the
+        next request does so. SIGTERM begins a drain, where the constructor was told how long.
         """
         failure: Exception | None = None
         told = anyio.Event()
         async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
+            tasks.start_soon(_forget_runs, self._run_log)
             if self._drain_at_signal is not None:
                 tasks.start_soon(self._drain_when, told, self._drain_at_signal)
                 stack.enter_context(at_signal(told.set))
@@ -148,6 +153,19 @@ class Lifetime:
                 raise
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _forget_runs(log: RunLog) -> None:
+    """Remove runs from the log when their time has come. Ends when it is cancelled."""
+    while True:
+        try:
+            await log.forget()
+        except LedgerUnavailable:
+            pass  # it is tried again, and requests log why
+        except Exception:  # noqa: BLE001  # of a log of the operator's
+            _log.exception("%r cannot forget runs: they are kept for longer than runs.keep", log)
+            return
+        await anyio.sleep(_FORGET_SECONDS)
 
 
 async def fail_startup(failure: Exception, send: Send) -> None:

@@ -67,7 +67,7 @@ async def test_what_is_left_of_a_closed_body_is_read_with_breaks():
 
 
 async def test_a_long_run_is_replayed_in_parts():
-    run = Run("0" * 32, linger=1, max_bytes=10**6)
+    run = Run("0" * 32, owner="ann", linger=1, max_bytes=10**6)
     run.encode([Start(), *[Delta("a")] * 2_500])
     lengths, after = [], 0
     while after < 2_500:

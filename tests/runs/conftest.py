@@ -1,6 +1,6 @@
 """Run logs of every kind, over servers that the ledgers' tests have."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -43,3 +43,51 @@ async def ledger(request, anyio_backend, tmp_path, keep) -> AsyncIterator[RunLog
 @pytest.fixture
 def log(ledger: RunLog) -> RunLog:
     return ledger
+
+
+@pytest.fixture
+def lose() -> Callable[[RunLog], Awaitable[None]]:
+    """Have a run log lose everything: a new process's memory, a deleted file, an empty server."""
+
+    async def lose(log: RunLog) -> None:
+        if isinstance(log, MemoryRunLog):
+            MemoryRunLog.__init__(log, log._settings)
+        elif isinstance(log, SQLiteRunLog):
+            log._path.unlink()
+        elif isinstance(log, RedisRunLog):
+            for name in await names(log):
+                await log._server.script("return redis.call('DEL', KEYS[1])", [name], ())
+
+    return lose
+
+
+@pytest.fixture
+def remains() -> Callable[[RunLog], Awaitable[bool]]:
+    """Whether a run log still has anything of any run."""
+
+    async def remains(log: RunLog) -> bool:
+        if isinstance(log, MemoryRunLog):
+            return bool(log._runs)
+        if isinstance(log, SQLiteRunLog):
+            return await log._do(
+                lambda rows: rows.execute("SELECT 1 FROM batches").fetchone() is not None
+            )
+        assert isinstance(log, RedisRunLog)
+        return any(":run:" in name for name in await names(log))
+
+    return remains
+
+
+async def names(log: RedisRunLog) -> set[str]:
+    """The keys of a run log on every server that it may have."""
+    found: set[str] = set()
+    for run in ("a" * 32, "b" * 32, "c" * 32):
+        places = log._places(run)
+        for place in (*places, log._key(run)):
+            if await log._server.script("return redis.call('EXISTS', KEYS[1])", [place], ()):
+                found.add(place)
+    for key in ("k", "other"):
+        place = log._key(key)
+        if await log._server.script("return redis.call('EXISTS', KEYS[1])", [place], ()):
+            found.add(place)
+    return found

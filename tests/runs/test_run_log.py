@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from chatnest.runs.base import Batch, RunEnd, Signals
+from chatnest.runs.base import REFUSED, Batch, Page, RunEnd, Signals
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ async def test_what_was_refused_frees_its_key(log):
 
     again = await begin(log, OTHER)
 
-    assert await log.read(RUN, 0, owner="ann") is None
+    assert (await log.read(RUN, 0, owner="ann") or Page(end=REFUSED)).refused
     assert (again.mine, again.run_id) == (True, OTHER)
     await log.drop(OTHER)
     assert (await begin(log)).mine
@@ -110,8 +110,53 @@ async def test_signals_reach_the_worker(log):
     assert await log.append(RUN, None, lease=10) == Signals(read=True)
     assert await log.append(RUN, batch(1), lease=10) == Signals()
     await log.cancel(RUN)
-    assert (await log.append(RUN, None, lease=10)).cancelled
-    assert (await log.append(OTHER, None, lease=10)).cancelled
+    assert await log.append(RUN, None, lease=10) == Signals(cancelled=True)
+
+
+async def test_unknown_is_neither_cancelled_nor_refused(log):
+    assert await log.append(RUN, None, lease=10) == Signals(forgotten=True)
+    assert await log.append(RUN, batch(1), lease=10) == Signals(forgotten=True)
+    assert not await log.finish(RUN, END)
+    await log.cancel(RUN)
+    assert await log.read(RUN, 0, owner="ann") is None
+
+
+async def test_those_who_joined_a_run_read_that_it_was_refused(log):
+    await begin(log)
+    await begin(log, OTHER)
+    await log.drop(RUN)
+
+    assert (await log.read(RUN, 0, owner="ann")).refused
+    assert await log.read(RUN, 0, owner="bob") is None
+    assert await log.append(RUN, None, lease=10) == Signals(forgotten=True)
+
+
+async def test_a_run_that_was_lost_is_claimed_again(log, lose):
+    await begin(log)
+    await log.append(RUN, batch(1), lease=10)
+    await lose(log)
+
+    assert (await log.append(RUN, batch(3), lease=10)).forgotten
+    assert (await begin(log)).mine
+    assert (await begin(log)).mine, "a repetition, whose first answer was lost"
+    assert await log.append(RUN, batch(3), lease=10) == Signals()
+    assert (await begin(log, OTHER)).run_id == RUN
+    page = await log.read(RUN, 0, owner="ann")
+    assert (page.dropped, page.last) == (2, 4)
+    assert await log.finish(RUN, END)
+
+
+async def test_a_run_whose_key_another_has_goes_on_without_it(log, lose):
+    await begin(log)
+    await lose(log)
+    assert (await begin(log, OTHER)).mine
+
+    assert not (await begin(log)).mine
+    assert (await log.append(RUN, None, lease=10)).forgotten
+    assert (await begin(log, RUN, None)).mine
+    assert await log.append(RUN, batch(1), lease=10) == Signals()
+    assert await log.finish(RUN, END)
+    assert (await begin(log, "c" * 32)).run_id == OTHER
 
 
 async def test_of_somebody_else_nothing_is_told_and_nothing_noted(log):
@@ -132,6 +177,22 @@ async def test_a_worker_that_is_not_heard_of_is_lost(log):
     assert not (await log.read(RUN, 0, owner="ann")).lost
     await log.finish(RUN, END)
     assert not (await log.read(RUN, 0, owner="ann")).lost
+
+
+@pytest.mark.parametrize("keep", [1])
+async def test_a_run_is_forgotten_without_another_request(log, remains):
+    """Also one whose worker has died, from the end of its lease on."""
+    await begin(log)
+    await log.append(RUN, batch(1), lease=10)
+    await log.finish(RUN, END)
+    await begin(log, OTHER, "other", lease=0.01)
+    await log.append(OTHER, batch(1), lease=0.01)
+    assert await remains(log)
+
+    with anyio.fail_after(20):
+        while await remains(log):
+            await log.forget()
+            await anyio.sleep(0.05)
 
 
 @pytest.mark.parametrize("keep", [1])

@@ -11,6 +11,7 @@ local function live(ms)
 end
 
 if what == 'begin' then
+  call('DEL', run, batches)
   call('HSET', run, 'owner', ARGV[2], 'key', ARGV[3], 'lives_until', now + ARGV[4], 'size', 0,
     'dropped', 0, 'last', 0)
   call('PEXPIRE', run, ARGV[5])
@@ -18,6 +19,8 @@ if what == 'begin' then
 end
 
 if call('EXISTS', run) == 0 then return false end
+local refused = call('HGET', run, 'outcome') == 'refused'
+if refused and what ~= 'read' then return false end
 
 if what == 'append' then
   local lease, first, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -50,8 +53,13 @@ elseif what == 'finish' then
   return call('HGET', run, 'key')
 elseif what == 'key' then
   return call('HGET', run, 'key')
-elseif what == 'drop' then
+elseif what == 'forget' then
   call('DEL', run, batches)
+  return 1
+elseif what == 'drop' then
+  call('DEL', batches)
+  call('HSET', run, 'outcome', 'refused', 'charged', 0, 'source', 'none')
+  call('PEXPIRE', run, ARGV[2])
   return 1
 elseif what == 'cancel' then
   call('HSET', run, 'cancelled', 1)

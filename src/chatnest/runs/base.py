@@ -5,13 +5,24 @@ A run's events are numbered from 1. They are kept in batches of JSON, as entries
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["Batch", "Claim", "Page", "RunEnd", "RunLog", "RunServer", "RunSettings", "Signals"]
+__all__ = [
+    "REFUSED",
+    "REFUSED_SECONDS",
+    "Batch",
+    "Claim",
+    "Page",
+    "RunEnd",
+    "RunLog",
+    "RunServer",
+    "RunSettings",
+    "Signals",
+]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +69,14 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+REFUSED: Final = RunEnd(outcome="refused", charged=0, source="none")
+"""The end of a run that was dropped: it has said nothing, and its key is free."""
+
+REFUSED_SECONDS: Final = 10.0
+"""Seconds for which a dropped run is known as refused, for those who had joined it."""
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events from the number ``first`` on, ``count`` of them."""
 
     first: int
@@ -78,12 +96,22 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     end: RunEnd | None = None
     lost: bool = False
 
+    @property
+    def refused(self) -> bool:
+        """Whether the run was dropped: its key may be claimed again."""
+        return self.end == REFUSED
+
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
-    """What readers at other workers want: that it ends, or (if they asked lately) goes on."""
+    """What readers at other workers want: that it ends, or (if they asked lately) goes on.
+
+    ``forgotten``: the log does not know the run, so that nobody can have said anything about it.
+    Its worker claims it again.
+    """
 
     cancelled: bool = False
     read: bool = False
+    forgotten: bool = False
 
 
 class RunLog(Protocol):
@@ -100,18 +128,24 @@ class RunLog(Protocol):
     ) -> Claim:
         """Begin a run under a key that nobody has; or say which run has it. Without a key it is
         always begun. ``lease``, in seconds, is until when its worker will be heard of again.
+
+        A claim may be repeated: the run that has the key still has it.
         """
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         """Add events, if any, and say that the worker lives. The oldest events are dropped beyond
         the bound, and all before a gap: whatever is kept is without one.
+
+        A run that the log does not know is ``forgotten``, never ``cancelled``.
         """
 
-    async def finish(self, run_id: str, end: RunEnd) -> None:
-        """All events are there."""
+    async def finish(self, run_id: str, end: RunEnd) -> bool:
+        """All events are there. Returns whether the log knows the run."""
 
     async def drop(self, run_id: str) -> None:
-        """Forget a run that was refused: its key is free again."""
+        """Forget a run that was refused: its key is free again. Those who had joined it read that
+        it ended as REFUSED, for REFUSED_SECONDS.
+        """
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         """Events after a number, and that its owner reads. None for a run that is not known, or
@@ -120,6 +154,11 @@ class RunLog(Protocol):
 
     async def cancel(self, run_id: str) -> None:
         """Have its worker end it."""
+
+    async def forget(self) -> None:
+        """Remove runs whose time has come: ``keep`` seconds after their end, or after the last
+        sign of life of their worker. A worker calls it every second, whether requests come or not.
+        """
 
     async def aclose(self) -> None:
         """Let go of files and connections."""

@@ -11,7 +11,7 @@ import msgspec
 from chatnest.errors import ChatNestError
 from chatnest.events import Delta, Done, Failed, Usage
 
-__all__ = ["Entry", "read_batch", "size_of", "write_batch"]
+__all__ = ["Entry", "join_batches", "read_batch", "size_of", "write_batch"]
 
 Entry = Delta | Done | Failed
 
@@ -57,6 +57,11 @@ class _Recorded(ChatNestError):
 def write_batch(entries: Sequence[Entry]) -> bytes:
     """Entries as JSON."""
     return _encoder.encode([_plain(entry) for entry in entries])
+
+
+def join_batches(batches: Iterable[bytes]) -> bytes:
+    """Batches that follow each other as one."""
+    return b"[%b]" % b",".join(data[1:-1] for data in batches)
 
 
 def read_batch(data: bytes) -> list[Entry]:

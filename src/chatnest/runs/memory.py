@@ -8,12 +8,34 @@ from typing import Final
 
 import msgspec
 
-from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+from chatnest.runs.base import (
+    REFUSED,
+    REFUSED_SECONDS,
+    Batch,
+    Claim,
+    Page,
+    RunEnd,
+    RunSettings,
+    Signals,
+)
+from chatnest.runs.entries import join_batches
 
 __all__ = ["MemoryRunLog"]
 
 _MOST_BYTES: Final = 64 << 20
-"""Of all runs that have ended; beyond it the oldest are forgotten."""
+"""Maximum bytes of all runs that have ended, overhead included. The oldest are forgotten first."""
+
+_RUN_BYTES: Final = 850
+"""Bytes of a run without its batches: its objects, its ids, its places in three tables."""
+
+_BATCH_BYTES: Final = 150
+"""Bytes of a batch beside its data."""
+
+_JOINED_BYTES: Final = 32_768
+"""Maximum bytes of joined batches. Most of a short batch is overhead."""
+
+_JOINED_AT_ONCE: Final = 64
+"""Batches of a running run that are joined together."""
 
 
 class _Kept(msgspec.Struct):
@@ -29,6 +51,33 @@ class _Kept(msgspec.Struct):
     ended_at: float = 0.0
     cancelled: bool = False
     read: bool = False
+    joined: bool = False
+
+    @property
+    def taken(self) -> int:
+        """Bytes that it takes, about."""
+        return _RUN_BYTES + len(self.owner) + len(self.batches) * _BATCH_BYTES + self.size
+
+    def add(self, batch: Batch, max_bytes: int) -> None:
+        if batch.first > self.last + 1:
+            self.batches.clear()
+            self.size, self.dropped = 0, batch.first - 1
+        self.batches.append(batch)
+        self.size += len(batch.data)
+        self.last = batch.first + batch.count - 1
+        while self.size > max_bytes:
+            oldest = self.batches.pop(0)
+            self.size -= len(oldest.data)
+            self.dropped = oldest.first + oldest.count - 1
+        if len(self.batches) % _JOINED_AT_ONCE == 0:
+            self.join(_JOINED_AT_ONCE)
+
+    def join(self, most: int) -> None:
+        """Make fewer batches of the last ones."""
+        latest = self.batches[-most:]
+        joined = _joined(latest)
+        self.batches[-most:] = joined
+        self.size += sum(len(b.data) for b in joined) - sum(len(b.data) for b in latest)
 
 
 class MemoryRunLog:
@@ -49,6 +98,8 @@ class MemoryRunLog:
         self._ended: OrderedDict[str, None] = OrderedDict()
         """Those that have ended, by their end."""
         self._ended_size = 0
+        self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """Owners of runs that were dropped while somebody had joined them, and until when."""
         self._lock = threading.Lock()  # for threads; there is no await inside it
 
     def __repr__(self) -> str:
@@ -62,7 +113,8 @@ class MemoryRunLog:
             known = self._keys.get(key) if key is not None else None
             if known is not None:
                 run = self._runs[known]
-                return Claim(run_id=known, fingerprint=run.fingerprint, mine=False)
+                run.joined = True
+                return Claim(run_id=known, fingerprint=run.fingerprint, mine=known == run_id)
             self._runs[run_id] = _Kept(owner, fingerprint, key, self._clock() + lease)
             if key is not None:
                 self._keys[key] = run_id
@@ -72,39 +124,38 @@ class MemoryRunLog:
         with self._lock:
             run = self._runs.get(run_id)
             if run is None:
-                return Signals(cancelled=True)
+                return Signals(forgotten=True)
             run.lives_until = self._clock() + lease
             if batch is not None:
-                if batch.first > run.last + 1:
-                    run.batches.clear()
-                    run.size, run.dropped = 0, batch.first - 1
-                run.batches.append(batch)
-                run.size += len(batch.data)
-                run.last = batch.first + batch.count - 1
-                while run.size > self._settings.max_bytes:
-                    oldest = run.batches.pop(0)
-                    run.size -= len(oldest.data)
-                    run.dropped = oldest.first + oldest.count - 1
+                run.add(batch, self._settings.max_bytes)
             signals = Signals(cancelled=run.cancelled, read=run.read)
             run.read = False
             return signals
 
-    async def finish(self, run_id: str, end: RunEnd) -> None:
+    async def finish(self, run_id: str, end: RunEnd) -> bool:
         with self._lock:
             run = self._runs.get(run_id)
             if run is not None and run.end is None:
                 run.end, run.ended_at = end, self._clock()
-                self._ended_size += run.size
+                run.join(len(run.batches))
+                self._ended_size += run.taken
                 self._ended[run_id] = None
+                self._prune()
+            return run is not None
 
     async def drop(self, run_id: str) -> None:
         with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None and run.joined:
+                self._refused[run_id] = (run.owner, self._clock() + REFUSED_SECONDS)
             self._forget(run_id)
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         with self._lock:
             self._prune()
             run = self._runs.get(run_id)
+            if run is None and self._refused.get(run_id, ("", 0.0))[0] == owner:
+                return Page(end=REFUSED)
             if run is None or run.owner != owner:
                 return None
             run.read = True
@@ -122,6 +173,16 @@ class MemoryRunLog:
             if run is not None:
                 run.cancelled = True
 
+    async def forget(self) -> None:
+        """Remove runs whose time has come, also those that nobody has ended."""
+        with self._lock:
+            self._prune()
+            since = self._clock() - self._settings.keep
+            running = [i for i, run in self._runs.items() if run.end is None]
+            for run_id in running:
+                if self._runs[run_id].lives_until <= since:
+                    self._forget(run_id)
+
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
@@ -134,6 +195,8 @@ class MemoryRunLog:
             if young and self._ended_size <= _MOST_BYTES:
                 break
             self._forget(oldest)
+        while self._refused and next(iter(self._refused.values()))[1] <= now:
+            self._refused.popitem(last=False)
 
     def _forget(self, run_id: str) -> None:
         run = self._runs.pop(run_id, None)
@@ -143,4 +206,24 @@ class MemoryRunLog:
             del self._keys[run.key]
         if run.end is not None:
             del self._ended[run_id]
-            self._ended_size -= run.size
+            self._ended_size -= run.taken
+
+
+def _joined(batches: list[Batch]) -> list[Batch]:
+    """The same events in fewer batches."""
+    groups: list[list[Batch]] = []
+    size = _JOINED_BYTES
+    for batch in batches:
+        if size + len(batch.data) > _JOINED_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(batch)
+        size += len(batch.data)
+    return [
+        Batch(
+            first=group[0].first,
+            count=sum(batch.count for batch in group),
+            data=join_batches(batch.data for batch in group),
+        )
+        for group in groups
+    ]

@@ -7,12 +7,21 @@ there before its key leads to it, and stays there until after it does. Every key
 from importlib.resources import files
 from typing import Any, Final
 
-from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunServer, RunSettings, Signals
+from chatnest.runs.base import (
+    REFUSED_SECONDS,
+    Batch,
+    Claim,
+    Page,
+    RunEnd,
+    RunServer,
+    RunSettings,
+    Signals,
+)
 
 __all__ = ["RedisRunLog"]
 
-_ABANDONED: Final = 86_400_000
-"""Milliseconds after which a run that never ended is forgotten."""
+_KEY_LIVES: Final = 86_400_000
+"""Milliseconds for which a key leads to a run that never ends. It holds two digests."""
 _NO_BATCH: Final = Batch(first=0, count=0, data=b"")
 _SLACK: Final = 5_000
 
@@ -52,44 +61,47 @@ class RedisRunLog:
         self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
     ) -> Claim:
         name = key if key is not None else run_id
-        await self._run(run_id, "begin", owner, name, int(lease * 1000), _ABANDONED)
+        lives = int(lease * 1000)
+        await self._run(run_id, "begin", owner, name, lives, lives + self._keep)
         known, print_ = await self._claimed(name, run_id, fingerprint)
         if known != run_id and not await self._run(known, "key"):
             # Half of a drop, or an eviction: the key would lead to nothing until it ends by itself.
             await self._end_key(name, known, "drop")
             known, print_ = await self._claimed(name, run_id, fingerprint)
         if known != run_id:
-            await self._run(run_id, "drop")
+            await self._run(run_id, "forget")
         return Claim(run_id=known, fingerprint=print_, mine=known == run_id)
 
     async def _claimed(self, name: str, run_id: str, fingerprint: str) -> tuple[str, str]:
-        claim = (run_id, fingerprint, _ABANDONED)
+        claim = (run_id, fingerprint, _KEY_LIVES)
         packed = await self._server.script(_CLAIM, [self._key(name)], claim)
         known, print_ = packed.decode().split(" ")[:2]
         return known, print_
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         adds = batch if batch is not None else _NO_BATCH
+        lives = int(lease * 1000)
         found = await self._run(
-            *(run_id, "append", int(lease * 1000)),
-            *(adds.first, adds.count, adds.data, self._settings.max_bytes, _ABANDONED),
+            *(run_id, "append", lives),
+            *(adds.first, adds.count, adds.data, self._settings.max_bytes, lives + self._keep),
         )
         if found is None:
-            return Signals(cancelled=True)
+            return Signals(forgotten=True)
         return Signals(cancelled=found[0] == 1, read=found[1] == 1)
 
-    async def finish(self, run_id: str, end: RunEnd) -> None:
+    async def finish(self, run_id: str, end: RunEnd) -> bool:
         # The run is known a little longer than its key, which leads to it.
         keep = self._keep + _SLACK
         key = await self._run(run_id, "finish", end.outcome, end.charged, end.source, keep)
         if key is not None:
             await self._end_key(key.decode(), run_id, "finish")
+        return key is not None
 
     async def drop(self, run_id: str) -> None:
         key = await self._run(run_id, "key")
         if key is not None:  # first, so that none leads to a run that is gone
             await self._end_key(key.decode(), run_id, "drop")
-        await self._run(run_id, "drop")
+        await self._run(run_id, "drop", int(REFUSED_SECONDS * 1000))
 
     async def _end_key(self, name: str, run_id: str, how: str) -> None:
         ends = (f"{run_id} ", how, self._keep)
@@ -113,6 +125,9 @@ class RedisRunLog:
 
     async def cancel(self, run_id: str) -> None:
         await self._run(run_id, "cancel")
+
+    async def forget(self) -> None:
+        """Nothing: every key ends by itself."""
 
     async def aclose(self) -> None:
         """The connections are the ledger's."""

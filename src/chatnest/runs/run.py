@@ -41,8 +41,20 @@ class Run:
     content_type: str = ""
     next_id: int | None = None
 
-    def __init__(self, run_id: str, *, linger: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        owner: str,
+        key: str | None = None,
+        fingerprint: str = "",
+        linger: float,
+        max_bytes: int,
+    ) -> None:
         self.run_id: str = run_id
+        self.owner: str = owner
+        self.key: str | None = key
+        self.fingerprint: str = fingerprint
         self.stream: Stream | None = None
         self.started: bool = False
         self.said: bool = False
@@ -134,11 +146,11 @@ class Run:
     # ------------------------------------------------ for its host
 
     async def news(self, number: int, seconds: float) -> list[Entry]:
-        """What there is after a number that is still kept; waits so long if there is nothing."""
+        """The next events after a number that are still kept. Waits so long if there are none."""
         if self.last <= number and self.end is None:
             with anyio.move_on_after(seconds):
                 await self._changed.wait()
-        return self._since(max(number, self.dropped))
+        return self._since(max(number, self.dropped), _READ_AT_ONCE)
 
     def refuse(self, failure: ChatNestError) -> None:
         """It has not begun, and will not."""

@@ -16,7 +16,6 @@ from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
     ChatNestError,
-    InternalError,
     InvalidRequest,
     KeyReused,
     LedgerUnavailable,
@@ -27,47 +26,33 @@ from chatnest.errors import (
 )
 from chatnest.events import Delta, Done, Failed
 from chatnest.request import ChatRequest
-from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunLog, RunSettings
-from chatnest.runs.entries import Entry, read_batch, write_batch
+from chatnest.runs.base import Claim, Page, RunLog, RunSettings
+from chatnest.runs.entries import Entry, read_batch
 from chatnest.runs.key import fingerprint, hold_id, key_id
 from chatnest.runs.run import Run
+from chatnest.runs.writer import LEASE, RunWriter, WriteRun
 from chatnest.streaming import Stream
-from chatnest.turn import Turn
 
 __all__ = ["RunWriter", "Runs", "WriteRun"]
 
 _log = logging.getLogger("chatnest.runs")
 _T = TypeVar("_T")
 
-_LEASE: Final = 6.0
-"""Seconds without a word after which a worker counts as dead."""
-
-_BATCH_SECONDS: Final = 0.05
 _POLL_SECONDS: Final = 0.05
 _CANCEL_SECONDS: Final = 10.0
+_BACK_SECONDS: Final = 1.0
+"""Seconds within which a living worker has claimed a run again that the log has lost."""
+
 _CLAIMS: Final = 20
 """Of a key whose run was refused elsewhere in the same moment, one after the other."""
 
 
-class RunWriter:
-    """What writes a run: to ``stream``, under the hold ``hold_id``. Who writes sets ``turn``."""
-
-    def __init__(self, hold_id: str, stream: Stream) -> None:
-        self.hold_id = hold_id
-        self.stream = stream
-        self.turn: Turn | None = None
-        self.failure: ChatNestError | None = None
-        self.written = 0
-        """The last event that is in the log."""
-        self.log_is_away = False
-
-    @property
-    def cause(self) -> ChatNestError:
-        """Why it has no last event, where it has none."""
-        return self.failure or self.stream.stopped or InternalError()
+class _Refused(NotFound):
+    """A run that others had joined was refused: it has said nothing, and its key is free."""
 
 
-WriteRun = Callable[[RunWriter], Awaitable[Done]]
+class _Unknown(NotFound):
+    """The log does not know the run."""
 
 
 class Runs:
@@ -108,7 +93,7 @@ class Runs:
         place = None if key is None else key_id(realm, principal, key)
         print_ = fingerprint(request)
         claim_one = partial(
-            self.log.claim, place, owner=principal, fingerprint=print_, run_id=run_id, lease=_LEASE
+            self.log.claim, place, owner=principal, fingerprint=print_, run_id=run_id, lease=LEASE
         )
         for _ in range(_CLAIMS):
             claim = await self._claim(claim_one, run_id)
@@ -116,7 +101,14 @@ class Runs:
                 raise KeyReused
             stream.headers["ChatNest-Run-Id"] = claim.run_id
             if claim.mine:
-                run = Run(claim.run_id, linger=linger, max_bytes=self.settings.max_bytes)
+                run = Run(
+                    run_id,
+                    owner=principal,
+                    key=place,
+                    fingerprint=print_,
+                    linger=linger,
+                    max_bytes=self.settings.max_bytes,
+                )
                 self._local()[claim.run_id] = run
                 name = run_id if place is None else hold_id(place, run_id)
                 hosts.start_soon(self._host, run, name, write)
@@ -124,10 +116,10 @@ class Runs:
                 stream.headers["Idempotency-Replayed"] = "true"
             try:
                 return await self.follow(claim.run_id, stream, principal=principal, after=0)
-            except NotFound:  # it was refused elsewhere, so the key is free
-                if claim.mine:
-                    raise
-            await anyio.sleep(_POLL_SECONDS)
+            except _Refused:  # elsewhere, so the key is free
+                await anyio.sleep(_POLL_SECONDS)
+            except _Unknown:  # its worker claims the key again, unless it is dead
+                await anyio.sleep(_BACK_SECONDS)
         raise LedgerUnavailable
 
     async def _claim(self, claim_one: Callable[[], Awaitable[Claim]], run_id: str) -> Claim:
@@ -148,31 +140,42 @@ class Runs:
 
     async def owned(self, run_id: str, principal: str, after: int) -> Page:
         """What is known of a run. Raises NotFound for somebody else's, and for none."""
-        page = await self._asked(partial(self.log.read, run_id, after, owner=principal))
-        if page is None:
+        page = await self._page(run_id, principal, after)
+        if page is None or page.refused:
             raise NotFound
+        return page
+
+    async def _page(self, run_id: str, principal: str, after: int) -> Page | None:
+        """What the log knows of a run; of one that is written here, at least that it exists."""
+        page = await self._asked(partial(self.log.read, run_id, after, owner=principal))
+        if page is None and (run := self._local().get(run_id)) and run.owner == principal:
+            return Page(dropped=run.dropped, last=run.last)
         return page
 
     async def follow(self, run_id: str, stream: Stream, *, principal: str, after: int) -> Done:
         """Write a run's events after a number to a stream of its owner's, until it has ended.
-        Raises what it ended by, ReplayUnavailable, RunLost, or NotFound.
+        Raises what it ended by, ReplayUnavailable, RunLost, or NotFound where there is no such run.
+
+        A run that the log has lost is not over: its worker claims it again, if it lives.
         """
         stream.call_model()
         run = self._local().get(run_id)
         if run is not None:
             return await _follow_here(run, stream, after)
+        lost_at: float | None = None
         while True:
-            page = await self.owned(run_id, principal, after)
-            if after < page.dropped:
-                raise ReplayUnavailable
-            for batch in page.batches:
-                entries = read_batch(batch.data)[max(0, after + 1 - batch.first) :]
-                if (done := await _hand_on(entries, stream, after)) is not None:
-                    return done
-                after += len(entries)
-            if page.end is not None and after >= page.last:
-                return await self._last(run_id, stream, principal, page.last)
-            if page.lost:
+            page = await self._page(run_id, principal, after)
+            if page is None and lost_at is None:
+                raise _Unknown
+            if page is not None:
+                seen = await _hand_on_page(page, stream, after)
+                if isinstance(seen, Done):
+                    return seen
+                after = seen
+                if page.end is not None and after >= page.last:
+                    return await self._last(run_id, stream, principal, page.last)
+            lost_at = _lost_at(page, lost_at)
+            if anyio.current_time() >= lost_at:
                 raise RunLost
             await stream.put([])
             await anyio.sleep(_POLL_SECONDS)
@@ -198,7 +201,7 @@ class Runs:
             with move_on_after(_CANCEL_SECONDS):
                 while page.end is None and not page.lost:
                     await anyio.sleep(_POLL_SECONDS / 5)
-                    page = await self.owned(run_id, principal, after=1 << 62)
+                    page = await self._ending(run_id, principal, page)
         receipt: dict[str, object] = {"run_id": run_id, "was_running": was_running}
         if page.end is not None:
             end = page.end
@@ -206,6 +209,15 @@ class Runs:
         else:
             receipt |= {"outcome": "run_lost" if page.lost else "running"}
         return receipt
+
+    async def _ending(self, run_id: str, principal: str, page: Page) -> Page:
+        """What has become of a run that was cancelled. A log that has lost the run has lost the
+        wish as well.
+        """
+        found = await self._page(run_id, principal, 1 << 62)
+        if found is None:
+            await self._asked(partial(self.log.cancel, run_id))
+        return found if found is not None else page
 
     async def _asked(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -224,7 +236,7 @@ class Runs:
 
     # ------------------------------------------------ a run
 
-    async def _host(self, run: Run, hold: str, write: WriteRun) -> None:
+    async def _host(self, run: Run, name: str, write: WriteRun) -> None:
         """Write a run, whoever reads it, and its log."""
         stream = run.stream = Stream(
             {"type": "http"},
@@ -236,7 +248,7 @@ class Runs:
             renew_seconds=self._renew_seconds,
             request_id=run.run_id,
         )
-        writer = RunWriter(hold, stream)
+        writer = RunWriter(name, stream, run, self.log)
 
         async def answer(_: Stream) -> Done:
             try:
@@ -247,62 +259,40 @@ class Runs:
 
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write_down, run, writer)
+                tasks.start_soon(writer.write_down)
                 async with self._streams.holding(stream):
                     await stream.run(answer)
                 tasks.cancel_scope.cancel()
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
-                await self._close(run, writer)
+                await writer.close()
             self._local().pop(run.run_id, None)
 
-    async def _close(self, run: Run, writer: RunWriter) -> None:
-        turn, cause = writer.turn, writer.cause
-        try:
-            if not run.said and (turn is None or not turn.charged):
-                await self.log.drop(run.run_id)
-                return
-            run.ensure_end(cause)
-            await self._append(run, writer, 0)
-            await self.log.finish(run.run_id, _end(turn, cause))
-        except LedgerUnavailable:
-            _log.warning("run %s: its log is away, its end is not recorded", run.run_id)
-        finally:
-            if run.end is None:
-                run.refuse(cause)
 
-    async def _write_down(self, run: Run, writer: RunWriter) -> None:
-        """Keep the log up to date, in batches, and do what its signals say."""
-        while run.end is None:
-            try:
-                await self._append(run, writer, self.log.poll_seconds)
-            except LedgerUnavailable:
-                if not writer.log_is_away:
-                    _log.warning("run %s: its log is away, others cannot follow it", run.run_id)
-                writer.log_is_away = True
-            await anyio.sleep(_BATCH_SECONDS)
-
-    async def _append(self, run: Run, writer: RunWriter, wait: float) -> None:
-        entries = await run.news(writer.written, wait)
-        batch = None
-        if entries:
-            last = max(writer.written, run.dropped) + len(entries)
-            first = last - len(entries) + 1
-            batch = Batch(first=first, count=len(entries), data=write_batch(entries))
-        signals = await self.log.append(run.run_id, batch, lease=_LEASE)
-        writer.log_is_away = False
-        if batch is not None:
-            writer.written = batch.first + batch.count - 1
-        if signals.read:
-            run.read_elsewhere()
-        if signals.cancelled:
-            writer.stream.stop(RunCancelled())
+async def _hand_on_page(page: Page, stream: Stream, after: int) -> Done | int:
+    """Write what a page has after a number, and give the number of the last event that was written,
+    or Done.
+    """
+    if page.refused:
+        raise _Refused
+    if after < page.dropped:
+        raise ReplayUnavailable
+    for batch in page.batches:
+        entries = read_batch(batch.data)[max(0, after + 1 - batch.first) :]
+        if (done := await _hand_on(entries, stream, after)) is not None:
+            return done
+        after += len(entries)
+    return after
 
 
-def _end(turn: Turn | None, cause: ChatNestError) -> RunEnd:
-    if turn is None:
-        return RunEnd(outcome=cause.code, charged=0, source="none")
-    return RunEnd(outcome=turn.outcome or cause.code, charged=turn.charged, source=turn.source)
+def _lost_at(page: Page | None, lost_at: float | None) -> float:
+    """When a run is lost whose worker is not heard of, unless it is heard of until then. What seems
+    to be its death may be the log's loss or absence, of which it cannot know before the reader.
+    """
+    if page is not None and not page.lost:
+        return math.inf
+    patience = LEASE if page is None else _BACK_SECONDS
+    return min(math.inf if lost_at is None else lost_at, anyio.current_time() + patience)
 
 
 async def _follow_here(run: Run, stream: Stream, after: int) -> Done:

@@ -16,7 +16,17 @@ import anyio.to_thread
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import wall_clock
-from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+from chatnest.runs._sqlite_place import Place
+from chatnest.runs.base import (
+    REFUSED,
+    REFUSED_SECONDS,
+    Batch,
+    Claim,
+    Page,
+    RunEnd,
+    RunSettings,
+    Signals,
+)
 from chatnest.wal import STRICT, open_wal
 
 __all__ = ["SQLiteRunLog"]
@@ -60,12 +70,18 @@ PRAGMA user_version = {_VERSION};
 """For a file that is new, or of another version: what it has would be forgotten within minutes."""
 
 _FORGOTTEN_AT_ONCE: Final = 50
-_ABANDONED: Final = 86_400_000
-"""Milliseconds after which a run that never ended is forgotten."""
+_TIDY_WAITS: Final = 20
+"""Milliseconds for which truncating the WAL waits for readers. It is tried again every second."""
+
+_NOT_A_DATABASE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class SQLiteRunLog:
-    """Runs in the file ``path``, which only its owner may read. ``clock`` gives milliseconds."""
+    """Runs in the file ``path``, which only its owner may read. ``clock`` gives milliseconds.
+
+    A file that was deleted, replaced or damaged is noticed by the next operation, which begins a
+    new one or goes on in the one that is there. Runs that are being written are claimed again.
+    """
 
     poll_seconds: float = 0.1
 
@@ -78,11 +94,14 @@ class SQLiteRunLog:
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._path = Path(path)
+        self._place = Place(self._path)
         self._settings = settings if settings is not None else RunSettings()
         self._busy_timeout = busy_timeout
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
+        self._traces = True
+        """Whether the WAL may still hold what was deleted, by this process or one before it."""
 
     def __repr__(self) -> str:
         return f"SQLiteRunLog({str(self._path)!r})"
@@ -95,18 +114,11 @@ class SQLiteRunLog:
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
         return await self._do(partial(self._append, run_id, batch, int(lease * 1000)))
 
-    async def finish(self, run_id: str, end: RunEnd) -> None:
-        forget_at = self._clock() + self._keep
-        await self._do(
-            lambda rows: rows.execute(
-                "UPDATE runs SET outcome = ?, charged = ?, source = ?, forget_at = ?"
-                " WHERE id = ? AND outcome IS NULL",
-                (end.outcome, end.charged, end.source, forget_at, run_id),
-            )
-        )
+    async def finish(self, run_id: str, end: RunEnd) -> bool:
+        return await self._do(partial(self._finish, run_id, end))
 
     async def drop(self, run_id: str) -> None:
-        await self._do(lambda rows: rows.execute("DELETE FROM runs WHERE id = ?", (run_id,)))
+        await self._do(partial(self._drop, run_id))
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
         return await self._do(partial(self._read, run_id, after, owner))
@@ -115,6 +127,12 @@ class SQLiteRunLog:
         await self._do(
             lambda rows: rows.execute("UPDATE runs SET cancelled = 1 WHERE id = ?", (run_id,))
         )
+
+    async def forget(self) -> None:
+        """Remove runs whose time has come, and what the WAL has kept of them. A file that nobody
+        has made yet is not made for this.
+        """
+        await self._in_thread(self._tidy)
 
     async def aclose(self) -> None:
         """Let go of the file. A later operation opens it again."""
@@ -129,27 +147,55 @@ class SQLiteRunLog:
 
     async def _do(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         def in_thread() -> _T:
-            with self._lock, self._transaction() as rows:
+            with self._transaction() as rows:
                 return work(rows)
 
+        return await self._in_thread(in_thread)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        def locked() -> _T:
+            with self._lock:
+                return work()
+
         try:
-            return await anyio.to_thread.run_sync(in_thread)
+            return await anyio.to_thread.run_sync(locked)
         except (sqlite3.Error, OSError) as exc:
             raise LedgerUnavailable from exc
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection = self._connection or self._open()
+        connection = self._opened()
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
             self._close()
+            if isinstance(exc, sqlite3.DatabaseError) and _is_no_database(exc):
+                self._place.clear()
             raise
 
+    def _opened(self) -> sqlite3.Connection:
+        """The connection to the file that is there now."""
+        if self._connection is not None and not self._place.unchanged():
+            self._close()
+        if self._connection is None:
+            self._connection = self._open()
+            self._traces = True
+        return self._connection
+
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        with self._place.making():
+            try:
+                return self._open_wal()
+            except sqlite3.DatabaseError as exc:
+                if not _is_no_database(exc):
+                    raise
+            self._place.clear()
+        with self._place.making():
+            return self._open_wal()
+
+    def _open_wal(self) -> sqlite3.Connection:
         return open_wal(
             self._path,
             _prepare,
@@ -179,11 +225,13 @@ class SQLiteRunLog:
         if known := rows.execute(
             "SELECT id, fingerprint FROM runs WHERE key = ?", (key,)
         ).fetchone():
-            return Claim(run_id=known[0], fingerprint=known[1], mine=False)
+            return Claim(run_id=known[0], fingerprint=known[1], mine=known[0] == run_id)
+        until = now + int(lease * 1000)
+        rows.execute("DELETE FROM runs WHERE id = ?", (run_id,))
         rows.execute(
             "INSERT INTO runs (id, owner, fingerprint, key, lives_until, forget_at)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (run_id, owner, fingerprint, key, now + int(lease * 1000), now + _ABANDONED),
+            (run_id, owner, fingerprint, key, until, until + self._keep),
         )
         return Claim(run_id=run_id, fingerprint=fingerprint, mine=True)
 
@@ -191,11 +239,12 @@ class SQLiteRunLog:
         self, run_id: str, batch: Batch | None, lease: int, rows: sqlite3.Connection
     ) -> Signals:
         run = rows.execute(
-            "SELECT cancelled, read, lives_until, size, dropped, last FROM runs WHERE id = ?",
-            (run_id,),
+            "SELECT cancelled, read, lives_until, size, dropped, last FROM runs"
+            " WHERE id = ? AND outcome IS NOT ?",
+            (run_id, REFUSED.outcome),
         ).fetchone()
         if run is None:
-            return Signals(cancelled=True)
+            return Signals(forgotten=True)
         cancelled, read, lives_until, size, dropped, last = run
         until = self._clock() + lease
         if batch is not None:
@@ -208,12 +257,15 @@ class SQLiteRunLog:
             )
             size, dropped = self._trim(rows, run_id, size + len(batch.data), dropped)
             rows.execute(
-                "UPDATE runs SET last = ?, size = ?, dropped = ?, lives_until = ?, read = 0"
-                " WHERE id = ?",
-                (batch.first + batch.count - 1, size, dropped, until, run_id),
+                "UPDATE runs SET last = ?, size = ?, dropped = ?, lives_until = ?, forget_at = ?,"
+                " read = 0 WHERE id = ?",
+                (batch.first + batch.count - 1, size, dropped, until, until + self._keep, run_id),
             )
         elif read or until - lives_until > lease // 3:
-            rows.execute("UPDATE runs SET lives_until = ?, read = 0 WHERE id = ?", (until, run_id))
+            rows.execute(
+                "UPDATE runs SET lives_until = ?, forget_at = ?, read = 0 WHERE id = ?",
+                (until, until + self._keep, run_id),
+            )
         return Signals(cancelled=bool(cancelled), read=bool(read))
 
     def _trim(
@@ -228,6 +280,22 @@ class SQLiteRunLog:
             rows.execute("DELETE FROM batches WHERE run = ? AND first = ?", (run_id, first))
             size, dropped = size - length, first + count - 1
         return size, dropped
+
+    def _finish(self, run_id: str, end: RunEnd, rows: sqlite3.Connection) -> bool:
+        rows.execute(
+            "UPDATE runs SET outcome = ?, charged = ?, source = ?, forget_at = ?"
+            " WHERE id = ? AND outcome IS NULL",
+            (end.outcome, end.charged, end.source, self._clock() + self._keep, run_id),
+        )
+        return rows.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
+
+    def _drop(self, run_id: str, rows: sqlite3.Connection) -> None:
+        rows.execute("DELETE FROM batches WHERE run = ?", (run_id,))
+        rows.execute(
+            "UPDATE runs SET key = NULL, outcome = ?, charged = 0, source = ?, size = 0,"
+            " dropped = 0, last = 0, forget_at = ? WHERE id = ?",
+            (REFUSED.outcome, REFUSED.source, self._clock() + int(REFUSED_SECONDS * 1000), run_id),
+        )
 
     def _read(self, run_id: str, after: int, owner: str, rows: sqlite3.Connection) -> Page | None:
         run = rows.execute(
@@ -256,15 +324,41 @@ class SQLiteRunLog:
             lost=outcome is None and lives_until < now,
         )
 
-    def _forget(self, rows: sqlite3.Connection, now: int) -> None:
-        rows.execute(
+    def _forget(self, rows: sqlite3.Connection, now: int) -> int:
+        """Remove some runs whose time has come. Returns how many."""
+        gone = rows.execute(
             "DELETE FROM runs WHERE rowid IN (SELECT rowid FROM runs WHERE forget_at <= ? LIMIT ?)",
             (now, _FORGOTTEN_AT_ONCE),
-        )
+        ).rowcount
+        self._traces |= gone > 0
+        return gone
+
+    def _tidy(self) -> None:
+        if self._connection is None and not self._path.exists():
+            return
+        rows, now = self._opened(), self._clock()
+        due = "SELECT 1 FROM runs WHERE forget_at <= ?"
+        try:
+            while rows.execute(due, (now,)).fetchone() is not None:
+                with self._transaction() as rows:
+                    self._forget(rows, now)
+            if self._traces:  # the pages as they were before, until they are written over
+                rows.execute(f"PRAGMA busy_timeout = {_TIDY_WAITS}")  # others wait for our lock
+                busy, _, _ = rows.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                rows.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
+                self._traces = bool(busy)
+        except sqlite3.Error:
+            self._close()
+            raise
+
+
+def _is_no_database(exc: sqlite3.DatabaseError) -> bool:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in _NOT_A_DATABASE
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     # Who read first could not wait for others to have written.
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
