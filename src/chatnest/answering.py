@@ -91,7 +91,10 @@ class Answering:
             raise
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
-                await self._accounts.settle(turn, hold, failure)
+                try:
+                    await _take_unread(turn)
+                finally:
+                    await self._accounts.settle(turn, hold, failure)
                 await self._policies.finished(turn)
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
@@ -142,6 +145,20 @@ class Answering:
         if left < 0:
             raise AnswerTooLong
         turn.answer.pieces_left = max(left, turn.slack)
+
+
+async def _take_unread(turn: Turn) -> None:
+    """Take note of what had arrived when the answer was left. The connection is closed by now."""
+    unread = None if turn.call is None else turn.call.unread
+    if unread is None or turn.call is None:
+        return
+    turn.call.unread = None
+    turn.answer.begun = True
+    for events in unread:
+        turn.answer.add(events)
+        if turn.answer.bytes_left < 0:
+            return
+        await checkpoint()
 
 
 def _check_end(answer: Answer) -> None:

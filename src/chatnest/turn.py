@@ -1,6 +1,6 @@
 """Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -47,7 +47,8 @@ class TokenCounter(Protocol):
 
 class ModelCall(msgspec.Struct, kw_only=True):
     """What is sent to the model. A provider sets ``sent`` as soon as the call may have reached
-    it, since from then on it may cost something.
+    it, since from then on it may cost something. When it leaves an answer before its end, it may
+    leave in ``unread`` what had arrived by then: events that cost as much as those that were read.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -55,6 +56,7 @@ class ModelCall(msgspec.Struct, kw_only=True):
     temperature: float
     request_id: str
     sent: bool = False
+    unread: Iterator[Sequence[ProviderEvent]] | None = None
 
 
 class Answer:

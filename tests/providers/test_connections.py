@@ -89,8 +89,11 @@ def transport_to(port: int, *, host: str = "127.0.0.1", scheme: str = "http") ->
     return make_transport(RequestHead(f"{scheme}://{host}:{port}/v1/chat?a=b", FIELDS))
 
 
+def _nothing(_: object) -> None: ...
+
+
 async def ask(transport: Any, body: bytes = b"{}") -> Any:
-    return await transport.post(body, lambda: None)
+    return await transport.post(body, lambda: None, _nothing)
 
 
 async def exchange(transport: Any) -> bytes:
@@ -139,13 +142,15 @@ async def test_it_is_told_that_a_request_has_left_and_not_before():
     told = []
     async with serving() as server:
         transport = transport_to(server.port)
-        await (await transport.post(b"{}", lambda: told.append(len(server.peers)))).aclose()
+        await (
+            await transport.post(b"{}", lambda: told.append(len(server.peers)), _nothing)
+        ).aclose()
         await transport.aclose()
     assert len(told) == 1
 
     transport = transport_to(server.port)  # where nobody listens any more
     with pytest.raises(TransportError) as raised:
-        await transport.post(b"{}", lambda: told.append(0))
+        await transport.post(b"{}", lambda: told.append(0), _nothing)
     assert isinstance(raised.value.__cause__, ConnectionRefusedError)
     assert len(told) == 1
 
@@ -513,6 +518,42 @@ async def test_over_tls(authority):
     assert len(server.peers) == 1
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_what_has_arrived_in_the_kernel_is_read_once_more(authority, scheme):
+    tls = tls_for(authority, "localhost") if scheme == "https" else None
+    async with serving(tls) as server:
+        server.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhi"
+        transport = transport_to(server.port, host="localhost", scheme=scheme)
+        response = await ask(transport)
+        assert await response.read() == b"hi"
+        server.peers[0].write(b" there")  # at once, and the event loop has no turn until it is read
+        assert response.unread() == b" there"
+        assert response.unread() == b""
+        await response.aclose()
+        assert response.unread() == b""
+        await transport.aclose()
+
+
+async def test_a_response_that_arrived_before_its_request_was_cancelled_is_late():
+    async with serving() as server:
+        server.answer = b""
+        transport = transport_to(server.port)
+        late: list[bytes] = []
+        sent = asyncio.Event()
+
+        async def post() -> None:
+            await transport.post(b"{}", sent.set, lambda response: late.append(response.unread()))
+
+        task = asyncio.create_task(post())
+        await sent.wait()
+        await until(lambda: server.peers)
+        server.peers[0].write(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhi")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert late == [b"hi"]
+        await transport.aclose()
+
+
 async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(authority):
     """TLS has a buffer of its own, which is as small, and loses nothing."""
     total = 8_000_000
@@ -587,7 +628,7 @@ async def test_a_certificate_that_is_not_the_servers(authority, reason):
     async with serving(tls_for(issuer, name)) as server:
         transport = transport_to(server.port, host="localhost", scheme="https")
         with pytest.raises(TransportError) as raised:
-            await transport.post(b"{}", lambda: sent.append(1))
+            await transport.post(b"{}", lambda: sent.append(1), _nothing)
         await transport.aclose()
     assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
     assert not sent

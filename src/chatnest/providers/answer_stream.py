@@ -1,13 +1,13 @@
 """AnswerStream: the events of one response, as they arrive."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
-from chatnest.errors import UpstreamInterrupted
+from chatnest.errors import UpstreamError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
 from chatnest.providers.base import Taker
 from chatnest.providers.decode import ChunkDecoder
@@ -70,9 +70,24 @@ class AnswerStream:
         self._decoder.taker = taker
         self._response.offer(self._decoder)
 
+    def unread(self) -> Iterator[Sequence[ProviderEvent]] | None:
+        """What has arrived of an answer that is left before its end, decoded piece by piece."""
+        decoder = self._decoder
+        if self._ended or decoder.closed or decoder.failure is not None:
+            return None
+        data = self._rest + self._response.unread()
+        return _decoded(decoder, data) if data else None
+
     async def drain(self) -> None:
         """Read the end of a body whose last event was read; the connection is then reusable."""
         if self._decoder.closed and not self._ended and not self._response.ended():
             with move_on_after(_DRAIN_SECONDS), suppress(Exception):
                 while await self._read():
                     pass
+
+
+def _decoded(decoder: ChunkDecoder, data: bytes) -> Iterator[Sequence[ProviderEvent]]:
+    """Events, up to what is no chat completion."""
+    with suppress(UpstreamError):
+        for start in range(0, len(data), _FED_AT_ONCE):
+            yield decoder.feed(data[start : start + _FED_AT_ONCE])

@@ -64,11 +64,14 @@ class _Connections:
         self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def post(self, body: bytes, sent: Callable[[], None]) -> Http1Response:
+    async def post(
+        self, body: bytes, sent: Callable[[], None], late: Callable[[Http1Response], None]
+    ) -> Http1Response:
         kept = self._take()
         connection = kept or await self._connect()
         try:
-            return await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), sent)
+            request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+            return await connection.ask(request, sent, late)
         except TransportError:
             if kept is not None:
                 self._drop_idle()  # they have been idle for longer: a retry must not meet the same

@@ -6,8 +6,10 @@ what nobody has asked for ends the connection, and so does everything that is no
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from math import inf
 from typing import Any, Final
@@ -21,6 +23,9 @@ __all__ = ["Http1Connection", "Http1Response"]
 
 _RECEIVE_BUFFER: Final = 32_768
 """Bytes of an answer that wait here while a client does not read; then the kernel's wait."""
+
+_LAST_READ: Final = 65_536
+"""Maximum bytes that are read from the kernel when an answer is left before its end."""
 
 _FRAMING_BYTES: Final = 524_288
 """Bytes that may come without one of the body between them: sizes of chunks, and what is said
@@ -109,8 +114,15 @@ class Http1Connection(asyncio.Protocol):
 
     # ------------------------------------------------ for the request
 
-    async def ask(self, request: bytes, sent: Callable[[], None]) -> "Http1Response":
-        """Send a request, and wait for the head of its response. Raises TransportError."""
+    async def ask(
+        self,
+        request: bytes,
+        sent: Callable[[], None],
+        late: "Callable[[Http1Response], None]" = lambda _: None,
+    ) -> "Http1Response":
+        """Send a request, and wait for the head of its response. Raises TransportError. See
+        Transport.post for ``late``.
+        """
         self._stage = _HEAD
         self._head_left, self._heads_left = _HEAD_BYTES, _MOST_HEADS
         self._transport.write(request)
@@ -120,6 +132,11 @@ class Http1Connection(asyncio.Protocol):
                 self._waiter = waiter = self._loop.create_future()
                 await waiter
         except BaseException:
+            if self._stage == _HEAD and self._cause is None:
+                with suppress(Exception):  # the request is over, whatever becomes of this
+                    self._read_last()
+            if self._stage != _HEAD:
+                late(Http1Response(self, self._status, self._fields))
             self.abort()
             raise
         if self._stage == _HEAD:
@@ -152,6 +169,32 @@ class Http1Connection(asyncio.Protocol):
     def ended(self) -> bool:
         """Whether the body was read to its end."""
         return self._stage == _WHOLE and not self._pieces
+
+    def unread(self) -> bytes:
+        """What has arrived of the body: what waits here, and one last read of the kernel's, which
+        does not wait. Over TLS that is as much of it as can be deciphered.
+        """
+        self._taker = None
+        if self._stage == _BODY and self._cause is None:
+            with suppress(Exception):  # the answer is over, whatever becomes of this
+                self._read_last()
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        return data
+
+    def _read_last(self) -> None:
+        data = os.read(self._wire.get_extra_info("socket").fileno(), _LAST_READ)
+        if self._transport is self._wire:
+            self.data_received(data)
+            return
+        tls = self._wire.get_protocol()  # which hands on what it has deciphered
+        self._transport.resume_reading()
+        while data:
+            buffer = tls.get_buffer(len(data))
+            part, data = data[: len(buffer)], data[len(buffer) :]
+            buffer[: len(part)] = part
+            tls.buffer_updated(len(part))
 
     def release(self) -> None:
         """Nobody reads the response any more. It may have come before the request had left: the
@@ -286,6 +329,9 @@ class Http1Response:
         self.read: Callable[[], Awaitable[bytes]] = connection.read
         self.offer: Callable[[Taker[bytes]], None] = connection.offer
         self._connection: Http1Connection | None = connection
+
+    def unread(self) -> bytes:
+        return b"" if self._connection is None else self._connection.unread()
 
     def ended(self) -> bool:
         return self._connection is None or self._connection.ended()

@@ -36,7 +36,12 @@ class Httpx2Transport:
             ),
         )
 
-    async def post(self, body: bytes, sent: Callable[[], None]) -> "_OwnResponse":
+    async def post(
+        self,
+        body: bytes,
+        sent: Callable[[], None],
+        late: Callable[[Any], None],  # noqa: ARG002  # httpx2 tells nothing of a cancelled request
+    ) -> "_OwnResponse":
         async def trace(name: str, info: dict[str, Any]) -> None:
             if name.endswith("send_request_headers.complete"):
                 sent()
@@ -78,6 +83,10 @@ class Httpx2Response:
 
     def offer(self, taker: Taker[bytes]) -> None:
         """Nothing is: httpx2 says nothing of what arrives, it is asked."""
+
+    def unread(self) -> bytes:
+        """It is not known."""
+        return b""
 
     def ended(self) -> bool:
         """It is not known."""

@@ -152,7 +152,7 @@ class OpenAIProvider:
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
             max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
         )
-        return _Opened(partial(self._ask, call), decoder)
+        return _Opened(call, partial(self._ask, call, decoder), decoder)
 
     async def aclose(self) -> None:
         pool = self._pools.get(None)
@@ -176,12 +176,12 @@ class OpenAIProvider:
 
     # ------------------------------------------------ one call
 
-    async def _ask(self, call: ModelCall) -> Response:
+    async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         """The response, once its head is there. Raises an UpstreamError for everything that is
         not a 200 with an event stream.
         """
         try:
-            response = await self._post(call)
+            response = await self._post(call, decoder)
         except TransportError as exc:
             place, cause = self._shown, type(exc.__cause__).__name__  # texts may have addresses
             _log.warning("request %s: %s cannot be reached: %s", call.request_id, place, cause)
@@ -205,8 +205,7 @@ class OpenAIProvider:
             error = error_for_status(response.status, response.headers, code=code, kind=kind)
             self._note_refusal(call, response.status, code or kind, error)
             raise error
-        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "text/event-stream":
+        if not _is_event_stream(response):
             raise UpstreamBadResponse
 
     def _note_refusal(self, call: ModelCall, status: int, code: str, error: UpstreamError) -> None:
@@ -222,9 +221,13 @@ class OpenAIProvider:
             f", {code}" if _CODE.fullmatch(code) else "",
         )
 
-    async def _post(self, call: ModelCall) -> Response:
+    async def _post(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         def sent() -> None:
             call.sent = True
+
+        def late(response: Response) -> None:
+            if response.status == HTTPStatus.OK and _is_event_stream(response):
+                call.unread = AnswerStream(response, decoder).unread()
 
         request = self._request(call)
         if self._own_client is not None:
@@ -232,7 +235,7 @@ class OpenAIProvider:
             response: Response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
             return response
         transport = await self._transport()
-        return await transport.post(_encoder.encode(request), sent)
+        return await transport.post(_encoder.encode(request), sent, late)
 
     async def _transport(self) -> Transport:
         pool = self._pools.get(None)
@@ -255,9 +258,12 @@ class OpenAIProvider:
 class _Opened:
     """See Provider.open. As a generator it would take six times the memory."""
 
-    __slots__ = ("_ask", "_decoder", "_response", "_stream")
+    __slots__ = ("_ask", "_call", "_decoder", "_response", "_stream")
 
-    def __init__(self, ask: Callable[[], Awaitable[Response]], decoder: ChunkDecoder) -> None:
+    def __init__(
+        self, call: ModelCall, ask: Callable[[], Awaitable[Response]], decoder: ChunkDecoder
+    ) -> None:
+        self._call = call
         self._ask = ask
         self._decoder = decoder
 
@@ -268,6 +274,7 @@ class _Opened:
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:
+        self._call.unread = self._stream.unread()
         if self._response.ended():  # so that nothing has to be waited for
             await self._response.aclose()
             return
@@ -276,6 +283,11 @@ class _Opened:
                 await self._stream.drain()
             finally:  # asyncio's own cancellation knows no shield
                 await self._response.aclose()
+
+
+def _is_event_stream(response: Response) -> bool:
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "text/event-stream"
 
 
 async def _error_document(response: Response) -> bytes:

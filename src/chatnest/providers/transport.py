@@ -59,6 +59,10 @@ class Response(Protocol):
         has taken is not read any more.
         """
 
+    def unread(self) -> bytes:
+        """What has arrived of the body and was not read, without waiting. Nothing is read later."""
+        ...
+
     def ended(self) -> bool:
         """Whether the body is known to have been read to its end."""
         ...
@@ -70,8 +74,14 @@ class Response(Protocol):
 class Transport(Protocol):
     """Connections of one event loop."""
 
-    async def post(self, body: bytes, sent: Callable[[], None]) -> Response:
-        """Post a body; ``sent`` is called when the head has left. Raises TransportError."""
+    async def post(
+        self, body: bytes, sent: Callable[[], None], late: Callable[[Response], None]
+    ) -> Response:
+        """Post a body; ``sent`` is called when the head has left. Raises TransportError.
+
+        Where it is cancelled, and the response's head had arrived by then, ``late`` may be called
+        with the response, whose ``unread`` alone is of use.
+        """
 
     async def aclose(self) -> None:
         """Close them."""
