@@ -44,12 +44,13 @@ def at_once(content: bytes) -> Answer:
 @pytest.mark.parametrize("mark", ["before the start", "after it"])
 async def test_one_who_leaves_pays_what_had_arrived(upstream: FakeUpstream, mark: str):
     """Whether the response has begun, or its writer waits for the client to take it."""
-    upstream.default = at_once(body())
+    upstream.default = answer = at_once(body())
+    size = len(answer.raw or b"")
     books = Books()
     async with serving(upstream, ledger=books) as app, Conversation(app, json=ask()) as c:
         c.stall(0 if mark == "before the start" else len(START))
         await c.blocked()
-        await upstream.until(lambda u: u.last.bytes_written >= len(upstream.default.raw or b""))
+        await upstream.until(lambda u: u.last.bytes_written >= size)
         c.disconnect()
         await c.finished()
     charge = books.charge
@@ -57,12 +58,13 @@ async def test_one_who_leaves_pays_what_had_arrived(upstream: FakeUpstream, mark
 
 
 async def test_without_a_figure_it_is_counted(upstream: FakeUpstream):
-    upstream.default = at_once(body(200, usage=False))
+    upstream.default = answer = at_once(body(200, usage=False))
+    size = len(answer.raw or b"")
     books = Books()
     async with serving(upstream, ledger=books) as app, Conversation(app, json=ask()) as c:
         c.stall()
         await c.blocked()
-        await upstream.until(lambda u: u.last.bytes_written >= len(upstream.default.raw or b""))
+        await upstream.until(lambda u: u.last.bytes_written >= size)
         c.disconnect()
         await c.finished()
         counted = await app.provider.counter.count(" a" * 200)

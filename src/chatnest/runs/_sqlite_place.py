@@ -11,6 +11,8 @@ __all__ = ["Place"]
 
 _PRIVATE: Final = 0o600
 _BESIDE: Final = ("-wal", "-shm")
+_NOTE: Final = "-place"
+"""A file that notes which file SQLite's others belong to."""
 
 
 class Place:
@@ -30,14 +32,18 @@ class Place:
         makes or clears it in the same moment.
         """
         with self._alone():
+            noted = self._beside(_NOTE)
+            if noted.exists() and noted.read_text() != f"{self._look()}":
+                # Deleted or replaced. SQLite would read the WAL of the former file into this one.
+                self._remove("", *_BESIDE)
             if not self._path.exists():
-                # A new file beside the WAL of a deleted one would be taken for damaged.
-                self._remove(*_BESIDE)
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
             for name in ("", *_BESIDE):  # those that SQLite makes later are like the file itself
                 with suppress(FileNotFoundError, PermissionError):
                     self._beside(name).chmod(_PRIVATE)
             self._file = self._look()
+            noted.write_text(f"{self._file}")
+            noted.chmod(_PRIVATE)
             yield
 
     def clear(self) -> None:
