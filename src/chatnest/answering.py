@@ -1,7 +1,7 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -23,7 +23,7 @@ from chatnest.errors import (
     UpstreamInterrupted,
     UpstreamTimeout,
 )
-from chatnest.events import Done, Usage
+from chatnest.events import Done, ProviderEvent, Usage
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
@@ -92,7 +92,8 @@ class Answering:
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
                 try:
-                    await _take_unread(turn)
+                    if turn.call is not None and turn.call.unread is not None:
+                        await _take_unread(turn, turn.call.unread)
                 finally:
                     await self._accounts.settle(turn, hold, failure)
                 await self._policies.finished(turn)
@@ -147,12 +148,8 @@ class Answering:
         turn.answer.pieces_left = max(left, turn.slack)
 
 
-async def _take_unread(turn: Turn) -> None:
+async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) -> None:
     """Take note of what had arrived when the answer was left. The connection is closed by now."""
-    unread = None if turn.call is None else turn.call.unread
-    if unread is None or turn.call is None:
-        return
-    turn.call.unread = None
     turn.answer.begun = True
     for events in unread:
         turn.answer.add(events)

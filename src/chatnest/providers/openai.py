@@ -44,6 +44,8 @@ _RESERVED: Final = {
     "stream_options",
 }
 
+_EVENT_STREAM: Final = "text/event-stream"
+
 _ERROR_BYTES: Final = 65_536
 """As much of an error's body as is read."""
 
@@ -205,7 +207,8 @@ class OpenAIProvider:
             error = error_for_status(response.status, response.headers, code=code, kind=kind)
             self._note_refusal(call, response.status, code or kind, error)
             raise error
-        if not _is_event_stream(response):
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != _EVENT_STREAM:
             raise UpstreamBadResponse
 
     def _note_refusal(self, call: ModelCall, status: int, code: str, error: UpstreamError) -> None:
@@ -226,7 +229,8 @@ class OpenAIProvider:
             call.sent = True
 
         def late(response: Response) -> None:
-            if response.status == HTTPStatus.OK and _is_event_stream(response):
+            media_type = response.headers.get("content-type", "").lower()
+            if response.status == HTTPStatus.OK and media_type.startswith(_EVENT_STREAM):
                 call.unread = AnswerStream(response, decoder).unread()
 
         request = self._request(call)
@@ -274,7 +278,8 @@ class _Opened:
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:
-        self._call.unread = self._stream.unread()
+        if not self._decoder.closed:
+            self._call.unread = self._stream.unread()
         if self._response.ended():  # so that nothing has to be waited for
             await self._response.aclose()
             return
@@ -283,11 +288,6 @@ class _Opened:
                 await self._stream.drain()
             finally:  # asyncio's own cancellation knows no shield
                 await self._response.aclose()
-
-
-def _is_event_stream(response: Response) -> bool:
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type == "text/event-stream"
 
 
 async def _error_document(response: Response) -> bytes:
