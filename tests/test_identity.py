@@ -1,10 +1,15 @@
 """Who is asking, told by nothing that a client can invent, and which profiles are theirs."""
 
 import hashlib
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from unittest.mock import MagicMock
+from uuid import UUID
 
 import anyio.lowlevel
 import msgspec
 import pytest
+from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
@@ -23,7 +28,9 @@ from chatnest.identity import (
     ClientAddress,
     TrustedHeader,
     UserOrAddress,
+    everybody_like,
     framework_user,
+    is_anonymous,
 )
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps
 
@@ -122,6 +129,50 @@ def test_a_scope_without_a_client_is_unknown():
 def test_what_was_forwarded_counts_only_from_proxies_and_from_the_right(client, forwarded, name):
     assert ClientAddress(PROXIES)(scope(client, *forwarded)) == name
     assert UserOrAddress(PROXIES)(scope(client, *forwarded)) == name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        (32, "addr:2001:db8::/32"),
+        (48, "addr:2001:db8:1::/48"),
+        (56, "addr:2001:db8:1:200::/56"),
+        (64, "addr:2001:db8:1:203::/64"),
+        (128, "addr:2001:db8:1:203::4/128"),
+    ],
+)
+def test_the_prefix_of_ipv6_is_a_setting(prefix, name):
+    for kind in (ClientAddress, UserOrAddress):
+        assert kind(ipv6_prefix=prefix)(scope("2001:db8:1:203::4")) == name
+        assert kind(ipv6_prefix=prefix)(scope("203.0.113.7")) == "addr:203.0.113.7"
+
+
+@pytest.mark.parametrize("prefix", [0, 31, 129, -1, True, 64.0, "64", None])
+def test_a_prefix_that_is_none_is_refused(prefix):
+    with pytest.raises(
+        ConfigurationError, match=r"^ipv6_prefix: expected an integer from 32 to 128, got "
+    ):
+        UserOrAddress(ipv6_prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ("principal", "everybody"),
+    [
+        ("addr:203.0.113.7", "addr:all"),
+        ("addr:2001:db8::/64", "addr:all"),
+        ("addr:unknown", "addr:all"),
+        ("demo/addr:203.0.113.7", "demo/addr:all"),
+        ("user:ann", None),
+        ("user:addr:203.0.113.7", None),
+        ("header:addr:203.0.113.7", None),
+        ("demo/user:addr:1", None),
+        ("address", None),
+    ],
+)
+def test_only_addresses_are_anonymous(principal, everybody):
+    assert is_anonymous(principal) is (everybody is not None)
+    if everybody:
+        assert everybody_like(principal) == everybody
 
 
 def test_nothing_is_trusted_unless_it_was_said():
@@ -274,6 +325,101 @@ class Plain:
         vars(self).update(attributes)
 
 
+class Role(Enum):
+    ADMIN = "admin"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Shouting(str):
+    __slots__ = ()
+
+    def __str__(self):
+        return self.upper()
+
+
+class ObjectId:
+    """As in MongoDB's driver: a value with a text of its own."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def __eq__(self, other):
+        return isinstance(other, ObjectId) and other._text == self._text
+
+    def __hash__(self):
+        return hash(self._text)
+
+    def __str__(self):
+        return self._text
+
+
+@dataclass
+class Row:
+    """As a model of a database: equal to none but itself, with no text of its own."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Frozen:
+    owner: object
+
+    def __str__(self):
+        return repr(self)
+
+
+class Method:
+    is_authenticated = True
+
+    def identity(self):
+        return "ann"
+
+
+class AsyncMethod:
+    is_authenticated = True
+
+    async def identity(self):
+        return "ann"
+
+
+class AsyncProperty:
+    is_authenticated = True
+
+    @property
+    async def identity(self):
+        return "ann"
+
+
+class Asked:
+    id = "ann"
+
+    def __init__(self, *, yes):
+        self._yes = yes
+
+    def is_authenticated(self):
+        return self._yes
+
+
+class AsyncAsked:
+    id = "ann"
+
+    async def is_authenticated(self):
+        return False
+
+
+class AsyncAskedProperty:
+    """As Quart-Auth's users."""
+
+    id = "ann"
+
+    @property
+    async def is_authenticated(self):
+        return False
+
+
 @pytest.mark.parametrize(
     ("user", "name"),
     [
@@ -288,17 +434,61 @@ class Plain:
         (Plain(id="u-1"), "user:u-1"),
         (Plain(id="", username="ann"), "user:ann"),
         (Plain(display_name="Ann"), "user:Ann"),
-        (Plain(), None),
         (Plain(is_authenticated=False, id=1), None),
         (LitestarUser(), "user:42"),
-        (object(), None),
-        ({"id": 5}, None),
+        ("ann", "user:ann"),
+        (7, "user:7"),
+        ("", None),
         (None, None),
+        (Plain(id=UUID(int=5)), "user:00000000-0000-0000-0000-000000000005"),
+        (Plain(identity=Role.ADMIN), "user:admin"),
+        (Plain(identity=Level.HIGH), "user:3"),
+        (Plain(identity=Shouting("ann")), "user:ann"),
+        (Plain(id=ObjectId("5f1d")), "user:5f1d"),
+        (Plain(identity=SimpleLazyObject(lambda: "ann")), "user:ann"),
+        (SimpleLazyObject(DjangoUser), "user:42"),
+        (SimpleLazyObject(AnonymousUser), None),
+        (Asked(yes=True), "user:ann"),
+        (Asked(yes=False), None),
     ],
 )
 def test_a_user_counts_when_the_framework_has_authenticated_them(user, name):
     assert framework_user(scope(user=user)) == name
     assert UserOrAddress()(scope(user=user)) == (name or "addr:203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        (Plain(), "tests.test_identity.Plain: expected one of identity, pk, id, "),
+        (object(), "builtins.object: expected one of "),
+        ({"id": 5}, "builtins.dict: expected one of "),
+        (True, r'scope\["user"\] of the authenticated user: expected a name, '),
+        (Method(), "identity of the authenticated user: expected a name, .*, got builtins.method"),
+        (AsyncMethod(), "identity .*, got builtins.method"),
+        (AsyncProperty(), "identity .*, got builtins.coroutine"),
+        (Plain(identity=True), "got builtins.bool"),
+        (Plain(pk=b"ann"), "got builtins.bytes"),
+        (Plain(id=1.0), "got builtins.float"),
+        (Plain(id=object()), "id of .*, got builtins.object"),
+        (Plain(id=Plain(id=5)), "got tests.test_identity.Plain"),
+        (Plain(id=["ann"]), "got builtins.list"),
+        (Plain(id={"id": 5}), "got builtins.dict"),
+        (Plain(id=("ann", object())), "got builtins.tuple"),
+        (Plain(id=Row(id=5)), "got tests.test_identity.Row"),
+        (Plain(id=Frozen(owner=object())), "got tests.test_identity.Frozen"),
+        (Plain(id=Plain), "got builtins.type"),
+        (Plain(identity=MagicMock()), "got unittest.mock.MagicMock"),
+        (AsyncAsked(), "is_authenticated, of .*AsyncAsked: expected a bool, got an awaitable"),
+        (AsyncAskedProperty(), "is_authenticated, of .*: expected a bool, got an awaitable"),
+    ],
+)
+def test_a_user_without_a_stable_name_is_refused_and_never_a_fresh_budget(user, says):
+    with pytest.raises(TypeError, match=says) as caught:
+        framework_user(scope(user=user))
+    assert " at 0x" not in str(caught.value)
+    with pytest.raises(TypeError, match=says):
+        UserOrAddress()(scope(user=user))
 
 
 def test_a_scope_without_a_user_has_none():
@@ -360,6 +550,66 @@ async def test_nobody_is_a_401(identify):
 
     assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
     assert caught.value.headers == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(" ", "\t\n", "\u3000", "a\0b", "a\nb", "\x7f", "a\x9f", "\ud800", "a\udfffb"),
+        *("a" * 2_049, "\xe4" * 1_025, "\U0001f600" * 513),
+    ],
+)
+async def test_a_name_that_not_every_ledger_can_have_is_a_401_and_logged(name, caplog):
+    for identify in (lambda _: name, lambda _: later(name)):
+        with pytest.raises(Unauthenticated):
+            await access(identify=identify).principal(scope())
+    assert len(caplog.records) == 2
+    assert "identify() returned a str that cannot be a principal" in caplog.text
+    assert len(caplog.records[0].getMessage()) < 1_000
+
+
+@pytest.mark.anyio
+async def test_names_that_cannot_be_are_logged_a_hundred_times_at_most(caplog):
+    refuses = access(identify=lambda _: "\0")
+    for _ in range(150):
+        with pytest.raises(Unauthenticated):
+            await refuses.principal(scope())
+    assert len(caplog.records) == 100
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        " a ",
+        "a" * 2_048,
+        "\xe4" * 1_024,
+        "\U0001f600" * 512,
+        "\u202eann",
+        "a\u200db",
+        "{a}:%*",
+    ],
+)
+async def test_any_other_text_is_a_name_as_it_is(name):
+    assert await access(identify=lambda _: name).principal(scope()) == name
+
+
+@pytest.mark.anyio
+async def test_a_name_of_a_kind_of_its_own_is_its_text():
+    found = await access(identify=lambda _: Shouting("ann")).principal(scope())
+    assert (type(found), found) == (str, "ann")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "name", [5, True, b"ann", object(), ["ann"], SimpleLazyObject(lambda: "a")]
+)
+async def test_what_is_no_text_is_the_developers_error(name):
+    for identify in (lambda _: name, lambda _: later(name)):
+        with pytest.raises(TypeError, match=r"^identify\(\): expected a str or None, got "):
+            await access(identify=identify).principal(scope())
 
 
 @pytest.mark.anyio

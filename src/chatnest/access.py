@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final
 
@@ -11,11 +12,18 @@ from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest
 from chatnest.identity import Identify
 from chatnest.profiles import Profile, bounds_above
 
-__all__ = ["Access", "AllowedProfiles", "open_by_default"]
+__all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "open_by_default"]
 
 _log = logging.getLogger("chatnest.access")
 
 _MOST_WARNINGS: Final = 100
+
+MAX_PRINCIPAL_BYTES: Final = 2_048
+"""Of a principal's name, in UTF-8: principals are keys of the ledger."""
+
+_SHOWN: Final = 64
+_NEVER_IN_NAMES: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and surrogates, which have no UTF-8."""
 
 AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[Collection[str]]]
 """Names of profiles for everybody, or a function from principal to names; it may be async."""
@@ -57,18 +65,41 @@ class Access:
         self._by_default = allowed is None
         self._allowed = open_by_default(profiles, default) if allowed is None else allowed
         self._warned: set[str] = set()
+        self._refused_names = 0
 
     async def principal(self, scope: Scope) -> str:
-        """Who is asking. Raises Unauthenticated."""
-        principal = self._identify(scope)
+        """Who is asking: a name as `_is_name` has it. Raises Unauthenticated for None and for any
+        other str, and TypeError for any other object, which is a fault of ``identify``.
+        """
+        principal: object = self._identify(scope)
         if inspect.isawaitable(principal):
             principal = await principal
-        if principal is None or principal == "":
+        if principal is None:
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
-        if not isinstance(principal, str):
+        if not issubclass(type(principal), str) or not isinstance(principal, str):
             # An object would get a new budget for each of its reprs.
-            raise TypeError(f"identify() returned {type(principal).__name__}, not str or None")
+            kind = type(principal).__name__
+            raise TypeError(
+                f"identify(): expected a str or None, got {kind}. Return a stable name."
+            )
+        if type(principal) is not str:
+            principal = str.__str__(principal)  # whatever a subclass shows
+        if not _is_name(principal):
+            if principal:
+                self._warn_of_name(principal)
+            raise Unauthenticated(getattr(self._identify, "challenge", ""))
         return principal
+
+    def _warn_of_name(self, principal: str) -> None:
+        """Log some: they may come from clients, as often as these like."""
+        if self._refused_names < _MOST_WARNINGS:
+            self._refused_names += 1
+            _log.warning(
+                "identify() returned a str that cannot be a principal, and the request got a 401: "
+                "%d characters, %s",
+                len(principal),
+                ascii(principal[:_SHOWN]),
+            )
 
     async def allowed(self, principal: str) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
@@ -134,6 +165,16 @@ def open_by_default(
         for name, profile in profiles.items()
         if name in written or not bounds_above(profile, usual)
     ]
+
+
+def _is_name(principal: str) -> bool:
+    """Whether all ledgers can tell it from any other: 1 to 2,048 bytes of UTF-8 that are not all
+    white space, without control characters.
+    """
+    if not principal or principal.isspace() or _NEVER_IN_NAMES.search(principal):
+        return False
+    size = len(principal) if principal.isascii() else len(principal.encode())
+    return size <= MAX_PRINCIPAL_BYTES
 
 
 def _check(argument: str, names: Collection[str], profiles: Mapping[str, Profile]) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["check_kinds", "check_parts", "check_positive"]
+__all__ = ["check_integer", "check_kinds", "check_parts", "check_positive"]
 
 _PARTS: Final = {
     "provider": ("open", "as in OpenAIProvider(model=MODEL)"),
@@ -39,3 +39,16 @@ def check_positive(**numbers: object) -> None:
     for name, value in numbers.items():
         if not isinstance(value, int | float) or not value > 0:
             raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}")
+
+
+def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise unless ``value`` is an integer in a range; True and False are none."""
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= least
+        and (most is None or value <= most)
+    ):
+        return
+    range_of = f">= {least}" if most is None else f"from {least} to {most}"
+    raise ConfigurationError(f"{name}: expected an integer {range_of}, got {value!r}.")

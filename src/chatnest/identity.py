@@ -10,12 +10,14 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import Scope
 
+from chatnest.arguments import check_integer
 from chatnest.asgi import headers_named
 from chatnest.errors import ConfigurationError
+from chatnest.users import framework_user
 
 __all__ = [
     "BearerKeys",
@@ -23,24 +25,46 @@ __all__ = [
     "Identify",
     "TrustedHeader",
     "UserOrAddress",
+    "everybody_like",
     "framework_user",
+    "is_anonymous",
 ]
 
 Identify = Callable[[Scope], str | Awaitable[str | None] | None]
 
 _MAX_NAME = 256
 
+_ADDRESS: Final = "addr:"
+_EVERYBODY: Final = "all"
+_IPV6: Final = 6
+_SHORTEST_PREFIX: Final = 32
+_LONGEST_PREFIX: Final = 128
+
+
+def is_anonymous(principal: str) -> bool:
+    """Whether a principal is an address, as `ClientAddress` names it, and not known by a login.
+    ``demo/`` may stand before it.
+    """
+    return principal.removeprefix("demo/").startswith(_ADDRESS)
+
+
+def everybody_like(principal: str) -> str:
+    """The account of all anonymous principals together. No address has this name."""
+    return f"{principal.partition(_ADDRESS)[0]}{_ADDRESS}{_EVERYBODY}"
+
 
 class ClientAddress:
-    """The client's address, such as ``addr:203.0.113.7``; IPv6 by its /64, which is what one
-    subscriber gets (RFC 6177).
+    """The client's address, such as ``addr:203.0.113.7``; IPv6 by its network of ``ipv6_prefix``
+    bits, from 32 to 128. A subscriber gets a /64 at least, and often a /56 or a /48 (RFC 6177).
 
     X-Forwarded-For counts only where the connection comes from ``trusted_proxies`` (addresses or
     networks; ``"unix"`` for a socket without an address), and then it is the rightmost address
     that is not one of them: everything left of it is the client's to invent.
     """
 
-    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
+    def __init__(self, trusted_proxies: Iterable[str] = (), *, ipv6_prefix: int = 64) -> None:
+        check_integer("ipv6_prefix", ipv6_prefix, _SHORTEST_PREFIX, _LONGEST_PREFIX)
+        self._ipv6_prefix = ipv6_prefix
         if isinstance(trusted_proxies, str):
             raise ConfigurationError("trusted_proxies is a list of addresses, not a string")
         names = list(trusted_proxies)
@@ -51,7 +75,7 @@ class ClientAddress:
             raise ConfigurationError(f"trusted_proxies: {exc}") from exc
 
     def __call__(self, scope: Scope) -> str:
-        return _account(self._address(scope))
+        return _account(self._address(scope), self._ipv6_prefix)
 
     def is_trusted(self, scope: Scope) -> bool:
         """Whether the connection comes from one of the proxies."""
@@ -155,36 +179,14 @@ def _digest_of(name: str, written: object) -> bytes:
 
 class UserOrAddress:
     """The default: the user whom the framework has authenticated, such as ``user:42``, else the
-    client's address.
+    client's address, as `ClientAddress` names it. Raises TypeError as `framework_user` does.
     """
 
-    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
-        self._address = ClientAddress(trusted_proxies)
+    def __init__(self, trusted_proxies: Iterable[str] = (), *, ipv6_prefix: int = 64) -> None:
+        self._address = ClientAddress(trusted_proxies, ipv6_prefix=ipv6_prefix)
 
     def __call__(self, scope: Scope) -> str:
         return framework_user(scope) or self._address(scope)
-
-
-def framework_user(scope: Scope) -> str | None:
-    """``scope["user"]`` where it is authenticated: Starlette's and Django's shapes, or any object
-    with an ``id``. None for nobody, and for a user without anything to tell it by.
-    """
-    user = scope.get("user")
-    # Litestar's has no such attribute: who is not authenticated is not set there.
-    if user is None or not getattr(user, "is_authenticated", True):
-        return None
-    for attribute in ("identity", "pk", "id", "username", "display_name"):
-        value = _attribute(user, attribute)
-        if value not in (None, ""):
-            return f"user:{value}"
-    return None
-
-
-def _attribute(user: Any, name: str) -> Any:
-    try:
-        return getattr(user, name, None)
-    except NotImplementedError:  # Starlette's SimpleUser has a display_name and no identity
-        return None
 
 
 def _peer(scope: Scope) -> IPv4Address | IPv6Address | None:
@@ -210,9 +212,9 @@ _parse_peer = lru_cache(1_024)(_parse)  # of servers and not of fields that clie
 
 
 @lru_cache(1_024)
-def _account(address: IPv4Address | IPv6Address | None) -> str:
+def _account(address: IPv4Address | IPv6Address | None, ipv6_prefix: int) -> str:
     if address is None:
-        return "addr:unknown"
-    if address.version == 6:  # noqa: PLR2004  # the protocol's number
-        return f"addr:{ip_network((address, 64), strict=False)}"
-    return f"addr:{address}"
+        return f"{_ADDRESS}unknown"
+    if address.version == _IPV6:
+        return f"{_ADDRESS}{ip_network((address, ipv6_prefix), strict=False)}"
+    return f"{_ADDRESS}{address}"
