@@ -7,9 +7,8 @@ from typing import Literal, get_args
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger import model
 from chatnest.ledger.base import Admitted, Charge, Hold, Limit, Refused, Reservation
-from chatnest.ledger.memory import DictBooks
+from chatnest.ledger.dictbooks import DictBooks
 
 __all__ = ["LocalBooks", "WhenAway"]
 
@@ -56,8 +55,7 @@ class LocalBooks:
     def reserve(self, wish: Reservation) -> Admitted | Refused:
         """As a ledger does."""
         with self._lock:
-            self._books.prune()
-            answer = model.reserve(self._books, wish, self._clock())
+            answer = self._books.reserve(wish, self._clock())
             if isinstance(answer, Admitted):
                 self._held.add(wish.id)
             return answer
@@ -66,11 +64,11 @@ class LocalBooks:
         """As a ledger does, for what is held here."""
         with self._lock:
             if hold.id in self._held:
-                model.renew(self._books, hold.id, lease, self._clock())
+                self._books.renew(hold, lease, self._clock())
 
     def settle(self, hold: Hold, charge: Charge) -> None:
         """As a ledger does, for what is held here."""
         with self._lock:
             if hold.id in self._held:
                 self._held.remove(hold.id)
-                model.settle(self._books, hold, charge, self._clock())
+                self._books.settle(hold, charge, self._clock())

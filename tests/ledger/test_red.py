@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from chatnest.ledger import memory, model
+from chatnest.ledger import model
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -19,6 +19,7 @@ from chatnest.ledger.base import (
     Reservation,
     Settlement,
 )
+from chatnest.ledger.dictbooks import DictBooks
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.model import HoldRecord, HoldState
 from tests.ledger.support import MINUTE, Clock, admit, balance, budget, rate, refuse, streams, wish
@@ -113,11 +114,11 @@ class WithoutLeases(MemoryLedger):
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
 
-        class Books(memory.DictBooks):
+        class Books(DictBooks):
             def due(self, now: int) -> list[HoldRecord]:
                 return []
 
-        self._books = Books()
+        self._books = Books(100)
 
 
 class CountsEachLimitInTurn(MemoryLedger):
@@ -137,7 +138,7 @@ class ForgetsWhatExpired(MemoryLedger):
         await self.usage(())
         record = self._books.hold(hold.id)
         if record is not None and record.state is HoldState.EXPIRED:
-            del self._books._holds[hold.id]
+            del self._books._records[hold.id]
         return await super().settle(hold, charge)
 
 

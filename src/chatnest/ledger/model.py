@@ -195,7 +195,7 @@ def _admit(
 ) -> Admitted:
     lines = []
     # What two limits of one wish count in the same place counts once.
-    for key, kind in dict.fromkeys((key, limit.kind) for limit, key in places):
+    for key, kind in dict.fromkeys([(key, limit.kind) for limit, key in places]):
         if kind == "rate":
             books.window(key).append(now)
         else:
@@ -203,7 +203,7 @@ def _admit(
     hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines))
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
     _weigh(books, hold, +1)
-    states = tuple(_state(books, limit, key, now) for limit, key in places)
+    states = tuple([_state(books, limit, key, now) for limit, key in places])
     return Admitted(hold=hold, states=states, now=now)
 
 

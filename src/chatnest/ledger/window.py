@@ -4,6 +4,7 @@ Times and lengths are whole milliseconds.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Protocol
 
 __all__ = ["ListWindow", "Window", "count_as_now", "drop_until"]
@@ -28,11 +29,16 @@ class Window(Protocol):
 
 
 class ListWindow(list[int]):
-    """All of them in memory."""
+    """All of them in memory. ``length`` is that of the last slide."""
 
-    __slots__ = ()
+    __slots__ = ("length",)
+
+    def __init__(self, times: Iterable[int] = ()) -> None:
+        super().__init__(times)
+        self.length = 0
 
     def slide(self, length: int, now: int) -> None:
+        self.length = length
         drop_until(self, now - length)
         count_as_now(self, now)
 

@@ -1,0 +1,197 @@
+"""DictBooks: books in dictionaries, bounded without forgetting what is spent or held."""
+
+import logging
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from chatnest.arguments import check_integer
+from chatnest.identity import everybody_like, is_anonymous
+from chatnest.ledger import model
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Hold,
+    Limit,
+    LimitState,
+    Refused,
+    Reservation,
+    Settlement,
+)
+from chatnest.ledger.days import day_of
+from chatnest.ledger.holds import Holds
+from chatnest.ledger.model import Counter, counter_key
+from chatnest.ledger.window import ListWindow
+
+__all__ = ["OTHER_ADDRESSES", "OTHER_PRINCIPALS", "DictBooks"]
+
+_log = logging.getLogger("chatnest.ledger")
+
+OTHER_ADDRESSES: Final = "addr:others"
+"""The account that addresses beyond the room share. No address has this name."""
+
+OTHER_PRINCIPALS: Final = "\0others"
+"""The account that all others beyond the room share. No principal has a control character."""
+
+_LEAST_KEYS: Final = 10
+_RESERVED: Final = 10
+"""One key in ten is kept for accounts that are not addresses."""
+
+_LOOKS_FOR_ROOM: Final = 64
+_HOUR: Final = 3_600_000
+_WESTERNMOST: Final = 12 * _HOUR
+"""No zone is further behind UTC."""
+
+_NOTHING: Final = Counter()
+
+
+class DictBooks(Holds):
+    """Books in dictionaries: holds, counters and windows. Not thread-safe.
+
+    A look-up stores nothing: a counter without figures and a window without entries take no room.
+
+    ``max_keys`` bounds the counters of budgets, and the windows. Only what no longer counts is
+    dropped for room: counters of days that are over, windows whose entries have all left. Where
+    that is not enough, accounts that are not known yet share one account for each limit, with the
+    limit of a single one: addresses beyond nine tenths of the room, all others beyond the whole of
+    it. Counters of streams, which live as long as a hold, are never shared.
+    """
+
+    def __init__(self, max_keys: int) -> None:
+        check_integer("max_keys", max_keys, _LEAST_KEYS)
+        super().__init__(max_keys)
+        self._most = max_keys
+        self._most_addresses = max_keys - max_keys // _RESERVED
+        self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of their beginning
+        self._windows: OrderedDict[str, ListWindow] = OrderedDict()
+        # What the running operation has looked up, and may have changed.
+        self._read: dict[str, Counter] = {}
+        self._slid: dict[str, ListWindow] = {}
+        self._say_again = 0
+
+    def __len__(self) -> int:
+        return len(self._counters) + len(self._windows)
+
+    # ------------------------------------------------ operations
+
+    def reserve(self, wish: Reservation, now: int) -> Admitted | Refused:
+        limits = self._placed(wish.limits, now)
+        if limits is not wish.limits:
+            wish = msgspec.structs.replace(wish, limits=limits)
+        answer = model.reserve(self, wish, now)
+        self._keep()
+        return answer
+
+    def renew(self, hold: Hold, lease: int, now: int) -> None:
+        model.renew(self, hold.id, lease, now)
+        self._keep()
+
+    def settle(self, hold: Hold, charge: Charge, now: int) -> Settlement:
+        settlement = model.settle(self, hold, charge, now)
+        self._keep()
+        return settlement
+
+    def release(self, wish: Reservation, now: int) -> None:
+        model.release(self, wish, now)
+        self._keep()
+
+    def usage(self, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
+        states = model.usage(self, self._placed(limits, now), now)
+        self._keep()
+        return states
+
+    # ------------------------------------------------ what the rules read and write
+
+    def counter(self, key: str) -> Counter:
+        counter = self._read.get(key)
+        if counter is None:
+            counter = self._read[key] = self._counters.get(key) or Counter()
+        return counter
+
+    def window(self, key: str) -> ListWindow:
+        window = self._slid.get(key)
+        if window is None:
+            window = self._slid[key] = self._windows.get(key) or ListWindow()
+        return window
+
+    def _keep(self) -> None:
+        """Keep what the operation has changed, unless that is nothing."""
+        for key, counter in self._read.items():
+            if counter != _NOTHING:
+                self._counters[key] = counter
+            else:
+                self._counters.pop(key, None)
+        for key, window in self._slid.items():
+            if window:
+                self._windows[key] = window
+            else:
+                self._windows.pop(key, None)
+        self._read.clear()
+        self._slid.clear()
+
+    # ------------------------------------------------ room
+
+    def _placed(self, limits: tuple[Limit, ...], now: int) -> tuple[Limit, ...]:
+        """The limits, of which those that have no place of their own get a shared account."""
+        if max(len(self._counters), len(self._windows)) < self._most_addresses:
+            return limits
+        placed = tuple(
+            limit if self._has_place(limit, now) else _shared(limit)  # one whole limit for them all
+            for limit in limits
+        )
+        if placed != limits and now >= self._say_again:
+            self._say_again = now + _HOUR
+            _log.warning(
+                "the ledger in memory is full: %s of %s keys are spent or held today. Accounts "
+                "that it does not know yet share one account for each limit. Use SQLiteLedger, or "
+                "raise max_keys.",
+                f"{len(self._counters):,}",
+                f"{self._most:,}",
+            )
+        return placed
+
+    def _has_place(self, limit: Limit, now: int) -> bool:
+        if limit.kind == "concurrency":
+            return True
+        table = self._windows if limit.kind == "rate" else self._counters
+        if counter_key(limit, now) in table:
+            return True
+        room = self._most_addresses if _is_address(limit.account) else self._most
+        if len(table) >= room:
+            if limit.kind == "rate":
+                self._drop_windows(now)
+            else:
+                self._drop_days(limit, now)
+        return len(table) < room
+
+    def _drop_windows(self, now: int) -> None:
+        """Look at some windows, one after the other in turn, and drop those that are over."""
+        windows = self._windows
+        for _ in range(min(_LOOKS_FOR_ROOM, len(windows))):
+            key, window = windows.popitem(last=False)
+            if window[-1] + window.length > now:
+                windows[key] = window
+
+    def _drop_days(self, limit: Limit, now: int) -> None:
+        """Drop some counters of days that are over: of this limit by its zone, of any other once
+        the day is over everywhere.
+        """
+        today = day_of(now, limit.timezone)
+        oldest = min(today, day_of(now - _WESTERNMOST, "UTC"))
+        counters = self._counters
+        for _ in range(min(_LOOKS_FOR_ROOM, len(counters))):
+            key, counter = counters.popitem(last=False)
+            name, day, _account = key.split(":", 2)
+            if counter.held or day >= (today if name == limit.name else oldest):
+                counters[key] = counter
+
+
+def _is_address(account: str) -> bool:
+    """Whether it is one address. What all of them share is as important as a principal's."""
+    return is_anonymous(account) and account != everybody_like(account)
+
+
+def _shared(limit: Limit) -> Limit:
+    account = OTHER_ADDRESSES if _is_address(limit.account) else OTHER_PRINCIPALS
+    return msgspec.structs.replace(limit, account=account)

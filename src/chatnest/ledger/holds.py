@@ -1,0 +1,93 @@
+"""Holds: the holds of books in memory, live and ended, and the ends of their leases. No I/O."""
+
+import heapq
+from collections import OrderedDict
+from typing import Final
+
+from chatnest.ledger.model import HoldRecord, HoldState
+
+__all__ = ["Holds"]
+
+_REMEMBERED: Final = 3_600_000
+"""Milliseconds for which an ended hold is known, so that a repetition of its end does nothing."""
+
+
+class Holds:
+    """Hold records by id. Not thread-safe.
+
+    An ended hold is known for an hour, and of these ``most`` at most: the settled and released
+    leave first, since only a repetition would ask for them, then those that expired, which a late
+    settlement still corrects; of each kind the oldest first. A live hold is never dropped, so there
+    may be more of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most_ended = most
+        self._records: dict[str, HoldRecord] = {}
+        self._leases: list[tuple[int, str]] = []
+        self._looks: dict[str, int] = {}  # when each live hold is looked at next
+        self._given: list[HoldRecord] = []  # those that the operation before may have ended
+        self._done: OrderedDict[str, HoldRecord] = OrderedDict()
+        self._expired: OrderedDict[str, HoldRecord] = OrderedDict()
+
+    def hold(self, hold_id: str) -> HoldRecord | None:
+        record = self._records.get(hold_id)
+        if record is not None:
+            self._given.append(record)
+        return record
+
+    def add(self, record: HoldRecord) -> None:
+        hold_id = record.hold.id
+        self._records[hold_id] = record
+        self._given.append(record)
+        if hold_id not in self._looks or record.until < self._looks[hold_id]:
+            self._look(hold_id, record.until)
+
+    def due(self, now: int) -> list[HoldRecord]:
+        self._file_what_ended()
+        self._forget(now)
+        due = []
+        while self._leases and self._leases[0][0] <= now:
+            at, hold_id = heapq.heappop(self._leases)
+            if self._looks.get(hold_id) != at:
+                continue  # it has ended, or its lease was shortened since
+            record = self._records[hold_id]
+            if record.until > now:  # renewed since
+                self._look(hold_id, record.until)
+            else:
+                del self._looks[hold_id]
+                due.append(record)
+        self._given.extend(due)
+        return due
+
+    def _look(self, hold_id: str, at: int) -> None:
+        self._looks[hold_id] = at
+        heapq.heappush(self._leases, (at, hold_id))
+        if len(self._leases) > 2 * len(self._looks) + 100:  # most are of holds that have ended
+            self._leases = [(at, hold_id) for hold_id, at in self._looks.items()]
+            heapq.heapify(self._leases)
+
+    def _file_what_ended(self) -> None:
+        given, self._given = self._given, []
+        for record in given:
+            hold_id = record.hold.id
+            if record.state is HoldState.RESERVED or self._records.get(hold_id) is not record:
+                continue
+            self._looks.pop(hold_id, None)
+            if record.state is HoldState.EXPIRED:
+                self._expired.setdefault(hold_id, record)
+            else:
+                self._expired.pop(hold_id, None)
+                self._done.setdefault(hold_id, record)
+
+    def _forget(self, now: int) -> None:
+        """Ended holds whose time is over, and those beyond the bound.
+
+        In the order of their ends, which a clock that was set back does not disturb for long: the
+        bound holds whatever it does.
+        """
+        for ended in (self._done, self._expired):
+            while ended and next(iter(ended.values())).until + _REMEMBERED <= now:
+                self._records.pop(ended.popitem(last=False)[0], None)
+        while len(self._done) + len(self._expired) > self._most_ended:
+            self._records.pop((self._done or self._expired).popitem(last=False)[0], None)
