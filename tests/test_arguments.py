@@ -70,7 +70,7 @@ def test_what_is_no_such_thing_is_told_by_its_argument(given: dict[str, Any], to
     ],
 )
 def test_policies_are_a_list_of_them(policies: Any, told: str) -> None:
-    with pytest.raises(TypeError, match="^" + re.escape(told)):
+    with pytest.raises(ConfigurationError, match="^" + re.escape(told)):
         ChatNestApp(provider=DemoProvider(), policies=policies)
 
 

@@ -1,6 +1,7 @@
 """Policies: what is kept of a conversation, what a turn must fit under, when a call is repeated."""
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from chatnest.errors import (
 )
 from chatnest.ledger.base import Limit
 from chatnest.policies import (
+    AnonymousBudget,
     ConcurrentStreams,
     DailyBudget,
     RequestRate,
@@ -488,7 +490,7 @@ async def test_no_policies_are_no_limits_and_no_advice():
 
 @pytest.mark.parametrize("policy", [object(), "limits", None, 5, RequestRate])
 def test_an_object_without_hooks_is_no_policy(policy):
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         PolicyChain([RequestRate(), policy])
 
     assert str(caught.value) == f"{policy!r} is no policy: that is an object with one of the hooks"
@@ -515,4 +517,90 @@ async def test_a_finished_hook_that_fails_is_logged_and_keeps_no_other_from_its_
 def test_the_standard_policies_come_in_this_order():
     kinds = [type(policy) for policy in standard_policies()]
 
-    assert kinds == [RequestRate, ConcurrentStreams, TrimHistory, DailyBudget, RetryOnce]
+    assert kinds == [
+        *(RequestRate, ConcurrentStreams, TrimHistory, DailyBudget),
+        *(AnonymousBudget, RetryOnce),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"kind": "budget", "window": 30 * 86_400},
+            "counted by the calendar day, so expected 86400",
+        ),
+        ({"kind": "budget", "window": 60}, "got 60. Leave window out"),
+        ({"kind": "rate", "timezone": "Europe/Berlin"}, "a rate's window has none"),
+        ({"kind": "concurrency", "window": 60}, "no window and no timezone"),
+        ({"kind": "concurrency", "timezone": "Europe/Berlin"}, "no window and no timezone"),
+        ({"kind": "month"}, "kind: expected one of rate, budget, concurrency, got 'month'"),
+        ({"kind": "rate", "window": 0}, "expected integers, limit >= 0 and window >= 1"),
+        ({"kind": "rate", "window": 1.5}, "expected integers"),
+        ({"kind": "rate", "window": True}, "expected integers"),
+        ({"kind": "budget", "limit": -1}, "expected integers"),
+        ({"kind": "budget", "limit": True}, "expected integers"),
+        ({"kind": "budget", "limit": 1e6}, "expected integers"),
+        ({"kind": "budget", "name": "a:b"}, "its name has a colon or a quote"),
+        ({"kind": "budget", "name": ""}, "its name has a colon or a quote"),
+    ],
+)
+def test_a_limit_that_would_not_be_what_it_says_is_refused(given, says):
+    with pytest.raises(ConfigurationError) as caught:
+        Limit(**{"name": "n", "account": "a", "limit": 5, **given})
+    assert says in caught.value.detail
+
+
+def test_a_limit_may_say_what_is_the_default():
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        ("budget", {"window": 86_400, "timezone": "Europe/Berlin"}),
+        ("rate", {"window": 30 * 86_400, "timezone": "UTC"}),
+        ("concurrency", {"window": 86_400, "timezone": "UTC"}),
+    ]
+    for kind, more in cases:
+        assert Limit(name="n", kind=kind, account="a", limit=0, **more).limit == 0
+
+
+class AsyncLimits:
+    async def limits(self, turn):
+        return []
+
+
+class AsyncLimitsInTurn:
+    async def limits(self, turn):
+        yield None
+
+
+class AsyncClassify:
+    async def classify(self, turn, failure, attempt):
+        return None
+
+
+class PlainPrepare:
+    def prepare(self, turn):
+        return None
+
+
+class PlainFinished:
+    def finished(self, turn):
+        return None
+
+
+class NothingToCall:
+    prepare = "soon"
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (AsyncLimits(), "limits must not be an async function"),
+        (AsyncLimitsInTurn(), "limits must not be an async function"),
+        (AsyncClassify(), "classify must not be an async function"),
+        (PlainPrepare(), "prepare must be an async function"),
+        (PlainFinished(), "finished must be an async function"),
+        (NothingToCall(), "prepare must be a function, not 'soon'"),
+    ],
+)
+def test_a_hook_of_another_kind_is_refused_when_the_application_is_made(policy, says):
+    with pytest.raises(ConfigurationError, match=says):
+        PolicyChain([policy])

@@ -8,6 +8,7 @@ import pytest
 from chatnest import (
     ChatNestApp,
     ChatNestError,
+    ConfigurationError,
     DemoProvider,
     Limit,
     Turn,
@@ -148,5 +149,5 @@ async def test_a_policy_may_change_what_the_model_sees(upstream):
 
 def test_what_is_no_policy_is_refused_at_the_start(upstream):
     no_policy: Any = object()
-    with pytest.raises(TypeError, match="one of the hooks"):
+    with pytest.raises(ConfigurationError, match="one of the hooks"):
         ChatNestApp(provider=DemoProvider(), policies=[*standard_policies(), no_policy])

@@ -34,14 +34,34 @@ def wall_clock() -> int:
 _UNITS: Final = {"rate": "requests", "budget": "tokens", "concurrency": "streams"}
 
 
+_UTC: Final = "UTC"
+_DAY: Final = 86_400
+"""The window of a budget, in seconds: a calendar day, however long it is."""
+
+
+def _unused(limit: "Limit") -> str:
+    if limit.kind not in _UNITS:
+        return f"{limit!r}: kind: expected one of {', '.join(_UNITS)}, got {limit.kind!r}."
+    if limit.kind == "budget":
+        return (
+            f"{limit!r}: window: a budget is counted by the calendar day, so expected {_DAY}, got "
+            f"{limit.window}. Leave window out; there are no budgets of weeks or months."
+        )
+    if limit.kind == "rate":
+        return f"{limit!r}: timezone: a rate's window has none. Leave timezone out."
+    return f"{limit!r}: a concurrency has no window and no timezone. Leave both out."
+
+
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit that a request must fit under.
 
     ``rate``: at most ``limit`` requests in any window of ``window`` seconds. ``budget``: at most
     ``limit`` tokens in a calendar day of ``timezone``. ``concurrency``: at most ``limit`` streams
     at a time. What is counted belongs to ``account`` and ``name``, whatever the limit's size, so
-    that a change of size never opens a second budget. Raises ConfigurationError for anything else:
-    what cannot be counted would limit nothing.
+    that a change of size never opens a second budget. A ``hidden`` one is the service's own affair:
+    its figures are in no header field, refusal or ``/limits``. Raises ConfigurationError for
+    anything else, and for a ``window`` or ``timezone`` that the kind has no use for: what cannot
+    be counted would limit nothing.
     """
 
     name: str
@@ -50,16 +70,24 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     window: int = 86_400
     timezone: str = "UTC"
+    hidden: bool = False
 
     def __post_init__(self) -> None:
-        limit: object = self.limit
-        if self.kind not in _UNITS or not isinstance(limit, int) or limit < 0 or self.window < 1:
-            raise ConfigurationError(
-                f"{self!r} is no limit: kind is one of {', '.join(_UNITS)}, limit a whole number "
-                "from 0 and window one from 1"
-            )
+        limit, window = self.limit, self.window
         if not self.name or ":" in self.name or '"' in self.name:
             raise ConfigurationError(f"{self!r} is no limit: its name has a colon or a quote")
+        if type(limit) is not int or limit < 0 or type(window) is not int or window < 1:
+            raise ConfigurationError(
+                f"{self!r}: limit and window: expected integers, limit >= 0 and window >= 1."
+            )
+        if self.kind == "rate":
+            unused = self.timezone != _UTC
+        elif self.kind == "budget":
+            unused = window != _DAY
+        else:
+            unused = window != _DAY or self.timezone != _UTC
+        if unused or self.kind not in _UNITS:
+            raise ConfigurationError(_unused(self))
 
     @property
     def unit(self) -> str:

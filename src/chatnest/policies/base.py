@@ -13,9 +13,9 @@ in the order of the list that ChatNestApp was given:
 import inspect
 import logging
 from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from chatnest.errors import UpstreamError
+from chatnest.errors import ConfigurationError, UpstreamError
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 
@@ -62,25 +62,44 @@ class Finishes(Protocol):
 Policy = Prepares | Limits | Classifies | Finishes
 
 
+_ASYNC: Final = {"prepare": True, "limits": False, "classify": False, "finished": True}
+"""The hooks, and whether each is an async function."""
+
+
+def _check_hooks(policy: Policy) -> None:
+    for hook, is_async in _ASYNC.items():
+        written = getattr(policy, hook, None)
+        if written is not None and not callable(written):
+            raise ConfigurationError(f"{policy!r}: {hook} must be a function, not {written!r}")
+        if not inspect.isroutine(written):
+            continue
+        if is_async and not inspect.iscoroutinefunction(written):
+            raise ConfigurationError(f"{policy!r}: {hook} must be an async function")
+        if not is_async and (
+            inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+        ):
+            raise ConfigurationError(f"{policy!r}: {hook} must not be an async function")
+
+
 class PolicyChain:
     """Policies in their order, sorted by hook once, when the application is made."""
 
     def __init__(self, policies: Iterable[Policy]) -> None:
+        """Raises ConfigurationError for anything that is not a list of policies."""
         if not isinstance(policies, Iterable):
-            raise TypeError(f"policies must be a list of them, not {policies!r}")
+            raise ConfigurationError(f"policies must be a list of them, not {policies!r}")
         policies = tuple(policies)
         for number, policy in enumerate(policies):
             if isinstance(policy, list | tuple):
-                raise TypeError(
+                raise ConfigurationError(
                     f"policies[{number}] is a {type(policy).__name__} of policies: unpack it, "
                     "as in [*standard_policies(), MyPolicy()]"
                 )
             if isinstance(policy, type) or not isinstance(policy, Policy):
-                raise TypeError(f"{policy!r} is no policy: that is an object with one of the hooks")
-            for hook in ("prepare", "finished"):
-                written = getattr(policy, hook, None)
-                if inspect.isroutine(written) and not inspect.iscoroutinefunction(written):
-                    raise TypeError(f"{policy!r}: {hook} must be an async function")
+                raise ConfigurationError(
+                    f"{policy!r} is no policy: that is an object with one of the hooks"
+                )
+            _check_hooks(policy)
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]
@@ -93,7 +112,11 @@ class PolicyChain:
 
     def limits(self, turn: Turn) -> tuple[Limit, ...]:
         """The limits of all policies."""
-        return tuple(limit for policy in self._limits for limit in policy.limits(turn))
+        return tuple([limit for policy in self._limits for limit in policy.limits(turn)])
+
+    def shown_limits(self, turn: Turn) -> tuple[Limit, ...]:
+        """Those of them that clients may see."""
+        return tuple([limit for limit in self.limits(turn) if not limit.hidden])
 
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
         """The first advice that is not None."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from chatnest.arguments import check_integer
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 
@@ -10,10 +11,12 @@ __all__ = ["RequestRate"]
 
 class RequestRate:
     """At most ``requests_per_minute`` of the profile in any ``window`` seconds: a true sliding
-    window, so that no two windows side by side let twice as many through.
+    window, so that no two windows side by side let twice as many through. Raises ConfigurationError
+    unless ``window`` is an integer >= 1.
     """
 
     def __init__(self, *, window: int = 60) -> None:
+        check_integer("window", window, 1)
         self._window = window
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
