@@ -170,6 +170,15 @@ def test_every_key_of_a_file_is_taken(tmp_path):
         ("CHATNEST_HARD_CAPS__REQUESTS_PER_MINUTE", "120", "hard_caps", "requests_per_minute", 120),
         ("CHATNEST_HARD_CAPS__MAX_MESSAGES", "null", "hard_caps", "max_messages", None),
         ("CHATNEST_BUDGET__TIMEZONE", "Asia/Tokyo", "budget", "timezone", "Asia/Tokyo"),
+        (
+            *("CHATNEST_BUDGET__ANONYMOUS_DAILY_TOKEN_LIMIT", "5000"),
+            *("budget", "anonymous_daily_token_limit", 5_000),
+        ),
+        (
+            *("CHATNEST_BUDGET__ANONYMOUS_DAILY_TOKEN_LIMIT", "unlimited"),
+            *("budget", "anonymous_daily_token_limit", "unlimited"),
+        ),
+        ("CHATNEST_IDENTITY__IPV6_PREFIX", "56", "identity", "ipv6_prefix", 56),
         ("CHATNEST_LEDGER__URL", "memory:", "ledger", "url", "memory:"),
         ("CHATNEST_SERVER__PORT", "9000", "server", "port", 9_000),
         ("CHATNEST_BOUNDS__BODY_BYTES", "1024", "bounds", "body_bytes", 1_024),
@@ -392,6 +401,10 @@ WRONG = {
     "a number among keys": (
         '[identity.keys]\nann = ["sha256:x", 5]',
         "FILE: identity.keys['ann'][1]: Expected `str`, got `int`",
+    ),
+    "a number that is none, where a word is one": (
+        '[budget]\nanonymous_daily_token_limit = "5"',
+        "FILE: budget.anonymous_daily_token_limit: must be a whole number or 'unlimited', not '5'",
     ),
     "a word that is none of two": (
         '[ledger]\nsynchronous = "full"',
@@ -700,6 +713,15 @@ def test_a_path_beside_the_servers_own_is_free(path):
         ("CHAT__ALLOWED_PROFILES", "", "chat.allowed_profiles is empty and would refuse "),
         ("BUDGET__TIMEZONE", "Mars", "budget.timezone 'Mars' is not an IANA time zone, such as "),
         ("IDENTITY__TRUSTED_PROXIES", "10.0.0.0/99", "identity.trusted_proxies: '10.0.0.0/99' "),
+        (
+            *("BUDGET__ANONYMOUS_DAILY_TOKEN_LIMIT", "-1"),
+            "budget.anonymous_daily_token_limit: expected an integer >= 0, got -1.",
+        ),
+        (
+            *("BUDGET__ANONYMOUS_DAILY_TOKEN_LIMIT", "none"),
+            "budget.anonymous_daily_token_limit: must be a whole number or 'unlimited', not 'none'",
+        ),
+        ("IDENTITY__IPV6_PREFIX", "31", "identity.ipv6_prefix: expected an integer from 32 to 128"),
         ("IDENTITY__HEADER", "x user", "identity.header "),
         ("IDENTITY__KEYS__ANN", "x", "identity.keys['ann'] is not the SHA-256 of a key"),
         ("LEDGER__URL", "mysql://x", "ledger.url is none of memory:, sqlite:PATH"),

@@ -20,11 +20,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arguments",),
     ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
-    ("asgi", "request", "events"),
+    ("asgi", "request", "events", "users"),
     ("cors", "identity", "turn"),
     ("access",),
     ("ledger", "wire", "tokens"),
-    ("providers", "ratelimit", "fallback", "outbox", "refusals", "effort"),
+    ("providers", "ratelimit", "fallback", "outbox", "refusals", "effort", "nearing"),
     ("policies",),
     ("accounting", "status"),
     ("streaming",),
@@ -41,7 +41,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Inside a package everyone may import its base, its __init__ everyone; the rest is listed here.
 WITHIN: dict[str, tuple[str, ...]] = {
     "ledger.model": ("ledger.days", "ledger.window"),
-    "ledger.memory": ("ledger.model", "ledger.window"),
+    "ledger.memory": ("ledger.dictbooks",),
+    "ledger.dictbooks": ("ledger.days", "ledger.holds", "ledger.model", "ledger.window"),
+    "ledger.holds": ("ledger.model",),
     "ledger.sqlite": ("ledger.model", "ledger._sqlite_*", "ledger.survey"),
     "ledger.redis": ("ledger.days", "ledger._redis_*", "ledger.survey"),
     "ledger._sqlite_*": ("ledger.model", "ledger.window", "ledger.audit", "ledger._sqlite_*"),
@@ -51,6 +53,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "ledger._redis_survey": ("ledger.reasons", "ledger.survey"),
     "ledger._sqlite_reasons": ("ledger.survey",),
     "ledger._sqlite_survey": ("ledger.reasons", "ledger.survey"),
+    "policies.anonymous": ("policies.zone",),
+    "policies.budget": ("policies.zone",),
     "providers.openai": (
         *("providers.openai_client", "providers.answer_stream", "providers.decode"),
         *("providers.faults", "providers.transport"),

@@ -20,7 +20,6 @@ def state(limit: Limit, used: int, held: int = 0, resets_at: int | None = None) 
 @pytest.mark.parametrize(
     ("states", "policy", "remaining"),
     [
-        ([], "", ""),
         (
             [state(RATE, 1, resets_at=NOW + 12_000)],
             '"requests";q=30;w=60',
@@ -68,3 +67,7 @@ def test_who_waits_so_many_seconds_never_comes_too_early(now, wait):
 
     assert seconds * 1000 >= wait
     assert seconds * 1000 - wait <= 1_000
+
+
+def test_no_limits_are_no_fields():
+    assert rate_limit_fields([], NOW) == {}

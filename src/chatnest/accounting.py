@@ -17,6 +17,7 @@ from chatnest.errors import (
 )
 from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
+from chatnest.nearing import Nearing
 from chatnest.outbox import Outbox
 from chatnest.ratelimit import rate_limit_fields, seconds_until
 from chatnest.refusals import KnownRefusals
@@ -60,6 +61,7 @@ class Accounts:
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
         self._known = KnownRefusals()
         self._effort = Effort()
+        self._nearing = Nearing()
 
     def begin(self, turn: Turn, limits: Callable[[], tuple[Limit, ...]]) -> bool:
         """Before ``turn`` is counted: whether that is work, as `admit` wants to know. ``limits``
@@ -98,6 +100,9 @@ class Accounts:
             raise _refusal(answer, wish.min_tokens)
         if large:
             self._effort.undo(limits, answer.now)
+        for state in answer.states:
+            if state.limit.hidden and state.limit.kind == "budget":
+                self._nearing.look(state)
         turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
         return answer
 
@@ -205,6 +210,13 @@ def _outcome(failure: BaseException | None) -> str:
     return failure.code if isinstance(failure, ChatNestError) else "cancelled"
 
 
+_CODES: Final = {
+    "rate": "rate_limited",
+    "concurrency": "too_many_streams",
+    "budget": "budget_exhausted",
+}
+
+
 def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     state = refused.state
     if state is None:  # cannot happen to an id that was just made
@@ -212,7 +224,10 @@ def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     limit = state.limit
     wait = seconds_until(refused.now + refused.retry_after, refused.now)
     fits = limit.kind != "budget" or limit.limit >= min_tokens  # or else no waiting helps
-    if limit.kind == "rate":
+    if limit.hidden:
+        code = _CODES[limit.kind]
+        detail = "What this service allows to all of its visitors together is used up for now."
+    elif limit.kind == "rate":
         code = "rate_limited"
         detail = f"No more than {limit.limit} requests are taken in {limit.window} seconds."
     elif limit.kind == "concurrency":

@@ -332,7 +332,7 @@ class ChatNestApp(Lifetime):
         turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))
         try:
             with fail_after(self._bounds.ledger_seconds):
-                states = await self.ledger.usage(self._policies.limits(turn))
+                states = await self.ledger.usage(self._policies.shown_limits(turn))
         except TimeoutError:
             raise LedgerUnavailable from None
         allowed = await self._access.allowed(principal)

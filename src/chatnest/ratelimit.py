@@ -18,12 +18,18 @@ def seconds_until(at: int, now: int) -> int:
 
 
 def rate_limit_fields(states: Iterable[LimitState], now: int) -> dict[str, str]:
-    """The two fields; numbers are integers, a limit without a window has no w and no t."""
+    """The two fields; numbers are integers, a limit without a window has no w and no t. A hidden
+    limit is in neither of them.
+    """
     policies, remaining = [], []
     for state in states:
         limit = state.limit
+        if limit.hidden:
+            continue
         window = "" if limit.kind == "concurrency" else f";w={limit.window}"
         reset = "" if state.resets_at is None else f";t={seconds_until(state.resets_at, now)}"
         policies.append(f'"{limit.name}";q={limit.limit}{window}')
         remaining.append(f'"{limit.name}";r={state.remaining}{reset}')
+    if not policies:
+        return {}
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(remaining)}

@@ -100,6 +100,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = (
     "client",
+    *("access", "nearing", "policies.anonymous"),
     *("asgi", "request", "identity", "turn", "tokens", "accounting", "fallback", "outbox"),
     *(
         "effort",
@@ -128,6 +129,8 @@ NO_BOUNDS = {
     "tokens.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.REPLY_PRIMING_TOKENS": "OpenAI's formula",
     "tokens._LONGEST_TOKEN": "a fact of the encodings",
+    "access._MOST_WARNINGS": "lines in the log",
+    "access._SHOWN": "characters in the log",
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
     "turn._MOST_LATE": "how pieces are kept",

@@ -25,10 +25,12 @@ __all__ = ["build_chat", "by_its_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
+    "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
     "api_key": "OPENAI_API_KEY",
     "base_url": "provider.base_url",
     "default_profile": "chat.default_profile",
     "encoding": "provider.encoding",
+    "ipv6_prefix": "identity.ipv6_prefix",
     "keys": "identity.keys",
     "model": "provider.model",
     "name": "identity.header",
@@ -82,7 +84,10 @@ def _build(config: Config) -> ChatNestApp:
         hard_caps=config.hard_caps,
         default_profile=chat.default_profile,
         allowed_profiles=open_profiles(config),
-        policies=standard_policies(timezone=config.budget.timezone),
+        policies=standard_policies(
+            timezone=config.budget.timezone,
+            anonymous_daily_token_limit=config.budget.anonymous_daily_token_limit,
+        ),
         ledger=open_ledger(config.ledger),
         runs=config.runs,
         identify=_identify(config),
@@ -166,10 +171,16 @@ def _identity(config: Config) -> UserOrAddress | TrustedHeader | BearerKeys:
     identity = config.identity
     if identity.keys and identity.header:
         raise ConfigurationError("identity has both header and keys: who is asking comes from one")
+    addresses = UserOrAddress(identity.trusted_proxies, ipv6_prefix=identity.ipv6_prefix)
+    if (identity.keys or identity.header) and "identity.ipv6_prefix" in config.told:
+        raise ConfigurationError(
+            "identity.ipv6_prefix has no effect beside identity.keys and identity.header: nobody "
+            "is known by an address. Leave it out."
+        )
     if identity.keys:
         return BearerKeys(identity.keys)
     if not identity.header:
-        return UserOrAddress(identity.trusted_proxies)
+        return addresses
     if identity.trusted_proxies:
         return TrustedHeader(identity.header, identity.trusted_proxies)
     return TrustedHeader(identity.header)

@@ -55,12 +55,14 @@ class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
     header: str = ""
     keys: dict[str, str | list[str]] = {}
     trusted_proxies: list[str] = []
+    ipv6_prefix: int = 64
 
 
 class BudgetSection(msgspec.Struct, frozen=True, kw_only=True):
     """``[budget]``"""
 
     timezone: str = "UTC"
+    anonymous_daily_token_limit: int | Literal["unlimited"] | None = None
 
 
 class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):

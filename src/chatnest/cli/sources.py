@@ -137,10 +137,18 @@ def _value(value: object, hint: Any, place: str, source: Source) -> object:
         return msgspec.convert(value, hint, strict=not source.strings)
     except msgspec.ValidationError as exc:
         what, _, where = str(exc).partition(" - at `$")
-        if get_origin(hint) is Literal:
-            permitted = " or ".join(map(repr, get_args(hint)))
+        permitted = " or ".join(_permitted(hint))
+        if permitted:
             what = f"must be {permitted}, not {value!r}"
         raise ConfigurationError(f"{source.name}: {place}{where.rstrip('`')}: {what}") from None
+
+
+def _permitted(hint: Any) -> list[str]:
+    """What a key may be that takes certain words, and perhaps a number."""
+    if get_origin(hint) is Literal:
+        return [repr(word) for word in get_args(hint)]
+    words = [word for kind in get_args(hint) for word in _permitted(kind)]
+    return ["a whole number", *words] if words and int in get_args(hint) else words
 
 
 def _split(value: object, hint: object) -> object:

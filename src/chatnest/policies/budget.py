@@ -1,10 +1,9 @@
 """DailyBudget: so many tokens a day. No I/O."""
 
 from collections.abc import Iterable
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit
+from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
 __all__ = ["DailyBudget"]
@@ -18,12 +17,7 @@ class DailyBudget:
     """
 
     def __init__(self, *, timezone: str = "UTC") -> None:
-        try:
-            ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as exc:
-            raise ConfigurationError(
-                f"timezone {timezone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
-            ) from exc
+        check_zone(timezone)
         self._timezone = timezone
 
     def limits(self, turn: Turn) -> Iterable[Limit]:

@@ -1,0 +1,66 @@
+"""Anonymous: one budget for all addresses together, or none of them. No I/O."""
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from chatnest.arguments import check_integer
+from chatnest.errors import ConfigurationError, Unauthenticated
+from chatnest.identity import everybody_like, is_anonymous
+from chatnest.ledger.base import Limit
+from chatnest.policies.zone import check_zone
+from chatnest.turn import Turn
+
+__all__ = ["AnonymousBudget", "AnonymousLimit", "NobodyAnonymous", "check_anonymous"]
+
+AnonymousLimit = int | Literal["unlimited"] | None
+"""Tokens a day; None is twenty times the ``daily_token_limit`` of the profile."""
+
+_FULL_DAYS: Final = 20
+"""Visitors who can use up a whole day's tokens of their own, before all of them are refused."""
+
+
+def check_anonymous(limit: object) -> None:
+    """Raise ConfigurationError unless it is a number of tokens, "unlimited" or None."""
+    if limit is None or limit == "unlimited":
+        return
+    if isinstance(limit, str):
+        raise ConfigurationError(
+            f'anonymous_daily_token_limit: expected an integer >= 0 or "unlimited", got {limit!r}.'
+        )
+    check_integer("anonymous_daily_token_limit", limit, 0)
+
+
+class AnonymousBudget:
+    """At most ``limit`` tokens in a calendar day of ``timezone`` for all principals together that
+    are addresses, whatever each of them has left; None is twenty times the daily limit of the
+    profile that a request uses. Nothing shows its figures to clients, and the log has a warning
+    once four fifths are used.
+
+    Raises ConfigurationError for a zone that is not known.
+    """
+
+    def __init__(self, limit: int | None = None, *, timezone: str = "UTC") -> None:
+        check_anonymous(limit)
+        check_zone(timezone)
+        self._limit = limit
+        self._timezone = timezone
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        if is_anonymous(turn.principal):
+            limit = self._limit
+            yield Limit(
+                name="anonymous-tokens",
+                kind="budget",
+                account=everybody_like(turn.principal),
+                limit=turn.profile.daily_token_limit * _FULL_DAYS if limit is None else limit,
+                timezone=self._timezone,
+                hidden=True,
+            )
+
+
+class NobodyAnonymous:
+    """Principals that are addresses get a 401."""
+
+    async def prepare(self, turn: Turn) -> None:
+        if is_anonymous(turn.principal):
+            raise Unauthenticated
