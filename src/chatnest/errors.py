@@ -2,6 +2,7 @@
 
     ChatNestError
     ├── ConfigurationError             raised at start, never during a request
+    │   └── ZoneConflict               at start, or where a limit of another zone is first used
     ├── RequestError                   the request cannot be served as it is
     │   ├── InvalidRequest             400  shape of the body
     │   ├── Unauthenticated            401  identify() returned None
@@ -79,6 +80,7 @@ __all__ = [
     "UpstreamServerError",
     "UpstreamTimeout",
     "UpstreamUnavailable",
+    "ZoneConflict",
 ]
 
 
@@ -123,6 +125,22 @@ class ConfigurationError(ChatNestError):
 
     code = "configuration_error"
     title = "Configuration error"
+
+
+class ZoneConflict(ConfigurationError):
+    """A limit's days are counted in one time zone, and it was used with another: ``kept`` is the
+    zone in the ledger's books, ``asked`` the other one.
+    """
+
+    def __init__(self, name: str, kept: str, asked: str) -> None:
+        self.name: str = name
+        self.kept: str = kept
+        self.asked: str = asked
+        super().__init__(
+            f"timezone: expected {kept!r}, in which the ledger counts the limit {name!r}, got "
+            f"{asked!r}. Set it back, or stop all workers and run `chatnest ledger timezone "
+            f"{name} {asked}`."
+        )
 
 
 # ---------------------------------------------------------------- the request

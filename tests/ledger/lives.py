@@ -61,6 +61,7 @@ class PlainBooks:
         self.windows: defaultdict[str, ListWindow] = defaultdict(ListWindow)
         self.holds: dict[str, HoldRecord] = {}
         self.live: dict[str, HoldRecord] = {}
+        self.zones: dict[str, str] = {}
 
     def counter(self, key: str) -> Counter:
         return self.counters[key]
@@ -73,6 +74,12 @@ class PlainBooks:
 
     def add(self, record: HoldRecord) -> None:
         self.holds[record.hold.id] = self.live[record.hold.id] = record
+
+    def zone(self, name: str) -> str | None:
+        return self.zones.get(name)
+
+    def keep_zone(self, name: str, zone: str) -> None:
+        self.zones[name] = zone
 
     def due(self, now: int) -> list[HoldRecord]:
         ended = [key for key, record in self.live.items() if record.state]
@@ -120,8 +127,14 @@ class Driver(Protocol):
 
 FIRST_LIMITS = {
     "ann": [rate(4, 10), budget(1_000), streams(3)],
-    "bob": [rate(4, 10, "bob"), budget(1_000, "bob", "America/New_York"), streams(3, "bob")],
-    "team": [rate(6, 10, "team"), budget(1_500, "team", "Europe/Berlin"), streams(5, "team")],
+    "bob": [
+        *(rate(4, 10, "bob"), budget(1_000, "bob", "America/New_York", "eastern")),
+        streams(3, "bob"),
+    ],
+    "team": [
+        *(rate(6, 10, "team"), budget(1_500, "team", "Europe/Berlin", "shared")),
+        streams(5, "team"),
+    ],
 }
 STARTS = ["2026-03-07T20:00", "2026-03-28T20:00", "2026-10-24T20:00", "2026-10-31T20:00"]
 """Evenings before days of 23 and of 25 hours, in New York and in Berlin."""

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
 from chatnest.ledger import MemoryLedger, days
 from chatnest.ledger.audit import (
     Adjusted,
@@ -377,13 +377,21 @@ async def test_memory_has_no_books_that_others_could_read():
 # ---------------------------------------------------------------- SQLite
 
 
-V2 = """
+V3 = """
+DROP TABLE zones;
+DROP TABLE books;
+PRAGMA user_version = 3;
+"""
+V2 = (
+    V3
+    + """
 DROP TABLE windows;
 CREATE TABLE windows (key TEXT PRIMARY KEY NOT NULL, entries TEXT NOT NULL, changed_at INTEGER);
 CREATE INDEX windows_by_change ON windows (changed_at);
 INSERT INTO windows VALUES ('requests:60:ann', '[{first},{second}]', {second});
 PRAGMA user_version = 2;
 """
+)
 V1 = (
     V2
     + """
@@ -394,7 +402,7 @@ PRAGMA user_version = 1;
 )
 
 
-@pytest.mark.parametrize("older", [V1, V2])
+@pytest.mark.parametrize("older", [V1, V2, V3])
 async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_balances(
     path: Path, clock: Clock, older: str
 ):
@@ -411,7 +419,10 @@ async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_bal
     assert (await ledger.audit().adjust(adjustment(-30))).balance.used == 40
     assert (await ledger.audit().verdict()).drifts == ()
     clock.now += MINUTE
-    assert await balance(ledger, rate(9)) == (1, 0)
+    assert await balance(ledger, rate(9)) == (0 if older is V3 else 1, 0)
+    await admit(ledger, wish(budget(1_000)))
+    with pytest.raises(ZoneConflict):
+        await ledger.usage((budget(1_000, zone="Asia/Tokyo"),))
     await ledger.aclose()
     fresh = path.with_name("fresh.db")
     other = SQLiteLedger(fresh)

@@ -41,6 +41,7 @@ class RowBooks:
         self._holds: dict[str, _HoldRow] = {}
         self._live: dict[str, HoldRecord] | None = None
         self._turns: dict[str, tuple[object, ...]] = {}
+        self._zones: dict[str, str | None] = {}
 
     def touch(self) -> None:
         """Change nothing, and have it written: a file that can only be read may be locked too."""
@@ -73,6 +74,19 @@ class RowBooks:
         row = self._holds.setdefault(record.hold.id, _HoldRow(record, self.now))
         row.record = record
         self._watch(record)
+
+    def zone(self, name: str) -> str | None:
+        if name not in self._zones:
+            row = self._execute("SELECT zone FROM zones WHERE name = ?", (name,)).fetchone()
+            self._zones[name] = row[0] if row else None
+        return self._zones[name]
+
+    def keep_zone(self, name: str, zone: str) -> None:
+        self._execute(
+            "INSERT INTO zones VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET zone = excluded.zone",
+            (name, zone),
+        )
+        self._zones[name] = zone
 
     def due(self, now: int) -> list[HoldRecord]:
         if self._live is None:

@@ -14,7 +14,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "BookFile", "Operation"]
 
 Operation = Callable[[RowBooks], object]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
 _PRUNED_AT_ONCE: Final = 512
 
@@ -45,6 +45,23 @@ CREATE TABLE windows (
 ) {STRICT};
 CREATE INDEX windows_by_change ON windows (changed_at);
 """
+
+_ZONES: Final = f"""
+CREATE TABLE zones (
+    name TEXT PRIMARY KEY NOT NULL,
+    zone TEXT NOT NULL
+) {STRICT};
+"""
+
+_IDENTITY: Final = f"""
+CREATE TABLE books (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    word TEXT NOT NULL,
+    generation INTEGER NOT NULL
+) {STRICT};
+INSERT INTO books VALUES (1, lower(hex(randomblob(8))), 0);
+"""
+"""Which books these are, and a number that only grows, by which an older copy is told."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE counters (
@@ -95,7 +112,15 @@ CREATE TABLE turns (
 CREATE INDEX turns_by_time ON turns (settled_at);
 {_WINDOWS}
 {_ADJUSTMENTS}
+{_ZONES}
+{_IDENTITY}
 PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_FROM_3: Final = f"""
+{_ZONES}
+{_IDENTITY}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -105,7 +130,7 @@ ALTER TABLE windows RENAME TO windows_of_2;
 {_WINDOWS}
 INSERT INTO windows SELECT key, 0, 0, entries, 0, 0, changed_at FROM windows_of_2;
 DROP TABLE windows_of_2;
-PRAGMA user_version = {SCHEMA_VERSION};
+{_FROM_3}
 """  # noqa: S608  # of texts of ours alone
 
 _FROM: Final = {
@@ -116,6 +141,7 @@ ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
 {_FROM_2}
 """,
     2: _FROM_2,
+    3: _FROM_3,
 }
 """What makes the tables of today, for each schema that a file may have."""
 

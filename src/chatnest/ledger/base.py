@@ -56,12 +56,12 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit that a request must fit under.
 
     ``rate``: at most ``limit`` requests in any window of ``window`` seconds. ``budget``: at most
-    ``limit`` tokens in a calendar day of ``timezone``. ``concurrency``: at most ``limit`` streams
-    at a time. What is counted belongs to ``account`` and ``name``, whatever the limit's size, so
-    that a change of size never opens a second budget. A ``hidden`` one is the service's own affair:
-    its figures are in no header field, refusal or ``/limits``. Raises ConfigurationError for
-    anything else, and for a ``window`` or ``timezone`` that the kind has no use for: what cannot
-    be counted would limit nothing.
+    ``limit`` tokens in a calendar day of ``timezone``, of which a ledger keeps one for each name.
+    ``concurrency``: at most ``limit`` streams at a time. What is counted belongs to ``account`` and
+    ``name``, whatever the limit's size, so that a change of size never opens a second budget. A
+    ``hidden`` one is the service's own affair: its figures are in no header field, refusal or
+    ``/limits``. Raises ConfigurationError for anything else, and for a ``window`` or ``timezone``
+    that the kind has no use for: what cannot be counted would limit nothing.
     """
 
     name: str
@@ -197,7 +197,10 @@ class Ledger(Protocol):
     """
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
-        """Check every limit and hold all of them, or none, in one step."""
+        """Check every limit and hold all of them, or none, in one step.
+
+        Raises ZoneConflict for a budget whose name the books count in another time zone.
+        """
 
     async def renew(self, hold: Hold, lease: int) -> None:
         """Keep a live hold for ``lease`` milliseconds from now on."""
@@ -209,7 +212,7 @@ class Ledger(Protocol):
         """Make sure that a reservation whose answer was lost holds nothing, now or later."""
 
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
-        """How these limits stand, in their order."""
+        """How these limits stand, in their order. Changes nothing. Raises ZoneConflict."""
 
     def now(self) -> int:
         """The ledger's time, as well as this process knows it without asking."""

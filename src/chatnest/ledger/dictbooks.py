@@ -65,6 +65,7 @@ class DictBooks(Holds):
         self._most_addresses = max_keys - max_keys // _RESERVED
         self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of their beginning
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
+        self._zones: dict[str, str] = {}
         # What the running operation has looked up, and may have changed.
         self._read: dict[str, Counter] = {}
         self._slid: dict[str, ListWindow] = {}
@@ -114,6 +115,12 @@ class DictBooks(Holds):
         if window is None:
             window = self._slid[key] = self._windows.get(key) or ListWindow()
         return window
+
+    def zone(self, name: str) -> str | None:
+        return self._zones.get(name)
+
+    def keep_zone(self, name: str, zone: str) -> None:
+        self._zones[name] = zone
 
     def _keep(self) -> None:
         """Keep what the operation has changed, unless that is nothing."""

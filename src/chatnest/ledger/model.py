@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from chatnest.errors import ZoneConflict
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -103,6 +104,12 @@ class Books(Protocol):
     def add(self, record: HoldRecord) -> None:
         """Remember a hold under its id, a new one or one whose lease was moved."""
 
+    def zone(self, name: str) -> str | None:
+        """The time zone in which the budget of that name was first counted, if it was."""
+
+    def keep_zone(self, name: str, zone: str) -> None:
+        """Remember the time zone of a budget's name."""
+
     def due(self, now: int) -> list[HoldRecord]:
         """The RESERVED holds whose lease has ended by ``now``."""
 
@@ -111,7 +118,8 @@ class Books(Protocol):
 
 
 def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
-    """Hold everything that ``wish`` names, or nothing."""
+    """Hold everything that ``wish`` names, or nothing. Raises ZoneConflict."""
+    zones = _zones(books, wish.limits)
     expire(books, now)
     known = books.hold(wish.id)
     if known is not None:
@@ -134,6 +142,8 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
     if refusals:
         # Who waits for the slowest of them meets none of the others either.
         return max(refusals, key=lambda refusal: refusal.retry_after)
+    for name, zone in zones.items():
+        books.keep_zone(name, zone)
     return _admit(books, wish, granted, places, now)
 
 
@@ -182,12 +192,30 @@ def expire(books: Books, now: int) -> None:
 
 
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
-    """How limits stand."""
+    """How limits stand. Raises ZoneConflict."""
+    _zones(books, limits)
     expire(books, now)
     return tuple(_state(books, limit, counter_key(limit, now), now) for limit in limits)
 
 
 # ---------------------------------------------------------------- their parts
+
+
+def _zones(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
+    """The zone of each budget's name that the books do not know yet.
+
+    One name has one zone, whatever the account: at any time an account has one day, and with it
+    one budget. Raises ZoneConflict for a limit of another zone, before anything is changed.
+    """
+    new: dict[str, str] = {}
+    for limit in limits:
+        if limit.kind == "budget":
+            kept = books.zone(limit.name)
+            if kept is None:
+                kept = new.setdefault(limit.name, limit.timezone)
+            if kept != limit.timezone:
+                raise ZoneConflict(limit.name, kept, limit.timezone)
+    return new
 
 
 def _admit(
