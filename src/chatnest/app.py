@@ -134,6 +134,7 @@ class ChatNestApp(Lifetime):
         bounds = bounds if bounds is not None else Bounds()
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(ledger, settings)
+        self._policies = PolicyChain(standard_policies() if policies is None else policies)
         super().__init__(
             provider=provider if provider is not None else OpenAIProvider(),
             ledger=ledger,
@@ -144,8 +145,8 @@ class ChatNestApp(Lifetime):
             run_log=log,
             bounds=bounds,
             drain_at_signal=drain_at_signal,
+            budgets=self._policies.budgets,
         )
-        self._policies = PolicyChain(standard_policies() if policies is None else policies)
         self._answering = Answering(self.provider, self._policies, self._accounts, bounds)
         self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
         self._allow_client_system_prompt = allow_client_system_prompt

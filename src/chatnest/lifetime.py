@@ -15,7 +15,7 @@ from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
-from chatnest.ledger.base import Ledger
+from chatnest.ledger.base import Ledger, Limit
 from chatnest.ledger.reasons import reason_of
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
@@ -44,6 +44,7 @@ class Lifetime:
         run_log: RunLog,
         bounds: Bounds,
         drain_at_signal: float | None,
+        budgets: tuple[Limit, ...] = (),
     ) -> None:
         if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
             raise ConfigurationError("drain_at_signal must be finite and at least 0")
@@ -54,6 +55,7 @@ class Lifetime:
         self._run_log = run_log
         self._bounds = bounds
         self._drain_at_signal = drain_at_signal
+        self._budgets = budgets
 
     async def ready(self) -> None:
         """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
@@ -65,6 +67,17 @@ class Lifetime:
             raise LedgerUnavailable from None
         await self._accounts.outbox.flush()
 
+    async def check_books(self) -> None:
+        """Raise ConfigurationError where the ledger can never work with these policies, or
+        LedgerUnavailable.
+        """
+        await self.ledger.check()
+        await self._check_zones()
+
+    async def _check_zones(self) -> None:
+        if self._budgets:
+            await self.ledger.usage(self._budgets)
+
     async def start(self) -> None:
         """Load what would hold up the first request, and try the ledger. Optional, and done by
         lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
@@ -74,6 +87,10 @@ class Lifetime:
         await self.provider.counter.warm()
         try:
             await self.ready()
+            with fail_after(self._bounds.ledger_seconds):
+                await self._check_zones()
+        except TimeoutError:
+            _log.warning("%r is slow: its time zones were not checked", self.ledger)
         except LedgerUnavailable as exc:
             away = "%r is away: %s. Requests are refused until it is back"
             _log.warning(away, self.ledger, reason_of(exc))

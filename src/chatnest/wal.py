@@ -1,17 +1,26 @@
 """A SQLite file that several processes write, in WAL mode: how each of them opens it."""
 
+import contextlib
+import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-__all__ = ["STRICT", "open_wal"]
+__all__ = ["STRICT", "log_size", "open_wal", "truncate_log"]
+
+_log = logging.getLogger("chatnest.ledger")
 
 STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 """Ends a table whose columns take values of their types alone, where this SQLite knows of it."""
 
 _POLL_SECONDS: Final = 0.005
+_PRIVATE: Final = 0o600
+_KEPT_LOG: Final = 1024 * 1024
+"""Maximum bytes of a write-ahead log that has been written into its file: the rest is cut off."""
 
 
 def open_wal(
@@ -24,8 +33,10 @@ def open_wal(
 ) -> sqlite3.Connection:
     """A connection in no transaction, after ``prepare`` has seen to the tables.
 
-    ``busy_timeout`` is in seconds. Raises sqlite3.Error.
+    The file and those beside it are for this user alone, whatever the umask. ``busy_timeout`` is
+    in seconds. Raises sqlite3.Error.
     """
+    _make(Path(path))
     # Switching to WAL does not wait for a lock by itself.
     give_up = time.monotonic() + busy_timeout
     while True:
@@ -38,6 +49,7 @@ def open_wal(
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             prepare(connection)
         except sqlite3.OperationalError as exc:
@@ -50,4 +62,55 @@ def open_wal(
             connection.close()
             raise
         else:
+            _narrow(Path(path))
             return connection
+
+
+def log_size(path: str | os.PathLike[str]) -> int:
+    """Bytes of the write-ahead log of the file at ``path``."""
+    try:
+        return os.stat(_beside(Path(path), "-wal")).st_size  # noqa: PTH116  # often asked for
+    except OSError:
+        return 0
+
+
+def truncate_log(connection: sqlite3.Connection, busy_timeout: float) -> bool:
+    """Write all of the write-ahead log into the file, and make it empty. False where a reader or
+    a writer is in the way: nobody waits for this.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
+    return not busy
+
+
+def _make(path: Path) -> None:
+    """Make the file, for this user alone, where it is missing; SQLite gives those beside it the
+    same mode. It is not opened: closing it would end the locks that SQLite has on it elsewhere in
+    this process.
+    """
+    if hasattr(os, "mknod"):
+        with contextlib.suppress(OSError):  # SQLite says what is wrong
+            os.mknod(path, _PRIVATE | stat.S_IFREG)
+            path.chmod(_PRIVATE)  # mknod heeds the umask
+
+
+def _narrow(path: Path) -> None:
+    """Let nobody else read what is there already."""
+    for end in "", "-wal", "-shm":
+        each = _beside(path, end)
+        try:
+            if each.stat().st_mode & 0o077:
+                each.chmod(_PRIVATE)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            _log.warning("%s can be read by others than its owner: %s", each, exc.strerror)
+
+
+def _beside(path: Path, end: str) -> Path:
+    return Path(os.path.realpath(path) + end)

@@ -10,7 +10,7 @@ import pytest
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import sqlite
-from chatnest.ledger._sqlite_file import SCHEMA_VERSION
+from chatnest.ledger._sqlite_schema import SCHEMA_VERSION
 from chatnest.ledger.base import Charge, Settlement
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.support import (

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.ledger import _sqlite_schema
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.sqlite import SQLiteLedger
@@ -142,22 +143,19 @@ async def test_a_lock_that_goes_in_time_is_waited_for(path: Path, monkeypatch: p
 def test_two_that_create_the_file_at_once_agree(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    def book_file() -> BookFile:
-        return BookFile(str(path), clock=clock, synchronous="NORMAL", busy_timeout=0.1, keep_days=1)
+    slow = BookFile(str(path), clock=clock, synchronous="NORMAL", busy_timeout=0.1, keep_days=1)
+    version = _sqlite_schema._version
 
-    slow, fast = book_file(), book_file()
-    version = BookFile._version
-
-    def overtaken(file: BookFile, connection: sqlite3.Connection) -> int:
-        answer = version(file, connection)
+    def overtaken(connection: sqlite3.Connection, name: str) -> int:
+        answer = version(connection, name)
         monkeypatch.undo()
-        fast.transact([])
+        with closing(sqlite3.connect(path, isolation_level=None)) as fast:
+            _sqlite_schema.prepare(fast, name)
         return answer
 
-    monkeypatch.setattr(BookFile, "_version", overtaken)
+    monkeypatch.setattr(_sqlite_schema, "_version", overtaken)
     slow.transact([])
     slow.close()
-    fast.close()
 
 
 async def test_a_file_that_was_there_and_went_is_no_fault_of_configuration(tmp_path: Path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatnest.ledger import _sqlite_window
-from chatnest.ledger._sqlite_file import _WINDOWS
+from chatnest.ledger._sqlite_schema import _WINDOWS
 from chatnest.ledger._sqlite_window import RowWindow
 from chatnest.ledger.window import ListWindow, Window
 

@@ -109,6 +109,10 @@ def _add_ledger(commands: Any) -> None:
     adjust.add_argument("--day", metavar="YYYY-MM-DD", help="today, by budget.timezone")
     adjust.add_argument("--name", help="of the limit, where several count tokens")
     adjust.add_argument("--new", action="store_true", help="begin an account where there is none")
+    zone = action("timezone", "count the days of a limit in another time zone")
+    zone.add_argument("name", metavar="NAME", help="of the limit, such as tokens")
+    zone.add_argument("zone", metavar="ZONE", help="an IANA name, such as Europe/Berlin")
+    action("adopt", "make what is at the ledger's address the books of all servers from now on")
     action("verify", "compare balances with records; 1: they differ, 3: it cannot be told")
 
 

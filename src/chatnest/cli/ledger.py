@@ -49,7 +49,7 @@ def run(options: Namespace) -> None:
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
     with by_its_keys(config):
-        ledger = _open(config.ledger)
+        ledger = _open(config.ledger, may_be_missing=options.action == "adopt")
     try:
         code = anyio.run(_run, ledger, options, config)
         sys.stdout.flush()
@@ -75,9 +75,10 @@ async def _run(ledger: Ledger, options: Namespace, config: Config) -> int:
         await ledger.aclose()
 
 
-def _open(section: LedgerSection) -> Ledger:
+def _open(section: LedgerSection, *, may_be_missing: bool) -> Ledger:
     scheme, _, path = section.url.partition(":")
-    if scheme == "sqlite" and path and not (Path(path).is_file() and Path(path).stat().st_size):
+    is_there = Path(path).is_file() and Path(path).stat().st_size > 0
+    if scheme == "sqlite" and path and not is_there and not may_be_missing:
         raise ConfigurationError(f"there is no ledger in {path!r}: name the file with --ledger")
     patient = max(section.timeout, _PATIENCE), max(section.busy_timeout, _PATIENCE)
     return open_ledger(
@@ -87,6 +88,7 @@ def _open(section: LedgerSection) -> Ledger:
 
 def _away(ledger: Ledger, action: str, reason: Reason) -> str:
     what = {
+        "adopt": "; nothing was adopted",
         "adjust": "; it is not known whether it was adjusted: the same command again is safe",
         "verify": "; nothing was verified",
     }
@@ -187,11 +189,27 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
     return _UNSURE if verdict.unsure else 0
 
 
+async def _timezone(audit: Audit, options: Namespace, _: Config) -> int:
+    change = await audit.change_zone(options.name, options.zone)
+    sys.stdout.write(
+        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; what "
+        f"{change.carried:,} principals have used today was carried over\n"
+    )
+    return 0
+
+
+async def _adopt(audit: Audit, _: Namespace, __: Config) -> int:
+    sys.stdout.write(f"{await audit.adopt()}\n")
+    return 0
+
+
 _COMMANDS: Final[Mapping[str, _Command]] = {
+    "adopt": _adopt,
     "show": _show,
     "holds": _holds,
     "export": _export,
     "adjust": _adjust,
+    "timezone": _timezone,
     "verify": _verify,
 }
 

@@ -16,13 +16,12 @@ from starlette.types import ASGIApp
 
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
-from chatnest.cli.build import build_chat, open_profiles
+from chatnest.cli.build import build_chat, by_its_keys, open_profiles
 from chatnest.cli.config import Config
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.cli.workers import Workers
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger.base import Ledger
 from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.sqlite import SQLiteLedger
 
@@ -40,7 +39,8 @@ def serve(config: Config) -> None:
     _check_workers(config)
     chat = build_chat(config)  # in this process too, so that what is wrong is said once, and now
     make_site(config, chat)
-    anyio.run(_check_ledger, chat.ledger)
+    with by_its_keys(config):
+        anyio.run(_check_ledger, chat)
     listener = _listen(config)
     _say_where(config, listener, chat)
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
@@ -95,16 +95,16 @@ def _check_workers(config: Config) -> None:
         )
 
 
-async def _check_ledger(ledger: Ledger) -> None:
+async def _check_ledger(chat: ChatNestApp) -> None:
     """Raise ConfigurationError for books that cannot be. Say why others are away: they may come
     back, and /readyz tells when.
     """
     try:
-        await ledger.check()
+        await chat.check_books()
     except LedgerUnavailable as exc:
-        _note(f"warning: {ledger!r} is away: {reason_of(exc)}")
+        _note(f"warning: {chat.ledger!r} is away: {reason_of(exc)}")
     finally:
-        await ledger.aclose()
+        await chat.ledger.aclose()
 
 
 def _listen(config: Config) -> socket.socket:

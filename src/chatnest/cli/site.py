@@ -27,7 +27,13 @@ from chatnest.cli.build import build_chat, by_its_keys
 from chatnest.cli.config import Config
 from chatnest.cli.hosts import OnlyForHosts, hosts_of
 from chatnest.cli.interpreter import serving_only
-from chatnest.errors import ChatNestError, ConfigurationError, ServerShutdown
+from chatnest.errors import (
+    ChatNestError,
+    ConfigurationError,
+    LedgerUnavailable,
+    ServerShutdown,
+)
+from chatnest.ledger.reasons import reason_of
 from chatnest.middleware import ChatNestMiddleware
 
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
@@ -103,7 +109,10 @@ def make_site(
                 raise ServerShutdown
             await chat.ready()
         except ChatNestError as exc:
-            return JSONResponse({"status": exc.code}, status_code=exc.status)
+            content = {"status": exc.code}
+            if isinstance(exc, LedgerUnavailable):
+                content["reason"] = str(reason_of(exc))
+            return JSONResponse(content, status_code=exc.status)
         return JSONResponse({"status": "ok"})
 
     @asynccontextmanager

@@ -1,17 +1,20 @@
-"""An audit of SQLiteLedger's file: each question is answered as of one instant."""
+"""An audit of SQLiteLedger's file: each question is answered as of one instant, and records by the
+page.
+"""
 
 import heapq
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-import anyio
 import anyio.to_thread
 import msgspec
 
 from chatnest.errors import LedgerUnavailable
+from chatnest.ledger._sqlite_adopt import change_zone
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.audit import (
@@ -21,11 +24,13 @@ from chatnest.ledger.audit import (
     LiveHold,
     TurnRecord,
     Verdict,
+    ZoneChange,
     check_kept,
     judge,
     verify,
 )
 from chatnest.ledger.base import Line
+from chatnest.ledger.survey import StoreChanged
 
 __all__ = ["SQLiteAudit"]
 
@@ -37,16 +42,31 @@ _HOLDS: Final = (
     "SELECT id, tokens, lines, admitted_at, until FROM holds WHERE state = 0"
     " ORDER BY admitted_at, id"
 )
+_BOUNDS: Final = (
+    "SELECT (SELECT coalesce(max(rowid), 0) FROM turns),"
+    " (SELECT coalesce(max(rowid), 0) FROM adjustments)"
+)
 # A turn and its hold are forgotten at about the same time, but not in one step.
 _TURNS: Final = """
-SELECT turns.hold, turns.tokens, turns.held, settled_at, turns.admitted_at, outcome, source,
-    input_tokens, output_tokens, principal, profile, model, coalesce(holds.lines, '[]')
+SELECT settled_at, turns.rowid, turns.hold, turns.tokens, turns.held, settled_at,
+    turns.admitted_at, outcome, source, input_tokens, output_tokens, principal, profile, model,
+    coalesce(holds.lines, '[]')
 FROM turns LEFT JOIN holds ON holds.id = turns.hold
-WHERE settled_at >= ? ORDER BY settled_at, turns.rowid
+WHERE (settled_at, turns.rowid) > (?, ?) AND turns.rowid <= ?
+ORDER BY settled_at, turns.rowid LIMIT ?
 """
-_ADJUSTMENTS: Final = "SELECT * FROM adjustments WHERE at >= ? ORDER BY at"
+_ADJUSTMENTS: Final = (
+    "SELECT at, rowid, * FROM adjustments WHERE (at, rowid) > (?, ?) AND rowid <= ?"
+    " ORDER BY at, rowid LIMIT ?"
+)
+_ALL: Final = 2**62
 
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
+
+_Place = tuple[int, int]
+"""A record's time and row: rows that are read later come after it."""
+
+_Placed = tuple[_Place, TurnRecord | Adjustment]
 
 Run = Callable[[Callable[[RowBooks], object]], Awaitable[object]]
 
@@ -55,12 +75,18 @@ class SQLiteAudit:
     """The books of a SQLiteLedger, read beside its writers.
 
     ``file`` makes another connection, usable from any thread; ``run`` has the ledger's own writer
-    do something; ``keep`` is in milliseconds.
+    do something; ``keep`` is in milliseconds; ``adopt`` makes the file the books.
     """
 
     def __init__(
-        self, file: Callable[[], BookFile], run: Run, clock: Callable[[], int], keep: int
+        self,
+        file: Callable[[], BookFile],
+        run: Run,
+        clock: Callable[[], int],
+        keep: int,
+        adopt: Callable[[], str],
     ) -> None:
+        self._adopt = adopt
         self._file = file
         self._run = run
         self._clock = clock
@@ -78,18 +104,23 @@ class SQLiteAudit:
         return await self._look(lambda rows: list(_holds(rows)))
 
     async def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
-        stack = ExitStack()
-        file = stack.enter_context(closing(self._file()))
-        try:
-            records = await _in_thread(
-                lambda: _records(stack.enter_context(file.snapshot()), since)
-            )
-            while page := await _in_thread(lambda: list(islice(records, _PAGE))):
-                for record in page:
-                    yield record
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _in_thread(stack.close)
+        """In pages, each with a look of its own: a reader that waits keeps nothing in the file.
+
+        What is recorded after the first page was asked for is left out; so is a turn whose record
+        was corrected since. Both are there for the next reading.
+        """
+        turns = adjustments = (since, -1)
+        bounds = await self._look(_bounds)
+        while True:
+            page = await self._look(partial(_page, turns, adjustments, bounds))
+            for place, record in page:
+                if isinstance(record, Adjustment):
+                    adjustments = place
+                else:
+                    turns = place
+                yield record
+            if len(page) < _PAGE:
+                return
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         check_kept(adjustment, self._clock(), self._keep)
@@ -97,12 +128,22 @@ class SQLiteAudit:
         assert isinstance(adjusted, Adjusted)  # noqa: S101  # what _adjust gives
         return adjusted
 
+    async def change_zone(self, name: str, zone: str) -> ZoneChange:
+        change = await self._run(lambda books: change_zone(books, name, zone))
+        assert isinstance(change, ZoneChange)  # noqa: S101  # what change_zone gives
+        return change
+
+    async def adopt(self) -> str:
+        return await _in_thread(self._adopt)
+
     async def verdict(self) -> Verdict:
         return await self._look(self._verify)
 
     def _verify(self, rows: sqlite3.Connection) -> Verdict:
         balances = list(_balances(rows))
-        drifts = verify(balances, _holds(rows), _turns(rows, 0), _adjustments(rows, 0))
+        turns = (record for _, record in _turns(rows))
+        adjustments = (record for _, record in _adjustments(rows))
+        drifts = verify(balances, _holds(rows), turns, adjustments)
         return judge(len(balances), drifts, kept_since=self._clock() - self._keep)
 
     async def _look(self, look: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -116,7 +157,7 @@ class SQLiteAudit:
 async def _in_thread(work: Callable[[], _T]) -> _T:
     try:
         return await anyio.to_thread.run_sync(work)
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, StoreChanged) as exc:
         raise LedgerUnavailable from exc
 
 
@@ -143,22 +184,39 @@ def _holds(rows: sqlite3.Connection) -> Iterator[LiveHold]:
         )
 
 
-def _records(rows: sqlite3.Connection, since: int) -> Iterator[TurnRecord | Adjustment]:
-    return heapq.merge(_turns(rows, since), _adjustments(rows, since), key=_time_of)
+def _bounds(rows: sqlite3.Connection) -> tuple[int, int]:
+    """The newest rows of turns and of adjustments."""
+    turns, adjustments = rows.execute(_BOUNDS).fetchone()
+    return turns, adjustments
 
 
-def _time_of(record: TurnRecord | Adjustment) -> int:
-    return record.at if isinstance(record, Adjustment) else record.settled_at
+def _page(
+    turns: _Place, adjustments: _Place, bounds: tuple[int, int], rows: sqlite3.Connection
+) -> list[_Placed]:
+    """The next records after these places, and the place of each, in the order of their times."""
+    some: Iterator[_Placed] = _turns(rows, turns, bounds[0], _PAGE)
+    others: Iterator[_Placed] = _adjustments(rows, adjustments, bounds[1], _PAGE)
+    return list(islice(heapq.merge(some, others, key=_time_of), _PAGE))
 
 
-def _turns(rows: sqlite3.Connection, since: int) -> Iterator[TurnRecord]:
-    for *values, lines in rows.execute(_TURNS, (since,)):
-        yield TurnRecord(
+def _time_of(placed: _Placed) -> int:
+    return placed[0][0]
+
+
+def _turns(
+    rows: sqlite3.Connection, after: _Place = (0, -1), last: int = _ALL, most: int = -1
+) -> Iterator[tuple[_Place, TurnRecord]]:
+    for at, number, *values, lines in rows.execute(_TURNS, (*after, last, most)):
+        record = TurnRecord(
             **dict(zip(TurnRecord.__struct_fields__, values, strict=False)),
             lines=tuple(line.key for line in _read_lines(lines)),
         )
+        yield (at, number), record
 
 
-def _adjustments(rows: sqlite3.Connection, since: int) -> Iterator[Adjustment]:
-    for values in rows.execute(_ADJUSTMENTS, (since,)):
-        yield Adjustment(**dict(zip(Adjustment.__struct_fields__, values, strict=True)))
+def _adjustments(
+    rows: sqlite3.Connection, after: _Place = (0, -1), last: int = _ALL, most: int = -1
+) -> Iterator[tuple[_Place, Adjustment]]:
+    for at, number, *values in rows.execute(_ADJUSTMENTS, (*after, last, most)):
+        found = Adjustment(**dict(zip(Adjustment.__struct_fields__, values, strict=True)))
+        yield (at, number), found

@@ -33,7 +33,7 @@ class RowBooks:
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:
         self.now = now
         self._connection = connection
-        self._execute = connection.execute
+        self.execute = self._execute = connection.execute
         self._executemany = connection.executemany
         # What it is, and what it was when it was read.
         self._counters: dict[str, tuple[Counter, Counter]] = {}
@@ -47,6 +47,10 @@ class RowBooks:
         """Change nothing, and have it written: a file that can only be read may be locked too."""
         (application,) = self._execute("PRAGMA application_id").fetchone()
         self._execute(f"PRAGMA application_id = {application}")
+
+    def count_up(self) -> None:
+        """Let an older copy of these books be known by its lower number."""
+        self._execute("UPDATE books SET generation = generation + 1")
 
     def counter(self, key: str) -> Counter:
         if key not in self._counters:

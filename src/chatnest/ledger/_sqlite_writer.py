@@ -4,6 +4,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
@@ -14,6 +15,7 @@ from anyio.lowlevel import current_token
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
+from chatnest.ledger.survey import StoreChanged
 from chatnest.loops import call_soon
 
 __all__ = ["Completion", "Writer"]
@@ -25,6 +27,12 @@ _GROUP: Final = 128
 
 _PRUNE_EVERY: Final = 256
 """Operations after which something old is forgotten."""
+
+_PRUNE_SECONDS: Final = 60.0
+"""After which something old is forgotten, also where nobody asks for anything."""
+
+_TEND_SECONDS: Final = 0.5
+"""How often the file is looked at."""
 
 
 class Completion(Generic[_T]):
@@ -68,6 +76,8 @@ class Writer:
         self._waiting: deque[Completion[Any]] = deque()
         self._stopped = False
         self._unpruned = _PRUNE_EVERY
+        self._tend_at = time.monotonic() + _TEND_SECONDS
+        self._prune_at = time.monotonic() + _PRUNE_SECONDS
         self.thread = threading.Thread(target=self._loop, name="chatnest-ledger", daemon=True)
         self.thread.start()
 
@@ -105,8 +115,11 @@ class Writer:
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
+        self._tend()
         while not self._waiting and not self._stopped:
-            self._take(self._queue.get())
+            with contextlib.suppress(queue.Empty):
+                self._take(self._queue.get(timeout=max(0, self._tend_at - time.monotonic())))
+            self._tend()
         self._take_all()
         return bool(self._waiting)
 
@@ -145,6 +158,18 @@ class Writer:
                 _tell(attempt)
                 self._prune_now_and_then(len(attempt))
 
+    def _tend(self) -> None:
+        """See to the file when it is time, also while nobody asks for anything."""
+        now = time.monotonic()
+        if now < self._tend_at:
+            return
+        with contextlib.suppress(Exception):  # the next operation will tell
+            self._file.tend()
+            if now >= self._prune_at:
+                more = self._file.prune()
+                self._prune_at = now + (0 if more else _PRUNE_SECONDS)
+        self._tend_at = time.monotonic() + _TEND_SECONDS
+
     def _prune_now_and_then(self, operations: int) -> None:
         self._unpruned += operations
         if self._unpruned >= _PRUNE_EVERY:
@@ -155,7 +180,7 @@ class Writer:
 
 def _is_fault_of_file(failure: Exception) -> bool:
     """Or else of the values of one operation."""
-    return isinstance(failure, sqlite3.Error) and not isinstance(
+    return isinstance(failure, StoreChanged | sqlite3.Error) and not isinstance(
         failure, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError
     )
 

@@ -23,6 +23,7 @@ __all__ = [
     "LiveHold",
     "TurnRecord",
     "Verdict",
+    "ZoneChange",
     "check_kept",
     "judge",
     "verify",
@@ -153,6 +154,17 @@ class Adjusted(msgspec.Struct, frozen=True, kw_only=True):
     balance: Balance
 
 
+class ZoneChange(msgspec.Struct, frozen=True, kw_only=True):
+    """The days of a limit are counted in the zone ``after`` instead of ``before``. ``carried`` is
+    the number of accounts whose use of the running day was adjusted in the new one.
+    """
+
+    name: str
+    before: str
+    after: str
+    carried: int
+
+
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of a counter, ``recorded`` in the books, that its records do not add up to."""
 
@@ -203,6 +215,16 @@ class Audit(Protocol):
         """Correct a counter, once for each id of an account.
 
         Raises ConfigurationError for a day that has not begun, or is not kept any more.
+        """
+
+    async def change_zone(self, name: str, zone: str) -> ZoneChange:
+        """Count the days of the budget ``name`` in another time zone from now on, so that nobody
+        has a second budget by it. Raises ConfigurationError.
+        """
+
+    async def adopt(self) -> str:
+        """Make what is at the store's address the books from now on, also for servers that run.
+        Gives a sentence about what was found.
         """
 
     async def verdict(self) -> Verdict:

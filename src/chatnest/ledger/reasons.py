@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from chatnest.ledger.survey import Reason
+from chatnest.ledger.survey import Reason, StoreChanged
 
 __all__ = ["reason_of"]
 
@@ -14,6 +14,9 @@ def reason_of(failure: BaseException) -> Reason:
     It quotes nothing that could have a password in it.
     """
     causes = list(_causes(failure))[::-1]  # the first cause says most
+    for cause in causes:
+        if isinstance(cause, StoreChanged):
+            return cause.reason
     packages = {type(cause).__module__.partition(".")[0] for cause in causes}
     if "sqlite3" in packages:
         from chatnest.ledger._sqlite_reasons import explain_sqlite  # noqa: PLC0415  # as below

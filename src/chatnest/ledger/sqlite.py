@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
+from chatnest.ledger._sqlite_adopt import adopt
 from chatnest.ledger._sqlite_audit import SQLiteAudit
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
@@ -131,7 +132,8 @@ class SQLiteLedger:
     def audit(self) -> SQLiteAudit:
         """The same books, for those who look after them."""
         file = partial(self._file, any_thread=True)
-        return SQLiteAudit(file, self._run, self._clock, self._keep)
+        adopted = partial(adopt, self.path, self.busy_timeout)
+        return SQLiteAudit(file, self._run, self._clock, self._keep, adopted)
 
     async def aclose(self) -> None:
         """Finish what waits, for at most 5 s, and let go of the file and the thread.

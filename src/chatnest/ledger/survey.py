@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["Reason", "RedisNode", "RedisSurvey", "SQLiteSurvey", "Surveyed"]
+__all__ = ["Reason", "RedisNode", "RedisSurvey", "SQLiteSurvey", "StoreChanged", "Surveyed"]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -18,6 +18,16 @@ class Reason(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.found}: {self.advice}"
+
+
+class StoreChanged(Exception):
+    """What a store has is not the books that this process counted in, so nothing is admitted. The
+    ledger raises LedgerUnavailable from it.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason: Reason = reason
+        super().__init__(str(reason))
 
 
 class RedisNode(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ class AnonymousBudget:
         check_zone(timezone)
         self._limit = limit
         self._timezone = timezone
+        self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
         if is_anonymous(turn.principal):

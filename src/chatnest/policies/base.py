@@ -12,14 +12,14 @@ in the order of the list that ChatNestApp was given:
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from chatnest.errors import ConfigurationError, UpstreamError
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 
-__all__ = ["Classifies", "Finishes", "Limits", "Policy", "PolicyChain", "Prepares"]
+__all__ = ["Classifies", "Finishes", "Limits", "Policy", "PolicyChain", "Prepares", "Zoned"]
 
 
 _log = logging.getLogger("chatnest.policies")
@@ -57,6 +57,14 @@ class Finishes(Protocol):
         """``turn.outcome``, ``turn.answer`` and ``turn.charged`` are final. What this raises is
         logged and changes nothing.
         """
+
+
+@runtime_checkable
+class Zoned(Protocol):
+    """Says in advance which time zones its budgets have, so that a conflict is found at start."""
+
+    zones: Mapping[str, str]
+    """Of the name of each."""
 
 
 Policy = Prepares | Limits | Classifies | Finishes
@@ -104,6 +112,13 @@ class PolicyChain:
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]
         self._finishes = [p for p in policies if isinstance(p, Finishes)]
+        self.budgets: tuple[Limit, ...] = tuple(
+            Limit(name=name, kind="budget", account="", limit=0, timezone=zone)
+            for policy in policies
+            if isinstance(policy, Zoned)
+            for name, zone in policy.zones.items()
+        )
+        """A limit of nobody for each name of a budget that is known in advance."""
 
     async def prepare(self, turn: Turn) -> None:
         """Every ``prepare``, until one raises."""

@@ -1,12 +1,15 @@
 """DailyBudget: so many tokens a day. No I/O."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from chatnest.ledger.base import Limit
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
 __all__ = ["DailyBudget"]
+
+_NAME: Final = "tokens"
 
 
 class DailyBudget:
@@ -19,10 +22,11 @@ class DailyBudget:
     def __init__(self, *, timezone: str = "UTC") -> None:
         check_zone(timezone)
         self._timezone = timezone
+        self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
         yield Limit(
-            name="tokens",
+            name=_NAME,
             kind="budget",
             account=turn.principal,
             limit=turn.daily_token_limit,
