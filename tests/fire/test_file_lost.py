@@ -166,7 +166,7 @@ def test_all_that_runs_is_charged_once_and_nothing_starts_before_the_adoption(
         wait_for(lambda: all(ready(port)[0] == 200 for _ in range(20)))
         wait_for(lambda: len(books.turns()) == len(USERS) * EACH)
         for user in USERS:
-            wait_for(lambda user=user: books.used_and_held(f"header:{user}") == (EACH * FRESH, 0))
+            assert books.used_and_held(f"header:{user}") == (EACH * FRESH, 0)
         assert len({turn.id for turn in books.turns()}) == len(USERS) * EACH
         assert chat(port, "ann").status == 200
         wait_for(lambda: books.used_and_held("header:ann") == ((EACH + 1) * FRESH, 0))

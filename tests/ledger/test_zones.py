@@ -5,11 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from chatnest import ChatNestApp, DemoProvider
 from chatnest.errors import ConfigurationError, ZoneConflict
-from chatnest.ledger.base import Ledger
+from chatnest.ledger.base import Charge, Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.sqlite import SQLiteLedger
-from tests.ledger.support import Clock, admit, balance, budget, rate, refuse, streams, utc, wish
+from chatnest.policies import standard_policies
+from tests.ledger.support import (
+    MINUTE,
+    Clock,
+    admit,
+    balance,
+    budget,
+    rate,
+    refuse,
+    streams,
+    utc,
+    wish,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -75,3 +88,77 @@ async def test_neither_a_look_nor_a_refusal_settles_the_zone(ledger: Ledger):
     await refuse(ledger, wish(budget(10), tokens=20))
 
     await admit(ledger, wish(budget(1_000, zone="Asia/Tokyo")))
+
+
+@pytest.fixture
+async def tokyo(path: Path, clock: Clock) -> AsyncIterator[SQLiteLedger]:
+    """Ann has used 700 of the day in UTC, which in Tokyo is the day before, and bob 10."""
+    clock.now = EVENING
+    ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
+    for account, tokens in (("ann", 700), ("bob", 10)):
+        hold = (await admit(ledger, wish(budget(1_000, account)))).hold
+        await ledger.settle(hold, Charge(tokens=tokens))
+    yield ledger
+    await ledger.aclose()
+
+
+async def test_a_change_of_zone_carries_over_what_was_used(tokyo: SQLiteLedger):
+    change = await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
+
+    assert (change.before, change.after, change.carried) == ("UTC", "Asia/Tokyo", 2)
+    assert await balance(tokyo, budget(1_000, zone="Asia/Tokyo")) == (700, 0)
+    assert await balance(tokyo, budget(1_000, "bob", "Asia/Tokyo")) == (10, 0)
+    await refuse(tokyo, wish(budget(1_000, zone="Asia/Tokyo"), tokens=301))
+    with pytest.raises(ZoneConflict):
+        await tokyo.reserve(wish(budget(1_000)))
+    assert (await tokyo.audit().verdict()).drifts == ()
+
+
+async def test_a_change_and_back_gives_nothing(tokyo: SQLiteLedger):
+    await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
+    hold = (await admit(tokyo, wish(budget(1_000, zone="Asia/Tokyo"), tokens=300))).hold
+    await tokyo.settle(hold, Charge(tokens=300))
+
+    await tokyo.audit().change_zone("tokens", "UTC")
+
+    assert await balance(tokyo, budget(1_000)) == (1_000, 0)
+    assert (await tokyo.audit().change_zone("tokens", "UTC")).carried == 0
+    assert (await tokyo.audit().verdict()).drifts == ()
+
+
+async def test_on_the_same_day_nothing_is_to_be_carried(tokyo: SQLiteLedger):
+    assert (await tokyo.audit().change_zone("tokens", "Europe/Berlin")).carried == 0
+
+    assert await balance(tokyo, budget(1_000, zone="Europe/Berlin")) == (700, 0)
+
+
+async def test_no_zone_is_changed_under_answers(tokyo: SQLiteLedger, clock: Clock):
+    await admit(tokyo, wish(budget(1_000), tokens=200))
+
+    with pytest.raises(ConfigurationError, match="stop all workers"):
+        await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
+    assert await balance(tokyo, budget(1_000)) == (700, 200)
+
+    clock.now += MINUTE  # the lease has ended
+    await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
+    assert await balance(tokyo, budget(1_000, zone="Asia/Tokyo")) == (900, 0)
+    assert (await tokyo.audit().verdict()).drifts == ()
+
+
+@pytest.mark.parametrize(("name", "zone"), [("tokens", "Mars"), ("tickets", "UTC")])
+async def test_neither_name_nor_zone_may_be_unknown(tokyo: SQLiteLedger, name: str, zone: str):
+    with pytest.raises(ConfigurationError):
+        await tokyo.audit().change_zone(name, zone)
+
+
+async def test_an_application_with_another_zone_does_not_start(tokyo: SQLiteLedger):
+    app = ChatNestApp(
+        provider=DemoProvider(),
+        ledger=tokyo,
+        policies=standard_policies(timezone="Asia/Tokyo"),
+    )
+
+    with pytest.raises(ZoneConflict):
+        await app.start()
+
+    await app.aclose()

@@ -73,7 +73,7 @@ def change_zone(books: RowBooks, name: str, zone: str) -> ZoneChange:
             if more > 0:
                 carried += books.adjust(
                     Adjustment(
-                        id=f"timezone:{now}",
+                        id=f"timezone:{secrets.token_hex(8)}",
                         account=account,
                         name=name,
                         day=after,
