@@ -1,5 +1,6 @@
 """What the page about audits shows is what the commands say; days and times aside."""
 
+import json
 import os
 import re
 import shlex
@@ -10,7 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
+from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.servers.support import said
 
@@ -76,3 +79,63 @@ async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
         )
         assert said(done.stderr.decode()) == ""
         assert timeless(done.stdout.decode()) == timeless(output), command
+
+
+async def chatnest(folder: Path, *arguments: str) -> tuple[str, str]:
+    """What it writes to standard output and standard error."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
+    done = await anyio.run_process(
+        [sys.executable, "-m", "chatnest", *arguments],
+        cwd=folder,
+        env=environ | {"CHATNEST_BUDGET__TIMEZONE": "Asia/Tokyo"},
+        check=False,
+    )
+    return done.stdout.decode(), said(done.stderr.decode())
+
+
+def block(beginning: str) -> str:
+    """What the page shows after this line, or with it where that is no command."""
+    (found,) = re.findall(
+        rf"^```[\w-]+\n({re.escape(beginning)}.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+    )
+    return str(found.partition("\n")[2] if beginning.startswith("$ ") else found)
+
+
+async def test_another_zone_and_its_change_are_as_the_page_shows(tmp_path: Path):
+    ledger = SQLiteLedger(tmp_path / "chatnest.db")
+    for who in ("key:ann", "key:bob"):
+        await turn(ledger, who, f"turn-of-{who}", 900, charge(who, 700, 42))
+    await ledger.aclose()
+
+    _, refused = await chatnest(tmp_path, "serve", "--demo", "--port", "0")
+    command = ("ledger", "timezone", "tokens", "Asia/Tokyo")
+    changed, _ = await chatnest(tmp_path, *command)
+
+    assert refused == block("chatnest: the environment: budget.timezone")
+    # How many there are depends on the time of day.
+    assert re.sub(r"\d+ principals", "2 principals", changed) == block(
+        f"$ chatnest {' '.join(command)}"
+    )
+
+
+async def test_an_adoption_is_as_the_page_shows(tmp_path: Path):
+    ledger = SQLiteLedger(tmp_path / "chatnest.db")
+    await turn(ledger, "key:ann", "turn-801", 900, charge("key:ann", 700, 42))
+    other = SQLiteLedger(tmp_path / "other.db")
+    for who in ("key:ann", "key:bob"):
+        await turn(other, who, f"turn-of-{who}", 900, charge(who, 700, 42))
+    await other.aclose()
+    (tmp_path / "other.db").rename(tmp_path / "chatnest.db")
+
+    with pytest.raises(LedgerUnavailable) as raised:
+        await ledger.check()
+    adopted, _ = await chatnest(tmp_path, "ledger", "adopt")
+
+    assert json.loads(block("{")) == {
+        "status": raised.value.code,
+        "reason": str(reason_of(raised.value)),
+    }
+    without_log = adopted.replace("; the write-ahead log of another file was removed", "")
+    assert without_log == block("$ chatnest ledger adopt")
+    await ledger.check()
+    await ledger.aclose()

@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import copyfile
 
 import anyio
 import pytest
@@ -184,3 +185,48 @@ async def test_the_file_moved_back_is_used_again(path: Path, books: SQLiteLedger
 
     await admit(books, wish(budget(1_000)))
     assert len(rows(path, "SELECT * FROM holds")) == 2
+
+
+async def test_a_copy_written_into_the_open_file_is_noticed(path: Path, books: SQLiteLedger):
+    copy = path.with_name("copy")
+    await admit(books, wish(budget(10**9)))
+    with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(copy)) as other:
+        one.backup(other)
+    while path.stat().st_size <= copy.stat().st_size:  # until the log was written into it
+        await _hundred_turns(books)
+    await books.check()  # which sees how large it is
+
+    copyfile(copy, path)
+
+    with pytest.raises(LedgerUnavailable) as raised:
+        await books.reserve(wish(budget(1_000)))
+    assert "overwritten" in reason_of(raised.value).found
+
+
+async def test_a_file_that_was_made_smaller_is_still_the_ledger(
+    path: Path, clock: Clock, books: SQLiteLedger
+):
+    for _ in range(10):
+        await _hundred_turns(books)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        await admit(books, wish(budget(1_000)))
+        before = path.stat().st_size
+        other.execute("DELETE FROM turns")
+        other.execute("VACUUM")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size < before
+
+    await admit(books, wish(budget(1_000)))
+
+
+async def test_a_damaged_file_is_not_adopted(path: Path, books: SQLiteLedger):
+    for _ in range(3):
+        await _hundred_turns(books)
+    await books.aclose()
+    content = bytearray(path.read_bytes())
+    content[8 * 4096 : 20 * 4096] = b"x" * (12 * 4096)
+    path.write_bytes(content)
+
+    with pytest.raises((ConfigurationError, LedgerUnavailable)):
+        await books.audit().adopt()

@@ -35,6 +35,12 @@ def adopt(path: str, busy_timeout: float) -> str:
             busy_timeout=busy_timeout,
         )
     ) as connection:
+        (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise ConfigurationError(
+                f"{path} is damaged, and was not adopted: move another file to this path, such as "
+                "a backup, and try again"
+            )
         word = secrets.token_hex(8)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE books SET word = ?, generation = generation + 1", (word,))

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -153,7 +154,7 @@ class BookFile:
     def _confirm(self, connection: sqlite3.Connection) -> None:
         check_schema(connection, self._path)
         word, generation = connection.execute("SELECT word, generation FROM books").fetchone()
-        self._place.confirm(word, generation)
+        self._place.confirm(word, generation, partial(_logical_size, connection))
 
     @contextlib.contextmanager
     def _noticed(self) -> Iterator[None]:
@@ -216,6 +217,12 @@ class BookFile:
         if code == sqlite3.SQLITE_CANTOPEN and not Path(self._path).parent.is_dir():
             return where + "its directory does not exist. Create it first."
         return where + "this process may not read and write it and its directory."
+
+
+def _logical_size(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (bytes_each,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages * bytes_each)
 
 
 def _count_up(books: RowBooks) -> None:

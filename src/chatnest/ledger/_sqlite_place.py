@@ -10,6 +10,7 @@ holds one, whatever is at the path is the books.
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,7 @@ class Place:
         self._log: tuple[int, int] | None = None  # of the connection
         self._seen = -1
         self._log_is_gone = False
+        self._size = 0  # bytes of the file itself, when it was confirmed last
         self._confirmed = 0  # when what is open was at the path, last
 
     # ------------------------------------------------ opening
@@ -108,7 +110,7 @@ class Place:
             return
         if noted is None or noted.adopted_at < self._confirmed or noted.file != found:
             raise StoreChanged(_DELETED if found is None else _REPLACED)
-        self._books, self._seen, self._log_is_gone = noted, -1, False
+        self._books, self._seen, self._log_is_gone, self._size = noted, -1, False, 0
 
     def opened(self) -> None:
         """A new connection was made."""
@@ -116,8 +118,9 @@ class Place:
 
     # ------------------------------------------------ within a transaction
 
-    def confirm(self, word: str, generation: int) -> None:
+    def confirm(self, word: str, generation: int, logical_size: Callable[[], int]) -> None:
         """Compare what is open, which has these values in it, with what is at the path.
+        ``logical_size`` gives the bytes of the file with what its log adds.
 
         Raises StoreChanged.
         """
@@ -136,6 +139,10 @@ class Place:
             raise StoreChanged(_LOG_GONE)
         if word != books.word or generation < self._seen:
             raise StoreChanged(_OLDER)
+        size = _size(self._path)
+        if size < self._size <= logical_size():  # SQLite cuts off what is not in use any more
+            raise StoreChanged(_OLDER)
+        self._size = size
         self._seen, self._confirmed = generation, wall_clock()
         if books.log != log:
             self._books = msgspec.structs.replace(books, log=log)
@@ -251,6 +258,13 @@ class Place:
         finally:
             os.close(handle)
         return False
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # for each transaction
+    except OSError:
+        return 0
 
 
 def _identity(path: str) -> tuple[int, int] | None:
