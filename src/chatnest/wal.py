@@ -6,11 +6,11 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["STRICT", "log_size", "open_wal", "truncate_log"]
+__all__ = ["STRICT", "log_size", "open_wal", "without_waiting"]
 
 _log = logging.getLogger("chatnest.ledger")
 
@@ -74,18 +74,16 @@ def log_size(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def truncate_log(connection: sqlite3.Connection, busy_timeout: float) -> bool:
-    """Write all of the write-ahead log into the file, and make it empty. False where a reader or
-    a writer is in the way: nobody waits for this.
+@contextlib.contextmanager
+def without_waiting(connection: sqlite3.Connection, busy_timeout: float) -> Iterator[None]:
+    """Within this block, raise sqlite3.OperationalError at once where another process is in the
+    way. ``busy_timeout`` holds again afterwards.
     """
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.OperationalError:
-        return False
+        yield
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
-    return not busy
 
 
 def _make(path: Path) -> None:

@@ -48,10 +48,6 @@ class RowBooks:
         (application,) = self._execute("PRAGMA application_id").fetchone()
         self._execute(f"PRAGMA application_id = {application}")
 
-    def count_up(self) -> None:
-        """Let an older copy of these books be known by its lower number."""
-        self._execute("UPDATE books SET generation = generation + 1")
-
     def counter(self, key: str) -> Counter:
         if key not in self._counters:
             row = self._execute(

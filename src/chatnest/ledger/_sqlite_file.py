@@ -13,7 +13,7 @@ from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_place import Place
 from chatnest.ledger._sqlite_schema import check_schema, prepare
 from chatnest.ledger.survey import StoreChanged
-from chatnest.wal import log_size, open_wal, truncate_log
+from chatnest.wal import log_size, open_wal, without_waiting
 
 __all__ = ["BookFile", "Operation"]
 
@@ -85,9 +85,6 @@ class BookFile:
 
         Raises StoreChanged if the file at the path is not the one that this process counted in.
         """
-        return self._transact_again(operations)
-
-    def _transact_again(self, operations: Sequence[Operation]) -> list[object]:
         if self._connection is not None:
             with contextlib.suppress(StoreChanged):  # another file may have been adopted since
                 return self._transact(operations)
@@ -100,11 +97,13 @@ class BookFile:
             # Nobody else writes from here on, so that times and figures belong together.
             connection.execute("BEGIN IMMEDIATE")
             self._confirm(connection)
+            before = connection.total_changes
             books = RowBooks(connection, self._clock())
             answers = [operation(books) for operation in operations]
             books.write()
             connection.execute("COMMIT")
-        self._ever_worked = self._wrote = True
+        self._ever_worked = True
+        self._wrote |= connection.total_changes != before
         return answers
 
     def tend(self) -> None:
@@ -113,10 +112,24 @@ class BookFile:
         """
         if not self._ever_worked:
             return
-        self._transact_again([_count_up] if self._wrote and not self._change else [])
-        self._wrote = False
-        if self._connection is not None and log_size(self._path) > _LARGE_LOG:
-            truncate_log(self._connection, self._busy_timeout)
+        with self._noticed():
+            connection = self._connection = self._connection or self._open()
+        with self._noticed(), self._undone_on_failure(connection):
+            connection.execute("BEGIN")
+            self._confirm(connection)
+            connection.execute("COMMIT")
+        if self._wrote or log_size(self._path) > _LARGE_LOG:
+            with without_waiting(connection, self._busy_timeout):
+                self._keep_up(connection)
+
+    def _keep_up(self, connection: sqlite3.Connection) -> None:
+        """What can as well be done the next time, where somebody is in the way."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            if self._wrote:
+                connection.execute("UPDATE books SET generation = generation + 1")
+                self._wrote = False
+            if log_size(self._path) > _LARGE_LOG:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -223,7 +236,3 @@ def _logical_size(connection: sqlite3.Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (bytes_each,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * bytes_each)
-
-
-def _count_up(books: RowBooks) -> None:
-    books.count_up()
