@@ -37,7 +37,7 @@ def serve(folder: Path, upstream: FakeUpstream) -> Iterator[Process]:
         OPENAI_API_KEY=KEY,
     )
     with process:
-        wait_for(lambda: all(ready(process.port)[0] == 200 for _ in range(6)))
+        process.ready()
         yield process
 
 
