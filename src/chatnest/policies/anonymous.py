@@ -15,6 +15,8 @@ __all__ = ["AnonymousBudget", "AnonymousLimit", "NobodyAnonymous", "check_anonym
 AnonymousLimit = int | Literal["unlimited"] | None
 """Tokens a day; None is twenty times the ``daily_token_limit`` of the profile."""
 
+_NAME: Final = "anonymous-tokens"
+
 _FULL_DAYS: Final = 20
 """Visitors who can use up a whole day's tokens of their own, before all of them are refused."""
 
@@ -50,7 +52,7 @@ class AnonymousBudget:
         if is_anonymous(turn.principal):
             limit = self._limit
             yield Limit(
-                name="anonymous-tokens",
+                name=_NAME,
                 kind="budget",
                 account=everybody_like(turn.principal),
                 limit=turn.profile.daily_token_limit * _FULL_DAYS if limit is None else limit,
