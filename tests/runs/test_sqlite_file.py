@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -20,7 +21,7 @@ WORKERS = 4
 
 
 async def begin(log: SQLiteRunLog) -> Claim:
-    return await log.claim("k", owner="ann", fingerprint="f", run_id="a" * 32, lease=10)
+    return await log.claim("k", owner="ann", fingerprint="f", run_id=uuid4().hex, lease=10)
 
 
 @pytest.fixture
