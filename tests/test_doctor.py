@@ -127,7 +127,7 @@ def test_a_server_that_is_set_up_for_money(of_redis: Doctor, server: Server):
         ({"appendonly": "no"}, "warn", "redis.appendonly"),
         ({"appendfsync": "everysec"}, "warn", "redis.appendfsync"),
         ({"appendfsync": "no"}, "warn", "redis.appendfsync"),
-        ({"maxmemory_policy": "allkeys-lru"}, "warn", "redis.memory"),
+        ({"maxmemory_policy": "allkeys-lru"}, "fail", "redis.memory"),
         (
             {"maxmemory_policy": "volatile-ttl", "maxmemory": 100_000_000},
             "fail",

@@ -24,7 +24,8 @@ def _is_redis_on_trio(item: pytest.Item) -> bool:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         else {}
     )
-    return params.get("anyio_backend") == "trio" and "redis" in str(params.get("ledger"))
+    ledgers = params.get("ledger"), params.get("tokyo")
+    return params.get("anyio_backend") == "trio" and "redis" in str(ledgers)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

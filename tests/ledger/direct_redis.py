@@ -8,12 +8,16 @@ from typing import Any, Self, cast
 from redis.connection import Connection
 
 from chatnest.ledger._redis_client import Link, Script
+from chatnest.ledger._redis_mark import Mark
 from chatnest.ledger.redis import RedisLedger
 from tests.ledger.lives import Answer, finish
 from tests.ledger.server import Server
 from tests.ledger.support import Clock
 
 _numbers = itertools.count()
+
+ZONES = {"tokens": "UTC", "eastern": "America/New_York", "shared": "Europe/Berlin"}
+"""Of the limits of those who use this. To look one up is a step of its own."""
 
 
 class _Wire:
@@ -55,6 +59,11 @@ class DirectRedis:
         self.connection = connection
         self.prefix = f"direct-{next(_numbers)}"
         self.ledger = _WiredLedger(server.url, self.prefix, clock, keep_days)
+        mark, books = Mark("direct"), self.ledger._books
+        self.ask("SET", self.ledger._keys.mark, str(mark))
+        books._take(mark)  # as if an operation had begun them: each is one step then
+        books._zones |= ZONES
+        books._ready.add(self.ledger._keys.mark)
 
     @classmethod
     @contextmanager

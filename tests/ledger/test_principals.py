@@ -139,7 +139,7 @@ def test_every_key_in_redis_ends_by_itself_whoever_comes(tmp_path: Path, clock: 
             keys = client.info("keyspace")["db0"]
             memory = client.info("memory")["used_memory"] / 2**20
     assert keys["keys"] > 3 * principals
-    assert keys["expires"] == keys["keys"]
+    assert keys["expires"] == keys["keys"] - 1  # the mark of the books stays
     spent = time.process_time() - begun
     tell(
         f"{principals} principals, {keys['keys']} keys, each with an end, "

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Charge
 from tests.ledger.conftest import MakeRedis
+from tests.ledger.redis_support import watched
 from tests.ledger.server import Server
 from tests.ledger.support import Clock, admit, balance, budget, wish
 
@@ -47,17 +49,22 @@ async def test_a_server_that_does_not_count_what_it_drops_has_as_many_as_fit(
 ):
     ledger = make_redis(clock=clock, max_turns=3, keep_days=10)
     audit = ledger.audit()
-    ask = audit._ask
+    reader = audit._reader
+    ask = reader._ask
 
-    async def ask_an_old_one(name: str, keys: list[str], *args: str | int) -> Any:
-        answer = await ask(name, keys, *args)
-        return [-1, *answer[1:]] if name == "page" else answer
+    async def ask_an_old_one(name: str, *args: Any) -> Any:
+        answer = await ask(name, *args)
+        if name == "page":
+            streams = msgspec.msgpack.decode(answer[0])
+            return [msgspec.msgpack.encode([[-1, *stream[1:]] for stream in streams])]
+        return answer
 
-    monkeypatch.setattr(audit, "_ask", ask_an_old_one)
+    monkeypatch.setattr(reader, "_ask", ask_an_old_one)
+    stream = "ann", "2026-06-01"
     for number, whole in ((2, True), (3, False)):
         await audit.adjust(give(-1, f"id-{number}"))
         await audit.adjust(give(-1, f"id-{number}-again"))
-        assert (await audit._entries("ann", "2026-06-01"))[1] is whole
+        assert (await reader.entries([stream]))[stream][1] is whole
 
 
 async def test_what_changes_while_it_is_read_is_no_drift(
@@ -67,17 +74,17 @@ async def test_what_changes_while_it_is_read_is_no_drift(
     audit = ledger.audit()
     limit = budget(10**6)
     await admit(ledger, wish(budget(10, "bob"), tokens=5))
-    entries, times = audit._entries, [0]
+    entries, times = audit._reader.entries, [0]
 
-    async def meanwhile(tag: str, day: str) -> Any:
-        read = await entries(tag, day)
+    async def meanwhile(streams: Any) -> Any:
+        read = await entries(streams)
         if times[0]:
             times[0] -= 1
             hold = (await admit(ledger, wish(limit))).hold
             await ledger.settle(hold, Charge(tokens=5))
         return read
 
-    monkeypatch.setattr(audit, "_entries", meanwhile)
+    monkeypatch.setattr(audit._reader, "entries", meanwhile)
     for busy, unsure in ((2, 0), (99, 1)):
         await audit.adjust(give(-1, f"id-{busy}"))
         times[0] = busy
@@ -101,10 +108,13 @@ async def test_what_is_settled_again_after_its_end_was_forgotten_is_charged_agai
     assert [r.id async for r in ledger.audit().records(0)] == ["again", "again"]
 
 
+@pytest.mark.parametrize("values", [1, 3, 9])
 async def test_more_keys_and_entries_than_one_page(
-    make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch, values: int
 ):
-    monkeypatch.setattr("chatnest.ledger._redis_audit._PAGE", 3)
+    monkeypatch.setattr("chatnest.ledger._redis_reader._VALUES", values)
+    monkeypatch.setattr("chatnest.ledger._redis_reader._ENTRIES", values)
+    monkeypatch.setattr("chatnest.ledger._redis_reader._KEYS", 3)
     monkeypatch.setattr("chatnest.ledger._redis_client._SCANNED", 2)
     ledger = make_redis(clock=clock, keep_days=10)
     audit = ledger.audit()
@@ -130,5 +140,22 @@ async def test_a_counter_of_four_numbers_is_read_and_stays_so_until_it_is_adjust
         await ledger.settle(hold, Charge(tokens=10))
         assert client.hget(*place) == "80 0 0 0 -50"
         assert await balance(ledger, budget(1_000)) == (30, 0)
-        ends = [client.pttl(key) for key in client.scan_iter("four:*")]
+        ends = [client.pttl(key) for key in client.scan_iter("four:{ann}:*")]
     assert min(ends) > 0
+
+
+async def test_accounts_and_their_records_are_read_many_at_a_time(
+    make_redis: MakeRedis, redis_server: Server
+):
+    ledger = make_redis()
+    holds = [(await admit(ledger, wish(budget(1_000, f"user-{n}")))).hold for n in range(100)]
+    for hold in holds[::2]:
+        await ledger.settle(hold, Charge(tokens=7))
+
+    with watched(redis_server) as seen:
+        verdict = await ledger.audit().verdict()
+        scripts = [command for command in seen() if command[0] == "EVALSHA"]
+
+    assert (verdict.checked, verdict.drifts) == (100, ())
+    # Each account was read twice, and each stream once.
+    assert len(scripts) < 10

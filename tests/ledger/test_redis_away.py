@@ -299,12 +299,14 @@ async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_server(
 
 async def test_who_comes_too_late_while_others_have_answers_opens_nothing(make_redis: MakeRedis):
     ledger = make_redis()
+    await ledger.check()
     link = ledger._link()
     send = link._send
+    check = ledger._scripts["check"].sha
     waits, time_is_up = anyio.Event(), anyio.Event()
 
     async def sends(*command: str | int | bytes) -> object:
-        if command[0] == "SET":
+        if command[1] == check:
             waits.set()
             await time_is_up.wait()
             raise TimeoutError
@@ -437,14 +439,14 @@ async def test_an_abandoned_probe_ends_with_its_loop(nobody: str):
 
 
 async def test_admissions_go_on_after_the_server_was_restarted_unnoticed(
-    server: Server, make_redis: MakeRedis
+    durable: Server, make_redis: MakeRedis
 ):
-    ledger = make_redis(server.url)
+    ledger = make_redis(durable.url)
     await admit(ledger, wish(*LIMITS))
-    server.stop()
-    server.start()
+    durable.stop()
+    durable.start()
 
-    # The connection in the pool is a dead one; books and scripts are gone.
+    # The connection in the pool is a dead one, and scripts are gone.
     again = wish(*LIMITS)
     with anyio.fail_after(PATIENCE):
         answer = None
@@ -453,4 +455,4 @@ async def test_admissions_go_on_after_the_server_was_restarted_unnoticed(
                 answer = await ledger.reserve(again)
             except LedgerUnavailable:
                 await anyio.sleep(0.01)
-    assert await balance(ledger, LIMITS[0]) == (0, 100)
+    assert await balance(ledger, LIMITS[0]) == (0, 200)

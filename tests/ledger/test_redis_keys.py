@@ -47,7 +47,9 @@ async def test_every_key_ends_by_itself(
         keys = list(client.scan_iter(f"ends-{seed}:*"))
         lives = {key: client.pttl(key) for key in keys}
     kinds = {key.decode().rpartition("}:")[2].partition(":")[0] for key in keys}
-    assert kinds == {"counters", "holds", "due", "turns", "window", "end", "check"}
+    assert kinds == {"counters", "holds", "due", "turns", "window", "end", "check", "mark", "zones"}
+    for kind in "mark", "zones":
+        assert lives.pop(f"ends-{seed}:{{%books}}:{kind}".encode()) == -1
     assert all(0 < life <= 3 * DAY + HOUR for life in lives.values()), lives
     # A day's counters are kept for as long as was said, after its end.
     for key, life in lives.items():
@@ -78,7 +80,9 @@ async def test_scripts_touch_declared_keys_alone_and_each_operation_is_one_round
             assert command[0] == "EVALSHA"
             declared = command[3 : 3 + int(command[2])]
             tags = {key[key.index("{") : key.index("}")] for key in declared}
-            assert all(tag in {"{ann", "{bob", "{%", "{team"} or "{%id:" in tag for tag in tags)
+            assert all(
+                tag in {"{ann", "{bob", "{%", "{team", "{%books"} or "{%id:" in tag for tag in tags
+            )
     assert touched > 500
     assert len({type(answer) for answer in reserved}) == 2
     assert [c[0] for c in admissions if c[0] != "lua"] == ["EVALSHA"] * 9
@@ -93,6 +97,8 @@ async def test_a_reservation_of_one_account_is_one_round_trip_in_a_cluster(
     with watched(redis_cluster) as seen:
         await admit(ledger, wish(*limits_of("ann")))
         assert [c[0] for c in seen() if c[0] != "lua"] == ["EVALSHA"]
+        await admit(ledger, wish(*limits_of("team")))
+        seen()
         await admit(ledger, wish(*limits_of("ann"), *limits_of("team")))
         assert [c[0] for c in seen() if c[0] != "lua"] == ["EVALSHA"] * 2
 

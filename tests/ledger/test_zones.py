@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -9,6 +10,7 @@ from chatnest import ChatNestApp, DemoProvider
 from chatnest.errors import ConfigurationError, ZoneConflict
 from chatnest.ledger.base import Charge, Ledger
 from chatnest.ledger.memory import MemoryLedger
+from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from tests.ledger.support import (
@@ -26,16 +28,24 @@ from tests.ledger.support import (
 
 pytestmark = pytest.mark.anyio
 
+Changeable = SQLiteLedger | RedisLedger
+
 EVENING = utc("2026-06-01T16:00")
 """In Tokyo it is the next day already."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def ledger(request: pytest.FixtureRequest, clock: Clock, path: Path) -> AsyncIterator[Ledger]:
+@pytest.fixture(params=["memory", "sqlite", "redis", "redis+cluster"])
+async def ledger(
+    request: pytest.FixtureRequest, anyio_backend: str, clock: Clock, path: Path
+) -> AsyncIterator[Ledger]:
     clock.now = EVENING
     ledger: Ledger = MemoryLedger(clock=clock)
     if request.param == "sqlite":
         ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
+    elif "redis" in request.param:
+        server = "redis_cluster" if "cluster" in request.param else "redis_server"
+        url = f"{request.param}://{request.getfixturevalue(server).address}"
+        ledger = RedisLedger(url, prefix=uuid4().hex, timeout=10, clock=clock)
     yield ledger
     await ledger.aclose()
 
@@ -90,11 +100,16 @@ async def test_neither_a_look_nor_a_refusal_settles_the_zone(ledger: Ledger):
     await admit(ledger, wish(budget(1_000, zone="Asia/Tokyo")))
 
 
-@pytest.fixture
-async def tokyo(path: Path, clock: Clock) -> AsyncIterator[SQLiteLedger]:
+@pytest.fixture(params=["sqlite", "redis"])
+async def tokyo(
+    request: pytest.FixtureRequest, anyio_backend: str, path: Path, clock: Clock
+) -> AsyncIterator[Changeable]:
     """Ann has used 700 of the day in UTC, which in Tokyo is the day before, and bob 10."""
     clock.now = EVENING
-    ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
+    ledger: Changeable = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_server").url
+        ledger = RedisLedger(url, prefix=uuid4().hex, timeout=10, clock=clock)
     for account, tokens in (("ann", 700), ("bob", 10)):
         hold = (await admit(ledger, wish(budget(1_000, account)))).hold
         await ledger.settle(hold, Charge(tokens=tokens))
@@ -102,7 +117,7 @@ async def tokyo(path: Path, clock: Clock) -> AsyncIterator[SQLiteLedger]:
     await ledger.aclose()
 
 
-async def test_a_change_of_zone_carries_over_what_was_used(tokyo: SQLiteLedger):
+async def test_a_change_of_zone_carries_over_what_was_used(tokyo: Changeable):
     change = await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
 
     assert (change.before, change.after, change.carried) == ("UTC", "Asia/Tokyo", 2)
@@ -114,7 +129,7 @@ async def test_a_change_of_zone_carries_over_what_was_used(tokyo: SQLiteLedger):
     assert (await tokyo.audit().verdict()).drifts == ()
 
 
-async def test_a_change_and_back_gives_nothing(tokyo: SQLiteLedger):
+async def test_a_change_and_back_gives_nothing(tokyo: Changeable):
     await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
     hold = (await admit(tokyo, wish(budget(1_000, zone="Asia/Tokyo"), tokens=300))).hold
     await tokyo.settle(hold, Charge(tokens=300))
@@ -126,13 +141,13 @@ async def test_a_change_and_back_gives_nothing(tokyo: SQLiteLedger):
     assert (await tokyo.audit().verdict()).drifts == ()
 
 
-async def test_on_the_same_day_nothing_is_to_be_carried(tokyo: SQLiteLedger):
+async def test_on_the_same_day_nothing_is_to_be_carried(tokyo: Changeable):
     assert (await tokyo.audit().change_zone("tokens", "Europe/Berlin")).carried == 0
 
     assert await balance(tokyo, budget(1_000, zone="Europe/Berlin")) == (700, 0)
 
 
-async def test_no_zone_is_changed_under_answers(tokyo: SQLiteLedger, clock: Clock):
+async def test_no_zone_is_changed_under_answers(tokyo: Changeable, clock: Clock):
     await admit(tokyo, wish(budget(1_000), tokens=200))
 
     with pytest.raises(ConfigurationError, match="stop all workers"):
@@ -146,12 +161,12 @@ async def test_no_zone_is_changed_under_answers(tokyo: SQLiteLedger, clock: Cloc
 
 
 @pytest.mark.parametrize(("name", "zone"), [("tokens", "Mars"), ("tickets", "UTC")])
-async def test_neither_name_nor_zone_may_be_unknown(tokyo: SQLiteLedger, name: str, zone: str):
+async def test_neither_name_nor_zone_may_be_unknown(tokyo: Changeable, name: str, zone: str):
     with pytest.raises(ConfigurationError):
         await tokyo.audit().change_zone(name, zone)
 
 
-async def test_an_application_with_another_zone_does_not_start(tokyo: SQLiteLedger):
+async def test_an_application_with_another_zone_does_not_start(tokyo: Changeable):
     app = ChatNestApp(
         provider=DemoProvider(),
         ledger=tokyo,

@@ -23,6 +23,7 @@ from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_si
 from chatnest.cli.workers import Workers
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.reasons import reason_of
+from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 
 __all__ = ["serve"]
@@ -101,10 +102,30 @@ async def _check_ledger(chat: ChatNestApp) -> None:
     """
     try:
         await chat.check_books()
+        if isinstance(chat.ledger, RedisLedger):
+            await _check_eviction(chat.ledger)
     except LedgerUnavailable as exc:
         _note(f"warning: {chat.ledger!r} is away: {reason_of(exc)}")
     finally:
         await chat.ledger.aclose()
+
+
+async def _check_eviction(ledger: RedisLedger) -> None:
+    """Raise ConfigurationError for a server that may evict keys, whatever its memory: each key is
+    somebody's budget. A server that does not tell (some managed ones) gets a warning.
+    """
+    policies = await ledger.policies()
+    for policy in policies.values():
+        if policy != "noeviction":
+            raise ConfigurationError(
+                f"maxmemory-policy of {ledger!r}: expected noeviction, got {policy}. A key that is "
+                "evicted is a forgotten budget: set it in the server's configuration."
+            )
+    if not policies:
+        _note(
+            f"warning: {ledger!r} does not tell its maxmemory-policy: see that it is noeviction, "
+            "since a key that is evicted is a forgotten budget"
+        )
 
 
 def _listen(config: Config) -> socket.socket:

@@ -2,7 +2,7 @@
 -- that id, as 'TOKENS AT FIELD REASON'. Answers { whether this call did it, now, that, the counter }.
 
 local id, field, tokens, reason, ends, remember = text(), text(), int(), text(), int(), int()
-local account, done_key = accounts[1], KEYS[5]
+local account, done_key = accounts[1], KEYS[6]
 
 local done = call('GET', done_key)
 local first = not done

@@ -5,7 +5,7 @@ the records and again after them: one that is the same both times, with the same
 its records in between. A difference counts when a second round finds it again.
 """
 
-import re
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -13,9 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
+from chatnest.errors import ConfigurationError
+from chatnest.ledger._redis_books import Books
 from chatnest.ledger._redis_client import Link, Script
 from chatnest.ledger._redis_keys import Keys, Part, tag_of
-from chatnest.ledger._redis_records import Entry, read_entry, records_of, standing
+from chatnest.ledger._redis_reader import Account, Reader, account_of
+from chatnest.ledger._redis_records import Entry, records_of, standing
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
@@ -24,12 +27,12 @@ from chatnest.ledger.audit import (
     LiveHold,
     TurnRecord,
     Verdict,
+    ZoneChange,
     check_kept,
     judge,
     verify,
 )
-from chatnest.ledger.base import Line
-from chatnest.ledger.days import day_of
+from chatnest.ledger.days import day_of, is_zone
 
 __all__ = ["RedisAudit"]
 
@@ -38,22 +41,6 @@ _PAGE: Final = 1_000
 _ROUNDS: Final = 4
 _REMEMBERED: Final = 35 * _DAY
 """For how long an adjustment is known beyond its counter, so that a repetition does nothing."""
-
-
-class _Account(msgspec.Struct, frozen=True):
-    """An account at one instant."""
-
-    balances: tuple[Balance, ...] = ()
-    holds: tuple[LiveHold, ...] = ()
-
-    def by_key(self) -> dict[str, tuple[Balance | None, list[tuple[str, int]]]]:
-        """What bears on each counter."""
-        held: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-        for hold in self.holds:
-            for line in hold.lines:
-                held[line.key].append((hold.id, hold.tokens))
-        balances = {balance.key: balance for balance in self.balances}
-        return {key: (balances.get(key), sorted(held[key])) for key in {*balances, *held}}
 
 
 class _Round(msgspec.Struct, frozen=True):
@@ -75,6 +62,7 @@ class RedisAudit:
         self,
         link: Callable[[], Link],
         run: Callable[..., Awaitable[Any]],
+        books: Books,
         scripts: Mapping[str, Script],
         keys: Keys,
         *,
@@ -82,32 +70,30 @@ class RedisAudit:
         keep: int,
         max_turns: int,
     ) -> None:
-        self._link = link
+        self._reader = Reader(link, scripts, keys, max_turns)
         self._run = run
-        self._scripts = scripts
+        self._books = books
         self._keys = keys
         self._clock = clock
         self._keep = keep
-        self._max_turns = max_turns
 
     async def now(self) -> int:
         if self._clock is not None:
             return self._clock()
-        *_, (seconds, micros) = await self._ask("look", self._account_keys("%now"))
-        return int(seconds) * 1000 + int(micros) // 1000
+        return await self._reader.now()
 
     async def balances(self, account: str | None = None) -> list[Balance]:
         if account is None:
-            tags = await self._tags("counters")
+            tags = await self._reader.tags("counters")
         else:
             tags = [tag_of(account)]
-        found = [b for tag in tags for b in (await self._account(tag)).balances]
+        found = [b for each in await self._reader.accounts(tags) for b in each.balances]
         return sorted(found, key=lambda b: (b.account, b.day or "", b.name))
 
     async def holds(self) -> list[LiveHold]:
         merged: dict[str, LiveHold] = {}
-        for tag in await self._tags("holds"):
-            for hold in (await self._account(tag)).holds:
+        for account in await self._reader.accounts(await self._reader.tags("holds")):
+            for hold in account.holds:
                 known = merged.get(hold.id, hold)
                 merged[hold.id] = msgspec.structs.replace(
                     known,
@@ -119,8 +105,8 @@ class RedisAudit:
     async def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
         # A clock that was set back leaves records in the stream of another day.
         first = date.fromisoformat(day_of(since, "UTC")) - timedelta(days=1)
-        streams = await self._streams(first.isoformat())
-        entries = [entry for stream in streams for entry in (await self._entries(*stream))[0]]
+        streams = await self._reader.streams(first.isoformat())
+        entries = [e for read, _ in (await self._reader.entries(streams)).values() for e in read]
         for record in records_of(entries):
             at = record.at if isinstance(record, Adjustment) else record.settled_at
             if at >= since:
@@ -157,6 +143,66 @@ class RedisAudit:
         balance = Balance.at(made.key, map(int, packed.split()))
         return Adjusted(adjustment=made, first=first == 1, balance=balance)
 
+    async def change_zone(self, name: str, zone: str) -> ZoneChange:
+        before = (await self._books.zones()).get(name)
+        if before is None:
+            raise ConfigurationError(f"no budget of the name {name!r} was counted yet")
+        if not is_zone(zone):
+            raise ConfigurationError(f"{zone!r} is no time zone, such as Europe/Berlin")
+        if before == zone:
+            return ZoneChange(name=name, before=before, after=zone, carried=0)
+        await self._refuse_while_held(name)
+        # Workers that still run count in the old zone until the mark changes: carried once more.
+        first = await self._carry(name, before, zone)
+        await self._books.change_zone(name, zone)
+        again = await self._carry(name, before, zone)
+        return ZoneChange(name=name, before=before, after=zone, carried=len(first | again))
+
+    async def _refuse_while_held(self, name: str) -> None:
+        tags = await self._reader.tags("holds")
+        for tag in tags:  # an operation charges leases that have ended
+            await self._run("usage", Part([tag]), (0,))
+        held = [
+            balance
+            for account in await self._reader.accounts(tags)
+            for balance in account.balances
+            if balance.name == name and balance.day is not None and balance.held
+        ]
+        if held:
+            raise ConfigurationError(
+                f"{len(held):,} accounts hold tokens of {name!r} for answers that are being "
+                "written: stop all workers, wait half a minute, and run the same command again"
+            )
+
+    async def _carry(self, name: str, before: str, after: str) -> set[str]:
+        """Give the new zone's today what was used in the old one's. Returns the accounts."""
+        now = await self.now()
+        old, new = day_of(now, before), day_of(now, after)
+        carried = set[str]()
+        if old == new:
+            return carried
+        for account in await self._reader.accounts(await self._reader.tags("counters")):
+            used = {b.day: b for b in account.balances if b.name == name}
+            source = used.get(old)
+            tokens = (source.used if source else 0) - (used[new].used if new in used else 0)
+            if source is None or tokens <= 0:
+                continue
+            carried.add(source.account)
+            await self.adjust(
+                Adjustment(
+                    id=f"timezone:{secrets.token_hex(8)}",
+                    account=source.account,
+                    name=name,
+                    day=new,
+                    tokens=tokens,
+                    reason=f"timezone {before} to {after}",
+                )
+            )
+        return carried
+
+    async def adopt(self) -> str:
+        return await self._books.adopt()
+
     # ------------------------------------------------ verification
 
     async def verdict(self) -> Verdict:
@@ -181,18 +227,18 @@ class RedisAudit:
         return msgspec.structs.replace(verdict, unsure=(*verdict.unsure, *busy))
 
     async def _round(self) -> _Round:
-        tags = set(await self._tags("counters", "holds"))
-        before = await self._accounts(tags)
+        tags = set(await self._reader.tags("counters", "holds"))
+        before = await self._reader.accounts(tags)
         entries: list[Entry] = []
         gaps = []
-        for tag, day in await self._streams(""):
-            read, whole = await self._entries(tag, day)
+        streams = await self._reader.streams("")
+        for (tag, day), (read, whole) in (await self._reader.entries(streams)).items():
             entries.extend(read)
             if not whole:
                 gaps.append(
-                    f"{_account_of(tag)}: records of {day} were dropped, for there were too many."
+                    f"{account_of(tag)}: records of {day} were dropped, for there were too many."
                 )
-        after = await self._accounts(tags | {tag_of(account) for account in _named(entries)})
+        after = await self._reader.accounts(tags | {tag_of(account) for account in _named(entries)})
         states, were = _by_key(after), _by_key(before)
         moving = {key for key in {*states, *were} if states.get(key) != were.get(key)}
         turns, adjustments = standing(entries)
@@ -203,100 +249,15 @@ class RedisAudit:
         keys = frozenset({*states, *drifts})
         return _Round(keys, drifts, frozenset(moving), tuple(gaps))
 
-    # ------------------------------------------------ reading
-
-    async def _accounts(self, tags: Iterable[str]) -> list[_Account]:
-        return [await self._account(tag) for tag in sorted(tags)]
-
-    async def _account(self, tag: str) -> _Account:
-        counters, holds, due, _ = await self._ask("look", self._account_keys(tag))
-        account, ends = _account_of(tag), _pairs(due)
-        balances = [
-            Balance.at(f"{field}:{account}", map(int, packed.split()))
-            for field, packed in _pairs(counters).items()
-        ]
-        live = [
-            _hold(hold_id, packed, account, int(float(ends.get(hold_id, "0"))))
-            for hold_id, packed in _pairs(holds).items()
-            if packed.startswith("R ")
-        ]
-        return _Account(tuple(balances), tuple(live))
-
-    async def _entries(self, tag: str, day: str) -> tuple[list[Entry], bool]:
-        """A stream's entries, and whether none are missing."""
-        entries: list[Entry] = []
-        key, account, start = self._keys.of(tag, f"turns:{day}"), _account_of(tag), "-"
-        while True:
-            added, length, page = await self._ask("page", [key], start, _PAGE)
-            entries.extend(read_entry(account, name, fields) for name, fields in page)
-            if len(page) < _PAGE:
-                trimmed = length >= self._max_turns if added < 0 else added > length
-                return entries, not trimmed
-            milliseconds, _, number = page[-1][0].decode().partition("-")
-            start = f"{milliseconds}-{int(number) + 1}"
-
-    async def _streams(self, first: str) -> list[tuple[str, str]]:
-        """Accounts' tags and days, from a day on, that have records."""
-        found = [
-            (tag, kind.removeprefix("turns:"))
-            for tag, kind in await self._scan()
-            if kind.startswith("turns:")
-        ]
-        return sorted(stream for stream in found if stream[1] >= first)
-
-    async def _tags(self, *kinds: str) -> list[str]:
-        return sorted({tag for tag, kind in await self._scan() if kind in kinds})
-
-    async def _scan(self) -> list[tuple[str, str]]:
-        """The accounts' tags and kinds of all keys."""
-        head = self._keys.of("*", "*").removesuffix("{*}:*")
-        pattern = re.sub(r"([][*?\\^-])", r"\\\1", head) + "{*}:*"
-        keys = await self._link().scan(pattern)
-        parts = (key.removeprefix(head + "{").partition("}:") for key in keys)
-        return [(tag, kind) for tag, _, kind in parts]
-
-    def _account_keys(self, tag: str) -> list[str]:
-        return self._keys.of_account(tag, "")[:3]
-
-    async def _ask(self, name: str, keys: list[str], *args: str | int) -> Any:
-        return await self._link().run(self._scripts[name], keys, args)
-
 
 def _sizes(drifts: Iterable[Drift]) -> list[tuple[str, int]]:
     return [(drift.figure, drift.recorded - drift.recomputed) for drift in drifts]
 
 
-def _by_key(accounts: Iterable[_Account]) -> dict[str, object]:
+def _by_key(accounts: Iterable[Account]) -> dict[str, object]:
     return {key: state for account in accounts for key, state in account.by_key().items()}
 
 
 def _named(entries: Iterable[Entry]) -> set[str]:
     """The accounts that records speak of."""
     return {key.split(":", 2)[2] for entry in entries for key in entry.lines}
-
-
-def _hold(hold_id: str, packed: str, account: str, ends: int) -> LiveHold:
-    _, tokens, at, *lines = packed.split(" ")
-    units = [line.partition("=") for line in lines if line]
-    return LiveHold(
-        id=hold_id,
-        tokens=int(tokens),
-        lines=tuple(
-            Line(f"{field}:{account}", "tokens" if unit == "T" else "streams")
-            for unit, _, field in units
-        ),
-        admitted_at=int(at),
-        expires_at=ends,
-    )
-
-
-def _pairs(flat: list[bytes]) -> dict[str, str]:
-    words = [word.decode() for word in flat]
-    return dict(zip(words[::2], words[1::2], strict=True))
-
-
-def _account_of(tag: str) -> str:
-    """The account of a hash tag, as tag_of in _redis_keys.py made it."""
-    if tag == "%":
-        return ""
-    return tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")

@@ -1,29 +1,13 @@
--- What every operation begins with. Keys come by KEYS alone, four for each account whose counters
--- are touched, then the others. Amounts are integers, times are milliseconds.
+-- What every operation on accounts begins with, after the mark. Keys come by KEYS alone: the mark,
+-- four for each account whose counters are touched, then the others.
 
-local call = redis.call
 local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE = 64, 1000, 512
 local SLACK, DAY = 3600000, 86400000
 
-local read_args = 0
-local function text()
-  read_args = read_args + 1
-  return ARGV[read_args]
-end
-local function int()
-  return tonumber(text())
-end
-
-local function clock(given) -- empty, but for tests
-  if given ~= '' then return tonumber(given) end
-  local time = call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local now, keep, most_turns = clock(text()), int(), int()
+local keep, most_turns = int(), int()
 local accounts = {}
 for i = 1, int() do
-  local first = 4 * (i - 1)
+  local first = 4 * (i - 1) + 1
   accounts[i] = {
     counters = KEYS[first + 1], holds = KEYS[first + 2], due = KEYS[first + 3],
     turns = KEYS[first + 4],

@@ -1,6 +1,10 @@
 """Names of keys, and what of an operation can be done in one step. No I/O."""
 
+import re
+from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Final
 
 import msgspec
 
@@ -13,6 +17,9 @@ __all__ = ["Days", "Keys", "Part", "field_of", "fields_of", "tag_of"]
 _DAY = 86_400_000
 _HOUR = 3_600_000
 
+_SLOTS: Final = 16_384
+"""Slots of a cluster, whatever its size."""
+
 
 class Part(msgspec.Struct):
     """What one script can do: the accounts that it charges, the first of which has the hold's end,
@@ -22,6 +29,11 @@ class Part(msgspec.Struct):
     homes: list[str]
     limits: list[tuple[int, Limit]] = []
     lines: list[Line] = []
+
+    @property
+    def tag(self) -> str:
+        """A tag of its slot."""
+        return self.homes[0] if self.homes else tag_of(self.limits[0][1].account)
 
 
 class Keys:
@@ -36,6 +48,31 @@ class Keys:
             )
         self._prefix = prefix
         self._slot_of = slot_of
+        self.home: str = "%books"
+        """The tag of what belongs to no account. No account's tag begins like this."""
+        self.mark: str = self.of(self.home, "mark")
+
+    @property
+    def is_cluster(self) -> bool:
+        return self._slot_of is not None
+
+    def of_mark(self, tag: str) -> str:
+        """The mark of the books that a script can read beside keys with this tag."""
+        if self._slot_of is None or tag == self.home:
+            return self.mark
+        return self.of_slot(self._slot_of(tag))
+
+    def of_slot(self, slot: int) -> str:
+        """The copy of the mark in a slot."""
+        return self.of(_tags_of_slots()[slot], "mark")
+
+    def home_of(self, mark: str) -> str:
+        """The tag of a mark."""
+        return mark.removeprefix(f"{self._prefix}:{{").partition("}:")[0]
+
+    def pattern(self, kind: str) -> str:
+        """What `SCAN` matches with keys of that kind; they may be of other tags' kinds, too."""
+        return re.sub(r"([][*?\\^-])", r"\\\1", f"{self._prefix}:{{") + f"*}}:{kind}"
 
     def of_account(self, tag: str, day: str) -> list[str]:
         """The four keys that every script takes for an account."""
@@ -55,7 +92,7 @@ class Keys:
         parts: dict[int, Part] = {}
         for index, limit in enumerate(limits):
             tag = tag_of(limit.account)
-            part = parts.setdefault(self._slot(tag), Part([]))
+            part = parts.setdefault(self.slot(tag), Part([]))
             part.limits.append((index, limit))
             if limit.kind != "rate" and tag not in part.homes:
                 part.homes.append(tag)
@@ -80,7 +117,7 @@ class Keys:
         parts: dict[int, Part] = {}
         for line in lines:
             tag = tag_of(_split(line)[2])
-            part = parts.setdefault(self._slot(tag), Part([]))
+            part = parts.setdefault(self.slot(tag), Part([]))
             part.lines.append(line)
             if tag not in part.homes:
                 part.homes.append(tag)
@@ -88,13 +125,26 @@ class Keys:
             parts[0] = Part([_tag_of_id(hold_id)])
         return [parts[slot] for slot in sorted(parts)]
 
-    def _slot(self, tag: str) -> int:
+    def slot(self, tag: str) -> int:
+        """Where a tag's keys are in a cluster; 0 where there is none."""
         return self._slot_of(tag) if self._slot_of is not None else 0
 
 
 def tag_of(account: str) -> str:
     """An account as a hash tag: not empty, and without braces."""
     return account.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") or "%"
+
+
+@cache
+def _tags_of_slots() -> tuple[str, ...]:
+    """A tag for each slot, the same ones always: what has the least number."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < _SLOTS:
+        tag = f"%slot:{number}"
+        found.setdefault(crc_hqx(tag.encode(), 0) % _SLOTS, tag)  # as the server's own CRC16
+        number += 1
+    return tuple(found[slot] for slot in range(_SLOTS))
 
 
 def _tag_of_id(hold_id: str) -> str:

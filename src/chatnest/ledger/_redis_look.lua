@@ -1,7 +1,21 @@
--- An account at one instant: { counters, holds, ends of leases, the server's time }.
+-- Accounts, each at one instant: { 0, the server's time, for each account { counters, holds, ends of
+-- leases }, packed }. Keys: the mark, three for each account. Stops after the account with which as many
+-- values are read as were asked for, so that the server is not kept busy; at least one is read. A
+-- store of another layout is not read: { -1, the mark }.
 
 local call = redis.call
-return {
-  call('HGETALL', KEYS[1]), call('HGETALL', KEYS[2]), call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'),
-  call('TIME'),
-}
+local schema, most = ARGV[1], tonumber(ARGV[2])
+local mark = call('GET', KEYS[1])
+if mark and string.match(mark, '^%d+') ~= schema then return { -1, mark } end
+
+local found, values = {}, 0
+for at = 2, #KEYS, 3 do
+  if values >= most then break end
+  local account = {
+    call('HGETALL', KEYS[at]), call('HGETALL', KEYS[at + 1]),
+    call('ZRANGE', KEYS[at + 2], 0, -1, 'WITHSCORES'),
+  }
+  found[#found + 1] = account
+  values = values + 3 + #account[1] + #account[2] + #account[3]
+end
+return { 0, call('TIME'), cmsgpack.pack(found) }

@@ -1,11 +1,27 @@
--- Some entries of a stream, from an id on: { how many were added ever, -1 where the server does not
--- count them, how many there are, entries }.
+-- Entries of streams, the first from an id on: { 0, for each stream { how many were added ever, -1
+-- where the server does not count them, how many there are, entries }, packed }. Keys: the
+-- mark, the streams. Stops where as many entries are read as were asked for, in the middle of a stream or
+-- before the next. A store of another layout is not read: { -1, the mark }.
 
 local call = redis.call
-local key, from, most = KEYS[1], ARGV[1], ARGV[2]
-if call('EXISTS', key) == 0 then return { 0, 0, {} } end
-local added, info = -1, call('XINFO', 'STREAM', key)
-for i = 1, #info, 2 do
-  if info[i] == 'entries-added' then added = info[i + 1] end
+local schema, from, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local mark = call('GET', KEYS[1])
+if mark and string.match(mark, '^%d+') ~= schema then return { -1, mark } end
+
+local found, left = {}, most
+for at = 2, #KEYS do
+  if left <= 0 then break end
+  local key = KEYS[at]
+  local stream = { 0, 0, {} }
+  if call('EXISTS', key) == 1 then
+    local added, info = -1, call('XINFO', 'STREAM', key)
+    for i = 1, #info, 2 do
+      if info[i] == 'entries-added' then added = info[i + 1] end
+    end
+    stream = { added, call('XLEN', key), call('XRANGE', key, from, '+', 'COUNT', left) }
+  end
+  found[#found + 1] = stream
+  left = left - 1 - #stream[3]
+  from = '-'
 end
-return { added, call('XLEN', key), call('XRANGE', key, from, '+', 'COUNT', most) }
+return { 0, cmsgpack.pack(found) }

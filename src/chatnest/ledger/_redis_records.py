@@ -36,16 +36,15 @@ class Entry(msgspec.Struct, frozen=True):
         return not self.fields["admitted_at"]
 
 
-def read_entry(account: str, name: bytes, fields: list[bytes]) -> Entry:
+def read_entry(account: str, name: str, fields: list[str]) -> Entry:
     """An entry from what the server has: its id, names and values."""
-    words = [word.decode() for word in fields]
-    named = dict(zip(words[::2], words[1::2], strict=True))
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
     lines = named.pop("lines")
     if lines.startswith("["):
         keys = _read_keys(lines)
     else:
         keys = tuple(f"{word.partition('=')[2]}:{account}" for word in lines.split())
-    milliseconds, _, number = name.decode().partition("-")
+    milliseconds, _, number = name.partition("-")
     return Entry(account, (int(milliseconds), int(number)), named, keys)
 
 

@@ -3,7 +3,7 @@
 -- asked for again. Answers { 0, now }.
 
 local id, remember, undo = text(), int(), int()
-local end_at = 4 * #accounts + 1
+local end_at = 4 * #accounts + 2
 
 if call('EXISTS', KEYS[end_at]) == 0 then
   for i, account in ipairs(accounts) do

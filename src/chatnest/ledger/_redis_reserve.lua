@@ -4,7 +4,7 @@
 
 local REFUSED, ADMITTED, ENDED = 0, 1, 2
 local RETRY_HELD = 5000
-local end_key = KEYS[4 * #accounts + 1]
+local end_key = KEYS[4 * #accounts + 2]
 local id, granted, least, lease = text(), int(), int(), int()
 
 if off_days then return { DAYS, now } end

@@ -1,7 +1,7 @@
 -- Charge a hold once; as settle in model.py. Answers { tokens, whether this call did it, now }.
 
 local id, charge, held, remember = text(), int(), int(), int()
-local end_key = KEYS[4 * #accounts + 1]
+local end_key = KEYS[4 * #accounts + 2]
 
 local ended = call('GET', end_key)
 if ended then return { tonumber(string.match(ended, '%d+')), 0, now } end

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-__all__ = ["day_end", "day_of"]
+__all__ = ["day_end", "day_of", "is_zone"]
 
 
 class _Day(msgspec.Struct, frozen=True):
@@ -31,6 +31,15 @@ def day_of(now: int, timezone: str) -> str:
 def day_end(now: int, timezone: str) -> int:
     """When that day ends; a day of 23 or 25 hours ends when its zone's clock says so."""
     return _day(now, timezone).end
+
+
+def is_zone(name: str) -> bool:
+    """Whether there is a time zone of that name here."""
+    try:
+        _zone(name)
+    except (KeyError, ValueError, OSError):  # not there; no name; a folder of zones
+        return False
+    return True
 
 
 def _day(now: int, timezone: str) -> _Day:

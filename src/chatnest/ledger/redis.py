@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from anyio.lowlevel import RunVar
 
-from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
 from chatnest.ledger._redis_answers import (
     ADMITTED,
     DAYS,
@@ -61,6 +61,7 @@ from chatnest.ledger._redis_answers import (
     refusal,
     states_of,
 )
+from chatnest.ledger._redis_books import Books
 from chatnest.ledger._redis_keys import Days, Keys, Part, field_of, fields_of, tag_of
 from chatnest.ledger.base import (
     Admitted,
@@ -86,12 +87,18 @@ _NOW: Final = {"settle": 2}
 """Where an answer has the server's time."""
 
 _SCRIPTS: Final = {
-    "reserve": ("common", "limits", "reserve"),
-    "usage": ("common", "limits", "usage"),
-    "settle": ("common", "settle"),
-    "release": ("common", "release"),
-    "renew": ("common", "renew"),
-    "adjust": ("common", "adjust"),
+    "reserve": ("mark", "common", "limits", "reserve"),
+    "usage": ("mark", "common", "limits", "usage"),
+    "settle": ("mark", "common", "settle"),
+    "release": ("mark", "common", "release"),
+    "renew": ("mark", "common", "renew"),
+    "adjust": ("mark", "common", "adjust"),
+    "check": ("mark", "check"),
+    "zone": ("mark", "zone"),
+    "enrol": ("mark", "enrol"),
+    "learn": ("learn",),
+    "remark": ("remark",),
+    "put": ("put",),
     "look": ("look",),
     "page": ("page",),
 }
@@ -157,6 +164,7 @@ class RedisLedger:
         self._make_script = _redis_client.Script
         self._keys = Keys(prefix, _redis_client.slot_of if address.is_cluster else None)
         self._days = Days(keep_days)
+        self._books = Books(self._link, self._scripts, self._keys, shown=self._shown, clock=clock)
         self._keep = keep_days * 86_400_000
         self._remember = int(remember * 1000)
         self._max_turns = max_turns
@@ -170,16 +178,21 @@ class RedisLedger:
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
         wish, admission = reservation, Admission(reservation)
+        new_zones = await self._books.agree(wish.limits)
         for part in self._keys.parts_of_wish(wish):
             end_key = self._keys.of_end(part.homes[0], wish.id)
             args = wish.id, admission.tokens, wish.min_tokens, wish.lease
             answer = await self._run_limits("reserve", part, (end_key,), args)
             if answer[0] == REFUSED:  # a hold that has ended was admitted once, and that counts
-                for done, _ in admission.done:
-                    await self._release(done, wish.id, undo=True)
+                await self._undo(wish, admission)
             if answer[0] != ADMITTED:
                 return refusal(part, answer)
             admission.add(part, answer)
+        try:
+            await self._books.keep_zones(new_zones)
+        except ZoneConflict:
+            await self._undo(wish, admission)
+            raise
         for part, granted in admission.done:
             if granted > admission.tokens:
                 await self._renew(part, wish.id, wish.lease, admission.tokens)
@@ -215,6 +228,7 @@ class RedisLedger:
 
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         states: list[tuple[int, LimitState]] = []
+        await self._books.agree(limits)
         for part in self._keys.parts_of_limits(limits):
             _, now, *figures = await self._run_limits("usage", part, (), ())
             states.extend(states_of(part, figures, now))
@@ -226,7 +240,7 @@ class RedisLedger:
 
     async def check(self) -> None:
         """Write something: a replica, or a server without memory or disk, refuses that."""
-        await self._link().write(self._keys.of("%check", "check"))
+        await self._books.check()
 
     async def facts(self) -> dict[str, str]:
         """What the server says about itself, as far as it matters here: its version, its role,
@@ -235,17 +249,35 @@ class RedisLedger:
         info = await self._link().info()
         return {name: str(info[name]) for name in _FACTS if name in info}
 
+    async def policies(self) -> dict[str, str]:
+        """What each primary does when its memory is full (`maxmemory-policy`), by its name. Empty
+        where the server does not tell, or is away.
+        """
+        try:
+            answers = await self._link().ask("INFO", "memory")
+        except LedgerUnavailable:
+            return {}
+        return {
+            name: str(info["maxmemory_policy"])
+            for name, info in answers.items()
+            if "maxmemory_policy" in info
+        }
+
     async def survey(self) -> RedisSurvey:
         """What there is to say about the server. Of the books, it only looks up an account."""
         from chatnest.ledger._redis_survey import look  # noqa: PLC0415  # seldom needed
 
-        limit = Limit(name="tokens", kind="budget", account="%survey", limit=1)
+        async def usage() -> None:
+            if await self._books.peek() is not None:  # it would begin books
+                limit = Limit(name="streams", kind="concurrency", account="%survey", limit=1)
+                await self.usage((limit,))
+
         return await look(
             self._link(),
             shown=self._shown,
             kind=self._kind,
-            write=self.check,
-            script=lambda: self.usage((limit,)),
+            write=self._books.touch,
+            script=usage,
             clock=wall_clock,
         )
 
@@ -266,6 +298,7 @@ class RedisLedger:
         return RedisAudit(
             self._link,
             self._run,
+            self._books,
             self._scripts,
             self._keys,
             clock=self._clock,
@@ -281,6 +314,10 @@ class RedisLedger:
             await link.aclose()
 
     # ------------------------------------------------ their parts
+
+    async def _undo(self, wish: Reservation, admission: Admission) -> None:
+        for part, _ in admission.done:
+            await self._release(part, wish.id, undo=True)
 
     async def _release(self, part: Part, hold_id: str, *, undo: bool) -> None:
         windows = [self._keys.of_window(limit) for _, limit in part.limits if limit.kind == "rate"]
@@ -305,15 +342,20 @@ class RedisLedger:
                 self._keys.of_window(limit) for _, limit in part.limits if limit.kind == "rate"
             )
         )
-        before = 4 * len(part.homes) + len(more_keys)
+        before = 1 + 4 * len(part.homes) + len(more_keys)
         places = {key: before + place for place, key in enumerate(windows, 1)}
         for _ in range(2):
             now = self.now()
-            limits = chain.from_iterable(
+            words = chain.from_iterable(
                 self._arguments(each, part, places, now) for each in part.limits
             )
             answer: list[int] = await self._run(
-                name, part, (len(part.limits), *limits, *args), (*more_keys, *windows), now
+                name,
+                part,
+                (len(part.limits), *words, *args),
+                (*more_keys, *windows),
+                now,
+                limits=[limit for _, limit in part.limits],
             )
             if answer[0] != DAYS:
                 break
@@ -342,13 +384,18 @@ class RedisLedger:
         args: tuple[str | int, ...],
         more_keys: tuple[str, ...] = (),
         now: int | None = None,
+        *,
+        limits: Sequence[Limit] = (),
     ) -> Any:
         now = self.now() if now is None else now
         today = day_of(now, "UTC")
         keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
-        common = ("" if self._clock is None else now, self._keep, self._max_turns, len(part.homes))
-        answer = await self._link().run(self._scripts[name], [*keys, *more_keys], [*common, *args])
-        self._ahead = answer[_NOW.get(name, 1)] - wall_clock()
+        common = (self._keep, self._max_turns, len(part.homes))
+        place = _NOW.get(name, 1)
+        answer = await self._books.run(
+            name, part.tag, [*keys, *more_keys], [*common, *args], time_at=place, limits=limits
+        )
+        self._ahead = answer[place] - wall_clock()
         return answer
 
     def _link(self) -> "Link":

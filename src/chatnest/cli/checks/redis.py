@@ -132,9 +132,8 @@ def _memory(_: RedisSurvey, node: RedisNode) -> Check:
         return skip("", "it does not tell", "see that maxmemory-policy is noeviction")
     if policy != "noeviction":
         advice = "set maxmemory-policy noeviction: a key that is evicted is a forgotten budget"
-        if limit:
-            return fail("", f"{policy}, of {limit:,} bytes", advice)
-        return warn("", f"{policy}, as soon as there is a maxmemory", advice)
+        when = f"of {limit:,} bytes" if limit else "as soon as there is a maxmemory"
+        return fail("", f"{policy}, {when}: `chatnest serve` does not start", advice)
     used = int(info.get("used_memory", 0))
     if limit and used > _FULL * limit:
         return warn(

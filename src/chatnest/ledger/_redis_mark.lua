@@ -1,0 +1,32 @@
+-- What every operation begins with. The first key has the mark of the books (_redis_mark.py), which
+-- has to be the one that the worker knows. Where there is none, the books are gone: that is written
+-- down, so that no worker which starts later takes the empty store for a new one. Answers
+-- { -1, the mark } then. Amounts are integers, times are milliseconds.
+
+local call = redis.call
+
+local read_args = 0
+local function text()
+  read_args = read_args + 1
+  return ARGV[read_args]
+end
+local function int()
+  return tonumber(text())
+end
+
+local function clock(given) -- empty, but for tests
+  if given ~= '' then return tonumber(given) end
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local expected = text()
+local now = clock(text())
+local mark = call('GET', KEYS[1])
+if mark ~= expected then
+  if not mark then
+    local schema, word = string.match(expected, '^(%d+) (%S+)')
+    call('SET', KEYS[1], string.format('%s lost %d %s', schema, now, word))
+  end
+  return { -1, mark or '' }
+end

@@ -1,0 +1,202 @@
+"""Reading the books of a RedisLedger: many accounts, each at one instant, and streams a script.
+
+In a cluster, a script reads those of one slot. Answers are packed: the client needs much longer for
+as many values one by one.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.ledger._redis_client import Link, Script
+from chatnest.ledger._redis_keys import Keys
+from chatnest.ledger._redis_mark import SCHEMA, Mark, trouble
+from chatnest.ledger._redis_records import Entry, read_entry
+from chatnest.ledger.audit import Balance, LiveHold
+from chatnest.ledger.base import Line
+from chatnest.ledger.survey import StoreChanged
+
+__all__ = ["Account", "Reader", "account_of"]
+
+_VALUES: Final = 1_000
+"""Values of accounts after which a script stops: about a millisecond of the server's time."""
+
+_ENTRIES: Final = 250
+"""Entries of streams, likewise; each has a dozen values."""
+
+_KEYS: Final = 200
+"""Accounts or streams that are named to one script."""
+
+
+_decode_accounts = msgspec.msgpack.Decoder(list[tuple[list[str], list[str], list[str]]]).decode
+_decode_streams = msgspec.msgpack.Decoder(list[tuple[int, int, list[tuple[str, list[str]]]]]).decode
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account at one instant."""
+
+    balances: tuple[Balance, ...] = ()
+    holds: tuple[LiveHold, ...] = ()
+
+    def by_key(self) -> dict[str, tuple[Balance | None, list[tuple[str, int]]]]:
+        """What bears on each counter."""
+        held: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        for hold in self.holds:
+            for line in hold.lines:
+                held[line.key].append((hold.id, hold.tokens))
+        balances = {balance.key: balance for balance in self.balances}
+        return {key: (balances.get(key), sorted(held[key])) for key in {*balances, *held}}
+
+
+class Reader:
+    """Reads on ``link``. Nothing is changed by that."""
+
+    def __init__(
+        self,
+        link: Callable[[], Link],
+        scripts: Mapping[str, Script],
+        keys: Keys,
+        max_turns: int,
+    ) -> None:
+        self._link = link
+        self._scripts = scripts
+        self._keys = keys
+        self._max_turns = max_turns
+
+    async def now(self) -> int:
+        """The server's time."""
+        (seconds, micros), _ = await self._ask("look", "%now", self._keys_of("%now"), _VALUES)
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def accounts(self, tags: Iterable[str]) -> list[Account]:
+        """The accounts of these tags, in the order of the tags."""
+        found: dict[str, Account] = {}
+        for batch in self._batches(sorted(tags)):
+            left = deque(batch)
+            while left:
+                keys = [key for tag in left for key in self._keys_of(tag)]
+                _, packed = await self._ask("look", left[0], keys, _VALUES)
+                for parts in _decode_accounts(packed):
+                    tag = left.popleft()
+                    found[tag] = _account(tag, *parts)
+        return [found[tag] for tag in sorted(found)]
+
+    async def entries(
+        self, streams: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[list[Entry], bool]]:
+        """The entries of streams, each a tag and a day, and whether none are missing."""
+        found: dict[tuple[str, str], tuple[list[Entry], bool]] = {}
+        days: defaultdict[str, list[str]] = defaultdict(list)
+        for tag, day in streams:
+            days[tag].append(day)
+        for batch in self._batches(sorted(days)):
+            await self._read(deque((tag, day) for tag in batch for day in sorted(days[tag])), found)
+        return found
+
+    async def _read(
+        self,
+        left: deque[tuple[str, str]],
+        found: dict[tuple[str, str], tuple[list[Entry], bool]],
+    ) -> None:
+        start = "-"
+        while left:
+            named = list(left)[:_KEYS]
+            keys = [self._keys.of(tag, f"turns:{day}") for tag, day in named]
+            (packed,) = await self._ask("page", left[0][0], keys, start, _ENTRIES)
+            room = _ENTRIES
+            for added, length, page in _decode_streams(packed):
+                stream = left[0]
+                account = account_of(stream[0])
+                trimmed = length >= self._max_turns if added < 0 else added > length
+                entries, _ = found.setdefault(stream, ([], not trimmed))
+                entries.extend(read_entry(account, name, fields) for name, fields in page)
+                found[stream] = entries, not trimmed
+                if len(page) >= room:  # there may be more of it
+                    milliseconds, _, number = page[-1][0].partition("-")
+                    start = f"{milliseconds}-{int(number) + 1}"
+                    break
+                left.popleft()
+                room, start = room - 1 - len(page), "-"
+
+    async def streams(self, first: str) -> list[tuple[str, str]]:
+        """Accounts' tags and days, from a day on, that have records."""
+        found = [
+            (tag, kind.removeprefix("turns:"))
+            for tag, kind in await self._scan()
+            if kind.startswith("turns:")
+        ]
+        return sorted(stream for stream in found if stream[1] >= first)
+
+    async def tags(self, *kinds: str) -> list[str]:
+        """The tags that have keys of these kinds."""
+        return sorted({tag for tag, kind in await self._scan() if kind in kinds})
+
+    async def _scan(self) -> list[tuple[str, str]]:
+        """The accounts' tags and kinds of all keys."""
+        head = self._keys.of("*", "*").removesuffix("{*}:*")
+        keys = await self._link().scan(self._keys.pattern("*"))
+        parts = (key.removeprefix(head + "{").partition("}:") for key in keys)
+        return [(tag, kind) for tag, _, kind in parts]
+
+    def _batches(self, tags: list[str]) -> Iterator[list[str]]:
+        slots: defaultdict[int, list[str]] = defaultdict(list)
+        for tag in tags:
+            slots[self._keys.slot(tag)].append(tag)
+        for slot in sorted(slots):
+            of_slot = slots[slot]
+            for first in range(0, len(of_slot), _KEYS):
+                yield of_slot[first : first + _KEYS]
+
+    def _keys_of(self, tag: str) -> list[str]:
+        return self._keys.of_account(tag, "")[:3]
+
+    async def _ask(self, name: str, tag: str, keys: list[str], *args: str | int) -> list[Any]:
+        mark = self._keys.of_mark(tag)
+        answer = await self._link().run(self._scripts[name], [mark, *keys], [SCHEMA, *args])
+        if answer[0] < 0:
+            reason = trouble(None, Mark.read(answer[1].decode()), 0)
+            raise LedgerUnavailable from StoreChanged(reason) if reason else None
+        return list(answer[1:])
+
+
+def _account(tag: str, counters: list[str], holds: list[str], due: list[str]) -> Account:
+    account, ends = account_of(tag), _pairs(due)
+    balances = [
+        Balance.at(f"{field}:{account}", map(int, packed.split()))
+        for field, packed in _pairs(counters).items()
+    ]
+    live = [
+        _hold(hold_id, packed, account, int(float(ends.get(hold_id, "0"))))
+        for hold_id, packed in _pairs(holds).items()
+        if packed.startswith("R ")
+    ]
+    return Account(tuple(balances), tuple(live))
+
+
+def _hold(hold_id: str, packed: str, account: str, ends: int) -> LiveHold:
+    _, tokens, at, *lines = packed.split(" ")
+    units = [line.partition("=") for line in lines if line]
+    return LiveHold(
+        id=hold_id,
+        tokens=int(tokens),
+        lines=tuple(
+            Line(f"{field}:{account}", "tokens" if unit == "T" else "streams")
+            for unit, _, field in units
+        ),
+        admitted_at=int(at),
+        expires_at=ends,
+    )
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def account_of(tag: str) -> str:
+    """The account of a hash tag, as tag_of in _redis_keys.py made it."""
+    if tag == "%":
+        return ""
+    return tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
