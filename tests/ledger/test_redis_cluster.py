@@ -68,7 +68,8 @@ async def test_a_reservation_that_failed_half_way_is_released(
     two: TwoSlots, monkeypatch: pytest.MonkeyPatch, step: int
 ):
     reservation = wish(*two.limits)
-    await two.figures()  # the first step on a slot is preceded by others
+    await admit(two.ledger, wish(budget(1_000, account="zoe")))
+    await two.figures()  # the first steps on a slot, and with a name, are preceded by others
     with monkeypatch.context() as broken:
         two.break_step(step, broken)
         with pytest.raises(LedgerUnavailable):
