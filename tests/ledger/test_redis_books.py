@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
+from chatnest.ledger._redis_client import Script
 from chatnest.ledger._redis_mark import Mark, trouble
 from chatnest.ledger.audit import ZoneChange
 from chatnest.ledger.base import Charge, Reservation, Settlement
@@ -94,6 +95,21 @@ async def test_an_emptied_store_admits_nothing_until_it_is_adopted(
     assert await ledger.settle(hold, Charge(tokens=7)) == Settlement(tokens=7, first=False)
     for each in ledger, idle, make():
         assert await balance(each, LIMITS[1]) == (7, 0)
+
+
+async def test_without_the_mark_an_emptied_store_would_admit(
+    make: Callable[[], RedisLedger], store: Server
+):
+    """The guard taken out."""
+    ledger = make()
+    await ledger.usage(LIMITS)
+    for name in ("reserve", "usage"):
+        text = ledger._scripts[name].text
+        assert text.count("if mark ~= expected then") == 1
+        ledger._scripts[name] = Script(text.replace("if mark ~= expected then", "if false then"))
+    flush(store)
+
+    await admit(ledger, wish(*LIMITS))
 
 
 async def test_a_repeated_adoption_is_taken_over_too(
