@@ -103,7 +103,7 @@ async def test_without_the_mark_an_emptied_store_would_admit(
     """The guard taken out."""
     ledger = make()
     await ledger.usage(LIMITS)
-    for name in ("reserve", "usage"):
+    for name in ("reserve", "zone"):
         text = ledger._scripts[name].text
         assert text.count("if mark ~= expected then") == 1
         ledger._scripts[name] = Script(text.replace("if mark ~= expected then", "if false then"))
