@@ -3,8 +3,9 @@
 A page of anybody's can have its own name lead to 127.0.0.1 (DNS rebinding). What is served there is
 then that page's own to the browser, to be read and written as it likes, unless the name by which it
 asks is refused. An address cannot be made to lead elsewhere. Browsers tell who asks in ``Origin``
-with every POST (Fetch, section 3.2); what has none is no page, and may use any name, unless the
-operator has named those that count.
+with every POST and DELETE (Fetch, section 3.2), and leave it out of a page's GETs to its own host.
+So a GET may be a page's; any other request without ``Origin`` is not, and may use any name, unless
+the operator has named those that count.
 """
 
 import re
@@ -22,6 +23,7 @@ from chatnest.identifiers import new_request_id
 __all__ = ["OnlyForHosts", "hosts_of"]
 
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
+_SAFE: Final = {"GET", "HEAD"}
 
 
 def hosts_of(config: Config) -> Collection[str] | None:
@@ -38,8 +40,8 @@ def hosts_of(config: Config) -> Collection[str] | None:
 
 
 class OnlyForHosts:
-    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host: to those of pages, and
-    to all where ``hosts`` are named.
+    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host: to those that may be a
+    page's, and to all where ``hosts`` are named. A request without ``Host`` is no browser's.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -54,7 +56,8 @@ class OnlyForHosts:
             await self._app(scope, receive, send)
 
     def _is_refused(self, scope: Scope) -> bool:
-        if not self._hosts and not headers_named(scope, b"origin"):
+        may_be_page = scope["method"] in _SAFE or headers_named(scope, b"origin")
+        if not self._hosts and not may_be_page:
             return False
         return not all(map(self._is_ours, headers_named(scope, b"host")))
 
