@@ -86,6 +86,7 @@ def test_nothing_told_leaves_the_defaults():
         "host": "127.0.0.1",
         "port": 8_000,
         "workers": 1,
+        "head_seconds": 10.0,
         "announce_seconds": 0.0,
         "drain_seconds": 10.0,
         "allow_origins": [],
@@ -854,6 +855,16 @@ def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
     monkeypatch.setattr("chatnest.cli.serve.serve", interrupted)
 
     assert ended(capsys, "serve", "--demo") == (130, "", "")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "0", "1e6"])
+def test_a_head_has_a_time_that_ends(seconds):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(None, {"CHATNEST_SERVER__HEAD_SECONDS": seconds}, {})
+    assert caught.value.detail == (
+        "the environment: server.head_seconds: expected seconds above 0 and at most 86,400, got "
+        f"{float(seconds):g}. Leave it out for 10."
+    )
 
 
 @pytest.mark.parametrize("key", ["announce_seconds", "drain_seconds"])

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("arguments",),
     ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
     ("asgi", "request", "events", "users"),
-    ("cors", "identity", "turn"),
+    ("cors", "identity", "turn", "upgrades"),
     ("access",),
     ("ledger", "wire", "tokens"),
     ("providers", "ratelimit", "fallback", "outbox", "refusals", "effort", "nearing"),
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("middleware",),
     ("chatnest",),
     ("cli", "testing", "client", "django"),
-    ("__main__",),
+    ("server", "__main__"),
 )
 
 # Inside a package everyone may import its base, its __init__ everyone; the rest is listed here.
@@ -91,6 +91,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("cli.announcement", "cli.config", "cli.build", "cli.hosts"),
         "cli.interpreter",
     ),
+    "cli.protocol": ("cli.connections",),
     "cli.report": ("cli.checks", "cli.terminal"),
     "cli.replies": ("cli.seen", "cli.terminal"),
     "cli.seen": ("cli.terminal",),
@@ -119,7 +120,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
         *("client", "cli.replies", "cli.visit"),
     ),
     "aiohappyeyeballs": ("providers.connections",),
-    "httptools": ("providers.http1",),
+    "httptools": ("providers.http1", "cli.protocol"),
     "tiktoken": ("tokens",),
     "sqlite3": ("wal", "ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
     "redis": ("ledger.redis", "ledger._redis_*"),

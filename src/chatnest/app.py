@@ -59,6 +59,7 @@ from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
 from chatnest.turn import Turn
+from chatnest.upgrades import close_after_upgrade, warn_of_server
 from chatnest.wire import NativeWire
 
 __all__ = ["RUN", "ChatNestApp"]
@@ -152,6 +153,7 @@ class ChatNestApp(Lifetime):
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_interval
+        self._knows_server = False
         self._realm = f"{self.provider.model}\0{system_prompt}"
         self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
 
@@ -161,7 +163,10 @@ class ChatNestApp(Lifetime):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application: http, and lifespan where it runs alone."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            if not self._knows_server:
+                self._knows_server = True
+                warn_of_server(scope)
+            await self._http(scope, receive, close_after_upgrade(scope, send))
         elif scope["type"] == "lifespan":
             await self.serve_lifespan(receive, send)
         elif scope["type"] == "websocket":

@@ -11,13 +11,15 @@ from chatnest.errors import ConfigurationError, NotFound
 from chatnest.identifiers import new_request_id
 from chatnest.lifetime import fail_startup
 from chatnest.loops import is_in_event_loop
+from chatnest.upgrades import close_after_upgrade
 
 __all__ = ["ChatNestMiddleware"]
 
 
 class ChatNestMiddleware:
     """Serves ``path``, ``path/limits`` and ``path/runs/...`` by ``chat`` and passes the rest to
-    ``app``: websockets, lifespan, and every other path, untouched.
+    ``app``: websockets, lifespan, and every other path. These are untouched, but for the answer to
+    a request with ``Upgrade``, which closes the connection.
 
     Lifespan goes to both; an application without it (Django) is served it. The outermost place
     sees the connection as it came; a place below authentication sees the user. Pages of
@@ -65,7 +67,10 @@ class ChatNestMiddleware:
         if self._failure is not None:
             await self._fail(self._failure, scope, send)
         elif scope["type"] == "http":
-            await self._responsible(local_path(scope))(scope, receive, send)
+            responsible = self._responsible(local_path(scope))
+            if responsible is not self._served:  # the chat sees to its own
+                send = close_after_upgrade(scope, send)
+            await responsible(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:

@@ -99,6 +99,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    head_seconds: float = 10.0
     announce_seconds: float = 0.0
     drain_seconds: float = 10.0
     allow_origins: list[str] = []
@@ -109,6 +110,11 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
         if self.workers < 1:
             raise ConfigurationError(f"server.workers must be at least 1, not {self.workers}")
+        if not 0 < self.head_seconds <= _LONGEST_END:
+            raise ConfigurationError(
+                f"server.head_seconds: expected seconds above 0 and at most {_LONGEST_END:,}, "
+                f"got {self.head_seconds:g}. Leave it out for 10."
+            )
         for name in ("announce_seconds", "drain_seconds"):
             seconds = getattr(self, name)
             if not 0 <= seconds <= _LONGEST_END:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -66,12 +66,18 @@ def _run_workers(
 
 
 def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
+    http: Any = partial(  # whatever is called as the class is
+        BoundedProtocol,
+        head_seconds=config.server.head_seconds,
+        rest_seconds=config.bounds.body_seconds,
+    )
     return uvicorn.Config(
         app,
         factory=True,
         workers=config.server.workers,
         lifespan="on",
-        http=BoundedProtocol,
+        http=http,
+        ws="none",  # a request for one is served as if it had not asked
         log_level="warning",
         log_config=None,  # what it says has a time and a name, as what we say
         access_log=False,

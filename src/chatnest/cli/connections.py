@@ -1,0 +1,152 @@
+"""Connections: those of a worker that wait for their client, with a deadline for each of them.
+
+A connection that serves a request is in no queue: its answer has deadlines of its own. When
+descriptors run out, the connection that has waited longest is closed first, so that a new one gets
+in.
+"""
+
+import logging
+import sys
+from asyncio import AbstractEventLoop, TimerHandle
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import Final, Protocol, TypeAlias
+
+__all__ = ["Connection", "Connections", "Queue"]
+
+_log = logging.getLogger("chatnest.cli")
+
+_TICK_SECONDS: Final = 1.0
+"""Seconds between two looks at the deadlines, at most."""
+
+_RESERVE: Final = 8
+"""One of so many descriptors is kept for upstream connections and for what comes in one burst."""
+
+_CLOSED_FOR_EACH: Final = 2
+"""Connections that are closed for each new one in the reserve, so that the reserve empties."""
+
+_HEAD_GRACE_SECONDS: Final = 1.0
+"""Seconds in which a head is not late: a body that is still coming is then closed in its place."""
+
+_SAY_SECONDS: Final = 60.0
+"""Seconds between two lines of the log about descriptors."""
+
+
+class Connection(Protocol):
+    """What is kept in the queues. ``queue`` is the one that it is in, and for the table to set."""
+
+    queue: "Queue | None"
+
+    def expire(self) -> None:
+        """End a connection whose deadline has passed."""
+        ...
+
+    def abort(self) -> None:
+        """Free its descriptor at once."""
+        ...
+
+
+Queue: TypeAlias = OrderedDict[Connection, float]
+"""Connections in the order in which they began to wait, each with that time."""
+
+
+class Connections:
+    """The queues of a worker: ``heads`` have a request's head to send, ``bodies`` the body of a
+    request that is being served, ``rests`` the body of one that was answered already, and ``idle``
+    ones nothing. One timer looks at all of them.
+    """
+
+    def __init__(
+        self, loop: AbstractEventLoop, *, head_seconds: float, rest_seconds: float, idle: float
+    ) -> None:
+        self.heads: Queue = OrderedDict()
+        self.bodies: Queue = OrderedDict()  # the application has a deadline for these
+        self.rests: Queue = OrderedDict()
+        self.idle: Queue = OrderedDict()
+        self._now = loop.time
+        self._call_later: Callable[[float, Callable[[], None]], TimerHandle] = loop.call_later
+        self._deadlines = (
+            (self.heads, head_seconds),
+            (self.rests, rest_seconds),
+            (self.idle, idle),
+        )
+        self._tick = min(_TICK_SECONDS, head_seconds / 4, rest_seconds / 4, max(idle / 4, 0.05))
+        self._armed = False
+        self._limit = _most_descriptors()
+        self._full = self._limit - self._limit // _RESERVE if self._limit < inf else inf
+        self._closed = 0
+        self._said = -inf
+
+    def move(self, connection: Connection, queue: Queue | None) -> None:
+        """From the queue that it is in to the end of another one, or to none."""
+        if connection.queue is not None:
+            connection.queue.pop(connection, None)
+        connection.queue = queue
+        if queue is not None:
+            queue[connection] = self._now()
+            if not self._armed and queue is not self.bodies:
+                self._armed = True
+                self._call_later(self._tick, self._look)
+
+    def _look(self) -> None:
+        now = self._now()
+        for queue, seconds in self._deadlines:
+            while queue and now - next(iter(queue.values())) >= seconds:
+                connection = next(iter(queue))
+                self.move(connection, None)
+                connection.expire()
+        self._armed = any(queue for queue, _ in self._deadlines)
+        if self._armed:
+            self._call_later(self._tick, self._look)
+
+    # ------------------------------------------------ descriptors
+
+    def make_room(self, newcomer: Connection, descriptor: int) -> None:
+        """Close those that have waited longest if ``descriptor`` is from the reserve. A new
+        descriptor is the lowest that is free, so that as many are in use.
+        """
+        if descriptor < self._full:
+            return
+        for _ in range(_CLOSED_FOR_EACH):
+            oldest = self._oldest(newcomer)
+            if oldest is None:
+                break
+            self.move(oldest, None)
+            oldest.abort()
+            self._closed += 1
+        self._say(descriptor)
+
+    def _oldest(self, newcomer: Connection) -> Connection | None:
+        """The one longest without a head, or if these are all new, without the rest of a body."""
+        since, oldest = inf, None
+        for queue, _ in self._deadlines:
+            first = next(iter(queue), None)
+            if first is not None and first is not newcomer and queue[first] < since:
+                since, oldest = queue[first], first
+        if self.bodies and self._now() - since < _HEAD_GRACE_SECONDS:
+            return next(iter(self.bodies))
+        return oldest
+
+    def _say(self, descriptor: int) -> None:
+        now = self._now()
+        if now - self._said < _SAY_SECONDS:
+            return
+        _log.warning(
+            "open files: descriptors=%d limit=%d closed=%d. Connections without a complete request "
+            "are closed, the oldest first. Raise the limit (ulimit -n, LimitNOFILE=) if these are "
+            "not an attack.",
+            descriptor + 1,
+            self._limit,
+            self._closed,
+        )
+        self._said, self._closed = now, 0
+
+
+def _most_descriptors() -> float:
+    if sys.platform == "win32":
+        return inf
+    import resource  # noqa: PLC0415  # not on every system
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if soft == resource.RLIM_INFINITY else soft
