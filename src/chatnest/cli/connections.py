@@ -13,18 +13,18 @@ from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol, TypeAlias
 
-__all__ = ["Connection", "Connections", "Queue"]
+__all__ = ["Connection", "Connections", "Queue", "backlog"]
 
 _log = logging.getLogger("chatnest.cli")
 
 _TICK_SECONDS: Final = 1.0
 """Seconds between two looks at the deadlines, at most."""
 
-_RESERVE: Final = 8
+_RESERVED: Final = 4
 """One of so many descriptors is kept for upstream connections and for what comes in one burst."""
 
-_CLOSED_FOR_EACH: Final = 2
-"""Connections that are closed for each new one in the reserve, so that the reserve empties."""
+_BACKLOG: Final = 2_048
+"""Connections that wait in the kernel to be accepted, at most."""
 
 _HEAD_GRACE_SECONDS: Final = 1.0
 """Seconds in which a head is not late: a body that is still coming is then closed in its place."""
@@ -64,6 +64,7 @@ class Connections:
         self.bodies: Queue = OrderedDict()  # the application has a deadline for these
         self.rests: Queue = OrderedDict()
         self.idle: Queue = OrderedDict()
+        self._leaving: Queue = OrderedDict()  # closed for their descriptors, which they still have
         self._now = loop.time
         self._call_later: Callable[[float, Callable[[], None]], TimerHandle] = loop.call_later
         self._deadlines = (
@@ -74,7 +75,7 @@ class Connections:
         self._tick = min(_TICK_SECONDS, head_seconds / 4, rest_seconds / 4, max(idle / 4, 0.05))
         self._armed = False
         self._limit = _most_descriptors()
-        self._full = self._limit - self._limit // _RESERVE if self._limit < inf else inf
+        self._full = self._limit - _reserve(self._limit)
         self._closed = 0
         self._said = -inf
 
@@ -85,7 +86,7 @@ class Connections:
         connection.queue = queue
         if queue is not None:
             queue[connection] = self._now()
-            if not self._armed and queue is not self.bodies:
+            if not self._armed and queue is not self.bodies and queue is not self._leaving:
                 self._armed = True
                 self._call_later(self._tick, self._look)
 
@@ -104,15 +105,15 @@ class Connections:
 
     def make_room(self, newcomer: Connection, descriptor: int) -> None:
         """Close those that have waited longest if ``descriptor`` is from the reserve. A new
-        descriptor is the lowest that is free, so that as many are in use.
+        descriptor is the lowest that is free, so that at least as many are in use.
         """
         if descriptor < self._full:
             return
-        for _ in range(_CLOSED_FOR_EACH):
+        while descriptor - len(self._leaving) >= self._full:
             oldest = self._oldest(newcomer)
             if oldest is None:
                 break
-            self.move(oldest, None)
+            self.move(oldest, self._leaving)
             oldest.abort()
             self._closed += 1
         self._say(descriptor)
@@ -141,6 +142,17 @@ class Connections:
             self._closed,
         )
         self._said, self._closed = now, 0
+
+
+def backlog() -> int:
+    """How many connections may wait to be accepted. The event loop accepts all of them before it
+    can close one, so they must fit into the reserve: beyond the limit it would close them.
+    """
+    return max(1, int(_reserve(_most_descriptors()) // 2))
+
+
+def _reserve(limit: float) -> float:
+    return min(limit // _RESERVED, 2 * _BACKLOG) if limit < inf else 2 * _BACKLOG
 
 
 def _most_descriptors() -> float:

@@ -18,6 +18,7 @@ from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat, by_its_keys, open_profiles
 from chatnest.cli.config import Config
+from chatnest.cli.connections import backlog
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.cli.workers import Workers
@@ -77,6 +78,7 @@ def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
         workers=config.server.workers,
         lifespan="on",
         http=http,
+        backlog=backlog(),
         ws="none",  # a request for one is served as if it had not asked
         log_level="warning",
         log_config=None,  # what it says has a time and a name, as what we say
@@ -139,7 +141,7 @@ def _listen(config: Config) -> socket.socket:
     host, port = config.server.host, config.server.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2_048)
+        listener = socket.create_server((host, port), family=family, backlog=backlog())
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
