@@ -27,7 +27,7 @@ _BACKLOG: Final = 2_048
 """Connections that wait in the kernel to be accepted, at most."""
 
 _HEAD_GRACE_SECONDS: Final = 1.0
-"""Seconds in which a head is not late: a body that is still coming is then closed in its place."""
+"""Seconds in which a head is not late: an older body that is still coming goes before it."""
 
 _SAY_SECONDS: Final = 60.0
 """Seconds between two lines of the log about descriptors."""
@@ -119,14 +119,15 @@ class Connections:
         self._say(descriptor)
 
     def _oldest(self, newcomer: Connection) -> Connection | None:
-        """The one longest without a head, or if these are all new, without the rest of a body."""
+        """The one longest without a head, or if these are all new, without a whole request."""
         since, oldest = inf, None
         for queue, _ in self._deadlines:
             first = next(iter(queue), None)
             if first is not None and first is not newcomer and queue[first] < since:
                 since, oldest = queue[first], first
-        if self.bodies and self._now() - since < _HEAD_GRACE_SECONDS:
-            return next(iter(self.bodies))
+        first = next(iter(self.bodies), None)
+        if first is not None and self._now() - since < _HEAD_GRACE_SECONDS:
+            return first if self.bodies[first] < since else oldest
         return oldest
 
     def _say(self, descriptor: int) -> None:
