@@ -60,6 +60,17 @@ def caddy(caddyfile: str, folder: Path) -> Iterator[int]:
         yield port
 
 
+@contextmanager
+def haproxy(configuration: str, folder: Path) -> Iterator[int]:
+    """HAProxy with this as its file; what binds to ``:80`` gets a free port, which it gives."""
+    binary = _binary("haproxy", "/usr/sbin")
+    port = free_port()
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration.replace("bind :80\n", f"bind 127.0.0.1:{port}\n"))
+    with _running([binary, "-db", "-f", str(file)], folder, port):
+        yield port
+
+
 def _binary(name: str, *more: str) -> str:
     found = shutil.which(name) or next((f for f in more if shutil.which(name, path=f)), None)
     if found is None:
