@@ -16,8 +16,8 @@ SMUGGLED: Final = "smuggled"
 _PATH: Final = "/api/chat"
 _WAIT: Final = 0.3
 """Seconds for which an attacker waits for an answer that may never come."""
-_PAD: Final = b"\r\n" * 50_000
-"""Skipped by a parser wherever its read ends."""
+_PAD: Final = b"\r\n" * 150_000
+"""Skipped by a parser wherever its read ends, which is within it: no read is as large."""
 
 
 def _inner(user: str = "victim") -> bytes:
@@ -43,6 +43,8 @@ def _attacks() -> Iterator[list[bytes]]:
             length = f"Content-Length: {len(padded)}"
             yield [_outer(*fields, length, path=path) + padded]
             yield [_outer(*fields, length, path=path), _PAD, inner]
+            short = _PAD[:100_000] + inner  # for proxies that send all before they get an answer
+            yield [_outer(*fields, f"Content-Length: {len(short)}", path=path) + short]
         yield [_outer(*fields, "Transfer-Encoding: chunked", path=_PATH), chunks]
         yield [_outer(*fields, f"Content-Length: {len(inner)}", path=_PATH), inner]
     yield [_outer(eve, kind, f"Content-Length: {len(inner)}", path=f"{_PATH}/limits"), inner]

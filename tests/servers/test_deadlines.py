@@ -117,7 +117,7 @@ def test_the_oldest_without_a_request_goes_when_files_run_out(tmp_path):
         with Client(port) as other:
             assert other.get("/healthz").status == 200
         said = process.find(r"open files: descriptors=(\d+) limit=(\d+) closed=(\d+)")
-        assert FILES * 3 // 4 < int(said[1]) <= int(said[2]) == FILES
+        assert FILES // 2 < int(said[1]) <= int(said[2]) == FILES
         wait_for(lambda: sum(map(is_open, clients)) < FILES)
         assert is_open(clients[-1])
 

@@ -20,11 +20,11 @@ _log = logging.getLogger("chatnest.cli")
 _TICK_SECONDS: Final = 1.0
 """Seconds between two looks at the deadlines, at most."""
 
-_RESERVED: Final = 4
+_RESERVED: Final = 2
 """One of so many descriptors is kept for upstream connections and for what comes in one burst."""
 
-_BACKLOG: Final = 2_048
-"""Connections that wait in the kernel to be accepted, at most."""
+_LARGEST_RESERVE: Final = 2_730
+"""Descriptors; three quarters of them are a backlog of some 2,048."""
 
 _HEAD_GRACE_SECONDS: Final = 1.0
 """Seconds in which a head is not late: an older body that is still coming goes before it."""
@@ -149,11 +149,11 @@ def backlog() -> int:
     """How many connections may wait to be accepted. The event loop accepts all of them before it
     can close one, so they must fit into the reserve: beyond the limit it would close them.
     """
-    return max(1, int(_reserve(_most_descriptors()) // 2))
+    return max(1, int(_reserve(_most_descriptors()) * 3 // 4))
 
 
 def _reserve(limit: float) -> float:
-    return min(limit // _RESERVED, 2 * _BACKLOG) if limit < inf else 2 * _BACKLOG
+    return min(limit // _RESERVED, _LARGEST_RESERVE) if limit < inf else _LARGEST_RESERVE
 
 
 def _most_descriptors() -> float:
