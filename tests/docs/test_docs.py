@@ -122,7 +122,7 @@ BOUNDED = (
     *("providers.http1", "providers.httpx2_transport", "providers.transport"),
     "wire.native",
     *("cli.announcement", "cli.protocol", "cli.serve", "cli.config", "cli.site", "cli.hosts"),
-    "cli.workers",
+    *("cli.connections", "cli.workers"),
 )
 NO_BOUNDS = {
     "client._NEVER": "no time to wait for",
