@@ -19,7 +19,7 @@ ROOT = Path(chatnest.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arguments",),
-    ("profiles", "bounds", "wal", "loops", "signals", "identifiers"),
+    ("profiles", "bounds", "heads", "wal", "loops", "signals", "identifiers"),
     ("asgi", "request", "events", "users"),
     ("cors", "identity", "turn", "upgrades"),
     ("access",),

@@ -22,7 +22,6 @@ from chatnest.arguments import check_kinds, check_parts, check_positive
 from chatnest.asgi import (
     bounded,
     local_path,
-    query_value,
     read_json_body,
     respond_json,
     respond_nothing,
@@ -42,6 +41,7 @@ from chatnest.errors import (
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
+from chatnest.heads import check_head, query_value
 from chatnest.identifiers import new_request_id
 from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
@@ -177,6 +177,7 @@ class ChatNestApp(Lifetime):
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()
         try:
+            check_head(scope)
             await self._routed(scope, receive, send, request_id)
         except ClientGone:
             pass

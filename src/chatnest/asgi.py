@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, TypeVar
-from urllib.parse import parse_qs
 
 import msgspec
 from anyio import move_on_after
@@ -19,7 +18,6 @@ __all__ = [
     "header",
     "headers_named",
     "local_path",
-    "query_value",
     "read_json_body",
     "respond_json",
     "respond_nothing",
@@ -37,6 +35,8 @@ HTML or a script that somebody had the model write.
 
 _T = TypeVar("_T")
 _json: Final = msgspec.json.Encoder()
+_MAX_MEDIA_TYPE: Final = 256
+"""Maximum bytes of ``Content-Type`` and of ``Content-Encoding``."""
 _MAX_DETAIL: Final = 768
 """Bytes of JSON for a detail, which stands twice in a problem document of at most 2 KiB."""
 
@@ -50,13 +50,6 @@ def header(scope: Scope, name: bytes) -> str:
     """The one value of a header field, or an empty string."""
     values = headers_named(scope, name)
     return values[0] if values else ""
-
-
-def query_value(scope: Scope, name: str) -> str | None:
-    """The first value of a query's field, or None for none."""
-    query: bytes = scope.get("query_string", b"")
-    values = parse_qs(query.decode("latin-1")).get(name) if query else None
-    return values[0] if values else None
 
 
 def local_path(scope: Scope) -> str:
@@ -95,9 +88,13 @@ async def read_json_body(scope: Scope, receive: Receive, *, max_bytes: int) -> b
 
 
 def _check_media_type(scope: Scope) -> None:
-    media_type, _, parameters = header(scope, b"content-type").partition(";")
+    content_type = header(scope, b"content-type")
+    encoding = header(scope, b"content-encoding")
+    if len(content_type) > _MAX_MEDIA_TYPE or len(encoding) > _MAX_MEDIA_TYPE:
+        raise UnsupportedMediaType
+    media_type, _, parameters = content_type.partition(";")
     charset = parameters.strip(" \t").lower().replace('"', "")
-    encoding = header(scope, b"content-encoding").strip(" \t").lower()
+    encoding = encoding.strip(" \t").lower()
     if (
         media_type.strip(" \t").lower() != "application/json"
         or charset not in {"", "charset=utf-8", "charset=utf8"}

@@ -14,10 +14,12 @@
     │   ├── RequestTooLarge            413  tokens
     │   ├── UnsupportedMediaType       415
     │   ├── MisdirectedRequest         421  the name of another server
+    │   ├── HeadTooLarge               431  fields, or the query
     │   ├── KeyReused                  422  an Idempotency-Key of another request
     │   └── ReplayUnavailable          410  the run's events are not all kept
     ├── LimitExceeded                  429  a rate, a budget, a number of streams
     ├── LedgerUnavailable              503
+    ├── Overloaded                     503  the worker is behind
     ├── ServerShutdown                 503
     ├── UpstreamError                  what came of the call to the model
     │   ├── UpstreamUnavailable        502  no HTTP answer
@@ -53,6 +55,7 @@ __all__ = [
     "ConfigurationError",
     "ContextLengthExceeded",
     "ForbiddenProfile",
+    "HeadTooLarge",
     "InternalError",
     "InvalidRequest",
     "KeyReused",
@@ -61,6 +64,7 @@ __all__ = [
     "MethodNotAllowed",
     "MisdirectedRequest",
     "NotFound",
+    "Overloaded",
     "ReplayUnavailable",
     "RequestError",
     "RequestTooLarge",
@@ -283,6 +287,17 @@ class UnsupportedMediaType(RequestError):
         super().__init__("The request body must be application/json in UTF-8, not compressed.")
 
 
+class HeadTooLarge(RequestError):
+    """A part of the request's head is larger than what is read (RFC 6585, section 5)."""
+
+    status = 431
+    code = "head_too_large"
+    title = "Request head too large"
+
+    def __init__(self, part: str, most: int, unit: str, got: int) -> None:
+        super().__init__(f"{part}: expected at most {most:,} {unit}, got {got:,}. Send less.")
+
+
 class KeyReused(RequestError):
     """An Idempotency-Key came with another request before."""
 
@@ -357,6 +372,19 @@ class LedgerUnavailable(ChatNestError):
     def __init__(self, retry_after: float = 5.0) -> None:
         self.retry_after: float | None = retry_after
         super().__init__("Usage cannot be recorded at the moment, so no answer was started.")
+
+
+class Overloaded(ChatNestError):
+    """The worker is too far behind to begin another answer, or writes as many as it may."""
+
+    status = 503
+    code = "overloaded"
+    title = "Too busy"
+    retryable = True
+    retry_after: float | None = 2.0
+
+    def __init__(self) -> None:
+        super().__init__("The server is too busy to begin an answer. Try again in a moment.")
 
 
 class ServerShutdown(ChatNestError):

@@ -7,9 +7,10 @@ different sources never collide: each has a prefix of its own.
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import islice
 from typing import Final
 
 from starlette.types import Scope
@@ -33,6 +34,14 @@ __all__ = [
 Identify = Callable[[Scope], str | Awaitable[str | None] | None]
 
 _MAX_NAME = 256
+_MOST_HOPS = 32
+"""Maximum hops of X-Forwarded-For that are read, from the right. If a client's address stands
+further to the left, the last proxy that was read stands for it.
+"""
+_LONGEST_ADDRESS = 64
+"""Maximum characters of an address, with its brackets, zone and port."""
+_LONGEST_KEY = 4_096
+"""Maximum characters of an Authorization field."""
 
 _ADDRESS: Final = "addr:"
 _EVERYBODY: Final = "all"
@@ -85,8 +94,7 @@ class ClientAddress:
         address = _peer(scope)
         if not self._trusts(address):
             return address
-        hops = ",".join(headers_named(scope, b"x-forwarded-for")).split(",")
-        for hop in reversed(hops):
+        for hop in islice(_hops(scope), _MOST_HOPS):
             forwarded = _parse(hop.strip())
             if forwarded is None:
                 break
@@ -158,7 +166,9 @@ class BearerKeys:
 
     def __call__(self, scope: Scope) -> str | None:
         values = headers_named(scope, b"authorization")
-        scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
+        if len(values) != 1 or len(values[0]) > _LONGEST_KEY:
+            return None
+        scheme, _, key = values[0].partition(" ")
         digest = hashlib.sha256(key.strip(" \t").encode("latin-1")).digest()
         owner = None
         for known, name in self._owners:
@@ -194,8 +204,20 @@ def _peer(scope: Scope) -> IPv4Address | IPv6Address | None:
     return _parse_peer(client[0]) if client else None
 
 
+def _hops(scope: Scope) -> Iterator[str]:
+    """The hops of X-Forwarded-For from the right, the nearest first."""
+    for field in islice(_from_the_right(scope), _MOST_HOPS):
+        yield from reversed(field.decode("latin-1").rsplit(",", _MOST_HOPS))
+
+
+def _from_the_right(scope: Scope) -> Iterator[bytes]:
+    return (value for name, value in reversed(scope["headers"]) if name == b"x-forwarded-for")
+
+
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """An address, as proxies write it: also ``[2001:db8::1]:443`` and ``203.0.113.7:443``."""
+    if len(text) > _LONGEST_ADDRESS:
+        return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -110,6 +110,7 @@ BOUNDED = (
         "answering",
         "draining",
         "app",
+        "heads",
         "runs.key",
         "runs.run",
         "runs.service",

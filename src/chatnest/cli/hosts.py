@@ -25,6 +25,9 @@ __all__ = ["OnlyForHosts", "hosts_of"]
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 _SAFE: Final = {"GET", "HEAD"}
 
+_LONGEST_HOST: Final = 300
+"""Maximum characters of ``Host``: a name has 253 (RFC 1035), a port six."""
+
 
 def hosts_of(config: Config) -> Collection[str] | None:
     """The names that a configuration answers to, beside this machine's own; None for any.
@@ -59,7 +62,8 @@ class OnlyForHosts:
         may_be_page = scope["method"] in _SAFE or headers_named(scope, b"origin")
         if not self._hosts and not may_be_page:
             return False
-        return not all(map(self._is_ours, headers_named(scope, b"host")))
+        hosts = headers_named(scope, b"host")
+        return len(hosts) > 1 or not all(map(self._is_ours, hosts))
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
@@ -68,5 +72,7 @@ class OnlyForHosts:
 
 def _name(host: str) -> str:
     """``Host`` without its port and brackets; nothing where it is none (RFC 9110, section 7.2)."""
+    if len(host) > _LONGEST_HOST:
+        return ""
     match = _AUTHORITY.fullmatch(host.strip(" \t").lower())
     return (match[1] or match[2]) if match else ""

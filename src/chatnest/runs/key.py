@@ -11,14 +11,18 @@ from typing import Final
 import msgspec
 from starlette.types import Scope
 
-from chatnest.asgi import headers_named, query_value
+from chatnest.asgi import headers_named
 from chatnest.errors import InvalidRequest
+from chatnest.heads import query_value
 from chatnest.request import ChatRequest
 
 __all__ = ["fingerprint", "hold_id", "idempotency_key", "key_id", "last_event_id"]
 
 _LONGEST: Final = 255
+_LONGEST_VALUE: Final = 2 * _LONGEST + 2
+"""Maximum characters of the field: in quotes, with a backslash before each character."""
 _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
 _BARE: Final = re.compile(r"[!#-+\--:<-\[\]-~]+")
 """Printable ASCII without quotes, backslashes, commas and semicolons."""
 
@@ -32,15 +36,22 @@ def idempotency_key(scope: Scope) -> str | None:
     values = headers_named(scope, b"idempotency-key")
     if not values:
         return None
-    value = values[0].strip(" \t")
-    quoted = _STRING.fullmatch(value)
-    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
-    if len(values) > 1 or not 1 <= len(key) <= _LONGEST or not (quoted or _BARE.fullmatch(value)):
+    key = _key(values[0].strip(" \t")) if len(values) == 1 else ""
+    if not 1 <= len(key) <= _LONGEST:
         raise InvalidRequest(
             f"Idempotency-Key: must be one string in double quotes, of 1 to {_LONGEST} printable "
             "ASCII characters."
         )
     return key
+
+
+def _key(value: str) -> str:
+    """The key that a field's value spells; empty if it spells none, or is too long for one."""
+    if len(value) > _LONGEST_VALUE:
+        return ""
+    if quoted := _STRING.fullmatch(value):
+        return _ESCAPED.sub(r"\1", quoted[1])
+    return value if _BARE.fullmatch(value) else ""
 
 
 def last_event_id(scope: Scope) -> int:

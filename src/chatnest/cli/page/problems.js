@@ -26,6 +26,7 @@ const BEFORE = {
   upstream_account:
     "This server’s account with the model’s provider does not work. Only its operator can change that.",
   ledger_unavailable: "Usage cannot be counted at the moment, so nothing is sent until it can.",
+  overloaded: "This chat has more to do than it can at the moment. Please try again in a few seconds.",
   server_shutdown: "The server is being restarted.",
   internal_error: "Something went wrong on the server.",
   slow_body: "Your message took too long to arrive. Check your connection.",
