@@ -24,7 +24,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cors", "identity", "turn", "upgrades"),
     ("access",),
     ("ledger", "wire", "tokens"),
-    ("providers", "ratelimit", "fallback", "outbox", "refusals", "effort", "nearing"),
+    (
+        *("providers", "ratelimit", "fallback", "outbox", "refusals", "effort", "nearing"),
+        "lookups",
+    ),
     ("policies",),
     ("accounting", "status"),
     ("streaming",),

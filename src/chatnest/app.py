@@ -47,6 +47,7 @@ from chatnest.identity import Identify, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifetime import Lifetime
+from chatnest.lookups import LookUps
 from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
@@ -155,6 +156,7 @@ class ChatNestApp(Lifetime):
         self._ping_seconds = ping_interval
         self._knows_server = False
         self._realm = f"{self.provider.model}\0{system_prompt}"
+        self._look_ups = LookUps(bounds.look_ups_per_minute)
         self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
 
     def __repr__(self) -> str:
@@ -311,6 +313,7 @@ class ChatNestApp(Lifetime):
         if method not in {"GET", "DELETE"}:
             raise MethodNotAllowed("GET", "DELETE")
         principal = await self._access.principal(scope)
+        self._look_ups.count(principal)
         if method == "DELETE":
             receipt = await self._runs.cancel(run_id, principal)
             await respond_json(scope, self._bounded(send), receipt)
@@ -334,6 +337,7 @@ class ChatNestApp(Lifetime):
         if scope["method"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed("GET", "HEAD")
         principal = await self._access.principal(scope)
+        self._look_ups.count(principal)
         asked = query_value(scope, "profile")
         name = None if asked is None else profile_name(asked)
         turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))

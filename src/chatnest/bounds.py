@@ -39,6 +39,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """The settlement of a turn, when everything else has ended."""
     client_system_prompt_bytes: int = 8_192
     """A system prompt of the client's, where it is allowed at all."""
+    look_ups_per_minute: int = 300
+    """GET and DELETE requests of one principal in a minute, in each worker."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:

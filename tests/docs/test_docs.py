@@ -111,6 +111,7 @@ BOUNDED = (
         "draining",
         "app",
         "heads",
+        "lookups",
         "runs.key",
         "runs.run",
         "runs.service",

@@ -1,0 +1,54 @@
+"""LookUps: the rate of requests that only look, for each principal, in this worker. No I/O."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from chatnest.errors import LimitExceeded
+
+__all__ = ["LookUps"]
+
+_MINUTE: Final = 60.0
+_MOST: Final = 10_000
+"""Maximum principals that are remembered."""
+
+
+class LookUps:
+    """GET and DELETE of a principal, at most ``per_minute`` a minute (GCRA).
+
+    For each principal we store one time, at which its bucket is empty again. A time that has passed
+    is the same as none. A full table forgets those first, then the principals that owe least, so
+    that a flood of new addresses cannot make it forget the one that asks too often.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = monotonic) -> None:
+        self._per_minute = per_minute
+        self._interval = _MINUTE / per_minute
+        self._clock = clock
+        self._empty_at: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._empty_at)
+
+    def count(self, principal: str) -> None:
+        """One more. Raises LimitExceeded, having counted nothing."""
+        now = self._clock()
+        empty_at = max(self._empty_at.get(principal, now), now) + self._interval
+        if empty_at - now > _MINUTE + self._interval / 2:
+            raise LimitExceeded(
+                f"No more than {self._per_minute:,} look-ups are taken in a minute.",
+                code="rate_limited",
+                limit="look_ups",
+                retry_after=empty_at - now - _MINUTE,
+            )
+        self._empty_at[principal] = empty_at
+        if len(self._empty_at) > _MOST:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Forget a quarter at least, so that it is rarely done."""
+        owing = sorted(at for at in self._empty_at.values() if at > now)
+        most = _MOST * 3 // 4
+        keep_from = owing[-most] if len(owing) > most else now
+        kept = {who: at for who, at in self._empty_at.items() if at > keep_from}
+        self._empty_at = kept
