@@ -59,6 +59,7 @@ class Answering:
         large = self._accounts.begin(turn, partial(self._policies.limits, turn))
         await self._policies.prepare(turn)
         await turn.fit()
+        await stream.check_client()
         admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         stream.headers["ChatNest-Request-Id"] = turn.id  # as the books have it

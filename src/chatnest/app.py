@@ -20,7 +20,9 @@ from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
 from chatnest.arguments import check_kinds, check_parts, check_positive
 from chatnest.asgi import (
+    TAKEN,
     bounded,
+    is_gone,
     local_path,
     read_json_body,
     respond_json,
@@ -38,12 +40,14 @@ from chatnest.errors import (
     LedgerUnavailable,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
 from chatnest.heads import check_head, query_value
 from chatnest.identifiers import new_request_id
 from chatnest.identity import Identify, UserOrAddress
+from chatnest.intake import Intake
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifetime import Lifetime
@@ -156,6 +160,9 @@ class ChatNestApp(Lifetime):
         self._ping_seconds = ping_interval
         self._knows_server = False
         self._realm = f"{self.provider.model}\0{system_prompt}"
+        self.intake: Intake = Intake(
+            bounds.lag_seconds, bounds.streams, partial(len, self._streams)
+        )
         self._look_ups = LookUps(bounds.look_ups_per_minute)
         self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
 
@@ -210,14 +217,32 @@ class ChatNestApp(Lifetime):
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
-        bounds = self._bounds
-        with self._streams.receiving(bounds.body_seconds):
-            body = await read_json_body(scope, receive, max_bytes=bounds.body_bytes)
-        key = idempotency_key(scope)
-        wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
-        stream = self._stream(scope, receive, send, wire, request_id)
+        if (scope.get("extensions") or {}).get(TAKEN) is not self.intake and not self.intake.take():
+            raise Overloaded
+        bounds, place = self._bounds, self.intake.place()
+        try:
+            with self._streams.receiving(bounds.body_seconds):
+                body = await read_json_body(scope, receive, max_bytes=bounds.body_bytes)
+            if is_gone(scope):
+                await _wait_until_gone(receive)
+            key = idempotency_key(scope)
+            wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
+            stream = self._stream(scope, receive, send, wire, request_id)
+        except BaseException:
+            place(False)  # by position
+            raise
+        stream.called = place
+        del place
         unread = [body]
         del body  # it need not live as long as the stream
+        try:
+            await self._run_chat(scope, unread, wire, stream, key)
+        finally:
+            stream.leave_place()
+
+    async def _run_chat(
+        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream, key: str | None
+    ) -> None:
         if key is None and not self._runs.settings.resumable:
             async with self._streams.holding(stream):
                 begin = partial(self._begin, scope, unread, wire)
@@ -250,6 +275,7 @@ class ChatNestApp(Lifetime):
         request = parse_request(unread.pop())
         wire.usage_event |= request.usage_event
         wire.next_id = 1
+        await stream.check_client()
         return await self._runs.answer(
             stream,
             hosts,
@@ -319,6 +345,7 @@ class ChatNestApp(Lifetime):
             await respond_json(scope, self._bounded(send), receipt)
             return
         self._streams.check()
+        self.intake.check_room()
         after = last_event_id(scope)
         page = await self._runs.owned(run_id, principal, after)
         if page.end is not None and after >= page.last:
@@ -348,6 +375,15 @@ class ChatNestApp(Lifetime):
             raise LedgerUnavailable from None
         allowed = await self._access.allowed(principal)
         await respond_json(scope, send, limits_document(turn.profile, allowed, states))
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    """Let the server come to it, in an instant, and raise ClientGone. It would take an application
+    that returns before for one that forgot to answer.
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise ClientGone
 
 
 def _ping_seconds(scope: Scope) -> float:

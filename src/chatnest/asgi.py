@@ -12,11 +12,13 @@ from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, Unsupported
 __all__ = [
     "NO_SNIFFING",
     "SEND_NOW",
+    "TAKEN",
     "SendNow",
     "bounded",
     "encode_headers",
     "header",
     "headers_named",
+    "is_gone",
     "local_path",
     "read_json_body",
     "respond_json",
@@ -27,6 +29,8 @@ __all__ = [
 
 SEND_NOW: Final = "chatnest.send_now"
 """An extension of ASGI's scope; see SendNow."""
+TAKEN: Final = "chatnest.taken"
+"""Another one: the Intake that a server has asked already, before it made a task."""
 
 NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 """A header field of every response: a browser takes an answer for what its type says, and never for
@@ -125,6 +129,19 @@ class SendNow(Protocol):
         not, it was not called: the client does not read, or has gone.
         """
         ...
+
+    def is_gone(self) -> bool:
+        """Whether the client has closed its connection, as the kernel knows it, although the event
+        loop may not have come to it yet.
+        """
+        ...
+
+
+def is_gone(scope: Scope) -> bool:
+    """Whether a client is known to have left. False where the server cannot say."""
+    look: Callable[[], bool] | None
+    look = getattr((scope.get("extensions") or {}).get(SEND_NOW), "is_gone", None)
+    return look is not None and look()
 
 
 def send_now(scope: Scope, send: Send) -> SendNow | None:

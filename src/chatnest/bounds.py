@@ -41,6 +41,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """A system prompt of the client's, where it is allowed at all."""
     look_ups_per_minute: int = 300
     """GET and DELETE requests of one principal in a minute, in each worker."""
+    lag_seconds: float = 0.25
+    """Maximum length of a turn of the event loop after which new chats are let in."""
+    streams: int = 10_000
+    """Maximum streams that are open in a worker."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:

@@ -33,6 +33,8 @@ class OpenStreams:
         self._bodies: dict[CancelScope, EventLoopToken] = {}
         self._here: RunVar[_Here] = RunVar(f"chatnest_streams_{id(self)}")
         self._draining = False
+        self.when_draining: list[Callable[[], object]] = []
+        """What is called as soon as a drain begins."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -82,6 +84,8 @@ class OpenStreams:
         an ``error`` event ``server_shutdown``, and wait until they are settled.
         """
         self._draining = True
+        for act in self.when_draining:
+            act()
         _tell(self._bodies, lambda scope: scope.cancel())
         with move_on_after(seconds):
             await self._none_left()

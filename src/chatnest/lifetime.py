@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -102,6 +102,10 @@ class Lifetime:
         with an ``error`` event ``server_shutdown``, and wait until everything is settled.
         """
         await self._streams.drain(seconds)
+
+    def when_draining(self, act: Callable[[], object]) -> None:
+        """Call ``act`` as soon as a drain begins, in its event loop."""
+        self._streams.when_draining.append(act)
 
     async def aclose(self) -> None:
         """End what runs, settle it, and let go of the provider and the ledger. A host that mounts

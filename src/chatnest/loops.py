@@ -5,7 +5,7 @@ from typing import Any
 
 from anyio.lowlevel import EventLoopToken, current_token
 
-__all__ = ["call_soon", "is_in_event_loop"]
+__all__ = ["call_soon", "is_in_event_loop", "soon_here"]
 
 
 def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
@@ -14,6 +14,13 @@ def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: obje
     """
     loop: Any = home.native_token  # asyncio's event loop, or trio's token
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    soon(act, *arguments)
+
+
+def soon_here(act: Callable[..., object], *arguments: object) -> None:
+    """Have this task's event loop do it in its next turn."""
+    loop: Any = current_token().native_token
+    soon = getattr(loop, "call_soon", None) or loop.run_sync_soon
     soon(act, *arguments)
 
 

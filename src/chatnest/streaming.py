@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest.asgi import NO_SNIFFING, encode_headers, respond_problem, send_now
+from chatnest.asgi import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
 from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
@@ -58,7 +58,7 @@ class Stream:
         *("_began", "_bounds", "_early_start", "_ended", "_handing_on", "_headed", "_over"),
         *("_ping_seconds", "_reading_since", "_receive", "_renew", "_renew_seconds"),
         *("_request_id", "_scope", "_send", "_send_now", "_sending_since", "_sent", "_tasks"),
-        *("_waits_for_end", "_wire", "_work", "cut_off", "headers", "stopped"),
+        *("_waits_for_end", "_wire", "_work", "called", "cut_off", "headers", "stopped"),
     )
 
     def __init__(
@@ -95,6 +95,8 @@ class Stream:
         self._reading_since = math.inf
         self._early_start = math.inf
         self._renew: Callable[[], Awaitable[None]] | None = None
+        self.called: Callable[[bool], None] | None = None
+        """Its place among those that wait for the model; see Intake.place."""
         self.headers: dict[str, str] = {}
         self.stopped: ChatNestError | None = None
         self.cut_off: bool = False
@@ -107,9 +109,21 @@ class Stream:
         """Whether ``put_now`` can succeed."""
         return self._send_now is not None
 
+    async def check_client(self) -> None:
+        """Before what costs something: a client that has gone ends its stream here."""
+        if isinstance(self.stopped, ClientGone) or is_gone(self._scope):
+            await anyio.sleep_forever()  # until `_watch` has seen it, in an instant
+
     def call_model(self) -> None:
         """From here on the model is waited for: a stream that it keeps waiting starts early."""
         self._early_start = monotonic() + self._bounds.early_start_seconds
+        self.leave_place(called=True)
+
+    def leave_place(self, *, called: bool = False) -> None:
+        """It does not wait for the model any more, if it did."""
+        if self.called is not None:
+            self.called(called)
+            self.called = None
 
     async def start(self) -> None:
         """The model has taken the request: the response begins, unless it has. Raises what ``stop``

@@ -111,6 +111,8 @@ BOUNDED = (
         "draining",
         "app",
         "heads",
+        "intake",
+        "cli.door",
         "lookups",
         "runs.key",
         "runs.run",

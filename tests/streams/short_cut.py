@@ -26,6 +26,9 @@ class SendsNow(testing.Conversation):
         self.sent_now: list[bytes] = []
         self.scope["extensions"] = {SEND_NOW: self}
 
+    def is_gone(self) -> bool:
+        return False
+
     def belongs_to(self, send: object) -> bool:
         return send == self._send
 

@@ -135,7 +135,7 @@ class AwayBooks(Books):
 async def serving(upstream: FakeUpstream | None, **options: Any) -> AsyncIterator[ChatNestApp]:
     """A chat in front of ``upstream``, closed at the end. Of files and servers it is patient."""
     options.setdefault("ledger", Books())
-    options.setdefault("bounds", Bounds(ledger_seconds=PATIENCE))
+    options.setdefault("bounds", Bounds(ledger_seconds=PATIENCE, lag_seconds=PATIENCE))
     options.setdefault("policies", policies())
     if upstream is not None:
         options.setdefault("provider", OpenAIProvider(base_url=upstream.base_url, api_key=KEY))

@@ -66,7 +66,7 @@ async def setting(upstream, ledger):
         profiles=[own],
         default_profile="own",
         policies=[DailyBudget()],
-        bounds=Bounds(ledger_seconds=10),
+        bounds=Bounds(ledger_seconds=10, lag_seconds=20),
     ) as app:
         yield app, watched, each
 

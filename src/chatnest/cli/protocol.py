@@ -12,11 +12,12 @@ import httptools
 from starlette.types import Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chatnest.asgi import NO_SNIFFING, SEND_NOW
 from chatnest.cli.connections import Connections, Queue
+from chatnest.cli.front import Front, answer_at_once, is_hung_up
 
 __all__ = ["BoundedProtocol"]
 
@@ -54,13 +55,14 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     # Attributes above uvicorn's own would have CPython give each connection a dict of its own.
-    __slots__ = ("_deaf", "_ended", "_head", "_table", "queue", "url")
+    __slots__ = ("_deaf", "_ended", "_head", "_table", "queue", "taken", "url")
 
     _deaf: bool  # whether nothing more is read as HTTP
     _ended: bool  # whether a head or a body has ended in what is being read
     _head: int  # bytes of a head that is under way, or _IDLE between requests, or _BODY
     _table: Connections
     queue: Queue | None
+    taken: bool  # whether its first request, a chat, may begin
     flow: FlowControl
     pipeline: Any
 
@@ -85,6 +87,9 @@ class BoundedProtocol(HttpToolsProtocol):
             )
         self._table = table
         self.queue = None
+        self.taken = False
+        if isinstance(self.app, Front):
+            self.app.open(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
@@ -223,12 +228,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._table.move(self, None)
         if self.cycle is not before:
             self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
-            extensions: Any = {SEND_NOW: self.flow}
-            self.scope["extensions"] = extensions
             self.headers = _NO_TRAILERS
             if self.expect_100_continue:
                 # An answer before the body leaves open whether the body comes.
                 self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """A task, unless the application refuses the request at once."""
+        extensions: Any = {SEND_NOW: self.flow}
+        cycle.scope["extensions"] = extensions
+        taken, self.taken = self.taken, False
+        refusal = None
+        if isinstance(app, Front):
+            scope: Any = cycle.scope
+            refusal = app.refuse_at_once(scope, self.loop.call_soon, taken=taken)
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            answer_at_once(self, cycle, refusal)
 
     def on_message_complete(self) -> None:
         """The end of a body: what follows is another head."""
@@ -311,6 +328,10 @@ class _Flow(FlowControl):
         body = encode(content)
         self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
+
+    def is_gone(self) -> bool:
+        """See SendNow."""
+        return self._transport.is_closing() or is_hung_up(self._transport)
 
     async def drain(self) -> None:
         """Wait until the client reads again."""

@@ -48,19 +48,19 @@ def serve(config: Config) -> None:
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
     seconds = config.server.announce_seconds
     announcement = Announcement(seconds) if seconds else None
-    with listener:
+    with listener, listener.dup() as door:
         if config.server.workers > 1:
-            _run_workers(config, listener, announcement)
+            _run_workers(config, listener, door, announcement)
         else:
-            settings = _settings(config, partial(create_app, announcement))
+            settings = _settings(config, partial(create_app, announcement, door))
             uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _run_workers(
-    config: Config, listener: socket.socket, announcement: Announcement | None
+    config: Config, listener: socket.socket, door: socket.socket, announcement: Announcement | None
 ) -> None:
     log_warnings()
-    app = partial(create_app, announcement.to_workers() if announcement else None)
+    app = partial(create_app, announcement.to_workers() if announcement else None, door)
     workers = Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
     with announcement.before_end() if announcement else nullcontext():
         workers.run()
@@ -75,6 +75,7 @@ def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=True,
+        interface="asgi3",
         workers=config.server.workers,
         lifespan="on",
         http=http,

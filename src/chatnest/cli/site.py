@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
@@ -25,6 +26,7 @@ from chatnest.asgi import NO_SNIFFING
 from chatnest.cli.announcement import Announcement, OfParent
 from chatnest.cli.build import build_chat, by_its_keys
 from chatnest.cli.config import Config
+from chatnest.cli.front import Front
 from chatnest.cli.hosts import OnlyForHosts, hosts_of
 from chatnest.cli.interpreter import serving_only
 from chatnest.errors import (
@@ -67,11 +69,15 @@ _PAGE_HEADERS: Final = (
 )
 
 
-def create_app(announcement: Announcement | OfParent | None = None) -> ASGIApp:
-    """What a worker serves, by the configuration in its environment."""
+def create_app(
+    announcement: Announcement | OfParent | None = None, listener: socket.socket | None = None
+) -> ASGIApp:
+    """What a worker serves, by the configuration in its environment. It accepts connections of
+    ``listener`` beside uvicorn; see Door.
+    """
     log_warnings()
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
-    return make_site(config, build_chat(config), announcement)
+    return make_site(config, build_chat(config), announcement, listener)
 
 
 def log_warnings() -> None:
@@ -80,7 +86,10 @@ def log_warnings() -> None:
 
 
 def make_site(
-    config: Config, chat: ChatNestApp, announcement: Announcement | OfParent | None = None
+    config: Config,
+    chat: ChatNestApp,
+    announcement: Announcement | OfParent | None = None,
+    listener: socket.socket | None = None,
 ) -> ASGIApp:
     """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path, which is none of
     these. Raises ConfigurationError.
@@ -142,7 +151,13 @@ def make_site(
             allow_origins=config.server.allow_origins,
         )
     hosts = hosts_of(config)
-    return app if hosts is None else OnlyForHosts(app, hosts)
+    app = app if hosts is None else OnlyForHosts(app, hosts)
+    front = Front(
+        *(app, chat.intake, config.chat.path, listener),
+        by_origin=bool(config.server.allow_origins),
+    )
+    chat.when_draining(front.close)
+    return front
 
 
 def _check_path(path: str, routes: Iterable[BaseRoute]) -> None:

@@ -1,0 +1,153 @@
+"""Front: what ``chatnest serve`` refuses before there is a task for it, and how it says so."""
+
+import asyncio
+import select
+import socket
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from chatnest.asgi import TAKEN
+from chatnest.cli.door import Door
+from chatnest.errors import Overloaded
+from chatnest.identifiers import new_request_id
+from chatnest.intake import Intake, Soon
+
+__all__ = ["Front", "answer_at_once", "is_hung_up"]
+
+_HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)
+"""Linux tells that a peer has closed its side without reading what it sent before."""
+
+
+class Front:
+    """The outermost application. A chat that its worker cannot take is refused on the bytes of its
+    head: by the Door at ``listener``, which has no parser, else by ``refuse_at_once``, before there
+    is a task.
+
+    Where pages of other origins may read the answer (``by_origin``), their requests are refused
+    behind CORS, which lets them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        intake: Intake,
+        path: str,
+        listener: socket.socket | None,
+        *,
+        by_origin: bool,
+    ) -> None:
+        self._app = app
+        self._intake = intake
+        self._path = path
+        self._listener = listener
+        self._by_origin = by_origin
+        self._before, self._after = _overloaded()
+        self._door: Door | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """An ASGI application, without a frame of its own."""
+        return self._app(scope, receive, send)
+
+    def refuse_at_once(self, scope: Scope, soon: Soon, *, taken: bool) -> bytes | None:
+        """A response without its status line and Connection, or None to serve the request.
+        ``taken`` says that it was let in already.
+        """
+        if scope["method"] != "POST" or scope["path"] != self._path:
+            return None
+        if self._by_origin and any(name == b"origin" for name, _ in scope["headers"]):
+            return None
+        if taken or self._intake.take(soon):
+            scope["extensions"][TAKEN] = self._intake
+            return None
+        return self._refusal()
+
+    def _refusal(self) -> bytes:
+        return self._before + new_request_id().encode() + self._after
+
+    # ------------------------------------------------ the door
+
+    def open(self, protocol: HttpToolsProtocol) -> None:
+        """Accept connections, beside uvicorn, for protocols such as its first one."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        state, loop = protocol.server_state, protocol.loop
+        make = partial(type(protocol), protocol.config, state, protocol.app_state, _loop=loop)
+
+        def admit(head: bytes) -> bool | bytes | None:
+            """Whether a chat may begin, or its refusal; None for what is no chat."""
+            if self._by_origin and b"\norigin:" in head.lower():
+                return None
+            if self._intake.take(loop.call_soon):
+                return True
+            return _said(state, b"connection: close\r\n") + self._refusal()
+
+        begins = f"POST {self._path} HTTP/1.1\r\n".encode()
+        self._door = Door(listener, loop, make, self._intake, begins=begins, admit=admit)
+        self._door.open()
+
+    def close(self) -> None:
+        """Leave the rest to uvicorn, which is about to end."""
+        if self._door is not None:
+            self._door.close()
+        elif self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+def answer_at_once(protocol: HttpToolsProtocol, cycle: RequestResponseCycle, rest: bytes) -> None:
+    """Answer 503, as uvicorn's own ``send`` would do. What still comes of the request's body is
+    read over. The connection stays, unless requests or a body wait behind this one.
+    """
+    stays = cycle.keep_alive and not protocol.pipeline and not cycle.waiting_for_100_continue
+    connection = b"" if stays else b"connection: close\r\n"
+    protocol.transport.write(_said(protocol.server_state, connection) + rest)
+    cycle.response_started = cycle.response_complete = True
+    if not stays:
+        protocol.transport.close()
+    protocol.on_response_complete()
+
+
+def _said(state: ServerState, connection: bytes) -> bytes:
+    date = b"".join(b"%b: %b\r\n" % field for field in state.default_headers)
+    return b"HTTP/1.1 503 Service Unavailable\r\n" + date + connection
+
+
+def is_hung_up(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has closed its side of a connection, read or not."""
+    descriptor: Any = transport.get_extra_info("socket")
+    if descriptor is None or not _HUNG_UP:
+        return False
+    look = select.poll()
+    look.register(descriptor.fileno(), _HUNG_UP)
+    return bool(look.poll(0))
+
+
+def _overloaded() -> tuple[bytes, bytes]:
+    """The head and the document, before and after the id of the request."""
+    error = Overloaded()
+    fields = error.fields()
+    mark, id_length = "\0", len(new_request_id())
+    problem = {
+        "type": error.problem_type,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        **fields,
+        "request_id": mark,
+        "error": error.detail,
+    }
+    before, _, after = msgspec.json.encode(problem).partition(msgspec.json.encode(mark)[1:-1])
+    head = (
+        "content-type: application/problem+json\r\n"
+        f"content-length: {len(before) + id_length + len(after)}\r\n"
+        "cache-control: no-store\r\n"
+        f"retry-after: {fields['retry_after']}\r\n\r\n"
+    )
+    return head.encode() + before, after

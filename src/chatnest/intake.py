@@ -1,0 +1,191 @@
+"""Intake: how many new chats a worker lets in, by how far behind its event loop is. No I/O.
+
+The unit is a turn of the loop: everything that was ready, once. A request waits for a few of them,
+so the length of a turn is what everybody feels, `/healthz` and refusals too. After a turn that took
+longer than ``lag_seconds`` nobody is let in. The chats of one turn may bring a good part of that as
+work, so that a burst is taken. Where turns stay long, or somebody was refused, there is a crowd:
+then a small part of it, so that no queue stands.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, thread_time
+from typing import Final
+
+from chatnest.errors import Overloaded
+from chatnest.loops import soon_here
+
+__all__ = ["Intake", "Soon"]
+
+_BURST: Final = 1.0
+"""The work that one turn lets in, as a share of ``lag_seconds``."""
+_CROWD: Final = 0.06
+"""The same while there is a crowd. Turns that have more work than this, for ``lag_seconds``, make
+one.
+"""
+_WAITING: Final = 0.2
+"""How long chats may wait for the model in a crowd, as a share of ``lag_seconds``: by the rate at
+which others reach it (Little's law).
+"""
+_LEAST_WAITING: Final = 32
+"""Chats that may wait for the model in a crowd, whatever that rate is."""
+_RATE_SECONDS: Final = 0.1
+"""For which that rate is counted, before it counts half."""
+_CROWD_SECONDS: Final = 1.0
+"""Seconds for which a crowd lasts after its last sign."""
+_FIRST_COST: Final = 0.0005
+"""Seconds of work that a chat counts for until some were seen."""
+_SEEN: Final = 200
+"""Chats by which the cost of one is known. Then those from before count half."""
+_LOST_SECONDS: Final = 1.0
+"""Without a turn for so long, the loop that was watched may be one that has ended."""
+
+Soon = Callable[[Callable[[int], None], int], object]
+"""Call a function in the next turn of the event loop, with an argument."""
+
+
+class Intake:
+    """Whether one more chat may begin in this worker.
+
+    While chats arrive, a callback stands in each turn of the event loop and measures it; while none
+    does, nothing runs. ``open_streams`` says how many there are; beyond ``streams`` no chat begins.
+    Work is CPU time of the loop's thread: a core that others use makes turns long, and not costs.
+    """
+
+    def __init__(
+        self,
+        lag_seconds: float,
+        streams: int,
+        open_streams: Callable[[], int],
+        *,
+        clock: Callable[[], float] = monotonic,
+        work: Callable[[], float] = thread_time,
+    ) -> None:
+        self._bound = lag_seconds
+        self._streams = streams
+        self._open_streams = open_streams
+        self._clock = clock
+        self._work = work
+        self._soon: Soon = soon_here
+        self._watch = 0  # the number of the callback that stands in the loop
+        self._watching = False
+        self._since = 0.0  # when this turn began
+        self._worked = 0.0  # the CPU time by then
+        self._taken = self._refused = 0  # in this turn
+        self._chats, self._spent = float(_SEEN // 10), _SEEN // 10 * _FIRST_COST
+        self._waiting = self._waiting_before = 0  # of this generation, and of the last one
+        self._generation, self._generation_since = 0, 0.0
+        self._called, self._rate, self._rate_since = 0, 0.0, 0.0
+        self._calm_at = 0.0  # when a turn was last short
+        self._crowded_until = 0.0
+        self.lag: float = 0.0
+        """Seconds of the last turn that was measured."""
+        self.refusing: float = 0.0
+        """Seconds of work that whoever refuses has spent on it in this turn, and has said so."""
+
+    @property
+    def cost(self) -> float:
+        """Seconds of work for one chat, with all that is done beside it."""
+        return self._spent / self._chats
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a chat was refused lately."""
+        return self._clock() < self._crowded_until
+
+    def take(self, soon: Soon = soon_here) -> bool:
+        """Whether a chat may begin; it counts then. Outside of a task, ``soon`` is needed."""
+        now = self._clock()
+        if not self._watching or now - self._since > max(_LOST_SECONDS, 4 * self._bound):
+            self._begin(now, soon)
+        behind = max(self.lag, now - self._since)
+        if (
+            behind <= self._bound
+            and self._taken < self._most(now)
+            and self._has_room()
+            and not (now < self._crowded_until and self._is_queue())
+        ):
+            self._taken += 1
+            self._waiting += 1
+            return True
+        self._refused += 1
+        self._crowded_until = now + _CROWD_SECONDS
+        return False
+
+    def place(self) -> Callable[[bool], None]:
+        """For a chat that was taken: to be called once, as soon as it calls the model (True), or
+        ends before that. A place that is never given back is forgotten in seconds.
+        """
+        return partial(self._leave, self._generation)
+
+    def _leave(self, generation: int, called: bool) -> None:  # given by position
+        self._called += called
+        if generation == self._generation:
+            self._waiting = max(0, self._waiting - 1)
+        elif generation == self._generation - 1:
+            self._waiting_before = max(0, self._waiting_before - 1)
+
+    def _is_queue(self) -> bool:
+        most = max(_LEAST_WAITING, self._rate * _WAITING * self._bound)
+        return self._waiting + self._waiting_before >= most
+
+    def check_room(self) -> None:
+        """Raise Overloaded if there are as many streams as there may be."""
+        if not self._has_room():
+            raise Overloaded
+
+    def _has_room(self) -> bool:
+        return self._open_streams() < self._streams
+
+    def _most(self, now: float) -> float:
+        share = _CROWD if now < self._crowded_until else _BURST
+        return max(1.0, share * self._bound / self.cost)
+
+    # ------------------------------------------------ turns of the loop
+
+    def _begin(self, now: float, soon: Soon) -> None:
+        self._watching = True
+        self._watch += 1
+        self._since = now
+        self._soon = soon
+        self._taken = self._refused = 0
+        self.lag = 0.0
+        soon(self._first_turn, self._watch)
+
+    def _first_turn(self, watch: int) -> None:
+        """The rest of the turn in which it all began, which is no measure of a whole one."""
+        if watch == self._watch:
+            self._since, self._worked = self._clock(), self._work()
+            self._calm_at = self._since
+            self._soon(self._turn, watch)
+
+    def _turn(self, watch: int) -> None:
+        if watch != self._watch:
+            return
+        now, worked = self._clock(), self._work()
+        self.lag, spent = now - self._since, worked - self._worked
+        if spent <= self._bound * _CROWD:
+            self._calm_at = now
+        elif now - self._calm_at > self._bound:
+            self._crowded_until = now + _CROWD_SECONDS
+        self._count(now)
+        self._spent += max(0.0, spent - self.refusing)
+        self.refusing = 0.0
+        self._chats += self._taken
+        if self._chats > 2 * _SEEN:
+            self._chats, self._spent = self._chats / 2, self._spent / 2
+        self._since, self._worked = now, worked
+        if self._taken or self._refused or self.lag > self._bound:
+            self._taken = self._refused = 0
+            self._soon(self._turn, watch)
+        else:
+            self._watching = False
+
+    def _count(self, now: float) -> None:
+        if now - self._rate_since >= _RATE_SECONDS:
+            rate = self._called / (now - self._rate_since)
+            self._rate = (self._rate + rate) / 2
+            self._called, self._rate_since = 0, now
+        if now - self._generation_since >= _LOST_SECONDS:
+            self._generation, self._generation_since = self._generation + 1, now
+            self._waiting, self._waiting_before = 0, self._waiting

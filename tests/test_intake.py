@@ -1,0 +1,205 @@
+"""Intake: a burst is taken, a rate that is too high is not. The clock is the test's."""
+
+from collections import deque
+from typing import Any
+
+import anyio
+import pytest
+
+from chatnest import Bounds, ChatNestApp
+from chatnest.asgi import SEND_NOW
+from chatnest.errors import Overloaded
+from chatnest.intake import Intake
+from chatnest.ledger.memory import MemoryLedger
+from chatnest.providers import DemoProvider
+from chatnest.testing import Conversation
+from tests.servers.support import ask
+
+BOUND = 0.25
+
+
+class Loop:
+    """An event loop whose turns take as long as a test says."""
+
+    def __init__(self, streams: int = 1_000_000) -> None:
+        self.now = 1_000.0
+        self.open = 0
+        self.ready: deque[Any] = deque()
+        self.intake = Intake(
+            BOUND, streams, lambda: self.open, clock=lambda: self.now, work=lambda: self.now
+        )
+
+    def soon(self, act, argument) -> None:
+        self.ready.append((act, argument))
+
+    def arrive(self, chats: int, *, wait: bool = False) -> int:
+        """How many of them are let in. They call the model at once, or ``wait``."""
+        taken = sum(self.intake.take(self.soon) for _ in range(chats))
+        for _ in range(0 if wait else taken):
+            self.intake.place()(True)
+        return taken
+
+    def turn(self, seconds: float) -> None:
+        self.now += seconds
+        for _ in range(len(self.ready)):
+            act, argument = self.ready.popleft()
+            act(argument)
+
+
+def test_a_burst_is_taken():
+    assert Loop().arrive(100) == 100
+
+
+def test_nobody_is_let_in_behind_a_long_turn():
+    loop = Loop()
+    assert loop.arrive(1) == 1
+    loop.turn(0)
+    loop.now += BOUND + 0.01  # this turn is longer than the bound already
+    assert loop.arrive(10) == 0
+    loop.turn(0)
+    assert loop.intake.lag > BOUND
+    assert loop.arrive(10) == 0  # the last one was
+    loop.turn(0.001)
+    loop.turn(0.001)
+    assert loop.arrive(1) == 1
+
+
+def test_more_than_a_burst_makes_a_crowd_and_a_crowd_ends():
+    loop = Loop()
+    assert 0 < loop.arrive(10_000) < 1_000
+    assert loop.intake.lag == 0
+    loop.turn(0.001)
+    loop.turn(0.001)
+    few = loop.arrive(10_000)
+    assert 0 < few < 100
+    loop.turn(0.001)
+    loop.turn(0.001)  # nobody came, so that the loop is left alone
+    loop.now += 1.01
+    crowded: bool = loop.intake.is_crowded
+    assert (crowded, loop.arrive(100) > few) == (False, True)
+
+
+def test_turns_that_stay_long_make_a_crowd():
+    loop = Loop()
+    for _ in range(10):
+        loop.arrive(50)
+        loop.turn(0.1)
+    assert loop.intake.is_crowded
+    assert loop.arrive(50) < 50
+
+
+def test_a_crowd_lets_in_as_many_as_reach_the_model():
+    loop = Loop()
+    loop.arrive(10_000)
+    loop.turn(0)
+    taken = 0
+    for _ in range(20):
+        taken += loop.arrive(100, wait=True)
+        loop.turn(0.001)
+    assert 0 < taken < 2_000
+    assert loop.arrive(100) == 0  # none of them has reached it
+    for _ in range(taken):
+        loop.intake.place()(True)
+    loop.turn(0.001)
+    assert loop.arrive(100) > 0
+
+
+def test_a_place_that_is_never_given_back_is_forgotten():
+    loop = Loop()
+    loop.arrive(10_000)
+    loop.turn(0)
+    for _ in range(50):
+        loop.arrive(100, wait=True)
+        loop.turn(0.001)
+    assert loop.arrive(100) == 0
+    for _ in range(3):
+        loop.turn(1.01)
+        loop.arrive(1, wait=True)
+    loop.turn(0)
+    loop.turn(0)
+    assert loop.arrive(100) > 0
+
+
+def test_nothing_stands_in_the_loop_while_no_chat_comes():
+    loop = Loop()
+    loop.arrive(1)
+    for _ in range(5):
+        loop.turn(0.001)
+    assert not loop.ready
+
+
+def test_a_loop_that_has_ended_is_not_waited_for():
+    loop = Loop()
+    loop.arrive(1)
+    loop.ready.clear()
+    loop.now += 10
+    assert loop.arrive(1) == 1
+    assert loop.ready
+
+
+def test_streams_have_a_limit():
+    loop = Loop(streams=2)
+    loop.open = 2
+    assert loop.arrive(1) == 0
+    with pytest.raises(Overloaded):
+        loop.intake.check_room()
+    loop.open = 1
+    loop.intake.check_room()
+    assert loop.arrive(1) == 1
+
+
+# ---------------------------------------------------------------- the application
+
+
+class Books(MemoryLedger):
+    """A ledger that counts what it is asked."""
+
+    asked = 0
+
+    async def reserve(self, reservation):
+        self.asked += 1
+        return await super().reserve(reservation)
+
+
+class Flow:
+    """What ``chatnest serve`` knows of a connection."""
+
+    def __init__(self, *looks: bool) -> None:
+        self.looks = list(looks)
+
+    def belongs_to(self, _: object) -> bool:
+        return False
+
+    def is_gone(self) -> bool:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": '"a"'}], ids=["plain", "with a key"])
+@pytest.mark.parametrize("looks", [[True], [False, True]], ids=["before", "after the body"])
+async def test_a_client_that_has_gone_is_no_operation_of_the_ledger(headers, looks):
+    books = Books()
+    app = ChatNestApp(provider=DemoProvider(), ledger=books)
+    extras = {"extensions": {SEND_NOW: Flow(*looks)}}
+    async with Conversation(app, json=ask(), headers=headers, extras=extras) as c:
+        await anyio.wait_all_tasks_blocked()
+        c.disconnect()
+        await c.finished()
+    assert books.asked == 0
+    assert not c.messages
+    assert not c.late
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_is_behind_refuses_before_it_reads():
+    books = Books()
+    app = ChatNestApp(provider=DemoProvider(), ledger=books, bounds=Bounds(streams=1))
+    app.intake._streams = 0
+    async with Conversation(app, json=ask(), send_body=False) as c:
+        await c.finished()
+    assert (c.status, c.problem()["code"]) == (503, "overloaded")
+    assert c.headers["retry-after"] == "2"
+    assert books.asked == 0
+    async with Conversation(app, method="GET", path="/limits") as c:
+        await c.finished()
+    assert c.status == 200
