@@ -139,6 +139,9 @@ class Work:
     def is_closing(self) -> bool:
         return False
 
+    def get_extra_info(self, _: str) -> None:
+        return None
+
     def write(self, data: bytes) -> None:
         self.total["sends"] += 1
         self.last = data
