@@ -23,6 +23,7 @@ SIZE = 60_000
 def scope(*fields: tuple[bytes, bytes], query: bytes = b"", client: str = "127.0.0.1"):
     return {
         "type": "http",
+        "method": "GET",
         "headers": list(fields),
         "query_string": query,
         "client": (client, 1),

@@ -244,7 +244,7 @@ async def test_a_day_is_a_day_of_the_zone_that_was_set(upstream):
         assert await used() == (12, "2026-03-01T15:00:00Z")
         clock.advance(30 * 60)
         assert await used() == (0, "2026-03-02T15:00:00Z")
-    async with serving(upstream, ledger=books, policies=policies()) as app:
+    async with serving(upstream, ledger=Books(clock=clock), policies=policies()) as app:
         c = await answer_to(app, ask())
         assert '"tokens";q=70000;w=86400' in c.headers["ratelimit-policy"]
 
