@@ -14,6 +14,7 @@ from chatnest.bounds import Bounds
 from chatnest.errors import (
     AnswerTooLong,
     ClientGone,
+    EmptyAnswer,
     InternalError,
     LedgerUnavailable,
     LimitExceeded,
@@ -26,7 +27,7 @@ from chatnest.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chatnest.events import Delta, Finish, Usage
+from chatnest.events import Delta, Finish, Reasoning, ToolCall, Usage
 from chatnest.ledger import MemoryLedger
 from chatnest.ledger.base import Charge, Hold, Limit, Line, Refused, Settlement
 from chatnest.profiles import Profile
@@ -309,6 +310,34 @@ def reported_zero(turn):
     answer(turn, 10, Usage(0, 0))
 
 
+def reported_zero_without_text(turn):
+    answer(turn, 0, Usage(0, 0))
+    turn.answer.add([Finish("stop")])
+
+
+def reported_the_input_alone(turn):
+    answer(turn, 10, Usage(48, 0))
+
+
+def reported_a_total(turn):
+    answer(turn, 10, Usage(0, 70))
+
+
+def thought(turn):
+    turn.answer.add([Reasoning(" five" * 5)])
+    answer(turn, 10, Usage(0, 0))
+
+
+def still_thinking(turn):
+    answer(turn, 0)
+    turn.answer.add([Reasoning(" five" * 5)])
+
+
+def called_a_tool(turn):
+    turn.answer.add([ToolCall(" look it up"), Finish("tool_calls")])
+    answer(turn, 0)
+
+
 def reported_more_than_held(turn):
     answer(turn, 10, Usage(50, 500))
 
@@ -353,8 +382,15 @@ PAID = [
     (reported, None, (60, "provider", "done"), 60),
     (reported, ClientGone(), (60, "provider", "client_gone"), 60),
     (reported, UpstreamInterrupted(), (60, "provider", "upstream_interrupted"), 60),
-    (reported_zero, None, (0, "provider", "done"), 0),
-    (reported_zero, UpstreamInterrupted(), (0, "provider", "upstream_interrupted"), 0),
+    (reported_zero, None, (60, "estimated", "done"), 60),
+    (reported_zero, UpstreamInterrupted(), (60, "estimated", "upstream_interrupted"), 60),
+    (reported_zero_without_text, EmptyAnswer(spent=False), (0, "provider", "empty_answer"), 0),
+    (reported_the_input_alone, None, (60, "estimated", "done"), 60),
+    (reported_a_total, None, (70, "provider", "done"), 70),
+    (thought, None, (65, "estimated", "done"), 65),
+    (thought, ClientGone(), (65, "estimated", "client_gone"), 65),
+    (still_thinking, ClientGone(), (63, "estimated", "client_gone"), 63),
+    (called_a_tool, UpstreamBadResponse(), (53, "estimated", "upstream_bad_response"), 53),
     (reported_more_than_held, None, (550, "provider", "done"), 550),
     (estimated_by_the_provider, None, (3, "estimated", "done"), 3),
     (ten_words, None, (60, "estimated", "done"), 60),
@@ -370,11 +406,12 @@ PAID = [
     (ninety_words, None, (140, "estimated", "done"), 140),
     (ninety_words, ClientGone(), (148, "estimated", "client_gone"), 148),
     (ninety_eight_words, ClientGone(), (150, "estimated", "client_gone"), 150),
-    (too_many_words, None, (150, "estimated", "done"), 150),
-    (too_many_words, AnswerTooLong(), (150, "estimated", "answer_too_long"), 150),
+    (too_many_words, None, (1_050, "estimated", "done"), 1_050),
+    (too_many_words, AnswerTooLong(), (1_050, "estimated", "answer_too_long"), 1_050),
     (begun, ClientGone(), (58, "estimated", "client_gone"), 58),
     (begun, UpstreamInterrupted(), (58, "estimated", "upstream_interrupted"), 58),
-    (begun, UpstreamOverloaded(), (58, "estimated", "upstream_overloaded"), 58),
+    (begun, UpstreamOverloaded(), (0, "none", "upstream_overloaded"), 0),
+    (begun, UpstreamBadResponse(), (0, "none", "upstream_bad_response"), 0),
     (asked, UpstreamTimeout(), (58, "estimated", "upstream_timeout"), 0),
     (asked, ClientGone(), (58, "estimated", "client_gone"), 0),
     (asked, StreamTimeout(1), (58, "estimated", "stream_timeout"), 0),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, Literal
 
+import msgspec
 from anyio import CancelScope, current_time, fail_after
 
 from chatnest.bounds import Bounds
@@ -15,6 +16,7 @@ from chatnest.errors import (
     LimitExceeded,
     UpstreamError,
 )
+from chatnest.events import Usage
 from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.nearing import Nearing
@@ -159,11 +161,15 @@ class Accounts:
 
     async def _charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """Promise B: the provider's figure where it came; nothing where the model was not reached;
-        else what was delivered, and a margin for what was under way, within the hold.
+        else what was delivered, and a margin for what was under way. The margin stays within the
+        hold, what was delivered is charged in any case. What is no bill is forgotten.
         """
-        usage = turn.answer.usage
+        answer = turn.answer
+        usage = answer.usage
+        if usage is not None and not (usage.input_tokens and usage.output_tokens):
+            usage = answer.usage = _completed(turn, usage)
         source: Literal["provider", "estimated", "none"]
-        if usage is not None and turn.answer.finish_reason is not None:
+        if usage is not None and answer.finish_reason is not None:
             spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
         elif not self._reached_model(turn, failure):
             spent, output, source = 0, 0, "none"
@@ -171,10 +177,10 @@ class Accounts:
             spent, output, source = turn.input_tokens, await _delivered(turn), "estimated"
             if usage is not None and usage.output_tokens >= output:
                 spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
-            else:  # a figure that came early, of less than was delivered since, is no bill
-                if failure is not None:
-                    output += max(8, output // 20)
-                output = min(output, hold.tokens - spent)
+            elif failure is not None and answer.finish_reason is None:
+                # A figure that came early, of less than was delivered since, is no bill.
+                with_margin = output + max(8, output // 20)
+                output = max(output, min(with_margin, hold.tokens - spent))
         return Charge(
             tokens=spent + output,
             input_tokens=spent,
@@ -187,12 +193,24 @@ class Accounts:
         )
 
     def _reached_model(self, turn: Turn, failure: BaseException | None) -> bool:
-        if turn.answer.begun:
+        if turn.answer.said:
             return True
         if turn.call is None or not turn.call.sent:
             return False
-        refused = isinstance(failure, UpstreamError) and not failure.reached_model
-        return self._charge_unanswered and not refused
+        if isinstance(failure, UpstreamError) and not failure.reached_model:
+            return False
+        return turn.answer.begun or self._charge_unanswered
+
+
+def _completed(turn: Turn, usage: Usage) -> Usage | None:
+    """A figure that lacks a part: none where it has no output beside something that came, with our
+    count of the input where it has a total alone.
+    """
+    if not usage.output_tokens:
+        return None if turn.answer.said else usage
+    taken = min(turn.input_tokens, usage.output_tokens - 1)
+    output = usage.output_tokens - taken
+    return msgspec.structs.replace(usage, input_tokens=taken, output_tokens=output)
 
 
 async def _delivered(turn: Turn) -> int:

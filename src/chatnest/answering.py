@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import anyio
 import msgspec
@@ -14,16 +14,18 @@ from anyio.lowlevel import checkpoint
 
 from chatnest.accounting import Accounts
 from chatnest.bounds import Bounds
+from chatnest.endings import check_end
 from chatnest.errors import (
     AnswerTooLong,
     ChatNestError,
     ClientGone,
     InternalError,
+    UpstreamBadResponse,
     UpstreamError,
-    UpstreamInterrupted,
     UpstreamTimeout,
 )
-from chatnest.events import Done, ProviderEvent, Usage
+from chatnest.events import Delta, Done, ProviderEvent, Usage
+from chatnest.failures import log_failure
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
@@ -68,20 +70,22 @@ class Answering:
         stream.keep(partial(self._accounts.renew, hold))
         failure: BaseException | None = None
         try:
-            async with await self._open(turn, stream) as events:
-                await stream.start()
-                answer = turn.answer
-                answer.pieces_left = turn.max_output_tokens + turn.slack
-                answer.bytes_left = self._bounds.answer_bytes
+            async with await self._open(turn, stream) as opened:
+                answer, events = turn.answer, opened.events
+                await stream.start(opened.first)
+                opened.first = []
+                if answer.tokens_left < 0 or answer.bytes_left < 0:
+                    await self._look_at_length(turn)
                 if stream.puts_now and (offer := getattr(events, "offer", None)):
                     offer(_ShortCut(answer, stream))
                 async for batch in events:
                     await stream.put(answer.add(batch))
-                    if answer.pieces_left < 0 or answer.bytes_left < 0:
+                    if answer.tokens_left < 0 or answer.bytes_left < 0:
                         await self._look_at_length(turn)
-                _check_end(turn.answer)
+                check_end(answer)
         except ChatNestError as exc:
             failure = exc
+            log_failure(turn, exc)
             raise
         except Exception as exc:
             _log.exception("request %s failed", turn.id)
@@ -89,6 +93,7 @@ class Answering:
             raise failure from exc
         except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
             failure = stream.stopped or ClientGone()
+            log_failure(turn, failure)
             raise
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
@@ -102,51 +107,70 @@ class Answering:
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
 
     async def _open(self, turn: Turn, stream: Stream) -> "_Open":
-        """Ask the model, again where a policy says so: nothing has been said yet."""
-        stream.call_model()
+        """Ask the model, again where a policy says so, until something billable has come."""
         deadline = anyio.current_time() + self._bounds.first_byte_seconds
+        stream.call_model()
         attempt = 1
         while True:
             try:
-                return await self._ask(turn, deadline)
+                return await self._ask(turn, stream, deadline)
             except UpstreamError as exc:
                 delay = None
-                if not turn.answer.begun:
+                if _may_repeat(turn.answer, exc):
                     delay = self._policies.classify(turn, exc, attempt)
                 if delay is None or anyio.current_time() + delay >= deadline:
                     raise
+                log_failure(turn, exc)
                 if not exc.reached_model:
                     turn.call = None  # it cost nothing, should the client leave now
+                if turn.answer.begun:
+                    turn.answer = Answer()
+            stream.call_model()
             await anyio.sleep(delay)
             attempt += 1
 
-    async def _ask(self, turn: Turn, deadline: float) -> "_Open":
+    async def _ask(self, turn: Turn, stream: Stream, deadline: float) -> "_Open":
         turn.call = ModelCall(
             messages=(*turn.system, *turn.messages),
             max_output_tokens=turn.max_output_tokens,
             temperature=turn.profile.temperature,
             request_id=turn.id,
         )
+        answer = turn.answer
+        answer.tokens_left = turn.max_output_tokens
+        answer.bytes_left = self._bounds.answer_bytes
         call = self._provider.open(turn.call)
         with CancelScope(deadline=deadline) as waiting:
-            opened = _Open(call, await call.__aenter__())
+            opened = _Open(call, await call.__aenter__(), [])
             turn.answer.begun = True
-            if not waiting.cancel_called:
-                return opened
+            if waiting.cancel_called:
+                async with opened:
+                    await checkpoint()  # which ends it, since its time was up
+        if waiting.cancelled_caught:
+            raise UpstreamTimeout
+        stream.alive()
+        try:
+            async for batch in opened.events:  # what fails before anything billable has its status
+                opened.first += answer.add(batch)
+                if answer.said:
+                    return opened
+                stream.alive()
+            check_end(answer)
+        except BaseException:
             async with opened:
-                await checkpoint()  # which ends it, since its time was up
-        raise UpstreamTimeout
+                raise
+        return opened
 
     async def _look_at_length(self, turn: Turn) -> None:
-        """Say how many pieces an answer may have until it is looked at again. A piece is a token or
-        more, unless a gateway cuts tokens up: only then are they counted. Raises AnswerTooLong.
+        """Count an answer whose upper estimate is beyond its limit, and say how far it may go until
+        it is counted again. Raises AnswerTooLong.
         """
         if turn.answer.bytes_left < 0:
             raise AnswerTooLong
-        left = turn.max_output_tokens + turn.slack - await turn.output_tokens()
+        left = turn.most_counted - await turn.output_tokens()
         if left < 0:
             raise AnswerTooLong
-        turn.answer.pieces_left = max(left, turn.slack)
+        turn.answer.tokens_left = max(left, turn.slack)
 
 
 async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) -> None:
@@ -159,22 +183,26 @@ async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) ->
         await checkpoint()
 
 
-def _check_end(answer: Answer) -> None:
-    """Raise UpstreamInterrupted for a provider's stream that just ended, as one's own may."""
-    if answer.finish_reason is None:
-        raise UpstreamInterrupted
+def _may_repeat(answer: Answer, failure: UpstreamError) -> bool:
+    """Whether the model may be asked again: what was answered with 200 may be billed, unless it was
+    a refusal.
+    """
+    if answer.said or isinstance(failure, UpstreamBadResponse):
+        return False
+    return not (answer.begun and failure.reached_model)
 
 
 class _Open(msgspec.Struct):
-    """A call that the model has taken, entered already. While it is read, the frames of its asking
-    need not live, nor be gone through for each token.
+    """A call that the model has taken, entered already, and what came ``first``. While it is read,
+    the frames of its asking need not live, nor be gone through for each token.
     """
 
     call: AbstractAsyncContextManager[ProviderStream]
     events: ProviderStream
+    first: list[Delta]
 
-    async def __aenter__(self) -> ProviderStream:
-        return self.events
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self,
@@ -197,7 +225,7 @@ class _ShortCut(msgspec.Struct):
         """See Taker."""
         answer = self.answer
         if (
-            answer.pieces_left <= 0
+            answer.tokens_left <= 0
             or answer.bytes_left < len(text) * _UTF8_BYTES
             or not self.stream.put_now(text)
         ):

@@ -30,7 +30,8 @@
     │   ├── UpstreamRejected           502  it did not take the request
     │   ├── ContextLengthExceeded      400
     │   ├── UpstreamBadResponse        502  not what a chat completion looks like
-    │   └── UpstreamInterrupted        502  ended before it said that it had
+    │   ├── UpstreamInterrupted        502  ended before it said that it had
+    │   └── EmptyAnswer                502  finished, and nothing was written
     ├── StreamTimeout                  504  the stream's own deadline
     ├── AnswerTooLong                  502  more than was asked for
     ├── InternalError                  500  a fault of ours or of a policy
@@ -54,6 +55,7 @@ __all__ = [
     "ClientStalled",
     "ConfigurationError",
     "ContextLengthExceeded",
+    "EmptyAnswer",
     "ForbiddenProfile",
     "HeadTooLarge",
     "InternalError",
@@ -407,8 +409,9 @@ class UpstreamError(ChatNestError):
     """The call to the model failed.
 
     ``transient`` says whether one more attempt of ours, before the stream, makes sense;
-    ``reached_model`` whether the model may have worked although no answer began, so that the
-    input is charged.
+    ``reached_model`` whether the model may have worked although nothing of an answer came, so
+    that the input is charged. ``facts`` are for the log alone: ``code`` and ``param`` as the
+    provider named them, which may be anything, and facts of ours.
     """
 
     status = 502
@@ -418,9 +421,16 @@ class UpstreamError(ChatNestError):
     transient: bool = False
     reached_model: bool = False
 
-    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.retry_after: float | None = retry_after
+        self.facts: Mapping[str, str] = facts or {}
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -483,18 +493,37 @@ class ContextLengthExceeded(UpstreamRejected):
 
 
 class UpstreamBadResponse(UpstreamError):
-    """An answer that is no chat completion stream."""
+    """An answer that is no chat completion. It may have been billed, so nobody asks again."""
 
     code = "upstream_bad_response"
     title = "The model's answer could not be read"
-    transient = True
 
 
 class UpstreamInterrupted(UpstreamError):
-    """The answer ended before the model said that it was finished."""
+    """The answer ended before the model said that it was finished, or because it failed."""
 
     code = "upstream_interrupted"
     title = "The answer was cut off"
+    reached_model = True
+
+
+class EmptyAnswer(UpstreamError):
+    """The model finished and had written nothing. ``spent`` says whether its limit was used up,
+    by thinking for the most part: then the same request fails again.
+    """
+
+    code = "empty_answer"
+    title = "The answer is empty"
+    reached_model = True
+
+    def __init__(self, *, spent: bool, facts: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            "The model used up its limit before it wrote anything: it was still thinking."
+            if spent
+            else "The model finished without writing anything.",
+            facts=facts,
+        )
+        self.retryable: bool = not spent
 
 
 # ---------------------------------------------------------------- the stream

@@ -1,6 +1,7 @@
 """What flows through a stream: from a provider to a wire format, one meaning each. No I/O.
 
-A provider yields Delta, Usage and Finish. The client is shown Start, Delta, Ping, Done and
+A provider yields Delta, Usage and Finish; Reasoning, NotReasoning and ToolCall are for the books
+alone so far. The client is shown Start, Delta, Ping, Done and
 Failed, in the order ``Start (Delta | Ping)* (Done | Failed)``, or Failed alone. They are msgspec
 Structs without garbage-collector tracking, since one Delta is made for every token.
 """
@@ -15,9 +16,12 @@ __all__ = [
     "Done",
     "Failed",
     "Finish",
+    "NotReasoning",
     "Ping",
     "ProviderEvent",
+    "Reasoning",
     "Start",
+    "ToolCall",
     "Usage",
 ]
 
@@ -37,6 +41,30 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
         return f"Delta(<{len(self.text)} characters>)"
 
 
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the model's thinking, which counts as output. It may be empty: a sign of some that
+    is not shown.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Reasoning(<{len(self.text)} characters>)"
+
+
+class NotReasoning(msgspec.Struct, frozen=True, gc=False):
+    """All Reasoning of this answer was its text, as it turned out at its end."""
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a tool's call, its name or its arguments, which counts as output."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"ToolCall(<{len(self.text)} characters>)"
+
+
 class Ping(msgspec.Struct, frozen=True, gc=False):
     """Nothing happened, and the stream lives."""
 
@@ -44,12 +72,17 @@ class Ping(msgspec.Struct, frozen=True, gc=False):
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """What the request cost, in tokens.
 
-    ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours.
+    ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours. The input is
+    all of it, with what was read from a cache and what was written to it; the output is all of it,
+    with the reasoning.
     """
 
     input_tokens: int
     output_tokens: int
     source: Literal["provider", "estimated"] = "provider"
+    cached_tokens: int = 0
+    cache_written_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -75,5 +108,5 @@ class Failed(msgspec.Struct, frozen=True):
     error: ChatNestError
 
 
-ProviderEvent = Delta | Usage | Finish
+ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
 ClientEvent = Start | Delta | Ping | Done | Failed

@@ -115,8 +115,12 @@ class Stream:
             await anyio.sleep_forever()  # until `_watch` has seen it, in an instant
 
     def call_model(self) -> None:
-        """From here on the model is waited for: a stream that it keeps waiting starts early."""
-        self._early_start = monotonic() + self._bounds.early_start_seconds
+        """From here on the model is waited for: a stream that it keeps waiting starts early, that
+        long after the first call. How long it may take to answer is the caller's to bound.
+        """
+        if self._early_start == math.inf and not self._began:
+            self._early_start = monotonic() + self._bounds.early_start_seconds
+        self._reading_since = math.inf
         self.leave_place(called=True)
 
     def leave_place(self, *, called: bool = False) -> None:
@@ -125,17 +129,22 @@ class Stream:
             self.called(called)
             self.called = None
 
-    async def start(self) -> None:
-        """The model has taken the request: the response begins, unless it has. Raises what ``stop``
-        was called with before: a head that is cancelled on its way may be sent or not.
+    def alive(self) -> None:
+        """The model answers, though nothing of it is for the client yet."""
+        self._reading_since = monotonic()
+
+    async def start(self, first: Sequence[ClientEvent] = ()) -> None:
+        """The model answers: the response begins, unless it has, with ``first``. Raises what
+        ``stop`` was called with before: a head that is cancelled on its way may be sent or not.
         """
         if self.stopped is not None:
             raise self.stopped
         self._early_start = math.inf
-        if not self._began:
+        if self._began:
+            await self.put(first)
+        else:
             self._began = True
-            await self.put([Start()])
-        self._reading_since = monotonic()
+            await self.put([Start(), *first])
 
     async def put(self, events: Sequence[ClientEvent]) -> None:
         """Hand on what the model said; an empty sequence is a sign of life. Waits while the client

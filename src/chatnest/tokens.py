@@ -114,6 +114,13 @@ class Tokenizer:
             encoding = known if known is not None and known in _ENCODINGS else DEFAULT_ENCODING
         return cls(encoding, exact=encoding == known)
 
+    @property
+    def overcounts(self) -> int:
+        """By which factor a count may exceed the model's own, at most as far as was seen."""
+        if self.exact:
+            return 1
+        return 8 if self.encoding_name == BYTES else 2
+
     async def warm(self) -> None:
         """Load the encoding now, in a worker thread; later calls find it loaded.
 

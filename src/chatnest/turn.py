@@ -1,12 +1,19 @@
 """Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
 
 from collections.abc import Awaitable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
 
 from chatnest.errors import RequestTooLarge
-from chatnest.events import Delta, ProviderEvent, Usage
+from chatnest.events import (
+    Delta,
+    Finish,
+    NotReasoning,
+    ProviderEvent,
+    Usage,
+)
 from chatnest.profiles import Profile
 from chatnest.request import ChatMessage, ChatRequest
 
@@ -18,6 +25,9 @@ _MOST_LATE = 128
 
 _FAR = 4_096
 """Tokens beyond a limit for which it does not matter how many there are."""
+
+
+_role_and_content = attrgetter("role", "content")
 
 
 class TokenCounter(Protocol):
@@ -49,6 +59,8 @@ class ModelCall(msgspec.Struct, kw_only=True):
     """What is sent to the model. A provider sets ``sent`` as soon as the call may have reached
     it, since from then on it may cost something. When it leaves an answer before its end, it may
     leave in ``unread`` what had arrived by then: events that cost as much as those that were read.
+    ``place``, ``status`` and ``content_type`` are for the log: the address that was asked, and what
+    it answered with.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -57,21 +69,30 @@ class ModelCall(msgspec.Struct, kw_only=True):
     request_id: str
     sent: bool = False
     unread: Iterator[Sequence[ProviderEvent]] | None = None
+    place: str = ""
+    status: int = 0
+    content_type: str = ""
 
 
 class Answer:
-    """What the model has said so far: text, its reason to stop, its bill."""
+    """What the model has said so far: text, thinking, its reason to stop, its bill.
+
+    ``begun`` says that the model has taken the request, ``said`` that something billable came.
+    """
 
     __slots__ = (
-        *("_early", "_late", "begun", "bytes_left", "finish_reason", "pieces_left", "usage"),
+        *("_early", "_late", "_unseen", "begun", "bytes_left", "finish_reason", "said"),
+        *("tokens_left", "usage"),
     )
 
     def __init__(self) -> None:
-        self.begun: bool = False  # the model has taken the request and answers
-        self.pieces_left: int = 0  # until it is counted how many tokens they are
+        self.begun: bool = False
+        self.said: bool = False
+        self.tokens_left: int = 0  # by an upper estimate, until they are counted
         self.bytes_left: int = 0
         self._early: list[str] = []  # pieces that were joined: each alone takes 60 bytes and more
         self._late: list[str] = []
+        self._unseen: list[str] | None = None  # thinking and calls of tools
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
@@ -84,16 +105,23 @@ class Answer:
                 texts.append(event.text)
             elif isinstance(event, Usage):
                 self.usage = event
-            else:
+            elif isinstance(event, Finish):
                 self.finish_reason = event.reason
-        self.add_pieces(texts)
+            elif isinstance(event, NotReasoning):
+                deltas += self._turn_out()
+            else:
+                self._add_unseen(event.text)
+        if texts:
+            self.add_pieces(texts)
         return deltas
 
     def add_pieces(self, texts: Sequence[str]) -> None:
         """Take note of what the model said."""
         text = "".join(texts)
-        self.pieces_left -= len(texts)
-        self.bytes_left -= len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        self.tokens_left -= max(len(texts), size // 2)
+        self.bytes_left -= size
+        self.said = True
         self._late += texts
         if len(self._late) > _MOST_LATE:
             self._early.append("".join(self._late))
@@ -102,6 +130,34 @@ class Answer:
     @property
     def text(self) -> str:
         return "".join([*self._early, *self._late])
+
+    @property
+    def unseen(self) -> str:
+        """Thinking and calls of tools, which are billed as the text is."""
+        return "".join(self._unseen or ())
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no text but blanks."""
+        if self._late and not self._late[0].isspace():  # as nearly always
+            return False
+        return not self.text.strip()
+
+    def _turn_out(self) -> list[Delta]:
+        text, self._unseen = self.unseen, None
+        self._late.append(text)
+        return [Delta(text)] if text else []
+
+    def _add_unseen(self, text: str) -> None:
+        size = len(text.encode("utf-8", "replace"))
+        self.tokens_left -= max(1, size // 2)
+        self.bytes_left -= size
+        self.said = True
+        if self._unseen is None:
+            self._unseen = []
+        self._unseen.append(text)
+        if len(self._unseen) > _MOST_LATE:
+            self._unseen = ["".join(self._unseen)]
 
 
 class Turn:
@@ -167,6 +223,14 @@ class Turn:
         return max(8, self.max_output_tokens // 20)
 
     @property
+    def most_counted(self) -> int:
+        """What the output may be counted before it is too long. A counter whose encoding is not the
+        model's own may count an answer within its limit as several times as many tokens.
+        """
+        overcounts: int = getattr(self._counter, "overcounts", 1)
+        return (self.max_output_tokens + self.slack) * overcounts
+
+    @property
     def reply_tokens(self) -> int:
         """What the chat format adds once, beside the messages."""
         return self._counter.reply_tokens
@@ -180,17 +244,20 @@ class Turn:
         counted = self._counted
         new = [message for message in dict.fromkeys(messages) if message not in counted]
         if new:
-            counts = await self._counter.count_each([(m.role, m.content) for m in new])
+            counts = await self._counter.count_each(list(map(_role_and_content, new)))
             counted.update(zip(new, counts, strict=True))
-        return [counted[message] for message in messages]
+        return list(map(counted.__getitem__, messages))
 
     async def output_tokens(self) -> int:
-        """Tokens of the answer so far, counted by us."""
-        return await self._counter.count(self.answer.text)
+        """Tokens of the answer so far, with its thinking, counted by us."""
+        shown = await self._counter.count(self.answer.text)
+        unseen = self.answer.unseen
+        return shown + await self._counter.count(unseen) if unseen else shown
 
     def most_output_tokens(self) -> int:
         """What the answer so far has at most, known without counting."""
-        return self._counter.bounds(self.answer.text)[1]
+        answer = self.answer
+        return self._counter.bounds(answer.text)[1] + self._counter.bounds(answer.unseen)[1]
 
     async def fit(self) -> None:
         """Count the input, and lower the output so that both fit one request.

@@ -218,9 +218,11 @@ async def test_while_waiting_for_headers_of_a_stream_that_started_early(upstream
 async def test_before_the_first_token(upstream):
     upstream.script(Answer.stall(0))
     books = Books()
-    async with serving(upstream, ledger=books) as app:
+    bounds = Bounds(early_start_seconds=0.01)
+    async with serving(upstream, ledger=books, bounds=bounds) as app:
         async with leaving(app) as c:
-            await c.until(lambda: c.received == START)
+            await c.until(lambda: c.received == START + PING)
+            await upstream.until(lambda u: u.requests)
         await upstream.until(lambda u: u.aborted == 1 and not u.open_sockets, timeout=PATIENCE)
         await settled_as(books, await input_tokens(app) + 8)
 

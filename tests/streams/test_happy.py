@@ -119,7 +119,7 @@ async def test_head_of_limits_has_no_body(upstream):
         assert c.status == 200
 
 
-@pytest.mark.parametrize("usage", [(123, 45), (0, 0), (10_000, 9_000)])
+@pytest.mark.parametrize("usage", [(123, 45), (10_000, 9_000)])
 async def test_the_providers_usage_is_what_is_charged(upstream, usage):
     upstream.script(Answer(usage=usage))
     books = Books()

@@ -180,8 +180,8 @@ class Willing:
 async def test_an_answer_that_has_to_be_looked_at_goes_the_long_way():
     answer = turn.Answer()
     stream: Any = Willing()
-    answer.pieces_left, answer.bytes_left = 2, 100
+    answer.tokens_left, answer.bytes_left = 2, 100
     short_cut = _ShortCut(answer, stream)
 
     assert [short_cut.take(text) for text in ("a", "b", "c")] == [True, True, False]
-    assert (answer.pieces_left, answer.text) == (0, "ab")
+    assert (answer.tokens_left, answer.text) == (0, "ab")

@@ -6,7 +6,8 @@ import openai
 import pytest
 
 from chatnest import ConfigurationError, OpenAIProvider
-from chatnest.providers.faults import error_for_status, names_in
+from chatnest.providers.error_documents import Refusal, read_refusal
+from chatnest.providers.faults import error_for
 from tests.streams.support import KEY, answer_to, ask, serving
 
 OF_THE_TRANSPORT = {"accept", "accept-encoding", "connection", "content-length", "host"}
@@ -81,21 +82,25 @@ def test_an_address_that_leads_somewhere(rest):
 
 
 @pytest.mark.parametrize(
-    ("document", "names"),
+    ("document", "status", "names"),
     [
-        (b'{"error": {"code": "c", "type": "t"}}', ("c", "t")),
-        (b'{"code": 429, "type": null}', ("429", "")),
-        (b'{"error": {"code": {"a": 1}, "type": []}}', ("", "")),
-        (b'{"error": "no"}', ("", "")),
-        (b'["error"]', ("", "")),
-        (b"<html>", ("", "")),
-        (b"[" * 100_000, ("", "")),
-        (b'{"error": {"code": "\xff"}}', ("", "")),
-        (b"", ("", "")),
+        (b'{"error": {"code": "c", "type": "t"}}', 0, {"c", "t"}),
+        (b'{"code": 429, "type": null}', 429, set()),
+        (b'{"error": {"code": {"a": 1}, "type": []}}', 0, set()),
+        (b'{"error": "no"}', 0, set()),
+        (b'["error"]', 0, set()),
+        (b"<html>", 0, set()),
+        (b"[" * 100_000, 0, set()),
+        (b'{"error": {"code": "\xff"}}', 0, set()),
+        (b"", 0, set()),
+        (b'{"error":' * 100 + b'{"code": "c"}' + b"}" * 100, 0, set()),
+        (b'{"errors": [' + b'{"message": "x"},' * 1_000 + b'{"code": "c"}]}', 0, set()),
     ],
 )
-def test_names_in_an_error_document(document, names):
-    assert names_in(document) == names
+def test_names_in_an_error_document(document, status, names):
+    refusal = read_refusal(document)
+
+    assert (refusal.status, refusal.names) == (status, names)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +109,41 @@ def test_names_in_an_error_document(document, names):
         ({}, None),
         ({"retry-after": "2"}, 2),
         ({"retry-after": "1e9"}, 60),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 5),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, 60),
+        (
+            {
+                "date": "Wed, 21 Oct 2015 07:28:00 GMT",
+                "retry-after": "Wed, 21 Oct 2015 07:28:40 GMT",
+            },
+            40,
+        ),
+        ({"retry-after": "26s"}, 26),
+        ({"retry-after": "soon"}, 5),
         ({"retry-after": "nan"}, 5),
         ({"retry-after": "-1"}, 5),
         ({"retry-after": "9", "retry-after-ms": "1500"}, 1.5),
         ({"retry-after": "9", "retry-after-ms": "soon"}, 9),
+        ({"x-ratelimit-reset": "26"}, 26),
+        ({"x-ratelimit-reset": "never"}, None),
+        ({"x-ratelimit-reset-requests": "120ms"}, 0.12),
+        ({"x-ratelimit-reset-tokens": "1m"}, 60),
+        ({"x-ratelimit-reset-requests": "8.64s", "x-ratelimit-reset-tokens": "500ms"}, 8.64),
+        (
+            {
+                "x-ratelimit-reset-requests": "8.64s",
+                "x-ratelimit-remaining-requests": "9999",
+                "x-ratelimit-reset-tokens": "500ms",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            0.5,
+        ),
+        ({"x-ratelimit-reset": "1000000000"}, 0),
+        ({"x-ratelimit-reset": "99999999999999"}, 60),
+        ({"anthropic-ratelimit-tokens-reset": "2099-10-21T07:28:00Z"}, 60),
+        ({"ratelimit-reset": "7"}, 7),
+        ({"x-ratelimit-limit": "7"}, None),
     ],
 )
 def test_when_it_says_to_come_back(fields, seconds):
-    assert error_for_status(429, fields, code="", kind="").retry_after == seconds
+    assert error_for(Refusal(), status=429, headers=fields).retry_after == seconds

@@ -1,7 +1,8 @@
 """AnswerStream: the events of one response, as they arrive."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Final
 
 from anyio import move_on_after
@@ -11,6 +12,7 @@ from chatnest.errors import UpstreamError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
 from chatnest.providers.base import Taker
 from chatnest.providers.decode import ChunkDecoder
+from chatnest.providers.inflate import Inflating
 from chatnest.providers.transport import Response
 
 __all__ = ["AnswerStream"]
@@ -26,13 +28,18 @@ _DRAIN_SECONDS: Final = 0.05
 
 
 class AnswerStream:
-    """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off."""
+    """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off.
+    ``compressed`` bodies are inflated.
+    """
 
-    __slots__ = ("_decoder", "_ended", "_read", "_reads", "_response", "_rest")
+    __slots__ = ("_decoder", "_ended", "_inflating", "_read", "_reads", "_response", "_rest")
 
-    def __init__(self, response: Response, decoder: ChunkDecoder) -> None:
+    def __init__(
+        self, response: Response, decoder: ChunkDecoder, *, compressed: bool = False
+    ) -> None:
         self._response = response
-        self._read = response.read
+        self._inflating = Inflating(response.read) if compressed else None
+        self._read = response.read if self._inflating is None else self._inflating.read
         self._decoder = decoder
         self._ended = False
         self._rest = b""
@@ -62,21 +69,27 @@ class AnswerStream:
             self._rest = data[_FED_AT_ONCE:]
             return decoder.feed(data[:_FED_AT_ONCE])
         self._ended = True
+        if events := decoder.finish():
+            return events
         decoder.end()
         raise StopAsyncIteration
 
     def offer(self, taker: Taker[str]) -> None:
-        """See ProviderStream."""
-        self._decoder.taker = taker
-        self._response.offer(self._decoder)
+        """See ProviderStream. Compressed bytes are not offered."""
+        if self._inflating is None:
+            self._decoder.taker = taker
+            self._response.offer(self._decoder)
 
     def unread(self) -> Iterator[Sequence[ProviderEvent]] | None:
         """What has arrived of an answer that is left before its end, decoded piece by piece."""
         decoder = self._decoder
         if self._ended or decoder.closed or decoder.failure is not None:
             return None
-        data = self._rest + self._response.unread()
-        return _decoded(decoder, data) if data else None
+        data = self._response.unread()
+        if not (data or self._rest):
+            return None
+        inflated = [data] if self._inflating is None else self._inflating.last(data)
+        return _decoded(decoder, chain([self._rest], inflated))
 
     async def drain(self) -> None:
         """Read the end of a body whose last event was read; the connection is then reusable."""
@@ -86,8 +99,10 @@ class AnswerStream:
                     pass
 
 
-def _decoded(decoder: ChunkDecoder, data: bytes) -> Iterator[Sequence[ProviderEvent]]:
+def _decoded(decoder: ChunkDecoder, pieces: Iterable[bytes]) -> Iterator[Sequence[ProviderEvent]]:
     """Events, up to what is no chat completion."""
     with suppress(UpstreamError):
-        for start in range(0, len(data), _FED_AT_ONCE):
-            yield decoder.feed(data[start : start + _FED_AT_ONCE])
+        for piece in pieces:
+            for start in range(0, len(piece), _FED_AT_ONCE):
+                yield decoder.feed(piece[start : start + _FED_AT_ONCE])
+        yield decoder.finish()

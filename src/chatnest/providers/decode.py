@@ -1,208 +1,128 @@
-"""Bytes of an OpenAI chat completion stream to provider events, within bounds. No I/O.
+"""Bytes of an answer to provider events, within bounds. No I/O.
 
-The event stream format is WHATWG HTML's, section 9.2; the payload is OpenAI's
-``chat.completion.chunk``. One typed msgspec decoding per chunk: the SDK's own decoder has no
-bounds and costs ten times as much.
+The payload of an event is OpenAI's ``chat.completion.chunk``. One typed msgspec decoding per chunk:
+the SDK's own decoder has no bounds and costs ten times as much. A document in place of a stream is
+read as well: it is an answer, or a refusal.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from chatnest.errors import (
+    EmptyAnswer,
     UpstreamBadResponse,
     UpstreamError,
     UpstreamInterrupted,
-    UpstreamServerError,
 )
-from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCall
 from chatnest.providers.base import Taker
-from chatnest.providers.faults import error_for_code
+from chatnest.providers.chunks import (
+    DONE,
+    NOTHING,
+    PIECE,
+    Chunk,
+    OddChunk,
+    Words,
+    decode_all,
+    decode_pieces,
+    refusal_in,
+    spoken,
+)
+from chatnest.providers.chunks import Delta as DeltaOfChunk
+from chatnest.providers.faults import error_for_words
+from chatnest.providers.figures import usage_in
+from chatnest.providers.sse import EventSplitter
+from chatnest.providers.think_tags import ThinkTags
 
-__all__ = ["ChunkDecoder", "EventSplitter"]
-
-_BOM: Final = b"\xef\xbb\xbf"
-_CR: Final = ord("\r")
-_BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
-
-
-class EventSplitter:
-    """Data of Server-Sent Events out of bytes that arrive in any pieces.
-
-    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all, of
-    which ``left`` are left.
-    """
-
-    __slots__ = ("_begun", "_between", "_data", "_max_event", "_size", "_tail", "left")
-
-    def __init__(self, *, max_event: int = 262_144, max_total: int = 67_108_864) -> None:
-        self._max_event = max_event
-        self.left: int = max_total
-        self._tail = b""
-        self._begun = False  # before it, a BOM may stand there
-        self._between = False  # two events: nothing of the next one is known
-        self._data: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The data of every event that ``data`` completes."""
-        self.left -= len(data)
-        if self.left < 0:
-            raise UpstreamBadResponse
-        if (payload := self.alone(data)) is not None:
-            return [payload]
-        if self._tail:
-            data = self._tail + data
-        if not self._begun:
-            self._begun = data not in _BEGUN_BOM
-            data = data.removeprefix(_BOM)
-        # With a CR anywhere, events may end behind the last LF LF as well.
-        end = 1 if self._data or _CR in data else data.rfind(b"\n\n") + 2
-        whole = [] if end == 1 else self._whole(data[:end])
-        if not whole:
-            # A CR at the end may be half of a CRLF, so it waits as well.
-            end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
-            whole = list(self._events(data[:end])) if end else []
-        self._tail = data[end:]
-        self._between = self._begun and not self._tail and not self._data
-        if len(self._tail) > self._max_event:
-            raise UpstreamBadResponse
-        return whole
-
-    def alone(self, data: bytes) -> bytes | None:
-        """The data of the one event that ``data`` is, as most servers send it, if it is nothing
-        else: then nothing is changed by feeding it, beside ``left``.
-        """
-        if self._between:
-            line, _, rest = data.partition(b"\n")
-            alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
-            if alone and len(line) <= self._max_event:
-                return line[6:]
-        return None
-
-    def _whole(self, data: bytes) -> list[bytes]:
-        """As most servers send it: events of one line of data each, without a CR. Nothing where it
-        is not so.
-        """
-        if data[:6] != b"data: " or len(data) > self._max_event:
-            return []
-        events = data[6:-2].split(b"\n\ndata: ")
-        return events if data.count(b"\n") == 2 * len(events) else []
-
-    def _events(self, lines: bytes) -> Iterator[bytes]:
-        for line in lines.splitlines():
-            if line.startswith(b"data:"):
-                value = line[6:] if line[5:6] == b" " else line[5:]
-                self._size += len(value)
-                if self._size + len(self._data) > self._max_event:  # with the LF between lines
-                    raise UpstreamBadResponse
-                self._data.append(value)
-            elif not line and self._data:
-                yield self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                self._data, self._size = [], 0
-
-
-_DONE: Final = b"[DONE]"
-_NOTHING: Final = msgspec.Raw(b"null")
+__all__ = ["ChunkDecoder"]
 
 _LONGEST_REASON: Final = 32
-
-_MOST_TOKENS: Final = 1_000_000_000
-"""More than any model takes, and little enough for every ledger's columns."""
-
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _NOTHING
-    error: msgspec.Raw = _NOTHING
-
-
-class _DeltaOfPiece(msgspec.Struct, gc=False):
-    content: Annotated[str, msgspec.Meta(min_length=1)]
-    refusal: str | None = None
-
-
-class _ChoiceOfPiece(msgspec.Struct, gc=False):
-    delta: _DeltaOfPiece
-    finish_reason: None = None
-
-
-class _Piece(msgspec.Struct, gc=False):
-    """A chunk that is a piece of the answer and nothing else: every other is no such chunk."""
-
-    choices: tuple[_ChoiceOfPiece]
-    usage: None = None
-    error: None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Error(msgspec.Struct):
-    code: str | int | None = None
-    type: str | None = None
-
-
-_chunk: Final = msgspec.json.Decoder(_Chunk)
-_piece: Final = msgspec.json.Decoder(_Piece)
-_figures: Final = msgspec.json.Decoder(_Usage)
-_named: Final = msgspec.json.Decoder(_Error)
+_MOST_BLANKS: Final = 65_536
+"""Bytes of blanks before a document: gateways send them against idle timeouts."""
+_LONGEST_DOCUMENT: Final = 4_194_304
+_NO_DELTA: Final = DeltaOfChunk()
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class ChunkDecoder:
     """Provider events out of the bytes of one answer.
 
     ``finished`` is True once the model has said why it stopped; ``closed`` once it has said that
-    nothing more comes. ``taker`` is for ``take``.
+    nothing more comes. ``taker`` is for ``take``. ``tools`` says whether the model may call tools:
+    without, a call of one ends in UpstreamBadResponse.
     """
 
     __slots__ = (
-        *("_chunks_left", "_refused", "_splitter", "closed", "failure", "finished", "taker"),
+        *("_called", "_chunks_left", "_document", "_early", "_half", "_refused", "_said", "_seen"),
+        *("_splitter", "_tags", "_tools", "_words", "bare_tag", "closed", "failure", "finished"),
+        "taker",
     )
 
     taker: Taker[str]
 
-    def __init__(self, splitter: EventSplitter, *, max_chunks: int) -> None:
+    def __init__(
+        self,
+        splitter: EventSplitter,
+        *,
+        max_chunks: int,
+        tags: ThinkTags | None = None,
+        tools: bool = False,
+    ) -> None:
         self._splitter = splitter
         self._chunks_left = max_chunks
-        self._refused = False
+        self._tags = tags
+        self._tools = tools
+        self._early: bytes | None = b""  # until it shows what the bytes are
+        self._document: bytearray | None = None
+        self._half = ""
+        self._words = ""
+        self._seen = self._said = self._refused = self._called = False
         self.failure: UpstreamError | None = None
         self.finished: bool = False
         self.closed: bool = False
+        self.bare_tag: bool = False
 
     def feed(self, data: bytes) -> list[ProviderEvent]:
         """What ``data`` completes; raises UpstreamError where it is not a chat completion.
 
         What came before the fault is given first: then it is the ``failure``, and raised again.
+        Once the model has said why it stopped, nothing spoils the answer any more.
         """
         if self.failure is not None:
             raise self.failure
         events: list[ProviderEvent] = []
         try:
+            if self._early is not None and not (data := self._look(self._early + data)):
+                return events
+            if self._document is not None:
+                self._keep(self._document, data)
+                return events
             payloads = self._splitter.feed(data)
             if not self.closed:
-                last = _DONE in payloads
-                if last:
-                    payloads = payloads[: payloads.index(_DONE)]
-                self._note(_decoded(payloads), events)
-                self.closed = last
+                self._note(payloads, events)
         except UpstreamError as exc:
-            self.failure = exc
-            if not events:
-                raise
+            self._fail(exc, events)
+        return events
+
+    def finish(self) -> list[ProviderEvent]:
+        """The bytes have ended as they should: what was waiting for more. Raises as ``feed``."""
+        if self.failure is not None:
+            raise self.failure
+        events: list[ProviderEvent] = []
+        try:
+            if self._document is not None:
+                document, self._document = bytes(self._document), None
+                self._note([document], events)
+                if not (self.finished or self._seen or self._words):
+                    raise UpstreamBadResponse
+                if self._said and not self.finished:  # whole, though it does not say why it ended
+                    self._finish("stop", events)
+            elif not self.closed and self._early is None:
+                self._note(self._splitter.end(), events)
+            self._flush(events)
+        except UpstreamError as exc:
+            self._fail(exc, events)
         return events
 
     def take(self, data: bytes, /) -> bool:
@@ -210,80 +130,210 @@ class ChunkDecoder:
         size = len(data)
         splitter = self._splitter
         payload = splitter.alone(data)
-        if payload is None or self.closed or splitter.left < size or self._chunks_left <= 0:
+        if (
+            payload is None
+            or self.closed
+            or splitter.left < size
+            or self._chunks_left <= 0
+            or self._tags is not None
+            or self._half
+        ):
             return False
         try:
-            text = _piece.decode(payload).choices[0].delta.content
+            text = PIECE.decode(payload).choices[0].delta.content
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         if not self.taker.take(text):
             return False
         splitter.left -= size
         self._chunks_left -= 1
+        self._said = self._seen = True
         return True
 
     def end(self) -> None:
-        """The connection has ended: raises UpstreamInterrupted unless the model had finished."""
-        if not self.finished:
+        """The answer has ended: raises an UpstreamError unless it is whole."""
+        if self._called and not self._tools:
+            raise UpstreamBadResponse(facts={"code": "tool_calls"})
+        if self.finished:
+            return
+        if not self._said and (error := error_for_words(self._words)) is not None:
+            raise error
+        if self._seen:
             raise UpstreamInterrupted
+        if self.closed:
+            raise EmptyAnswer(spent=False)
+        raise UpstreamBadResponse
 
-    def _note(self, chunks: Iterable[_Chunk], events: list[ProviderEvent]) -> None:
-        for chunk in chunks:
-            self._chunks_left -= 1
-            if self._chunks_left < 0:
+    # ------------------------------------------------ what the bytes are
+
+    def _look(self, early: bytes) -> bytes:
+        """Empty until it shows: an event stream, a document, or HTML."""
+        text = early.removeprefix(_BOM).lstrip()
+        if not text or (len(early) < len(_BOM) and _BOM.startswith(early)):
+            if len(early) > _MOST_BLANKS:
                 raise UpstreamBadResponse
-            if chunk.error != _NOTHING:
-                raise _error_in_band(chunk.error)
-            if chunk.choices:
-                choice = chunk.choices[0]
-                delta = choice.delta
-                if delta is not None and (text := delta.content or self._refusal(delta)):
-                    events.append(Delta(text))
-                if choice.finish_reason:
-                    self.finished = True
-                    reason = "refusal" if self._refused else choice.finish_reason
-                    events.append(Finish(reason[:_LONGEST_REASON]))
-            usage = chunk.usage  # with every chunk, and null but for the last
-            if usage != _NOTHING and (figure := _usage(usage)):
-                events.append(figure)
+            self._early = early
+            return b""
+        self._early = None
+        if text[:1] in b"{[":
+            self._document = bytearray()
+            return text
+        if text[:1] == b"<":
+            raise UpstreamBadResponse
+        return early
 
-    def _refusal(self, delta: _Delta) -> str | None:
-        if delta.refusal:
-            self._refused = True
-        return delta.refusal
+    def _keep(self, document: bytearray, data: bytes) -> None:
+        document += data
+        self._splitter.left -= len(data)
+        if self._splitter.left < 0 or len(document) > _LONGEST_DOCUMENT:
+            raise UpstreamBadResponse
+
+    def _fail(self, error: UpstreamError, events: list[ProviderEvent]) -> None:
+        if self.finished:
+            self.closed = True
+            return
+        self.failure = error
+        if not events:
+            raise error
+
+    # ------------------------------------------------ chunks
+
+    def _note(self, payloads: list[bytes], events: list[ProviderEvent]) -> None:
+        last = DONE in payloads
+        if last:
+            payloads = payloads[: payloads.index(DONE)]
+        elif payloads and self._tags is None and not self._half:
+            texts = decode_pieces(payloads)
+            if texts is not None and len(texts) <= self._chunks_left:
+                self._chunks_left -= len(texts)
+                self._said = self._seen = True
+                for text in texts:
+                    events.append(Delta(text))  # noqa: PERF401  # as in decode_pieces
+                return
+        try:
+            for chunk, payload in decode_all(payloads):
+                self._chunks_left -= 1
+                if self._chunks_left < 0:
+                    raise UpstreamBadResponse
+                self._note_chunk(chunk, payload, events)
+                if self.closed:
+                    break
+        except RecursionError as exc:
+            raise UpstreamBadResponse from exc
+        self.closed = self.closed or last
+        if self.closed and (self._half or self._tags is not None):
+            self._flush(events)
+
+    def _note_chunk(
+        self, chunk: Chunk | Words, payload: bytes, events: list[ProviderEvent]
+    ) -> None:
+        if isinstance(chunk, Words):
+            self._words = self._words or chunk.text
+            self.closed = chunk.text == DONE.decode()
+            return
+        choices = chunk.choices
+        usage = chunk.usage  # with every chunk, and null but for the last
+        if (
+            chunk.error != NOTHING
+            or chunk.error_type != NOTHING
+            or (choices[0].error != NOTHING if choices else usage == NOTHING)
+        ) and (refusal := refusal_in(chunk, payload)) is not None:
+            if self.finished:
+                return
+            raise refusal
+        if choices:
+            self._seen = True
+            choice = choices[0]
+            delta = choice.delta
+            if delta is None and choice.message != NOTHING and not self._said:
+                delta = spoken(choice.message)
+            if delta is not None and delta != _NO_DELTA:
+                self._note_delta(delta, type(chunk) is OddChunk, events)
+            if choice.finish_reason:
+                self._finish(choice.finish_reason, events)
+            usage = usage if usage != NOTHING else choice.usage
+        if usage == NOTHING:
+            usage = chunk.usageMetadata if chunk.x_groq == NOTHING else _inner(chunk.x_groq)
+        if usage != NOTHING and (figure := usage_in(usage)):
+            self._seen = True
+            events.append(figure)
+
+    def _note_delta(self, delta: DeltaOfChunk, odd: bool, events: list[ProviderEvent]) -> None:
+        if (
+            delta.reasoning_content
+            or delta.reasoning
+            or delta.tool_calls
+            or delta.reasoning_details != NOTHING
+            or delta.function_call != NOTHING
+            or delta.thinking
+            or delta.reasoning_text
+        ):
+            self._note_unseen(delta, events)
+        if text := delta.content or delta.refusal:
+            self._refused = self._refused or not delta.content
+            if odd or self._half:
+                text, self._half = _whole_pairs(self._half + text)
+            if text and self._tags is None:
+                self._said = True
+                events.append(Delta(text))
+            elif text:
+                self._say(text, events)
+
+    def _note_unseen(self, delta: DeltaOfChunk, events: list[ProviderEvent]) -> None:
+        if (thought := delta.thought) is not None:
+            events.append(Reasoning(thought))
+            if not self._said:
+                self._tags = None  # thinking has a field of its own here
+        if (call := delta.call) is not None:
+            self._called = True
+            events.append(ToolCall(call))
+
+    def _say(self, text: str, events: list[ProviderEvent]) -> None:
+        self._said = True
+        if self._tags is None:
+            events.append(Delta(text))
+            return
+        events += self._tags.feed(text)
+        self._drop_tags()
+
+    def _finish(self, reason: str, events: list[ProviderEvent]) -> None:
+        if self._half or self._tags is not None:
+            self._flush(events)
+        self.finished = True
+        events.append(Finish("refusal" if self._refused else reason[:_LONGEST_REASON]))
+
+    def _flush(self, events: list[ProviderEvent]) -> None:
+        """What waited for more that does not come."""
+        if self._half:
+            self._half = ""
+            self._say("\ufffd", events)
+        if self._tags is not None:
+            events += self._tags.end()
+            self._drop_tags()
+
+    def _drop_tags(self) -> None:
+        if self._tags is not None and self._tags.over:
+            self.bare_tag = self._tags.bare
+            self._tags = None
 
 
-def _decoded(payloads: list[bytes]) -> Iterable[_Chunk]:
-    """All at once where that can be done, else one by one, up to the one that is wrong."""
+def _inner(raw: msgspec.Raw) -> msgspec.Raw:
+    """The usage in Groq's own object."""
+
+    class Own(msgspec.Struct):
+        usage: msgspec.Raw = NOTHING
+
     try:
-        chunks = _chunk.decode_lines(b"\n".join(payloads))
-        if len(chunks) == len(payloads) and all(map(bytes.strip, payloads)):
-            return chunks  # or one has lines of its own, or two chunks beside one that has none
+        return msgspec.json.decode(raw, type=Own).usage
     except (msgspec.DecodeError, ValueError, RecursionError):
-        pass
-    return map(_decode, payloads)
+        return NOTHING
 
 
-def _decode(payload: bytes) -> _Chunk:
-    try:
-        return _chunk.decode(payload)
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        raise UpstreamBadResponse from exc
-
-
-def _usage(raw: msgspec.Raw) -> Usage | None:
-    """A usage figure, or None where there is none or it makes no sense: then ours is used."""
-    try:
-        usage = _figures.decode(raw)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    figures = usage.prompt_tokens, usage.completion_tokens
-    return Usage(*figures) if all(0 <= n <= _MOST_TOKENS for n in figures) else None
-
-
-def _error_in_band(raw: msgspec.Raw) -> UpstreamError:
-    try:
-        error = _named.decode(raw)
-    except (msgspec.DecodeError, ValueError):
-        return UpstreamServerError()
-    return error_for_code(str(error.code or ""), error.type or "") or UpstreamServerError()
+def _whole_pairs(text: str) -> tuple[str, str]:
+    """Text without halves of surrogate pairs, and the first half at its end, whose other may come.
+    A half without the other is U+FFFD.
+    """
+    half = ""
+    if "\ud800" <= text[-1] <= "\udbff":
+        text, half = text[:-1], text[-1]
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half

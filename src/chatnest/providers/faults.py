@@ -1,13 +1,15 @@
-"""What an upstream's status and error document stand for, as errors of ours. No I/O.
+"""What a refusal of an upstream stands for, as an error of ours. No I/O.
 
-The names are those of OpenAI's error objects; the texts are ours, since what the upstream wrote
-may name accounts and keys.
+It does not depend on how the refusal is wrapped: a status, an event of a stream, a document in
+place of one. Names are compared without their spelling. Words are the last resort, for the families
+of servers that say it in words alone. The texts are ours, since what the upstream wrote may name
+accounts and keys.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
-
-import msgspec
+from types import MappingProxyType
+from typing import Final
 
 from chatnest.errors import (
     ContextLengthExceeded,
@@ -17,72 +19,205 @@ from chatnest.errors import (
     UpstreamRejected,
     UpstreamServerError,
 )
+from chatnest.providers.error_documents import Refusal
+from chatnest.providers.waits import reset_in, retry_after
 
-__all__ = ["error_for_code", "error_for_status", "name", "names_in"]
+__all__ = ["error_for", "error_for_words"]
 
-_LONGEST_RETRY_AFTER: Final = 60.0
-_DEFAULT_RETRY_AFTER: Final = 5.0
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+_ACCOUNT: Final = frozenset(
+    {
+        *("accessdenied", "accessdeniedexception", "accessterminatederror", "accountdeactivated"),
+        *("accountoverdue", "apikeyinvalid", "arrearage", "authenticationerror", "autherror"),
+        *("billinghardlimitreached", "billingnotactive", "creditsexhausted", "creditlimitexceeded"),
+        *("deactivatedworkspace", "exceededcurrentquotaerror", "forbidden", "incorrectapikey"),
+        *(
+            "incorrectapikeyerror",
+            "insufficientbalance",
+            "insufficientcredits",
+            "insufficientfunds",
+        ),
+        *("insufficientquota", "insufficientquotaerror", "insufficientuserquota", "invalidapikey"),
+        *("invalidauthentication", "invalidauthenticationerror", "invalidcredentials"),
+        *("missingapikey", "nobalance", "notactive", "outofcredits", "paymentrequired"),
+        *("paymentrequirederror", "permissiondenied", "permissiondeniederror", "permissionerror"),
+        *("preconsumetokenquotafailed", "quotaexhausted", "spendinglimitreached", "tokenexpired"),
+        *("unauthenticated", "unauthorized", "unauthorizederror", "unrecognizedclientexception"),
+        "usernotactive",
+    }
+)
+_TOO_LONG: Final = frozenset(
+    {
+        *("contextlengthexceeded", "contextlengtherror", "contextlengthexceedederror"),
+        *("contextoverflow", "contextsizeexceeded", "contextwindowexceeded"),
+        *("contextwindowexceedederror", "contextwindowoverflow", "exceedcontextsizeerror"),
+        *("inputtoolong", "maxcontextlengthexceeded", "modelcontextwindowexceeded"),
+        *("promptlengthexceeded", "prompttoolong", "requesttoolarge", "stringabovemaxlength"),
+        "tokenlimitexceeded",
+    }
+)
+_BUSY: Final = frozenset(
+    {
+        *("capacityexceeded", "engineoverloaded", "engineoverloadederror", "modelnotready"),
+        *("modeloverloaded", "nocapacity", "overloaded", "overloadederror", "providerratelimited"),
+        *(
+            "ratelimit",
+            "ratelimited",
+            "ratelimiterror",
+            "ratelimitexceeded",
+            "ratelimitexceedederror",
+        ),
+        *("ratelimitreached", "ratelimitreachederror", "requestlimitexceeded", "resourceexhausted"),
+        *("serveroverloaded", "servicetiercapacityexceeded", "slowdown", "throttled", "throttling"),
+        *("throttlingexception", "toomanyrequests", "toomanyrequestserror", "toomanyconnections"),
+        *("allocationquota", "ratequota", "burstrate", "quotaviolation", "spikearrestviolation"),
+        "capacitynotavailable",
+    }
+)
+_REJECTED: Final = frozenset(
+    {
+        *("badrequest", "badrequesterror", "contentpolicyviolation", "contentfilter"),
+        *("contentfiltered", "datainspectionfailed", "extraforbidden", "failedprecondition"),
+        *("invalidargument", "invalidparameter", "invalidparametererror", "invalidparametervalue"),
+        *("invalidprompt", "invalidrequest", "invalidrequesterror", "invalidrequestinvalidargs"),
+        *("invalidmodel", "modelnotfound", "modelnotsupported", "notfound", "notfounderror"),
+        *("unprocessableentity", "unprocessableentityerror", "unsupportedparameter"),
+        *(
+            "unsupportedvalue",
+            "unsupportedmodel",
+            "validation",
+            "validationerror",
+            "wrongapiformat",
+        ),
+        *("validationexception", "modelnotavailable", "modelnotexist"),
+    }
+)
+_FAILED: Final = frozenset(
+    {
+        *("apierror", "generation", "incompletegeneration", "internal", "internalerror"),
+        *("internalservererror", "modelerror", "servererror", "serviceunavailable", "timeout"),
+        *("serviceunavailableerror", "unavailable", "upstreamerror", "providererror"),
+    }
+)
 
 
-def error_for_code(code: str, kind: str) -> UpstreamError | None:
-    """What OpenAI's ``code`` and ``type`` stand for, or None where the status says more."""
-    names = {code, kind}
-    if "insufficient_quota" in names or "billing_hard_limit_reached" in names:
-        return UpstreamAccount()
-    if names & {"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"}:
-        return ContextLengthExceeded()
-    if names & {"rate_limit_exceeded", "rate_limit_error", "429"}:
-        return UpstreamOverloaded()
-    return None
+def _any_of(*families: tuple[str, tuple[str, ...]]) -> re.Pattern[str]:
+    return re.compile("|".join(pattern for _, patterns in families for pattern in patterns))
 
 
-def error_for_status(
-    status: int, headers: Mapping[str, str], *, code: str, kind: str
+_TOO_LONG_WORDS: Final = _any_of(
+    ("OpenAI, vLLM, Groq", (r"context length", r"reduce the length of the (?:messages|input)")),
+    ("OpenAI, OpenRouter, MiniMax", (r"context[ -]window", r"input tokens exceed")),
+    ("Anthropic", (r"prompt is too long", r"prompt too long", r"exceed context limit")),
+    ("Bedrock, Replicate", (r"input is too long", r"too many input tokens")),
+    ("Gemini", (r"token count .{0,40}exceeds the (?:maximum|limit)",)),
+    ("xAI", (r"maximum prompt length",)),
+    ("Mistral", (r"too large for model",)),
+    ("vLLM", (r"maximum model length", r"max_model_len", r"too long to fit into the model")),
+    ("SGLang", (r"longer than the model'?s", r"exceeds? the maximum allowed length")),
+    ("llama.cpp", (r"context size", r"exceeds? (?:the )?(?:available )?context")),
+    ("LM Studio", (r"context the overflows", r"context overflow")),
+    ("TGI, Together", (r"`?inputs`? tokens \+ `?max_new_tokens`?", r"must have less than \d+ tok")),
+    ("DashScope", (r"range of input length", r"input length should be")),
+    ("Perplexity", (r"length of all messages is too long",)),
+    ("Moonshot", (r"exceeded model token limit",)),
+    ("OpenAI, Groq: more than a minute may have", (r"request too large",)),
+    ("others", (r"token limit exceeded", r"exceeds? max(?:imum)?[ _](?:seq|sequence)")),
+    ("others", (r"exceeds? the (?:model'?s )?max(?:imum)? (?:number of )?(?:\w+ )?tokens",)),
+)
+_ACCOUNT_WORDS: Final = _any_of(
+    ("OpenAI, xAI", (r"(?:incorrect|invalid|expired|missing|revoked) (?:\w+ )?api[ _-]?key",)),
+    ("Gemini, DashScope", (r"api[ _-]?key (?:\w+ )?(?:not valid|invalid|expired|is incorrect)",)),
+    ("others", (r"api[ _-]?key (?:is|has|was) (?:\w+ )?(?:not|invalid|expired|revoked|disabled)",)),
+    ("many", (r"no api[ _-]?key", r"invalid (?:authentication|credentials|token)")),
+    ("OpenRouter, Together", (r"insufficient (?:\w+ )?credit", r"more credits", r"credit limit")),
+    ("DeepSeek, new-api", (r"insufficient (?:\w+ )?(?:balance|quota|funds)", r"account balance")),
+    ("OpenAI", (r"check your plan and billing", r"billing hard limit", r"billing is not active")),
+    ("Anthropic", (r"credit balance is too low",)),
+    ("DashScope, Zhipu", (r"overdue[ -]payment", r"in arrears", "余额不足", "欠费")),
+    ("others", (r"payment required", r"account (?:is|has been) (?:not active|deactivated|suspen)")),
+)
+_BUSY_WORDS: Final = _any_of(
+    ("many", (r"rate[ -]?limit", r"too many requests", r"too many concurrent", r"throttl")),
+    ("many", (r"over ?loaded", r"(?:at|over|no|exceeded|insufficient) (?:\w+ )?capacity")),
+    ("OpenRouter", (r"temporarily rate", r"request limit reached")),
+    ("Bedrock", (r"too many tokens, please wait",)),
+    ("Gemini", (r"resource (?:has been )?exhausted", r"exceeded your current quota")),
+    ("TGI, Hugging Face", (r"currently loading", r"model is loading", r"loading model")),
+    ("others", (r"(?:server|service|model|engine) (?:is )?(?:currently )?(?:too )?busy",)),
+    ("others", (r"quota exceeded", r"请求过于频繁", r"requests per (?:minute|second|day)")),
+)
+_FLAGGED: Final = re.compile(r"moderation|flagged|content policy|safety")
+
+_ACCOUNT_STATUSES: Final = (401, 402, 403)
+_BUSY_STATUSES: Final = (429, 498)
+"""498 is Groq's, for a tier without capacity."""
+_TOO_LARGE: Final = 413
+_SERVER: Final = 500
+
+
+def error_for(
+    refusal: Refusal, *, status: int = 0, headers: Mapping[str, str] = _NO_HEADERS
 ) -> UpstreamError:
-    """What a status other than 200 stands for, with the error document's names."""
-    retry_after = _retry_after(headers)
-    named = error_for_code(code, kind) if status < 500 else None  # noqa: PLR2004  # RFC 9110
-    match status:
-        case 401 | 403:
-            return UpstreamAccount()
-        case 429 if not isinstance(named, UpstreamAccount):
-            return UpstreamOverloaded(retry_after=retry_after)
-        case 503 if retry_after is not None:
-            return UpstreamOverloaded(retry_after=retry_after)
-        case 408 | 409:
-            return UpstreamServerError(retry_after=retry_after)
-        case _ if status >= 500:  # noqa: PLR2004  # RFC 9110
-            return UpstreamServerError(retry_after=retry_after)
-        case _:
-            return named or UpstreamRejected()
-
-
-def names_in(document: bytes) -> tuple[str, str]:
-    """``code`` and ``type`` of an error document, ``{"error": {...}}`` or what stands inside it;
-    empty where it is none.
+    """What a refusal stands for: a document of an HTTP ``status`` with ``headers``, or in a stream
+    that had status 200.
     """
-    try:
-        found: Any = msgspec.json.decode(document)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return "", ""
-    error = found.get("error", found) if isinstance(found, dict) else None
-    if not isinstance(error, dict):
-        return "", ""
-    return name(error.get("code")), name(error.get("type"))
+    kind = _kind(refusal, status or refusal.status)
+    wait = retry_after(headers)
+    if wait is None:
+        wait = refusal.wait
+    if wait is None and kind is UpstreamOverloaded:
+        wait = reset_in(headers)
+    if kind is UpstreamServerError and (status or refusal.status) == 503 and wait is not None:  # noqa: PLR2004
+        kind = UpstreamOverloaded
+    if not kind.transient:
+        wait = None
+    return kind(retry_after=wait, facts={"code": refusal.code, "param": refusal.param})
 
 
-def name(value: object) -> str:
-    """A code or type as it was found, which may be anything."""
-    return str(value) if isinstance(value, str | int) else ""
+def error_for_words(words: str) -> UpstreamError | None:
+    """What a line of text stands for that came where an event belongs, or None."""
+    refusal = Refusal(words=words[:4_096].lower())
+    kind = _kind(refusal, 0)
+    return None if kind is UpstreamServerError else kind()
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from the milliseconds that OpenAI adds or from RFC 9110's field, capped."""
-    for field, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[field]) / unit
-        except (KeyError, ValueError):
-            continue
-        if 0 <= seconds < float("inf"):
-            return min(seconds, _LONGEST_RETRY_AFTER)
-    return _DEFAULT_RETRY_AFTER if "retry-after" in headers else None
+def _kind(refusal: Refusal, status: int) -> type[UpstreamError]:  # noqa: PLR0911  # a table
+    names, words = refusal.names, refusal.words
+    if status == 403 and _FLAGGED.search(words) and not names & _ACCOUNT:  # noqa: PLR2004
+        return UpstreamRejected  # what a client wrote was: nothing to be alarmed of
+    if _is_account(refusal, status):
+        return UpstreamAccount
+    if (status != 429 and names & _TOO_LONG) or _is_too_long(refusal, status):  # noqa: PLR2004
+        return ContextLengthExceeded
+    if status == _TOO_LARGE:
+        return UpstreamRejected
+    if status in _BUSY_STATUSES or names & _BUSY:
+        return UpstreamOverloaded
+    if 0 < status < _SERVER and status not in {408, 409, 425}:
+        return UpstreamOverloaded if _BUSY_WORDS.search(words) else UpstreamRejected
+    if status == 0 and not names & _FAILED:
+        if _BUSY_WORDS.search(words):
+            return UpstreamOverloaded
+        if names & _REJECTED:
+            return UpstreamRejected
+    return UpstreamServerError
+
+
+def _is_account(refusal: Refusal, status: int) -> bool:
+    if status in _ACCOUNT_STATUSES or refusal.status in _ACCOUNT_STATUSES:
+        return True
+    if refusal.names & _ACCOUNT:
+        return True
+    # Gemini says "check your plan and billing" of a limit that passes within seconds.
+    passes = refusal.wait is not None or "resourceexhausted" in refusal.names
+    return not passes and _ACCOUNT_WORDS.search(refusal.words) is not None
+
+
+def _is_too_long(refusal: Refusal, status: int) -> bool:
+    if status == _TOO_LARGE and (refusal.names & _BUSY or "token" in refusal.words):
+        return True
+    if status in _BUSY_STATUSES or refusal.names & _BUSY:
+        return "request too large" in refusal.words
+    return _TOO_LONG_WORDS.search(refusal.words) is not None

@@ -1,8 +1,6 @@
 """OpenAIProvider: OpenAI, and every server that speaks its chat completions."""
 
-import logging
 import os
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -14,24 +12,19 @@ import msgspec
 from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
-from chatnest.errors import (
-    ConfigurationError,
-    UpstreamAccount,
-    UpstreamBadResponse,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from chatnest.errors import ConfigurationError, UpstreamBadResponse, UpstreamUnavailable
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.decode import ChunkDecoder, EventSplitter
-from chatnest.providers.faults import error_for_status, names_in
+from chatnest.providers.decode import ChunkDecoder
+from chatnest.providers.error_documents import read_refusal
+from chatnest.providers.faults import error_for
+from chatnest.providers.inflate import CODINGS, Inflating
+from chatnest.providers.sse import EventSplitter
 from chatnest.providers.transport import Response, Transport, TransportError
 from chatnest.tokens import Tokenizer
 from chatnest.turn import ModelCall
 
 __all__ = ["OpenAIProvider"]
-
-_log = logging.getLogger("chatnest.providers.openai")
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
@@ -44,8 +37,6 @@ _RESERVED: Final = {
     "stream_options",
 }
 
-_EVENT_STREAM: Final = "text/event-stream"
-
 _ERROR_BYTES: Final = 65_536
 """As much of an error's body as is read."""
 
@@ -53,9 +44,6 @@ _ERROR_SECONDS: Final = 2.0
 """For which the rest of an error's body is waited for."""
 
 _CLOSE_SECONDS: Final = 1.0
-
-_CODE: Final = re.compile("[a-z][a-z0-9_]{0,63}")
-"""As OpenAI's codes are. What is not like them may be anything, a key among others."""
 
 _CHUNKS_PER_TOKEN: Final = 16
 """A gateway may send a chunk for each character, and a token has four of these, rarely more."""
@@ -99,6 +87,7 @@ class OpenAIProvider:
         except ValueError as exc:
             raise ConfigurationError(f"encoding: {exc}") from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
+        self._shown = _without_user(self._base_url)
         self._sdk = _import_sdk()
         if wrong := self._what_is_wrong_with_the_address():
             raise ConfigurationError(f"base_url {self._shown!r} {wrong}")
@@ -142,12 +131,6 @@ class OpenAIProvider:
             return "has a space or a control character in it"
         return "" if self._sdk.has_host(url) else "has no host or port to connect to"
 
-    @property
-    def _shown(self) -> str:
-        """The address without a user and password."""
-        scheme, between, rest = self._base_url.rpartition("://")
-        return f"{scheme}{between}{rest.rpartition('@')[2]}"
-
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
         decoder = ChunkDecoder(
@@ -180,58 +163,46 @@ class OpenAIProvider:
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         """The response, once its head is there. Raises an UpstreamError for everything that is
-        not a 200 with an event stream.
+        not a 200 whose body can be read.
         """
+        call.place = self._shown
         try:
             response = await self._post(call, decoder)
         except TransportError as exc:
-            place, cause = self._shown, type(exc.__cause__).__name__  # texts may have addresses
-            _log.warning("request %s: %s cannot be reached: %s", call.request_id, place, cause)
-            raise UpstreamUnavailable from exc
+            cause = type(exc.__cause__).__name__  # its text may have addresses
+            raise UpstreamUnavailable(facts={"cause": cause}) from exc
         except self._sdk.StatusError as exc:
-            self._note_refusal(call, exc.status, exc.code, exc.error)
+            call.status, call.content_type = exc.status, exc.content_type
             raise exc.error from None
         call.sent = True
-        try:
-            await self._check(call, response)
-        except BaseException:
-            with move_on_after(_CLOSE_SECONDS, shield=True):
-                await response.aclose()
-            raise
+        call.status = response.status
+        call.content_type = response.headers.get("content-type", "")
+        if response.status != HTTPStatus.OK or "content-encoding" in response.headers:
+            try:
+                await self._check(response)
+            except BaseException:
+                with move_on_after(_CLOSE_SECONDS, shield=True):
+                    await response.aclose()
+                raise
         return response
 
-    async def _check(self, call: ModelCall, response: Response) -> None:
-        """Raise unless it is an event stream."""
+    async def _check(self, response: Response) -> None:
+        """Raise unless it is an answer that can be inflated."""
+        coding = _coding_of(response)
         if response.status != HTTPStatus.OK:
-            code, kind = names_in(await _error_document(response))
-            error = error_for_status(response.status, response.headers, code=code, kind=kind)
-            self._note_refusal(call, response.status, code or kind, error)
-            raise error
-        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != _EVENT_STREAM:
-            raise UpstreamBadResponse
-
-    def _note_refusal(self, call: ModelCall, status: int, code: str, error: UpstreamError) -> None:
-        """For the operator, who is told nothing else that the upstream wrote."""
-        of_account = isinstance(error, UpstreamAccount)
-        _log.log(
-            logging.ERROR if of_account else logging.WARNING,
-            "request %s: %s %s: HTTP %d%s",
-            call.request_id,
-            self._shown,
-            "refused this account" if of_account else f"did not serve model {self.model!r}",
-            status,
-            f", {code}" if _CODE.fullmatch(code) else "",
-        )
+            refusal = read_refusal(await _error_document(response, coding))
+            raise error_for(refusal, status=response.status, headers=response.headers)
+        if coding and coding not in CODINGS:
+            raise UpstreamBadResponse(facts={"content_encoding": coding})
 
     async def _post(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         def sent() -> None:
             call.sent = True
 
         def late(response: Response) -> None:
-            media_type = response.headers.get("content-type", "").lower()
-            if response.status == HTTPStatus.OK and media_type.startswith(_EVENT_STREAM):
-                call.unread = AnswerStream(response, decoder).unread()
+            coding = _coding_of(response)
+            if response.status == HTTPStatus.OK and (not coding or coding in CODINGS):
+                call.unread = AnswerStream(response, decoder, compressed=bool(coding)).unread()
 
         request = self._request(call)
         if self._own_client is not None:
@@ -274,7 +245,12 @@ class _Opened:
     async def __aenter__(self) -> ProviderStream:
         self._response = await self._ask()
         del self._ask
-        self._stream = AnswerStream(self._response, self._decoder)
+        compressed = "content-encoding" in self._response.headers
+        self._stream = AnswerStream(
+            self._response,
+            self._decoder,
+            compressed=compressed and bool(_coding_of(self._response)),
+        )
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:
@@ -290,11 +266,25 @@ class _Opened:
                 await self._response.aclose()
 
 
-async def _error_document(response: Response) -> bytes:
+def _without_user(url: str) -> str:
+    """An address without a user and password."""
+    scheme, between, rest = url.rpartition("://")
+    return f"{scheme}{between}{rest.rpartition('@')[2]}"
+
+
+def _coding_of(response: Response) -> str:
+    """How the body is compressed; empty where it is not (RFC 9110, section 8.4)."""
+    coding = response.headers.get("content-encoding", "")
+    coding = coding.strip().lower() if coding else ""
+    return "" if coding == "identity" else coding
+
+
+async def _error_document(response: Response, coding: str) -> bytes:
     """As much of it as is read; it may break off, and need not come: the status says enough."""
     document = b""
+    read = Inflating(response.read).read if coding in CODINGS else response.read
     with move_on_after(_ERROR_SECONDS), suppress(Exception):
-        while len(document) < _ERROR_BYTES and (data := await response.read()):
+        while len(document) < _ERROR_BYTES and (data := await read()):
             document += data
     return document[:_ERROR_BYTES]
 

@@ -11,14 +11,17 @@ import openai
 
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
 from chatnest.providers.connections import make_transport
-from chatnest.providers.faults import error_for_status, name
+from chatnest.providers.error_documents import read_refusal
+from chatnest.providers.faults import error_for
 from chatnest.providers.httpx2_transport import Httpx2Response
 from chatnest.providers.transport import RequestHead, TransportError
 
-__all__ = ["StatusError", "ask", "has_host", "make_transport", "request_head"]
+__all__ = ["ERROR_BYTES", "StatusError", "ask", "has_host", "make_transport", "request_head"]
 
 _PATH: Final = "/chat/completions"
 _HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+ERROR_BYTES: Final = 65_536
+"""Bytes of an error document that are read."""
 _OF_THE_BODY: Final = {"content-length", "host", "connection"}
 """Header fields that each request has its own of."""
 
@@ -37,10 +40,10 @@ def has_host(url: str) -> bool:
 class StatusError(Exception):
     """The upstream answered with a status other than 200."""
 
-    def __init__(self, status: int, code: str, error: UpstreamError) -> None:
+    def __init__(self, status: int, content_type: str, error: UpstreamError) -> None:
         super().__init__(status)
         self.status: int = status
-        self.code: str = code
+        self.content_type: str = content_type
         self.error: UpstreamError = error
 
 
@@ -98,10 +101,10 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Respons
         response = await _post(client, body)
     except openai.APIStatusError as exc:
         headers: Mapping[str, str] = exc.response.headers
-        code, kind = name(exc.code), name(exc.type)
-        error = error_for_status(exc.status_code, headers, code=code, kind=kind)
-        # Its text is the upstream's.
-        raise StatusError(exc.status_code, code or kind, error) from None
+        refusal = read_refusal(exc.response.content[:ERROR_BYTES])
+        error = error_for(refusal, status=exc.status_code, headers=headers)
+        content_type = headers.get("content-type", "")
+        raise StatusError(exc.status_code, content_type, error) from None  # its text is theirs
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
         raise TransportError from exc.__cause__ or exc
     except openai.OpenAIError as exc:

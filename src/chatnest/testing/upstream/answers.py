@@ -99,7 +99,7 @@ class Answer:
         status: int,
         *,
         code: str | int | None = None,
-        kind: str = "invalid_request_error",
+        kind: str | None = "invalid_request_error",
         retry_after: float | str | None = None,
         **fields: Any,
     ) -> Self:
@@ -234,7 +234,7 @@ class Answer:
         return cls(pieces=(piece,), repeat=math.inf, **fields)
 
 
-def _error(code: str | int | None, kind: str) -> bytes:
+def _error(code: str | int | None, kind: str | None) -> bytes:
     message = f"Refused for organization {CANARY} with key sk-{CANARY}. See your account."
     error = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": error}).encode()

@@ -77,6 +77,5 @@ HARMLESS: dict[str, Answer] = {
     "length": Answer(finish_reason="length"),
     "content_filter": Answer(finish_reason="content_filter"),
     "refusal": Answer(refusal=True),
-    "empty": Answer(pieces=()),
 }
 """Odd, but whole: such an answer ends in `done`."""

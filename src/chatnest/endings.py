@@ -1,0 +1,65 @@
+"""Endings: whether an answer that has ended is whole. No I/O."""
+
+from typing import Final
+
+from chatnest.errors import EmptyAnswer, UpstreamInterrupted
+from chatnest.turn import Answer
+
+__all__ = ["check_end"]
+
+_FAILURES: Final = frozenset(
+    {
+        *("abort", "aborted", "cancel", "canceled", "cancelled", "connection_error", "deadline"),
+        *("deadline_exceeded", "disconnected", "engine_error", "engine_overloaded", "error"),
+        *("error_internal", "exception", "failed", "failure", "insufficient_system_resource"),
+        *(
+            "insufficient_system_resources",
+            "internal_error",
+            "internal_server_error",
+            "interrupted",
+        ),
+        *("malformed_function_call", "malformed_response", "model_error", "network_error"),
+        *("no_capacity", "out_of_memory", "oom", "overloaded", "preempted", "provider_error"),
+        *(
+            "rate_limit",
+            "rate_limited",
+            "resource_exhausted",
+            "server_error",
+            "service_unavailable",
+        ),
+        *("shutdown", "system_error", "timeout", "timed_out", "time_limit", "unavailable"),
+        *("unexpected_tool_call", "upstream_error"),
+    }
+)
+"""Words for an answer that the provider did not finish: DeepSeek's, Zhipu's, SGLang's and vLLM's,
+OpenRouter's, Google's, and their like. Other words are the provider's own, and no failure.
+"""
+
+_LIMITS: Final = frozenset(
+    {
+        *("length", "max_length", "max_output_tokens", "max_tokens", "model_length", "token_limit"),
+        *("model_context_window_exceeded", "max_completion_tokens"),
+    }
+)
+_REASONS_FOR_NOTHING: Final = frozenset(
+    {
+        *("blocklist", "content_filter", "content_filtered", "error_toxic", "guardrail_intervened"),
+        *("prohibited_content", "recitation", "refusal", "safety", "sensitive", "spii"),
+        *("function_call", "tool_calls", "tool_use"),
+    }
+)
+"""After which an answer may be empty."""
+
+
+def check_end(answer: Answer) -> None:
+    """Raise unless the answer is whole: UpstreamInterrupted where the model did not say that it
+    finished, or named a failure, EmptyAnswer where it wrote nothing and there is no reason for it.
+    """
+    if answer.finish_reason is None:
+        raise UpstreamInterrupted
+    reason = answer.finish_reason.strip().lower().replace("-", "_").replace(" ", "_")
+    facts = {"finish_reason": reason}
+    if reason in _FAILURES:
+        raise UpstreamInterrupted(facts=facts)
+    if answer.is_blank and reason not in _REASONS_FOR_NOTHING:
+        raise EmptyAnswer(spent=reason in _LIMITS, facts=facts)

@@ -1,0 +1,116 @@
+"""Bytes of an event stream to the data of its events, within bounds. No I/O.
+
+The format is WHATWG HTML's, section 9.2. Events named ``error`` keep that name: their data is
+given as the value of ``error`` in an object, since not every server repeats the word inside.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from chatnest.errors import UpstreamBadResponse
+
+__all__ = ["EventSplitter"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = ord("\r")
+_BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
+
+
+class EventSplitter:
+    """Data of Server-Sent Events out of bytes that arrive in any pieces.
+
+    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all, of
+    which ``left`` are left.
+    """
+
+    __slots__ = (
+        *("_begun", "_between", "_data", "_is_error", "_max_event", "_size", "_tail", "left"),
+    )
+
+    def __init__(self, *, max_event: int = 262_144, max_total: int = 67_108_864) -> None:
+        self._max_event = max_event
+        self.left: int = max_total
+        self._tail = b""
+        self._begun = False  # before it, a BOM may stand there
+        self._between = False  # two events: nothing of the next one is known
+        self._data: list[bytes] = []
+        self._size = 0
+        self._is_error = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of every event that ``data`` completes."""
+        self.left -= len(data)
+        if self.left < 0:
+            raise UpstreamBadResponse
+        if (payload := self.alone(data)) is not None:
+            return [payload]
+        if self._tail:
+            data = self._tail + data
+        if not self._begun:
+            self._begun = data not in _BEGUN_BOM
+            data = data.removeprefix(_BOM)
+        # With a CR anywhere, events may end behind the last LF LF as well.
+        busy = self._data or self._is_error
+        end = 1 if busy or _CR in data else data.rfind(b"\n\n") + 2
+        whole = [] if end == 1 else self._whole(data[:end])
+        if not whole:
+            # A CR at the end may be half of a CRLF, so it waits as well.
+            end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+            whole = list(self._events(data[:end])) if end else []
+        self._tail = data[end:]
+        self._between = self._begun and not (self._tail or self._data or self._is_error)
+        if len(self._tail) > self._max_event:
+            raise UpstreamBadResponse
+        return whole
+
+    def alone(self, data: bytes) -> bytes | None:
+        """The data of the one event that ``data`` is, as most servers send it, if it is nothing
+        else: then nothing is changed by feeding it, beside ``left``.
+        """
+        if self._between:
+            line, _, rest = data.partition(b"\n")
+            alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
+            if alone and len(line) <= self._max_event:
+                return line[6:]
+        return None
+
+    def _whole(self, data: bytes) -> list[bytes]:
+        """As most servers send it: events of one line of data each, without a CR. Nothing where it
+        is not so.
+        """
+        if data[:6] != b"data: " or len(data) > self._max_event:
+            return []
+        events = data[6:-2].split(b"\n\ndata: ")
+        return events if data.count(b"\n") == 2 * len(events) else []
+
+    def _events(self, lines: bytes) -> Iterator[bytes]:
+        for line in lines.splitlines():
+            if line.startswith(b"data:"):
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                self._size += len(value)
+                if self._size + len(self._data) > self._max_event:  # with the LF between lines
+                    raise UpstreamBadResponse
+                self._data.append(value)
+            elif not line:
+                if self._data:
+                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                    yield _as_error(data) if self._is_error else data
+                    self._data, self._size = [], 0
+                self._is_error = False
+            elif line.startswith(b"event:"):
+                self._is_error = line[6:].strip() == b"error"
+
+    def end(self) -> list[bytes]:
+        """The data of a last event that lacks its blank line. Other clients read it as well."""
+        rest, self._tail = self._tail, b""
+        return list(self._events(rest + b"\n\n"))
+
+
+def _as_error(data: bytes) -> bytes:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        data = msgspec.json.encode(data.decode("utf-8", "replace"))
+    return b'{"error":%b}' % data
