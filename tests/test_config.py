@@ -148,6 +148,7 @@ def test_every_key_of_a_file_is_taken(tmp_path):
     [
         ("CHATNEST_PROVIDER__MODEL", "m", "provider", "model", "m"),
         ("CHATNEST_PROVIDER__INCLUDE_USAGE", "false", "provider", "include_usage", False),
+        ("CHATNEST_PROVIDER__THINK_TAGS", "true", "provider", "think_tags", True),
         ("CHATNEST_CHAT__PATH", "/c", "chat", "path", "/c"),
         ("CHATNEST_CHAT__PING_INTERVAL", "2.5", "chat", "ping_interval", 2.5),
         ("CHATNEST_CHAT__USAGE_EVENT", "true", "chat", "usage_event", True),

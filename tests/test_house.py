@@ -68,7 +68,12 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "policies.budget": ("policies.zone",),
     "providers.openai": (
         *("providers.openai_client", "providers.answer_stream", "providers.decode"),
-        *("providers.error_documents", "providers.faults", "providers.inflate"),
+        *(
+            "providers.addresses",
+            "providers.error_documents",
+            "providers.faults",
+            "providers.inflate",
+        ),
         *("providers.sse", "providers.think_tags", "providers.transport"),
     ),
     "providers.openai_client": (

@@ -151,6 +151,7 @@ def _provider(config: Config) -> Provider:
         project=provider.project,
         encoding=provider.encoding,
         include_usage=provider.include_usage,
+        think_tags=provider.think_tags,
     )
 
 

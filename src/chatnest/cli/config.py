@@ -32,6 +32,7 @@ class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     encoding: str | None = None
     include_usage: bool = True
+    think_tags: bool | None = None
     organization: str | None = None
     project: str | None = None
 

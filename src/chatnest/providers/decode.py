@@ -33,7 +33,7 @@ from chatnest.providers.chunks import Delta as DeltaOfChunk
 from chatnest.providers.faults import error_for_words
 from chatnest.providers.figures import usage_in
 from chatnest.providers.sse import EventSplitter
-from chatnest.providers.think_tags import ThinkTags
+from chatnest.providers.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 
 __all__ = ["ChunkDecoder"]
 
@@ -41,7 +41,7 @@ _LONGEST_REASON: Final = 32
 _MOST_BLANKS: Final = 65_536
 """Bytes of blanks before a document: gateways send them against idle timeouts."""
 _LONGEST_DOCUMENT: Final = 4_194_304
-_NO_DELTA: Final = DeltaOfChunk()
+_NO_DELTAS: Final = DeltaOfChunk(), DeltaOfChunk(content="")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -49,13 +49,14 @@ class ChunkDecoder:
     """Provider events out of the bytes of one answer.
 
     ``finished`` is True once the model has said why it stopped; ``closed`` once it has said that
-    nothing more comes. ``taker`` is for ``take``. ``tools`` says whether the model may call tools:
-    without, a call of one ends in UpstreamBadResponse.
+    nothing more comes. ``taker`` is for ``take``. With a ``habit``, thinking may stand in the text,
+    between tags. ``tools`` says whether the model may call tools: without, a call of one ends in
+    UpstreamBadResponse.
     """
 
     __slots__ = (
-        *("_called", "_chunks_left", "_document", "_early", "_half", "_refused", "_said", "_seen"),
-        *("_splitter", "_tags", "_tools", "_words", "bare_tag", "closed", "failure", "finished"),
+        *("_called", "_chunks_left", "_document", "_early", "_habit", "_half", "_refused", "_said"),
+        *("_seen", "_splitter", "_tags", "_tools", "_words", "closed", "failure", "finished"),
         "taker",
     )
 
@@ -66,12 +67,13 @@ class ChunkDecoder:
         splitter: EventSplitter,
         *,
         max_chunks: int,
-        tags: ThinkTags | None = None,
+        habit: TagHabit | None = None,
         tools: bool = False,
     ) -> None:
         self._splitter = splitter
         self._chunks_left = max_chunks
-        self._tags = tags
+        self._habit = habit
+        self._tags: ThinkTags | None = None
         self._tools = tools
         self._early: bytes | None = b""  # until it shows what the bytes are
         self._document: bytearray | None = None
@@ -81,7 +83,6 @@ class ChunkDecoder:
         self.failure: UpstreamError | None = None
         self.finished: bool = False
         self.closed: bool = False
-        self.bare_tag: bool = False
 
     def feed(self, data: bytes) -> list[ProviderEvent]:
         """What ``data`` completes; raises UpstreamError where it is not a chat completion.
@@ -143,6 +144,8 @@ class ChunkDecoder:
             text = PIECE.decode(payload).choices[0].delta.content
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
+        if self._habit is not None and (not self._said or BARE in text):
+            return False
         if not self.taker.take(text):
             return False
         splitter.left -= size
@@ -198,17 +201,24 @@ class ChunkDecoder:
 
     # ------------------------------------------------ chunks
 
-    def _note(self, payloads: list[bytes], events: list[ProviderEvent]) -> None:
+    def _note(  # noqa: C901  # a frame less for each batch
+        self, payloads: list[bytes], events: list[ProviderEvent]
+    ) -> None:
+        habit = self._habit
         last = DONE in payloads
         if last:
             payloads = payloads[: payloads.index(DONE)]
-        elif payloads and self._tags is None and not self._half:
+        elif payloads and self._tags is None and not self._half and (habit is None or self._said):
             texts = decode_pieces(payloads)
             if texts is not None and len(texts) <= self._chunks_left:
                 self._chunks_left -= len(texts)
-                self._said = self._seen = True
+                self._seen = True
                 for text in texts:
-                    events.append(Delta(text))  # noqa: PERF401  # as in decode_pieces
+                    if habit is None or BARE not in text:
+                        events.append(Delta(text))
+                    else:
+                        self._say(text, events)
+                self._said = True
                 return
         try:
             for chunk, payload in decode_all(payloads):
@@ -247,7 +257,7 @@ class ChunkDecoder:
             delta = choice.delta
             if delta is None and choice.message != NOTHING and not self._said:
                 delta = spoken(choice.message)
-            if delta is not None and delta != _NO_DELTA:
+            if delta is not None and delta not in _NO_DELTAS:
                 self._note_delta(delta, type(chunk) is OddChunk, events)
             if choice.finish_reason:
                 self._finish(choice.finish_reason, events)
@@ -273,7 +283,7 @@ class ChunkDecoder:
             self._refused = self._refused or not delta.content
             if odd or self._half:
                 text, self._half = _whole_pairs(self._half + text)
-            if text and self._tags is None:
+            if text and self._tags is None and self._habit is None:
                 self._said = True
                 events.append(Delta(text))
             elif text:
@@ -283,12 +293,22 @@ class ChunkDecoder:
         if (thought := delta.thought) is not None:
             events.append(Reasoning(thought))
             if not self._said:
-                self._tags = None  # thinking has a field of its own here
+                self._habit = None  # thinking has a field of its own here
         if (call := delta.call) is not None:
             self._called = True
             events.append(ToolCall(call))
 
     def _say(self, text: str, events: list[ProviderEvent]) -> None:
+        habit = self._habit
+        if habit is not None:
+            if not self._said and (
+                habit.bare or text.lstrip()[:1] in FIRST_OF_TAGS or BARE in text
+            ):
+                self._habit, self._tags = None, ThinkTags(habit)
+            elif text.strip() == BARE:  # what came before was shown already
+                habit.learn(bare=True)
+                self._habit = None
+                return
         self._said = True
         if self._tags is None:
             events.append(Delta(text))
@@ -313,7 +333,6 @@ class ChunkDecoder:
 
     def _drop_tags(self) -> None:
         if self._tags is not None and self._tags.over:
-            self.bare_tag = self._tags.bare
             self._tags = None
 
 

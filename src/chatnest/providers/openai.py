@@ -13,6 +13,7 @@ from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
 from chatnest.errors import ConfigurationError, UpstreamBadResponse, UpstreamUnavailable
+from chatnest.providers.addresses import is_local
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import ChunkDecoder
@@ -20,6 +21,7 @@ from chatnest.providers.error_documents import read_refusal
 from chatnest.providers.faults import error_for
 from chatnest.providers.inflate import CODINGS, Inflating
 from chatnest.providers.sse import EventSplitter
+from chatnest.providers.think_tags import TagHabit
 from chatnest.providers.transport import Response, Transport, TransportError
 from chatnest.tokens import Tokenizer
 from chatnest.turn import ModelCall
@@ -59,6 +61,8 @@ class OpenAIProvider:
     ``encoding`` is how tokens are counted beforehand: by default the model's own, for unknown
     models ``o200k_base``; ``"bytes"`` never counts too little for any model. ``include_usage``
     asks for the bill at the stream's end; turn it off for servers that refuse the field.
+    ``think_tags`` says whether the text begins with thinking that ends by ``</think>``, which is
+    not shown then; by default only a text of a local server that begins with ``<think>``.
     ``options`` are further fields of the request, such as ``{"seed": 1}``. ``client`` takes an
     ``openai.AsyncOpenAI`` of your own (such as ``AsyncAzureOpenAI``) instead; it belongs to one
     event loop, and closing it is yours.
@@ -74,6 +78,7 @@ class OpenAIProvider:
         project: str | None = None,
         encoding: str | None = None,
         include_usage: bool = True,
+        think_tags: bool | None = None,
         options: Mapping[str, Any] | None = None,
         client: Any = None,
         max_event_bytes: int = 262_144,
@@ -109,6 +114,10 @@ class OpenAIProvider:
         self._account = {"organization": organization, "project": project}
         self._key = key or ""
         self._include_usage = include_usage
+        address = self._base_url if client is None else str(client.base_url)
+        self._habit: TagHabit | None = None
+        if think_tags or (think_tags is None and is_local(address)):
+            self._habit = TagHabit(model, always=think_tags is True)
         self._options = dict(options or {})
         if reserved := _RESERVED & set(self._options):
             raise ConfigurationError(
@@ -136,6 +145,8 @@ class OpenAIProvider:
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
             max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
+            habit=self._habit,
+            tools=bool(self._options.get("tools")),
         )
         return _Opened(call, partial(self._ask, call, decoder), decoder)
 

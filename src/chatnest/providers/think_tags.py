@@ -9,7 +9,7 @@ from typing import Final
 
 from chatnest.events import Delta, NotReasoning, ProviderEvent, Reasoning
 
-__all__ = ["ThinkTags", "opens_in_prompt"]
+__all__ = ["BARE", "FIRST_OF_TAGS", "TagHabit", "ThinkTags"]
 
 _PAIRS: Final = (
     ("<think>", "</think>"),
@@ -17,52 +17,63 @@ _PAIRS: Final = (
     ("<thought>", "</thought>"),
     ("[THINK]", "[/THINK]"),
 )
+FIRST_OF_TAGS: Final = frozenset({"", *(opening[0] for opening, _ in _PAIRS)})
+"""How a text begins that may begin with a tag, behind its blanks."""
 _OPENING: Final = tuple(opening for opening, _ in _PAIRS)
-_BARE: Final = "</think>"
+BARE: Final = "</think>"
+"""The tag that comes without its opening one, where that stands in the prompt."""
 
 _THINKS: Final = re.compile("deepseek-?r1|r1-distill|qwq|thinking|reasoner", re.IGNORECASE)
 
 
-def opens_in_prompt(model: str) -> bool:
-    """Whether a model of this name always thinks, and its template opens the tag in the prompt."""
-    return _THINKS.search(model) is not None
+class TagHabit:
+    """What is known of a model's tags. ``bare`` says that its answers start within the thinking, so
+    that they are held back until the closing tag. ``always`` is the operator's word for it.
+    """
+
+    __slots__ = ("_always", "bare")
+
+    def __init__(self, model: str, *, always: bool = False) -> None:
+        self._always = always or _THINKS.search(model) is not None
+        self.bare: bool = self._always
+
+    def learn(self, *, bare: bool) -> None:
+        """What an answer showed."""
+        self.bare = bare or self._always
 
 
 class ThinkTags:
-    """Tells thinking from text, piece by piece. ``over`` is True once all that follows is text,
-    ``bare`` where the closing tag came and no opening one. With ``begun`` the text starts within
-    the thinking: without a tag to its end, it was no thinking after all.
+    """Tells thinking from text, piece by piece. ``over`` is True once all that follows is text.
+    An answer that starts within the thinking, and has no tag to its end, was no thinking after all.
     """
 
-    __slots__ = ("_begun", "_closing", "_kept", "_rest_begins", "bare", "over")
+    __slots__ = ("_begun", "_closing", "_habit", "_kept", "_rest_begins", "over")
 
-    def __init__(self, *, begun: bool = False) -> None:
-        self._begun = begun
-        self._closing = _BARE if begun else ""  # within the thinking: what ends it
+    def __init__(self, habit: TagHabit) -> None:
+        self._habit = habit
+        self._begun = habit.bare
+        self._closing = BARE if habit.bare else ""  # within the thinking: what ends it
         self._kept = ""  # it may become a tag
         self._rest_begins = False
         self.over: bool = False
-        self.bare: bool = False
 
     def feed(self, text: str) -> list[ProviderEvent]:
         """What ``text`` is."""
         if self._rest_begins:
             return self._rest(text)
-        kept = self._kept + text
-        if not self._closing or (self._begun and not self.bare):
-            began = kept.lstrip()
+        text, self._kept = self._kept + text, ""
+        if not self._closing or self._begun:
+            began = text.lstrip()
             opening = next((o for o in _OPENING if began.startswith(o)), None)
             if opening is not None:
                 self._begun, self._closing = False, dict(_PAIRS)[opening]
-                kept = began[len(opening) :]
-            elif not began or any(o.startswith(began) for o in _OPENING):
-                self._kept = kept
+                return self._think(began[len(opening) :])
+            if not began or any(o.startswith(began) for o in _OPENING):
+                self._kept = text
                 return []
-            elif not self._closing:
-                return self._none(kept)
-            else:
-                self.bare = True
-        return self._think(kept)
+            if not self._closing:
+                return self._none(text)
+        return self._think(text)
 
     def end(self) -> list[ProviderEvent]:
         """What was kept: the answer has ended."""
@@ -71,13 +82,17 @@ class ThinkTags:
         if not self._closing:
             return [Delta(kept)] if kept else []
         thought: list[ProviderEvent] = [Reasoning(kept)] if kept else []
-        return [*thought, NotReasoning()] if self._begun else thought
+        if self._begun:
+            self._habit.learn(bare=False)
+            return [*thought, NotReasoning()]
+        return thought
 
     def _none(self, text: str) -> list[ProviderEvent]:
         """It does not begin with a tag. The closing one may stand in the same piece."""
-        before, tag, after = text.partition(_BARE)
+        before, tag, after = text.partition(BARE)
         if tag:
-            self.bare = True
+            self._habit.learn(bare=True)
+            self._closing = BARE
             return [Reasoning(before), *self._rest(after)]
         self.over = True
         return [Delta(text)]
@@ -86,7 +101,6 @@ class ThinkTags:
         before, tag, after = text.partition(self._closing)
         if tag:
             thought: list[ProviderEvent] = [Reasoning(before)] if before else []
-            self._kept = ""
             self._begun = False
             return [*thought, *self._rest(after)]
         size = _begun_tag(text, self._closing)
