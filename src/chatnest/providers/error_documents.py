@@ -27,7 +27,8 @@ _DEEPEST: Final = 8
 _LONGEST_NAME: Final = 128
 
 _INSIDE: Final = {
-    *("base_resp", "body", "cause", "data", "detail", "details", "error", "errors", "fault"),
+    *("base_resp", "body", "cause", "choices", "data", "detail", "details", "error", "errors"),
+    "fault",
     *("header", "headers", "innererror", "message", "metadata", "raw", "response"),
 }
 """Keys under which more of the document may stand. What a client sent is not looked for: servers
@@ -136,8 +137,9 @@ class _Found:
             if key == "headers":
                 self._read_fields(value)
                 return
-            for name, inner in value.items():
-                self.read(inner, str(name).lower(), depth + 1)
+            if key in _INSIDE:
+                for name, inner in value.items():
+                    self.read(inner, str(name).lower(), depth + 1)
         elif isinstance(value, list):
             if key == "loc":
                 self._read_param(value[-1] if value else None)
