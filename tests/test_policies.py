@@ -8,6 +8,7 @@ import pytest
 from chatnest.errors import (
     ConfigurationError,
     ContextLengthExceeded,
+    EmptyAnswer,
     InvalidRequest,
     RequestTooLarge,
     UpstreamAccount,
@@ -355,7 +356,8 @@ ADVICE = [
     (UpstreamAccount(), None),
     (UpstreamRejected(), None),
     (ContextLengthExceeded(), None),
-    (UpstreamBadResponse(), 0.25),
+    (UpstreamBadResponse(), None),
+    (EmptyAnswer(spent=False), None),
     (UpstreamInterrupted(), None),
     (UpstreamError(), None),
 ]

@@ -100,7 +100,7 @@ async def test_tags_are_text_where_the_operator_says_so(upstream):
 
 
 def read(habit: TagHabit, *pieces: str) -> tuple[str, str]:
-    """The text and the thinking of an answer in pieces."""
+    """The text and the thinking of an answer in pieces, without blanks at the thinking's end."""
     tags = ThinkTags(habit)
     events: list[ProviderEvent] = []
     for each in pieces:
@@ -108,12 +108,12 @@ def read(habit: TagHabit, *pieces: str) -> tuple[str, str]:
     events += [] if tags.over else tags.end()
     said = "".join(e.text for e in events if isinstance(e, Delta))
     thought = "".join(e.text for e in events if isinstance(e, Reasoning))
-    return (thought + said, "") if NotReasoning() in events else (said, thought)
+    return (thought + said, "") if NotReasoning() in events else (said, thought.rstrip())
 
 
 ANSWERS = {
     "<think>a b</think>c": ("c", "a b"),
-    "  <think>\na\n</think>\n\nc d": ("c d", "\na\n"),
+    "  <think>\na\n</think>\n\nc d": ("c d", "\na"),
     "<thinking>a</thinking>c": ("c", "a"),
     "[THINK]a[/THINK]c": ("c", "a"),
     "<think>a </thi b</think>c": ("c", "a </thi b"),

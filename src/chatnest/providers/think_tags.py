@@ -23,6 +23,9 @@ _OPENING: Final = tuple(opening for opening, _ in _PAIRS)
 BARE: Final = "</think>"
 """The tag that comes without its opening one, where that stands in the prompt."""
 
+_MOST_KEPT: Final = 64
+"""Characters, blanks for the most part, that wait for what may become a tag."""
+
 _THINKS: Final = re.compile("deepseek-?r1|r1-distill|qwq|thinking|reasoner", re.IGNORECASE)
 
 
@@ -68,7 +71,7 @@ class ThinkTags:
             if opening is not None:
                 self._begun, self._closing = False, dict(_PAIRS)[opening]
                 return self._think(began[len(opening) :])
-            if not began or any(o.startswith(began) for o in _OPENING):
+            if len(text) < _MOST_KEPT and any(o.startswith(began) for o in _OPENING):
                 self._kept = text
                 return []
             if not self._closing:
@@ -111,11 +114,11 @@ class ThinkTags:
     def _rest(self, text: str) -> list[ProviderEvent]:
         """The text behind the thinking, without the blanks between them."""
         self._rest_begins = True
-        text = text.lstrip()
-        if not text:
-            return []
+        rest = text.lstrip()
+        if not rest:
+            return [Reasoning(text)] if text else []
         self.over = True
-        return [Delta(text)]
+        return [Delta(rest)]
 
 
 def _begun_tag(text: str, tag: str) -> int:
