@@ -151,6 +151,7 @@ THE_STREAM = {
     "text/plain": good("ktorio/ktor#5836", response(WHOLE, kind="text/plain; charset=utf-8")),
     "application/json over a stream": good("", response(WHOLE, kind="application/json")),
     "application/octet-stream": good("", response(WHOLE, kind="application/octet-stream")),
+    "206": good("", response(WHOLE, "206 Partial Content")),
     "gzip": good("", packed("gzip", gzip.compress(WHOLE))),
     "gzip in two members": good(
         "", packed("x-gzip", gzip.compress(WHOLE[:100]) + gzip.compress(WHOLE[100:]))
@@ -498,6 +499,22 @@ REFUSALS = {
             }
         ),
     ),
+    "Bedrock's message alone": busy(
+        "BerriAI/litellm#21647", stream({"message": "Too many tokens, please wait before trying."})
+    ),
+    "DashScope's code and message": busy(
+        "", stream({"code": "Throttling.RateQuota", "message": "no", "request_id": "r"})
+    ),
+    "FastAPI's detail": busy("", stream({"detail": "Rate limit exceeded"})),
+    "a name that a gateway quotes": too_long(
+        "", stream({"error": {"message": "litellm.ContextWindowExceededError: no", "code": "400"}})
+    ),
+    "a document that is a string": busy(
+        "", response(b'"Rate limit exceeded"', kind="application/json")
+    ),
+    "a document of plain text": busy("", response(b"Too many requests\n", kind="text/plain")),
+    "a model that Ollama has not": rejected("", stream({"error": "model 'x' not found"})),
+    "a message that is none": good("", stream({"code": 200, "message": "ok"}, *ANSWER)),
     "an error that says nothing": Shape("", stream({"error": {}}), "upstream_error", calls=2),
     "a model that is not there, in the stream": rejected(
         "open-webui/open-webui#27238",
@@ -703,6 +720,10 @@ ENDINGS = {
             "COMPLETE",
         )
     },
+    "the first reason counts": good("", stream(HELLO, STOP, chunk(finish="error"), BILL), "Hello"),
+    "null as a word": good(
+        "", stream(chunk({"content": "Hello"}, "null"), WORLD, STOP, BILL), "Hello world"
+    ),
     "all spent on thinking": Shape(
         "project-arbr/arbr-control-plane#253",
         stream(thought("Step by step. "), LENGTH, usage(9, 400)),

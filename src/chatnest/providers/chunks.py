@@ -10,12 +10,13 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from chatnest.errors import UpstreamBadResponse, UpstreamError
+from chatnest.errors import UpstreamBadResponse, UpstreamError, UpstreamServerError
 from chatnest.providers.error_documents import names_error, read_refusal
 from chatnest.providers.faults import error_for
 
 __all__ = [
     "DONE",
+    "MOST_WORDS",
     "NOTHING",
     "PIECE",
     "Chunk",
@@ -29,8 +30,9 @@ __all__ = [
 
 NOTHING: Final = msgspec.Raw(b"null")
 _EMPTY: Final = (NOTHING, *map(msgspec.Raw, (b'""', b"{}", b"[]", b"false", b"0")))
-_MOST_WORDS: Final = 2_048
+MOST_WORDS: Final = 2_048
 DONE: Final = b"[DONE]"
+_GOOD_CODES: Final = {"", "ok", "success", "succeeded"}
 _SCALARS: Final = (b"null", b"true", b"false", b"NaN")
 
 _Nothing = Annotated[str, msgspec.Meta(max_length=0)] | None
@@ -169,11 +171,25 @@ def refusal_in(chunk: Chunk, payload: bytes) -> UpstreamError | None:
         named = (chunk.error, chunk.error_type, choices[0].error)
         if all(raw in _EMPTY or _is_hollow(raw) for raw in named):
             return None
-    elif chunk.error == NOTHING and (
-        chunk.usageMetadata != NOTHING or not names_error(_loads(payload))
-    ):
-        return None
+    elif chunk.error == NOTHING:
+        if chunk.usageMetadata != NOTHING:
+            return None
+        document = _loads(payload)
+        if not names_error(document):
+            return _by_its_message(document, payload)
     return error_for(read_refusal(payload))
+
+
+def _by_its_message(document: dict[str, Any], payload: bytes) -> UpstreamError | None:
+    """For a message that stands there without anything that calls it an error: it is one if it says
+    so, or has a code that is a word.
+    """
+    if not (document.get("message") or document.get("msg")):
+        return None
+    error = error_for(read_refusal(payload))
+    code = document.get("code")
+    in_words = isinstance(code, str) and not code.isdecimal() and code.lower() not in _GOOD_CODES
+    return error if in_words or type(error) is not UpstreamServerError else None
 
 
 def spoken(message: msgspec.Raw) -> Delta | None:
@@ -210,7 +226,7 @@ def _odd(payload: bytes) -> Iterator[tuple[Chunk | Words, bytes]]:
 
 def _read(text: bytes) -> Iterator[tuple[Chunk | Words, bytes]]:
     if text == DONE or (text[:1] not in b'{["<-0123456789' and text not in _SCALARS):
-        yield Words(text[:_MOST_WORDS].decode("utf-8", "replace")), text
+        yield Words(text[:MOST_WORDS].decode("utf-8", "replace")), text
         return
     found = _loads(text)
     values = found if isinstance(found, list) else [found]
@@ -218,7 +234,7 @@ def _read(text: bytes) -> Iterator[tuple[Chunk | Words, bytes]]:
         raise UpstreamBadResponse
     for value in values:
         if isinstance(value, str):
-            yield Words(value[:_MOST_WORDS]), text
+            yield Words(value[:MOST_WORDS]), text
         elif isinstance(value, dict):
             yield _chunk_of(value), _dumps(value)
         else:

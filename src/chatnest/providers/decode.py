@@ -19,6 +19,7 @@ from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCall
 from chatnest.providers.base import Taker
 from chatnest.providers.chunks import (
     DONE,
+    MOST_WORDS,
     NOTHING,
     PIECE,
     Chunk,
@@ -38,10 +39,14 @@ from chatnest.providers.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTa
 __all__ = ["ChunkDecoder"]
 
 _LONGEST_REASON: Final = 32
+_NO_REASONS: Final = ("null", "none")
+"""As a string, which some servers send until there is one."""
 _MOST_BLANKS: Final = 65_536
 """Bytes of blanks before a document: gateways send them against idle timeouts."""
 _LONGEST_DOCUMENT: Final = 4_194_304
 _NO_DELTAS: Final = DeltaOfChunk(), DeltaOfChunk(content="")
+_LINES: Final = (b"data", b"event", b"id", b"retry", b":")
+"""How a line of an event stream begins; nearly all of them do."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -178,11 +183,13 @@ class ChunkDecoder:
             self._early = early
             return b""
         self._early = None
-        if text[:1] in b"{[":
+        if text[:1] in b'{["':
             self._document = bytearray()
             return text
         if text[:1] == b"<":
             raise UpstreamBadResponse
+        if not text.startswith(_LINES):
+            self._words = text[:MOST_WORDS].decode("utf-8", "replace")
         return early
 
     def _keep(self, document: bytearray, data: bytes) -> None:
@@ -259,7 +266,7 @@ class ChunkDecoder:
                 delta = spoken(choice.message)
             if delta is not None and delta not in _NO_DELTAS:
                 self._note_delta(delta, type(chunk) is OddChunk, events)
-            if choice.finish_reason:
+            if choice.finish_reason and not self.finished:
                 self._finish(choice.finish_reason, events)
             usage = usage if usage != NOTHING else choice.usage
         if usage == NOTHING:
@@ -319,6 +326,8 @@ class ChunkDecoder:
     def _finish(self, reason: str, events: list[ProviderEvent]) -> None:
         if self._half or self._tags is not None:
             self._flush(events)
+        if reason.lower() in _NO_REASONS:
+            return
         self.finished = True
         events.append(Finish("refusal" if self._refused else reason[:_LONGEST_REASON]))
 

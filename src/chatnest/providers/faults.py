@@ -93,13 +93,6 @@ _REJECTED: Final = frozenset(
         *("validationexception", "modelnotavailable", "modelnotexist"),
     }
 )
-_FAILED: Final = frozenset(
-    {
-        *("apierror", "generation", "incompletegeneration", "internal", "internalerror"),
-        *("internalservererror", "modelerror", "servererror", "serviceunavailable", "timeout"),
-        *("serviceunavailableerror", "unavailable", "upstreamerror", "providererror"),
-    }
-)
 
 
 def _any_of(*families: tuple[str, tuple[str, ...]]) -> re.Pattern[str]:
@@ -123,6 +116,7 @@ _TOO_LONG_WORDS: Final = _any_of(
     ("Perplexity", (r"length of all messages is too long",)),
     ("Moonshot", (r"exceeded model token limit",)),
     ("OpenAI, Groq: more than a minute may have", (r"request too large",)),
+    ("gateways that quote a name", (r"contextwindowexceeded", r"context_length_exceeded")),
     ("others", (r"token limit exceeded", r"exceeds? max(?:imum)?[ _](?:seq|sequence)")),
     ("others", (r"exceeds? the (?:model'?s )?max(?:imum)? (?:number of )?(?:\w+ )?tokens",)),
 )
@@ -136,6 +130,8 @@ _ACCOUNT_WORDS: Final = _any_of(
     ("OpenAI", (r"check your plan and billing", r"billing hard limit", r"billing is not active")),
     ("Anthropic", (r"credit balance is too low",)),
     ("DashScope, Zhipu", (r"overdue[ -]payment", r"in arrears", "余额不足", "欠费")),
+    ("gateways that quote a name", (r"authenticationerror", r"insufficient_quota")),
+    ("others", (r"\bunauthorized\b", r"no permission", r"permission denied", r"access denied")),
     ("others", (r"payment required", r"account (?:is|has been) (?:not active|deactivated|suspen)")),
 )
 _BUSY_WORDS: Final = _any_of(
@@ -146,7 +142,16 @@ _BUSY_WORDS: Final = _any_of(
     ("Gemini", (r"resource (?:has been )?exhausted", r"exceeded your current quota")),
     ("TGI, Hugging Face", (r"currently loading", r"model is loading", r"loading model")),
     ("others", (r"(?:server|service|model|engine) (?:is )?(?:currently )?(?:too )?busy",)),
+    ("gateways that quote a name", (r"ratelimiterror", r"resource_exhausted", r"rate_limit_exc")),
+    ("Zhipu", (r"并发", r"频率", r"速率")),
     ("others", (r"quota exceeded", r"请求过于频繁", r"requests per (?:minute|second|day)")),
+)
+_REJECTED_WORDS: Final = _any_of(
+    ("Ollama, OpenAI", (r"\bmodel\b.{0,80}(?:not found|does not exist|not supported)",)),
+    (
+        "gateways that quote a name",
+        (r"badrequesterror", r"notfounderror", r"invalid_request_error"),
+    ),
 )
 _FLAGGED: Final = re.compile(r"moderation|flagged|content policy|safety")
 
@@ -197,10 +202,10 @@ def _kind(refusal: Refusal, status: int) -> type[UpstreamError]:  # noqa: PLR091
         return UpstreamOverloaded
     if 0 < status < _SERVER and status not in {408, 409, 425}:
         return UpstreamOverloaded if _BUSY_WORDS.search(words) else UpstreamRejected
-    if status == 0 and not names & _FAILED:
+    if status == 0:
         if _BUSY_WORDS.search(words):
             return UpstreamOverloaded
-        if names & _REJECTED:
+        if names & _REJECTED or _REJECTED_WORDS.search(words):
             return UpstreamRejected
     return UpstreamServerError
 

@@ -45,6 +45,9 @@ _ERROR_BYTES: Final = 65_536
 _ERROR_SECONDS: Final = 2.0
 """For which the rest of an error's body is waited for."""
 
+_GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
+"""Statuses of an answer: some gateways say 201 or 206."""
+
 _CLOSE_SECONDS: Final = 1.0
 
 _CHUNKS_PER_TOKEN: Final = 16
@@ -174,7 +177,7 @@ class OpenAIProvider:
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         """The response, once its head is there. Raises an UpstreamError for everything that is
-        not a 200 whose body can be read.
+        not a 2xx whose body can be read.
         """
         call.place = self._shown
         try:
@@ -188,7 +191,7 @@ class OpenAIProvider:
         call.sent = True
         call.status = response.status
         call.content_type = response.headers.get("content-type", "")
-        if response.status != HTTPStatus.OK or "content-encoding" in response.headers:
+        if response.status not in _GOOD or "content-encoding" in response.headers:
             try:
                 await self._check(response)
             except BaseException:
@@ -200,7 +203,7 @@ class OpenAIProvider:
     async def _check(self, response: Response) -> None:
         """Raise unless it is an answer that can be inflated."""
         coding = _coding_of(response)
-        if response.status != HTTPStatus.OK:
+        if response.status not in _GOOD:
             refusal = read_refusal(await _error_document(response, coding))
             raise error_for(refusal, status=response.status, headers=response.headers)
         if coding and coding not in CODINGS:
