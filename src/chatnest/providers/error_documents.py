@@ -154,8 +154,8 @@ class _Found:
             self.code = self.code or str(value)[:_LONGEST_NAME]
         if key in _NAMES and (status := _status(value)):
             self.status = self.status or status
-        elif key in _NAMES and isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME:
-            self.names.append(value)
+        elif key in _NAMES and isinstance(value, str) and value not in {"", "error"}:
+            self.names.append(value[:_LONGEST_NAME])
         if key == "param":
             self._read_param(value)
         if key in _WAITS and self.wait is None and (seconds := duration(value)) is not None:

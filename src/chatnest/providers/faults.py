@@ -54,7 +54,7 @@ _TOO_LONG: Final = frozenset(
         *("contextwindowexceedederror", "contextwindowoverflow", "exceedcontextsizeerror"),
         *("inputtoolong", "maxcontextlengthexceeded", "modelcontextwindowexceeded"),
         *("promptlengthexceeded", "prompttoolong", "requesttoolarge", "stringabovemaxlength"),
-        "tokenlimitexceeded",
+        *("tokenlimitexceeded", "tokenslimitreached"),
     }
 )
 _BUSY: Final = frozenset(
