@@ -150,12 +150,13 @@ class Answering:
             raise UpstreamTimeout
         stream.alive()
         try:
-            async for batch in opened.events:  # what fails before anything billable has its status
+            while not answer.said:  # what fails before anything billable has its own status
+                if (batch := await anext(opened.events, None)) is None:
+                    check_end(answer)
+                    break
                 opened.first += answer.add(batch)
-                if answer.said:
-                    return opened
-                stream.alive()
-            check_end(answer)
+                if not answer.said:
+                    stream.alive()
         except BaseException:
             async with opened:
                 raise

@@ -382,7 +382,7 @@ def test_nothing_of_key_or_upstream_is_written(real, upstream):
     process.signal(signal.SIGTERM)
     process.wait()
     written = "".join(process.lines)
-    assert "refused this account: HTTP 401" in written
+    assert "error=upstream_account status=401" in written
     assert CANARY not in written
     assert KEY not in written
 

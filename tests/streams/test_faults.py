@@ -410,7 +410,8 @@ async def test_a_flood_is_stopped_without_holding_up_others(
         else:  # nothing of it could be used
             spent = 0
             assert c.problem()["code"] == FLOODS[name]
-    assert books.charge.tokens == spent
+    assert books.charge.tokens >= spent  # with what had arrived besides
+    assert (books.charge.tokens > 0) == (spent > 0)
     assert await books.held() == (0, 0)
     assert upstream.last.bytes_written < 16_000_000
     assert 0 < pulse.most <= AT_ONCE[sniffio.current_async_library()]
