@@ -85,7 +85,6 @@ class Answering:
                 check_end(answer)
         except ChatNestError as exc:
             failure = exc
-            log_failure(turn, exc)
             raise
         except Exception as exc:
             _log.exception("request %s failed", turn.id)
@@ -93,9 +92,9 @@ class Answering:
             raise failure from exc
         except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
             failure = stream.stopped or ClientGone()
-            log_failure(turn, failure)
             raise
         finally:
+            log_failure(turn, failure)
             with move_on_after(self._bounds.settle_seconds, shield=True):
                 try:
                     if turn.call is not None and turn.call.unread is not None:
