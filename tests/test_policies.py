@@ -175,7 +175,7 @@ async def test_the_clients_lower_limit_leaves_less_room():
 
 
 async def test_what_is_trimmed_fits():
-    t = turn("u:1_2_3 u:1_2_3_4_5_6_7_8_9_10_11_12_13")
+    t = turn("u:1_2 a:1 u:1_2_3_4_5_6_7_8_9_10_11_12")
 
     await TrimHistory().prepare(t)
     await t.fit()

@@ -1,5 +1,6 @@
 """The small parts of ASGI: read a body within its bounds, send a JSON or problem response."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, TypeVar
 
@@ -91,19 +92,20 @@ async def read_json_body(scope: Scope, receive: Receive, *, max_bytes: int) -> b
             return b"".join(pieces)
 
 
+_JSON_TYPE: Final = re.compile(
+    r"[ \t]*application/json[ \t]*(?:;[ \t]*(?:charset=\"?utf-?8\"?[ \t]*)?)*", re.IGNORECASE
+)
+
+
 def _check_media_type(scope: Scope) -> None:
+    """Some clients end the type with a semicolon, and some proxies join two equal fields."""
     content_type = header(scope, b"content-type")
     encoding = header(scope, b"content-encoding")
     if len(content_type) > _MAX_MEDIA_TYPE or len(encoding) > _MAX_MEDIA_TYPE:
         raise UnsupportedMediaType
-    media_type, _, parameters = content_type.partition(";")
-    charset = parameters.strip(" \t").lower().replace('"', "")
-    encoding = encoding.strip(" \t").lower()
-    if (
-        media_type.strip(" \t").lower() != "application/json"
-        or charset not in {"", "charset=utf-8", "charset=utf8"}
-        or encoding not in {"", "identity"}
-    ):
+    encoding = encoding.strip(" 	").lower()
+    types = content_type.split(",", 2)
+    if not all(map(_JSON_TYPE.fullmatch, types)) or encoding not in {"", "identity"}:
         raise UnsupportedMediaType
 
 

@@ -65,7 +65,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     daily_token_limit: int | None = None
     max_tokens_per_request: int | None = None
     system_prompt: str | None = None
-    usage_event: bool = False
+    usage_event: bool | None = None
     linger: float | None = None
 
 
@@ -83,7 +83,7 @@ _EXPECTED: Final = {
     "": "a JSON object with a list `messages`",
     "messages": f"a list of 1 to {MAX_MESSAGES:,} messages",
     "role": "'user' or 'assistant'",
-    "content": "a string that is not empty",
+    "content": "a string that is not blank",
     "id": "a string",
     "profile": "the name of a profile",
     "aiUsageProfile": "the name of a profile",
@@ -118,7 +118,7 @@ def parse_request(body: bytes) -> ChatRequest:
         daily_token_limit=parsed.daily_token_limit,
         max_tokens_per_request=parsed.max_tokens_per_request,
         system_prompt=parsed.system_prompt,
-        usage_event=parsed.usage_event,
+        usage_event=bool(parsed.usage_event),
         linger=parsed.linger,
     )
 
@@ -130,16 +130,16 @@ def profile_name(name: str) -> str:
 
 
 def _messages(sent: list[_Message]) -> tuple[ChatMessage, ...]:
+    """The messages that say something. Many models refuse a blank message, so a blank one in the
+    history would make every later request of its conversation fail. chat-nest's client keeps an
+    empty answer, for example, when it was stopped before its first token.
+    """
     if not 1 <= len(sent) <= MAX_MESSAGES:
         raise _wrong("messages")
-    messages = []
-    for index, message in enumerate(sent):
-        if message.content:
-            messages.append(ChatMessage(message.role, message.content))
-        elif message.role == "user":
-            raise _wrong(f"messages[{index}].content")
-        # An empty assistant message is what chat-nest's client keeps of an answer that was
-        # stopped before its first token. It says nothing, so it is left out.
+    last = sent[-1]
+    if last.role == "user" and not last.content.strip():
+        raise _wrong(f"messages[{len(sent) - 1}].content")
+    messages = [ChatMessage(each.role, each.content) for each in sent if each.content.strip()]
     if not any(message.role == "user" for message in messages):
         raise InvalidRequest("messages: at least one must be the user's.")
     return tuple(messages)
@@ -147,7 +147,13 @@ def _messages(sent: list[_Message]) -> tuple[ChatMessage, ...]:
 
 def _decode(body: bytes) -> _Body:
     try:
-        parsed = _decoder.decode(body)
+        try:
+            parsed = _decoder.decode(body)
+        except (msgspec.ValidationError, UnicodeError):
+            raise
+        except msgspec.DecodeError:
+            body = _mend_surrogates(body)
+            parsed = _decoder.decode(body)
         # The typed decoder has bounded the depth, so the second reading cannot overflow.
         _unique.decode(body.decode())
     except InvalidRequest:
@@ -161,12 +167,26 @@ def _decode(body: bytes) -> _Body:
     return parsed
 
 
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
         raise InvalidRequest("A key stands twice in one JSON object.")
+    return found
 
 
 _unique: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _mend_surrogates(body: bytes) -> bytes:
+    """The body with U+FFFD for each half of a surrogate pair. Clients that cut text by UTF-16
+    units send halves, which msgspec refuses and Python's own decoder takes.
+    """
+    if not _SURROGATE.search(body):
+        return body
+    text = json.dumps(_unique.decode(body.decode()), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def _explain(exc: msgspec.ValidationError) -> InvalidRequest:

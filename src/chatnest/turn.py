@@ -1,7 +1,8 @@
 """Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
 
 from collections.abc import Awaitable, Iterator, Sequence
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, eq
 from typing import Any, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ from chatnest.events import (
 from chatnest.profiles import Profile
 from chatnest.request import ChatMessage, ChatRequest
 
-__all__ = ["Answer", "ModelCall", "TokenCounter", "Turn"]
+__all__ = ["Answer", "ModelCall", "TokenCounter", "Turn", "joined"]
 
 _UNLIMITED = 1 << 62
 _MOST_LATE = 128
@@ -160,6 +161,20 @@ class Answer:
             self._unseen = ["".join(self._unseen)]
 
 
+def joined(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """The same conversation with neighbours of one role in one message. The chat templates of many
+    models refuse two user messages side by side, which a client sends after an answer that was
+    stopped before its first token. Nothing that anybody wrote is left out.
+    """
+    roles = [message.role for message in messages]
+    if not any(map(eq, roles, roles[1:])):
+        return messages
+    return tuple(
+        ChatMessage(role, "\n\n".join(message.content for message in same))
+        for role, same in groupby(messages, attrgetter("role"))
+    )
+
+
 class Turn:
     """One request of one principal.
 
@@ -264,6 +279,7 @@ class Turn:
 
         Raises RequestTooLarge where not even the least output fits.
         """
+        self.system, self.messages = joined(self.system), joined(self.messages)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         least = self.reply_tokens + sum(map(self.least_tokens, messages))
