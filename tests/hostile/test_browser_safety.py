@@ -90,7 +90,7 @@ async def test_an_origin_that_is_named_is_let_in_by_its_name(name):
 
 @pytest.mark.parametrize("origins", [["*"], [PAGE, "*"], ["null"], ["https://*.example.com"]])
 async def test_everybody_is_no_origin(origins):
-    with pytest.raises(ConfigurationError, match="is no origin"):
+    with pytest.raises(ConfigurationError, match="expected an origin"):
         ServerSection(allow_origins=origins)
 
 

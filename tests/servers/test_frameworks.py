@@ -300,7 +300,7 @@ def test_pages_of_named_origins_call_the_chat_and_nothing_else(upstream):
     inner = Starlette(routes=[Route("/hello", hello)])
     app = ChatNestMiddleware(inner, chat=make_chat(upstream), allow_origins=[page])
     asking = (f"Origin: {page}", "Access-Control-Request-Method: POST")
-    fields = "Access-Control-Request-Headers: authorization, content-type, idempotency-key"
+    fields = "Access-Control-Request-Headers: authorization,baggage,content-type,sentry-trace"
     with uvicorn_thread(app) as port:
         with Client(port) as client:
             client.request("OPTIONS", headers=(*asking, fields))
@@ -448,6 +448,17 @@ async def test_what_is_below_runs_and_is_no_run_is_not_found(upstream, method, m
         await c.finished()
     assert (c.status, c.problem()["code"]) == (404, "not_found")
     assert not upstream.requests
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mounted", [False, True])
+async def test_a_slash_at_the_end_of_a_path_makes_no_difference(upstream, mounted):
+    chat = make_chat(upstream)
+    app, root = (chat, "/api/chat") if mounted else (ChatNestMiddleware(Starlette(), chat=chat), "")
+    for method, path in [("POST", "/api/chat/"), ("GET", "/api/chat/limits/")]:
+        async with Conversation(app, method=method, path=path, root_path=root, json=ask()) as c:
+            await c.finished()
+        assert c.status == 200
 
 
 @pytest.mark.anyio
