@@ -428,8 +428,9 @@ WRONG = {
     "an origin with a slash": (
         '[server]\nallow_origins = ["https://a.example/"]',
         (
-            "FILE: server.allow_origins: 'https://a.example/' is no origin, such as "
-            "https://www.example.com: a scheme, a host, and no path or slash after it"
+            "FILE: server.allow_origins: expected an origin such as https://www.example.com or "
+            "capacitor://localhost, got 'https://a.example/'. Write a scheme and a host in lower "
+            "case, with no path and no slash after it."
         ),
     ),
     "a run that lingers for too long": (
@@ -899,16 +900,78 @@ def test_an_announcement_comes_from_a_file_or_the_environment(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "null", "www.example.com", "https://a.example/", "https://A"]
+    "origin",
+    [
+        *("*", "null", "www.example.com", "https://a.example/", "https://A", "https://*.example"),
+        *("capacitor://", "Capacitor://localhost", "capacitor://localhost/", "file://"),
+        *("https://a@example.com", "app://a b", "https:///a"),
+    ],
 )
 def test_an_origin_is_exact(origin):
-    with pytest.raises(
-        ConfigurationError, match=r"allow_origins: .* is no origin, such as https://"
-    ):
+    with pytest.raises(ConfigurationError, match="allow_origins: expected an origin such as"):
         load_config(None, {"CHATNEST_SERVER__ALLOW_ORIGINS": origin}, {})
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://www.example.com", "http://localhost:5173", "http://[::1]:8000"),
+        *("capacitor://localhost", "ionic://localhost", "tauri://localhost", "app://obsidian.md"),
+        "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+        "moz-extension://0f5b5b44-1a4c-4f7e-9a4e-6f3b9d2a1c11",
+        "safari-web-extension://E1B52A6F-9C1D-4C3B-8F2B-0A7D3C5E9F10",
+        *("vscode-webview://1qm5l8t2", "http://tauri.localhost", "com.example.app://callback"),
+    ],
+)
+def test_an_origin_may_be_an_apps_or_an_extensions(origin):
+    config = load_config(None, {"CHATNEST_SERVER__ALLOW_ORIGINS": origin}, {})
+    assert config.server.allow_origins == [origin]
 
 
 def test_an_encoding_that_does_not_exist_is_an_error_of_the_configuration():
     provider = ProviderSection(encoding="x", base_url="http://[::1]:9/v1")
     with pytest.raises(ConfigurationError, match="encoding: unknown encoding 'x': use one of"):
         build_chat(Config(provider=provider, ledger=LedgerSection(url="memory:")))
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "flags", "port"),
+    [
+        ("", {"PORT": "8080"}, {}, 8080),
+        ("", {"PORT": " 8080 "}, {}, 8080),
+        ("", {"PORT": ""}, {}, 8000),
+        ("[server]\nport = 9000", {"PORT": "8080"}, {}, 9000),
+        ("", {"PORT": "8080", "CHATNEST_SERVER__PORT": "9000"}, {}, 9000),
+        ("", {"PORT": "8080"}, {"server": {"port": 0}}, 0),
+        ("", {"PORT": "tcp://10.0.0.1:80"}, {"server": {"port": 0}}, 0),
+    ],
+)
+def test_port_in_the_environment_is_the_port_where_nothing_else_names_one(
+    tmp_path, text, environ, flags, port
+):
+    file = tmp_path / "chatnest.toml"
+    file.write_text(text)
+    config = load_config(file, environ, flags)
+    assert config.server.port == port
+    assert config.server.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("port", ["tcp://10.0.0.1:80", "http", "70000", "-1"])
+def test_a_port_of_the_environment_that_is_none_is_refused(port):
+    with pytest.raises(ConfigurationError, match=r"^PORT in the environment: server\.port"):
+        load_config(None, {"PORT": port}, {})
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({"CHATNEST_CHAT__SYSTEM_PROMPT": "\udce4"}, "the environment: chat.system_prompt"),
+        ({"CHATNEST_SERVER__ALLOW_HOSTS": "a,\udcff"}, "the environment: server.allow_hosts"),
+        ({"CHATNEST_IDENTITY__KEYS__ANN": "\udcff"}, "the environment: identity.keys['ann']"),
+        ({"OPENAI_API_KEY": "sk-\udce4"}, "the environment: OPENAI_API_KEY"),
+    ],
+)
+def test_bytes_of_the_environment_that_are_not_utf_8_are_named(environ, place):
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(None, environ, {})
+    assert str(caught.value).startswith(f"{place}: expected text in UTF-8, got other bytes.")

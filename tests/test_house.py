@@ -113,8 +113,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.seen": ("cli.terminal",),
     "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
     "cli.serve": (
-        *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.protocol"),
-        *("cli.site", "cli.workers"),
+        *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.loopback"),
+        *("cli.protocol", "cli.site", "cli.sources", "cli.workers"),
     ),
     "runs.entries": (),
     "runs.memory": ("runs.entries",),

@@ -59,7 +59,7 @@ class ChatNestMiddleware:
         if allow_origins:
             self._served = with_cors(self._served, allow_origins)
             self._missing = with_cors(self._missing, allow_origins)
-        self._paths = {path, f"{path}/limits"}
+        self._paths = {path, f"{path}/", f"{path}/limits", f"{path}/limits/"}
         self._runs = f"{path}/runs/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

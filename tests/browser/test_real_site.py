@@ -268,3 +268,21 @@ def test_the_documented_client_hands_on_what_the_chat_says(page: Page, site: Rea
 
     assert (met["told"]["code"], met["told"]["retryable"]) == ("invalid_request", False)
     assert met["message"] == met["told"]["detail"]
+
+
+def test_the_page_works_below_a_prefix_that_a_proxy_strips(page: Page, site: RealSite):
+    asked: list[str] = []
+    prefix = f"{site.url}assistant/"
+
+    def strip(route: Route) -> None:
+        asked.append(route.request.url)
+        inside = route.request.url.startswith(prefix)
+        route.continue_(url=route.request.url.replace(prefix, site.url) if inside else None)
+
+    page.route("**/*", strip)
+    page.goto(prefix)
+    ask(page, "Hello?")
+    expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
+    expect(page.locator("#limits-tokens")).not_to_contain_text("70,000 of")
+    assert [url for url in asked if not url.startswith(prefix)] == []
+    assert f"{prefix}api/chat" in asked

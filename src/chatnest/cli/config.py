@@ -1,6 +1,7 @@
 """Config: what ``chatnest serve`` is told by a TOML file, the environment and its flags.
 
 The file is read first, ``CHATNEST_SECTION__KEY`` in the environment over it, flags over both.
+``PORT`` in the environment is the port where none of them names one.
 An unknown key is refused with its path and the nearest name that exists; a typo in a limit must
 not quietly leave the limit as it was. Secrets have no key here: they come from the environment.
 """
@@ -13,7 +14,16 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chatnest.bounds import Bounds
-from chatnest.cli.sources import Source, Tree, merge, naming, read_environ, read_file, typed
+from chatnest.cli.sources import (
+    Source,
+    Tree,
+    merge,
+    naming,
+    read_environ,
+    read_file,
+    read_port,
+    typed,
+)
 from chatnest.cors import check_origins
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
@@ -181,6 +191,8 @@ def load_config(
     """
     sources = [] if path is None else [read_file(path)]
     sources += [read_environ(environ, _JOINED), Source("the command line", flags)]
+    if not any("port" in source.tree.get("server", {}) for source in sources):
+        sources.append(read_port(environ))
     tree: Tree = {}
     told: dict[str, str] = {}
     for source in sources:

@@ -19,8 +19,10 @@ from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat, by_its_keys, open_profiles
 from chatnest.cli.config import Config
 from chatnest.cli.connections import backlog
+from chatnest.cli.loopback import is_loopback
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
+from chatnest.cli.sources import PORT
 from chatnest.cli.workers import Workers
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.reasons import reason_of
@@ -168,6 +170,12 @@ def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> No
         f"  model     {model}",
         f"  ledger    {chat.ledger!r}",
     ]
+    if config.told.get("server.port") == PORT:
+        lines.append(f"  port      {port}, from {PORT}")
+        if is_loopback(config.server.host):
+            lines.append(
+                f"            on {config.server.host} only: --host 0.0.0.0 opens it to others"
+            )
     _note("\n".join([*lines, *_profile_lines(config), "Press Ctrl+C to stop."]))
 
 

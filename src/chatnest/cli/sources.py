@@ -15,9 +15,22 @@ import msgspec
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import Profile
 
-__all__ = ["Source", "Tree", "merge", "naming", "read_environ", "read_file", "typed"]
+__all__ = [
+    "PORT",
+    "Source",
+    "Tree",
+    "merge",
+    "naming",
+    "read_environ",
+    "read_file",
+    "read_port",
+    "typed",
+]
 
 PREFIX: Final = "CHATNEST_"
+
+PORT: Final = "PORT in the environment"
+"""The name of the source that hosting platforms use to assign a port."""
 
 _OF_A_SERVICE: Final = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)")
 
@@ -47,10 +60,18 @@ def read_file(path: Path) -> Source:
         raise ConfigurationError(f"{path} is not TOML: {exc}") from exc
 
 
+def read_port(environ: Mapping[str, str]) -> Source:
+    """``PORT``, by which hosting platforms such as Cloud Run and Heroku assign the port."""
+    port = environ.get("PORT", "").strip()
+    return Source(PORT, {"server": {"port": port}} if port else {}, strings=True)
+
+
 def read_environ(environ: Mapping[str, str], sections: Collection[str]) -> Source:
     """``CHATNEST_SECTION__KEY``. Other names are other programs'."""
     tree: Tree = {}
     for name, value in environ.items():
+        if name.startswith("OPENAI_"):  # read by the provider
+            _check_text(value, f"the environment: {name}")
         section, _, rest = name.removeprefix(PREFIX).lower().partition("_")
         if name.startswith(PREFIX) and "__" not in name and rest and section in sections:
             if _is_of_kubernetes(name, value):
@@ -131,6 +152,8 @@ def _value(value: object, hint: Any, place: str, source: Source) -> object:
     if get_origin(hint) is dict and isinstance(value, dict):
         of_each = get_args(hint)[1]
         return {k: _value(v, of_each, f"{place}[{k!r}]", source) for k, v in value.items()}
+    if isinstance(value, str):
+        _check_text(value, f"{source.name}: {place}")
     if source.strings:
         value = _split(value, hint)
     try:
@@ -149,6 +172,19 @@ def _permitted(hint: Any) -> list[str]:
         return [repr(word) for word in get_args(hint)]
     words = [word for kind in get_args(hint) for word in _permitted(kind)]
     return ["a whole number", *words] if words and int in get_args(hint) else words
+
+
+def _check_text(value: str, place: str) -> None:
+    """Python keeps bytes of the environment and of the command line that are not UTF-8 as halves of
+    surrogate pairs, which fail much later: in JSON, or on their way to the model.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{place}: expected text in UTF-8, got other bytes. Set it from a file or a terminal "
+            "that uses UTF-8."
+        ) from None
 
 
 def _split(value: object, hint: object) -> object:

@@ -25,8 +25,16 @@ export class ProblemError extends Error {
   }
 }
 
-/** @returns {Promise<Settings>} */
-export const fetchSettings = () => getJson("/settings.json");
+/**
+ * The server's settings. Its paths are below the page's own place: a proxy may serve the whole site
+ * under a prefix that the server does not know.
+ * @returns {Promise<Settings>}
+ */
+export const fetchSettings = async () => {
+  const settings = await getJson("settings.json");
+  const { pathname } = new URL(`.${settings.chat_path}`, document.baseURI);
+  return { ...settings, chat_path: pathname };
+};
 
 /**
  * @param {string} chatPath
