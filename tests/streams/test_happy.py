@@ -213,7 +213,7 @@ async def test_a_clients_system_prompt_follows_the_operators_where_it_is_allowed
         await answer_to(app, ask(systemPrompt="Be kind."))
         too_long = await answer_to(app, ask(systemPrompt="Be kind.."))
     roles = [(m["role"], m["content"]) for m in sent(upstream)["messages"]]
-    assert roles == [("system", "Be brief."), ("system", "Be kind."), ("user", "Hi")]
+    assert roles == [("system", "Be brief.\n\nBe kind."), ("user", "Hi")]
     assert (too_long.status, too_long.problem()["code"]) == (400, "invalid_request")
     assert len(upstream.requests) == 1
 
@@ -425,7 +425,6 @@ async def test_a_body_that_does_not_arrive_is_refused_with_408(upstream):
         b'{"messages":[{"role":"user","content":"a"}],"dailyTokenLimit":0}',
         b'{"messages":[{"role":"user","content":"a"}],"maxTokensPerRequest":-1}',
         b'{"messages":[{"role":"user","content":"\xff"}]}',
-        b'{"messages":[{"role":"user","content":"\\ud800"}]}',
         b'{"messages":[{"role":"user","content":"a"}],"dailyTokenLimit":1e999}',
     ],
 )
