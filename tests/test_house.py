@@ -19,7 +19,7 @@ ROOT = Path(chatnest.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arguments",),
-    ("profiles", "bounds", "heads", "wal", "loops", "signals", "identifiers"),
+    ("profiles", "bounds", "heads", "wal", "loops", "places", "signals", "identifiers"),
     ("asgi", "request", "events", "intake", "users"),
     ("cors", "identity", "turn", "upgrades"),
     ("access", "endings", "failures"),
@@ -68,24 +68,21 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "policies.budget": ("policies.zone",),
     "providers.openai": (
         *("providers.openai_client", "providers.answer_stream", "providers.decode"),
-        *(
-            "providers.addresses",
-            "providers.error_documents",
-            "providers.faults",
-            "providers.inflate",
-        ),
-        *("providers.sse", "providers.think_tags", "providers.transport"),
+        *("providers.error_documents", "providers.faults", "providers.inflate"),
+        *("providers.network", "providers.parameters", "providers.sse"),
+        *("providers.think_tags", "providers.transport"),
     ),
     "providers.openai_client": (
         *("providers.connections", "providers.error_documents", "providers.faults"),
-        *("providers.httpx2_transport", "providers.transport"),
+        *("providers.httpx2_transport", "providers.network", "providers.transport"),
     ),
     "providers.answer_stream": (*("providers.decode", "providers.inflate", "providers.transport"),),
     "providers.connections": (
-        *("providers.http1", "providers.httpx2_transport", "providers.transport"),
+        *("providers.http1", "providers.httpx2_transport", "providers.network"),
+        "providers.transport",
     ),
     "providers.http1": ("providers.transport",),
-    "providers.httpx2_transport": ("providers.transport",),
+    "providers.httpx2_transport": ("providers.network", "providers.transport"),
     "providers.decode": (
         *("providers.chunks", "providers.faults", "providers.figures", "providers.sse"),
         "providers.think_tags",
@@ -96,13 +93,13 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.build": ("cli.config", "cli.sources"),
     "cli.config": ("cli.sources",),
     "cli.check": ("cli.checks", "cli.report", "cli.visit"),
-    "cli.checks": ("cli.checks", "cli.build", "cli.config", "cli.loopback", "cli.seen"),
+    "cli.checks": ("cli.checks", "cli.build", "cli.config", "cli.seen"),
     "cli.doctor": (
         *("cli.config", "cli.build", "cli.checks", "cli.options", "cli.report", "cli.site"),
     ),
     "cli.ledger": ("cli.config", "cli.build"),
     "cli.front": ("cli.door",),
-    "cli.hosts": ("cli.config", "cli.loopback"),
+    "cli.hosts": ("cli.config",),
     "cli.site": (
         *("cli.announcement", "cli.config", "cli.build", "cli.hosts"),
         *("cli.front", "cli.interpreter"),
@@ -113,8 +110,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.seen": ("cli.terminal",),
     "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
     "cli.serve": (
-        *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.loopback"),
-        *("cli.protocol", "cli.site", "cli.sources", "cli.workers"),
+        *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.protocol"),
+        *("cli.site", "cli.sources", "cli.workers"),
     ),
     "runs.entries": (),
     "runs.memory": ("runs.entries",),
@@ -133,7 +130,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_client",),
     "httpx2": (
         *("providers.openai_client", "providers.connections", "providers.httpx2_transport"),
-        *("client", "cli.replies", "cli.visit"),
+        *("providers.network", "client", "cli.replies", "cli.visit"),
     ),
     "aiohappyeyeballs": ("providers.connections",),
     "httptools": ("providers.http1", "cli.protocol"),

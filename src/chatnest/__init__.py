@@ -9,7 +9,13 @@ from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
 from chatnest.policies import Policy, standard_policies
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
-from chatnest.providers import DemoProvider, OpenAIProvider, Provider
+from chatnest.providers import (
+    DemoProvider,
+    ModelParameters,
+    OpenAIProvider,
+    Provider,
+    ServerSettings,
+)
 from chatnest.request import ChatMessage, ChatRequest
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.turn import ModelCall, Turn
@@ -34,12 +40,14 @@ __all__ = [
     "MemoryLedger",
     "MemoryRunLog",
     "ModelCall",
+    "ModelParameters",
     "OpenAIProvider",
     "Policy",
     "Profile",
     "Provider",
     "RunLog",
     "RunSettings",
+    "ServerSettings",
     "TrustedHeader",
     "Turn",
     "UserOrAddress",

@@ -1,5 +1,6 @@
 """From a Config to the chat that it describes."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from starlette.types import Scope
 
 from chatnest.access import open_by_default
 from chatnest.app import ChatNestApp
-from chatnest.cli.config import Config, LedgerSection
+from chatnest.cli.config import Config, LedgerSection, ProviderSection
 from chatnest.cli.sources import naming
 from chatnest.errors import ConfigurationError
 from chatnest.fallback import WhenAway
@@ -19,7 +20,13 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
-from chatnest.providers import DemoProvider, OpenAIProvider, Provider
+from chatnest.providers import (
+    DemoProvider,
+    ModelParameters,
+    OpenAIProvider,
+    Provider,
+    ServerSettings,
+)
 
 __all__ = ["build_chat", "by_its_keys", "open_ledger", "open_profiles"]
 
@@ -28,8 +35,10 @@ _KEYS: Final[Mapping[str, str]] = {
     "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
     "api_key": "OPENAI_API_KEY",
     "base_url": "provider.base_url",
+    "ca_file": "provider.ca_file",
     "default_profile": "chat.default_profile",
     "encoding": "provider.encoding",
+    "headers": "provider.headers",
     "ipv6_prefix": "identity.ipv6_prefix",
     "keys": "identity.keys",
     "model": "provider.model",
@@ -39,6 +48,7 @@ _KEYS: Final[Mapping[str, str]] = {
     "ping_interval": "chat.ping_interval",
     "prefix": "ledger.prefix",
     "project": "provider.project",
+    "proxy": "provider.proxy",
     "timezone": "budget.timezone",
     "trusted_proxies": "identity.trusted_proxies",
     "url": "ledger.url",
@@ -151,8 +161,35 @@ def _provider(config: Config) -> Provider:
         project=provider.project,
         encoding=provider.encoding,
         include_usage=provider.include_usage,
-        think_tags=provider.think_tags,
+        parameters=ModelParameters(
+            max_tokens_field=provider.max_tokens_field,
+            send_temperature=provider.send_temperature,
+            reasoning_effort=provider.reasoning_effort,
+            think_tags=provider.think_tags,
+        ),
+        server=ServerSettings(
+            headers=_headers(provider),
+            query=provider.query,
+            proxy=provider.proxy,
+            ca_file=provider.ca_file,
+            trust_env=provider.trust_env,
+        ),
     )
+
+
+def _headers(provider: ProviderSection) -> dict[str, str]:
+    """Header fields of a gateway's own, those of ``headers_env`` from the environment. Names that
+    come from there have no hyphens.
+    """
+    headers = dict(provider.headers)
+    for name, variable in provider.headers_env.items():
+        if variable not in os.environ:
+            raise ConfigurationError(
+                f"provider.headers_env[{name!r}]: expected a variable of the environment, got "
+                f"{variable!r}, which is not set. Set it, or take the field out."
+            )
+        headers[name] = os.environ[variable].strip()
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def _identify(config: Config) -> Identify:

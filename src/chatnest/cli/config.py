@@ -42,7 +42,16 @@ class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     encoding: str | None = None
     include_usage: bool = True
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    send_temperature: bool | None = None
+    reasoning_effort: str | None = None
     think_tags: bool | None = None
+    headers: dict[str, str] = {}
+    headers_env: dict[str, str] = {}
+    query: dict[str, str] = {}
+    proxy: str | None = None
+    ca_file: str | None = None
+    trust_env: bool = True
     organization: str | None = None
     project: str | None = None
 

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatnest.asgi import headers_named, respond_problem
 from chatnest.cli.config import Config
-from chatnest.cli.loopback import is_loopback
 from chatnest.errors import MisdirectedRequest
 from chatnest.identifiers import new_request_id
+from chatnest.places import is_loopback
 
 __all__ = ["OnlyForHosts", "hosts_of"]
 

@@ -19,7 +19,6 @@ from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat, by_its_keys, open_profiles
 from chatnest.cli.config import Config
 from chatnest.cli.connections import backlog
-from chatnest.cli.loopback import is_loopback
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.cli.sources import PORT
@@ -28,6 +27,7 @@ from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.places import is_loopback
 
 __all__ = ["serve"]
 

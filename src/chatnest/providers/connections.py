@@ -1,7 +1,7 @@
-"""Connections to one address, kept and used again, unproxied, for the running event loop.
+"""Connections to one address, kept and used again, for the running event loop.
 
-On asyncio they are ours, and cost a quarter of what httpx2's do for a request; elsewhere httpx2's
-own. Both report when a request has left, so that a call which never reached the model can be told
+On asyncio they are ours, and cost a quarter of what httpx2's do for a request; elsewhere, and
+through a proxy, they are httpx2's own. Both report when a request has left, so that a call which never reached the model can be told
 from one that did. Redirects are not followed, and nothing is inflated.
 """
 
@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from chatnest.providers.http1 import Http1Connection, Http1Response
 from chatnest.providers.httpx2_transport import Httpx2Transport
+from chatnest.providers.network import Route, system_trust
 from chatnest.providers.transport import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
@@ -41,23 +42,26 @@ a request must not meet that on its way.
 """
 
 
-def make_transport(head: RequestHead) -> Transport:
-    """A transport for the running event loop: nothing from the environment, no limit on
-    connections (the policies are the limit), and the operating system's trust.
+def make_transport(head: RequestHead, route: Route | None = None) -> Transport:
+    """A transport for the running event loop, without a limit on connections: the policies are the
+    limit. Without a ``route`` it goes straight to the address, with the operating system's trust.
     """
+    route = route if route is not None else Route()
+    if route.proxy is not None:
+        return Httpx2Transport(head, route)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return Httpx2Transport(head)
-    return _Connections(head, loop)
+        return Httpx2Transport(head, route)
+    return _Connections(head, route, loop)
 
 
 class _Connections:
     """The last one that was used is used first, so that what a rush needed can expire."""
 
-    def __init__(self, head: RequestHead, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, head: RequestHead, route: Route, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._place = _Place(head.url, loop)
+        self._place = _Place(head.url, route, loop)
         self._head = self._place.head(head.fields)
         self._open: set[Http1Connection] = set()
         self._idle: dict[Http1Connection, None] = {}  # the longest idle one first
@@ -144,7 +148,7 @@ class _Connections:
 class _Place:
     """Where an address leads, and how to get there."""
 
-    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, url: str, route: Route, loop: asyncio.AbstractEventLoop) -> None:
         parts = httpx2.URL(url)
         self._target = parts.raw_path
         self._netloc = parts.netloc
@@ -152,7 +156,7 @@ class _Place:
         self._host = parts.raw_host.decode("ascii")
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
-            self._tls = httpx2.create_ssl_context(trust_env=False)
+            self._tls = route.tls if route.tls is not None else system_trust()
             self._tls.set_alpn_protocols(["http/1.1"])
         self._port = parts.port or (443 if self._tls else 80)
         self._resolving = asyncio.Lock()

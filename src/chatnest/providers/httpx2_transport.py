@@ -1,4 +1,6 @@
-"""HTTP by httpx2: on event loops other than asyncio's, and for a client of the user's own."""
+"""HTTP by httpx2: on event loops other than asyncio's, through a proxy, and for a client of the
+user's own.
+"""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -10,6 +12,7 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from chatnest.providers.base import Taker
+from chatnest.providers.network import Route
 from chatnest.providers.transport import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
@@ -24,10 +27,12 @@ __all__ = ["Httpx2Response", "Httpx2Transport"]
 class Httpx2Transport:
     """A pool of httpx2's own."""
 
-    def __init__(self, head: RequestHead) -> None:
+    def __init__(self, head: RequestHead, route: Route) -> None:
         self._head = head
         self._transport = httpx2.AsyncHTTPTransport(
+            verify=route.tls if route.tls is not None else True,
             trust_env=False,
+            proxy=None if route.proxy is None else httpx2.Proxy(route.proxy),
             socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)],
             limits=httpx2.Limits(
                 max_connections=None,
@@ -42,8 +47,13 @@ class Httpx2Transport:
         sent: Callable[[], None],
         late: Callable[[Any], None],  # noqa: ARG002  # httpx2 tells nothing of a cancelled request
     ) -> "_OwnResponse":
+        to_proxy = False
+
         async def trace(name: str, info: dict[str, Any]) -> None:
-            if name.endswith("send_request_headers.complete"):
+            nonlocal to_proxy
+            if name.endswith("send_request_headers.started"):
+                to_proxy = info["request"].method == b"CONNECT"  # it asks the model nothing
+            if name.endswith("send_request_headers.complete") and not to_proxy:
                 sent()
             if name.endswith("receive_response_headers.complete"):
                 info["return_value"] = None  # which httpcore2 would log at DEBUG

@@ -7,19 +7,23 @@ from functools import partial
 from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
+from chatnest.arguments import check_kinds
 from chatnest.errors import ConfigurationError, UpstreamBadResponse, UpstreamUnavailable
-from chatnest.providers.addresses import is_local
+from chatnest.places import is_local
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import ChunkDecoder
 from chatnest.providers.error_documents import read_refusal
 from chatnest.providers.faults import error_for
 from chatnest.providers.inflate import CODINGS, Inflating
+from chatnest.providers.network import Route, ServerSettings, find_route
+from chatnest.providers.parameters import ModelParameters, Parameters
 from chatnest.providers.sse import EventSplitter
 from chatnest.providers.think_tags import TagHabit
 from chatnest.providers.transport import Response, Transport, TransportError
@@ -30,9 +34,6 @@ __all__ = ["OpenAIProvider"]
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
-
-_REASONING: Final = ("o1", "o3", "o4", "gpt-5")
-"""Models that take max_completion_tokens instead of max_tokens, and no temperature."""
 
 _RESERVED: Final = {
     *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
@@ -64,9 +65,9 @@ class OpenAIProvider:
     ``encoding`` is how tokens are counted beforehand: by default the model's own, for unknown
     models ``o200k_base``; ``"bytes"`` never counts too little for any model. ``include_usage``
     asks for the bill at the stream's end; turn it off for servers that refuse the field.
-    ``think_tags`` says whether the text begins with thinking that ends by ``</think>``, which is
-    not shown then; by default only a text of a local server that begins with ``<think>``.
-    ``options`` are further fields of the request, such as ``{"seed": 1}``. ``client`` takes an
+    ``parameters`` says what the model takes where its name does not tell, and ``server`` what its
+    server wants and how it is reached. ``options`` are further fields of the request, such as
+    ``{"seed": 1}``. ``client`` takes an
     ``openai.AsyncOpenAI`` of your own (such as ``AsyncAzureOpenAI``) instead; it belongs to one
     event loop, and closing it is yours.
     """
@@ -81,7 +82,8 @@ class OpenAIProvider:
         project: str | None = None,
         encoding: str | None = None,
         include_usage: bool = True,
-        think_tags: bool | None = None,
+        parameters: ModelParameters | None = None,
+        server: ServerSettings | None = None,
         options: Mapping[str, Any] | None = None,
         client: Any = None,
         max_event_bytes: int = 262_144,
@@ -99,6 +101,11 @@ class OpenAIProvider:
         self._sdk = _import_sdk()
         if wrong := self._what_is_wrong_with_the_address():
             raise ConfigurationError(f"base_url {self._shown!r} {wrong}")
+        check_kinds(parameters=(parameters, ModelParameters), server=(server, ServerSettings))
+        self._server = server if server is not None else ServerSettings()
+        self.route: Route = find_route(self._base_url, self._server)
+        told = parameters if parameters is not None else ModelParameters()
+        self._parameters = Parameters.of(model, told, include_usage=include_usage)
         key = api_key or os.environ.get("OPENAI_API_KEY")
         if client is None and not key:
             if self._base_url == DEFAULT_BASE_URL:
@@ -116,11 +123,11 @@ class OpenAIProvider:
                 raise ConfigurationError(f"{setting} holds a character that no header field can")
         self._account = {"organization": organization, "project": project}
         self._key = key or ""
-        self._include_usage = include_usage
         address = self._base_url if client is None else str(client.base_url)
+        self.is_local: bool = is_local(urlsplit(address).hostname or "")
         self._habit: TagHabit | None = None
-        if think_tags or (think_tags is None and is_local(address)):
-            self._habit = TagHabit(model, always=think_tags is True)
+        if told.think_tags or (told.think_tags is None and self.is_local):
+            self._habit = TagHabit(model, always=told.think_tags is True)
         self._options = dict(options or {})
         if reserved := _RESERVED & set(self._options):
             raise ConfigurationError(
@@ -141,6 +148,8 @@ class OpenAIProvider:
             return "must begin with http:// or https://"
         if not url.isprintable() or " " in url:
             return "has a space or a control character in it"
+        if "#" in url:
+            return "has a fragment: take out # and what follows"
         return "" if self._sdk.has_host(url) else "has no host or port to connect to"
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
@@ -160,18 +169,8 @@ class OpenAIProvider:
             await pool.aclose()
 
     def _request(self, call: ModelCall) -> dict[str, Any]:
-        reasoning = self.model.startswith(_REASONING)
-        request: dict[str, Any] = {
-            "model": self.model,
-            "messages": call.messages,
-            "stream": True,
-            "max_completion_tokens" if reasoning else "max_tokens": call.max_output_tokens,
-        }
-        if not reasoning:
-            request["temperature"] = call.temperature
-        if self._include_usage:
-            request["stream_options"] = {"include_usage": True}
-        return request | self._options
+        request = {"model": self.model, "messages": call.messages, "stream": True}
+        return request | self._parameters.fields(call) | self._options
 
     # ------------------------------------------------ one call
 
@@ -230,11 +229,11 @@ class OpenAIProvider:
         pool = self._pools.get(None)
         if pool is None:
             head = await self._sdk.request_head(
-                api_key=self._key, base_url=self._base_url, **self._account
+                api_key=self._key, base_url=self._base_url, server=self._server, **self._account
             )
             pool = self._pools.get(None)  # another request may have been faster
         if pool is None:
-            pool = _LoopPool(self._sdk.make_transport(head), self._forget)
+            pool = _LoopPool(self._sdk.make_transport(head, self.route), self._forget)
             self._pools.set(pool)
             await pool.start()
         return pool.transport

@@ -14,6 +14,7 @@ from chatnest.providers.connections import make_transport
 from chatnest.providers.error_documents import read_refusal
 from chatnest.providers.faults import error_for
 from chatnest.providers.httpx2_transport import Httpx2Response
+from chatnest.providers.network import ServerSettings, split_query
 from chatnest.providers.transport import RequestHead, TransportError
 
 __all__ = ["ERROR_BYTES", "StatusError", "ask", "has_host", "make_transport", "request_head"]
@@ -48,14 +49,21 @@ class StatusError(Exception):
 
 
 async def request_head(
-    *, api_key: str, base_url: str, organization: str | None, project: str | None
+    *,
+    api_key: str,
+    base_url: str,
+    organization: str | None,
+    project: str | None,
+    server: ServerSettings,
 ) -> RequestHead:
     """How the SDK would head each of our requests: its address, its authentication, its version.
+    What ``server`` adds takes the place of fields of the same names.
 
     It is the same for all of them, so that the SDK is asked once: it needs most of a millisecond.
     Raises openai.OpenAIError, or what it makes of a key that no header field can hold.
     """
     recorder = _Recorder()
+    base_url, query = split_query(base_url, server.query)
     async with httpx2.AsyncClient(transport=recorder, trust_env=False) as http:
         client = openai.AsyncOpenAI(
             api_key=api_key,
@@ -66,7 +74,11 @@ async def request_head(
             http_client=http,
         )
         await _post(client, {})
-    return recorder.head
+    head = recorder.head
+    added = {name.lower() for name in server.headers}
+    kept = [field for field in head.fields if field[0].lower() not in added]
+    url = f"{head.url}?{query}" if query else head.url
+    return RequestHead(url, (*kept, *server.headers.items()))
 
 
 class _Recorder(httpx2.AsyncBaseTransport):

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from chatnest.cli.checks.base import Check, fail, ok, skip, warn
-from chatnest.cli.loopback import is_loopback
 from chatnest.cli.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
+from chatnest.places import is_loopback
 
 __all__ = ["ENDPOINT_CHECKS"]
 

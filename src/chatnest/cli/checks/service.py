@@ -5,8 +5,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
-from chatnest.cli.loopback import is_loopback
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
+from chatnest.places import is_loopback
 
 __all__ = ["SERVICE_CHECKS"]
 

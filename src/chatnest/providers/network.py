@@ -1,0 +1,199 @@
+"""How a model's server is reached: by which proxy, with which trust, and what a gateway wants.
+
+Settings come first, then the environment, by the names that curl and others read.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.request import getproxies_environment
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+from chatnest.places import is_loopback
+
+__all__ = ["Route", "ServerSettings", "find_route", "split_query"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS: Final = frozenset(
+    (
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length"),
+        *("content-type", "host", "te", "trailer", "transfer-encoding", "upgrade"),
+    )
+)
+"""Header fields that make a request what it is."""
+
+_PATH: Final = "/chat/completions"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of a model's server that its address does not tell.
+
+    ``headers`` are further header fields of each request, as gateways want them, and ``query``
+    further fields of its address. ``proxy`` is the address of an HTTP proxy. ``ca_file`` names a
+    file of certificates (PEM) that are trusted beside the operating system's. Without
+    ``trust_env``, neither HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY nor SSL_CERT_FILE and
+    SSL_CERT_DIR are read. Raises ConfigurationError, which repeats no value: it may be secret.
+    """
+
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    proxy: str | None = None
+    ca_file: str | None = None
+    trust_env: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
+                raise ConfigurationError(
+                    f"headers[{name!r}]: expected a header field of the gateway's own, such as "
+                    "api-key. Take it out."
+                )
+            if not (value.isascii() and value.isprintable()):
+                raise ConfigurationError(
+                    f"headers[{name!r}]: expected printable ASCII, got other characters."
+                )
+
+    def __repr__(self) -> str:
+        return f"ServerSettings(headers={list(self.headers)}, query={list(self.query)})"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """How one address is reached. ``proxy`` may hold a password, and is not in the repr;
+    ``proxy_from`` is the setting or the variable that names it, ``trust`` what says whom to trust.
+    ``tls`` is None for the operating system's trust.
+    """
+
+    proxy: str | None = None
+    proxy_from: str = ""
+    tls: ssl.SSLContext | None = None
+    trust: str = ""
+
+    def __repr__(self) -> str:
+        return f"Route(proxy={self.proxy_shown!r}, trust={self.trust!r})"
+
+    @property
+    def proxy_shown(self) -> str:
+        """The proxy's host and port."""
+        return "" if self.proxy is None else urlsplit(self.proxy).netloc.rpartition("@")[2]
+
+
+def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:
+    """The address of an API without its query, and the query. What people copy may end with the
+    whole path of chat completions, which is taken off.
+    """
+    address, _, own = base_url.partition("?")
+    address = address.rstrip("/").removesuffix(_PATH)
+    return address, "&".join(filter(None, (own, urlencode(query))))
+
+
+def find_route(url: str, settings: ServerSettings) -> Route:
+    """How ``url`` is reached. Raises ConfigurationError for a proxy or a trust that cannot work."""
+    parts = urlsplit(url)
+    proxy, source = _proxy(parts, settings)
+    tls, trust = _trust(settings) if parts.scheme == "https" else (None, "")
+    return Route(proxy=proxy, proxy_from=source, tls=tls, trust=trust)
+
+
+def _proxy(parts: SplitResult, settings: ServerSettings) -> tuple[str | None, str]:
+    host = parts.hostname or ""
+    if is_loopback(host):  # nothing else could serve it
+        return None, ""
+    if settings.proxy:
+        return _checked(settings.proxy, "proxy"), "proxy"
+    proxies = getproxies_environment() if settings.trust_env else {}
+    scheme = parts.scheme if parts.scheme in proxies else "all"
+    if scheme not in proxies or _is_bypassed(parts, proxies.get("no", "")):
+        return None, ""
+    source = f"{scheme.upper()}_PROXY"
+    return _checked(proxies[scheme], source), source
+
+
+def _checked(proxy: str, source: str) -> str:
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    scheme = proxy.partition("://")[0].lower()
+    if scheme not in {"http", "https"}:
+        kind = "a SOCKS proxy" if scheme.startswith("socks") else "another scheme"
+        raise ConfigurationError(
+            f"{source}: expected a proxy at http:// or https://, got {kind}. Name an HTTP proxy, or "
+            "let NO_PROXY name the model's host."
+        )
+    try:
+        wrong = not urlsplit(proxy).hostname or urlsplit(proxy).port == 0
+    except ValueError:
+        wrong = True
+    if wrong:
+        raise ConfigurationError(f"{source}: expected a proxy such as http://proxy:3128, got none.")
+    return proxy
+
+
+def _is_bypassed(parts: SplitResult, no_proxy: str) -> bool:
+    """Whether NO_PROXY has the host: a name stands for itself and what is below it, also with a
+    port; an address for itself, a network in CIDR notation for its addresses, ``*`` for all.
+    """
+    host = (parts.hostname or "").lower()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    entries = (entry.strip().lower() for entry in no_proxy.split(","))
+    return any(_stands_for(entry, host, port) for entry in entries if entry)
+
+
+def _stands_for(entry: str, host: str, port: int) -> bool:
+    try:
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # one of them is a name
+        name, _, of_port = entry.partition(":")
+        name = name.removeprefix("*").removeprefix(".")
+        right_port = not of_port or of_port == str(port)
+        return entry == "*" or (right_port and bool(name) and f".{host}".endswith(f".{name}"))
+
+
+def _trust(settings: ServerSettings) -> tuple[ssl.SSLContext | None, str]:
+    """SSL_CERT_FILE and SSL_CERT_DIR replace the operating system's trust, as they do for OpenSSL;
+    ``ca_file`` adds to either.
+    """
+    context, trust = None, ""
+    named = {
+        name: path
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+        if settings.trust_env and (path := os.environ.get(name))
+    }
+    for name, path in named.items():
+        if not (os.path.isfile(path) if name == "SSL_CERT_FILE" else os.path.isdir(path)):
+            kind = "file" if name == "SSL_CERT_FILE" else "directory"
+            raise ConfigurationError(f"{name}: expected a {kind} of certificates, found none.")
+    try:
+        if named:
+            trust = " and ".join(named)
+            context = ssl.create_default_context(
+                cafile=named.get("SSL_CERT_FILE"), capath=named.get("SSL_CERT_DIR")
+            )
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigurationError(f"{trust}: expected certificates in PEM, found none.") from exc
+    if settings.ca_file is not None:
+        context = _with_file(context, settings.ca_file)
+        trust = f"{trust or 'the operating system'} and ca_file"
+    return context, trust
+
+
+def _with_file(context: ssl.SSLContext | None, ca_file: str) -> ssl.SSLContext:
+    if context is None:
+        context = system_trust()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigurationError(
+            f"ca_file: expected a file of certificates in PEM at {ca_file!r}, found none."
+        ) from exc
+    return context
+
+
+def system_trust() -> ssl.SSLContext:
+    """The operating system's trust, and nothing of the environment's."""
+    import httpx2  # noqa: PLC0415  # where a proxy is not needed, nothing else of it is
+
+    return httpx2.create_ssl_context(trust_env=False)
