@@ -43,10 +43,10 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
         assert "unsafe" not in policy
         assert page.headers["x-dns-prefetch-control"] == "off"
         assert "server" not in page.headers
-        assets = {name for name in page.body.decode().split('"') if name.startswith("/assets/")}
+        assets = {name for name in page.body.decode().split('"') if name.startswith("assets/")}
         assert assets
         for asset in assets:
-            answer = client.get(asset)
+            answer = client.get(f"/{asset}")
             assert answer.status == 200, asset
             assert "content-security-policy" in answer.headers
         assert client.get("/assets/../config.py").status == 404

@@ -1,8 +1,9 @@
 """Connections to one address, kept and used again, for the running event loop.
 
 On asyncio they are ours, and cost a quarter of what httpx2's do for a request; elsewhere, and
-through a proxy, they are httpx2's own. Both report when a request has left, so that a call which never reached the model can be told
-from one that did. Redirects are not followed, and nothing is inflated.
+through a proxy, they are httpx2's own. Both report when a request has left, so that a call which
+never reached the model can be told from one that did. Redirects are not followed, and nothing is
+inflated.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlencode, urlsplit
 from urllib.request import getproxies_environment
@@ -120,8 +121,8 @@ def _checked(proxy: str, source: str) -> str:
     if scheme not in {"http", "https"}:
         kind = "a SOCKS proxy" if scheme.startswith("socks") else "another scheme"
         raise ConfigurationError(
-            f"{source}: expected a proxy at http:// or https://, got {kind}. Name an HTTP proxy, or "
-            "let NO_PROXY name the model's host."
+            f"{source}: expected a proxy at http:// or https://, got {kind}. Name an HTTP proxy, "
+            "or let NO_PROXY name the model's host."
         )
     try:
         wrong = not urlsplit(proxy).hostname or urlsplit(proxy).port == 0
@@ -163,8 +164,8 @@ def _trust(settings: ServerSettings) -> tuple[ssl.SSLContext | None, str]:
         if settings.trust_env and (path := os.environ.get(name))
     }
     for name, path in named.items():
-        if not (os.path.isfile(path) if name == "SSL_CERT_FILE" else os.path.isdir(path)):
-            kind = "file" if name == "SSL_CERT_FILE" else "directory"
+        kind = "file" if name == "SSL_CERT_FILE" else "directory"
+        if not (Path(path).is_file() if kind == "file" else Path(path).is_dir()):
             raise ConfigurationError(f"{name}: expected a {kind} of certificates, found none.")
     try:
         if named:
