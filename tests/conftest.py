@@ -1,6 +1,7 @@
 """Fixtures for every test: the event loops, an upstream with a socket, an application."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,13 @@ settings.register_profile("any pace", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any pace")
 
 
+_OF_THE_MACHINE = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    for name in (*_OF_THE_MACHINE, "SSL_CERT_DIR", "PORT"):  # which chatnest obeys
+        os.environ.pop(name, None)
+        os.environ.pop(name.lower(), None)
     if SOAKS:
         config.pluginmanager.register(Progress(config))
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from chatnest.cli.checks import CHECKS, Findings
-from chatnest.cli.config import load_config
+from chatnest.cli.config import Config, ProviderSection, load_config
 from chatnest.ledger.survey import RedisNode, RedisSurvey, SQLiteSurvey
 
 
@@ -231,6 +231,47 @@ def test_the_provider(has_key: bool, url: str, levels: tuple[str, str]):
 
     assert (found["provider.key"].level, found["provider.base_url"].level) == levels
     assert "hunter2" not in found["provider.base_url"].found
+
+
+def provider(**settings: object) -> Config:
+    return Config(provider=ProviderSection(**settings))  # type: ignore[arg-type]
+
+
+def test_how_a_server_is_reached_is_shown():
+    assert checked()["provider.network"].found == "directly"
+    found = checked(proxy="proxy:3128, from HTTPS_PROXY", trust="SSL_CERT_FILE")
+    assert found["provider.network"].found == (
+        "through the proxy proxy:3128, from HTTPS_PROXY, trusting SSL_CERT_FILE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "model", "level"),
+    [
+        ("http://127.0.0.1:11434/v1", "gpt-4o-mini", "warn"),
+        ("http://ollama:11434/v1", "gpt-4o-mini", "warn"),
+        ("http://192.168.1.5:1234/v1", "gpt-4o-mini", "warn"),
+        ("http://127.0.0.1:11434/v1", "llama3.2", "ok"),
+        ("https://openrouter.ai/api/v1", "gpt-4o-mini", "ok"),
+        ("", "gpt-4o-mini", "ok"),
+    ],
+)
+def test_a_local_server_with_the_default_model_is_a_warning(url: str, model: str, level: str):
+    found = checked(base_url=url, config=provider(model=model))
+    assert found["provider.model"].level == level
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ({"model": "gpt-5-mini"}, "fail"),
+        ({"model": "gpt-5-mini", "reasoning_effort": "high"}, "fail"),
+        ({"model": "gpt-5-mini", "reasoning_effort": "minimal"}, "ok"),
+        ({"model": "gpt-4o"}, "ok"),
+    ],
+)
+def test_a_reasoning_model_with_too_little_output_fails(settings: dict[str, str], level: str):
+    assert checked(config=provider(**settings))["provider.model"].level == level
 
 
 @pytest.mark.parametrize(("limit", "level"), [(4_095, "warn"), (4_096, "ok"), (None, "skip")])

@@ -147,3 +147,10 @@ def test_names_in_an_error_document(document, status, names):
 )
 def test_when_it_says_to_come_back(fields, seconds):
     assert error_for(Refusal(), status=429, headers=fields).retry_after == seconds
+
+
+@pytest.mark.parametrize("key", ['"sk-x"', "'sk-x'", "Bearer sk-x", " sk-x", "sk-x ", '"sk-x'])
+def test_a_key_with_what_surrounds_it_is_refused(key):
+    with pytest.raises(ConfigurationError, match="api_key: expected a key, got one") as refused:
+        OpenAIProvider(api_key=key)
+    assert "sk-x" not in str(refused.value)

@@ -20,6 +20,8 @@ from chatnest.cli.report import report
 from chatnest.cli.site import make_site
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey, Surveyed
+from chatnest.providers import OpenAIProvider
+from chatnest.providers.network import Route
 from chatnest.providers.openai import DEFAULT_BASE_URL
 
 __all__ = ["run"]
@@ -46,11 +48,15 @@ def _look(config: Config) -> Findings:
         base_url = ""
     # A key that is missing is a check of its own. Everything else must be fit to be served.
     served = msgspec.structs.replace(config, demo=config.demo or not (has_key or base_url))
-    make_site(served, build_chat(served))
+    chat = build_chat(served)
+    make_site(served, chat)
+    route = chat.provider.route if isinstance(chat.provider, OpenAIProvider) else Route()
     return Findings(
         config=config,
         has_key=has_key,
         base_url=base_url,
+        proxy=f"{route.proxy_shown}, from {route.proxy_from}" if route.proxy else "",
+        trust=route.trust,
         survey=anyio.run(_survey, open_ledger(config.ledger)),
         open_files=_open_files(),
         versions=_versions(),

@@ -121,6 +121,7 @@ class OpenAIProvider:
         ):
             if text and not (text.isascii() and text.isprintable()):
                 raise ConfigurationError(f"{setting} holds a character that no header field can")
+        _check_key(key or "")
         self._account = {"organization": organization, "project": project}
         self._key = key or ""
         address = self._base_url if client is None else str(client.base_url)
@@ -241,6 +242,22 @@ class OpenAIProvider:
     def _forget(self, pool: "_LoopPool") -> None:
         if self._pools.get(None) is pool:
             self._pools.set(None)
+
+
+def _check_key(key: str) -> None:
+    """Refuse a key with what surrounds it where people copy it from: ``docker run --env-file``
+    keeps quotes, and curl's examples have it behind ``Bearer``.
+    """
+    wrong = {
+        "in quotes": key[:1] in {'"', "'"} or key[-1:] in {'"', "'"},
+        "behind Bearer": key.lower().startswith("bearer "),
+        "with blanks around it": key != key.strip(),
+    }
+    for what, is_so in wrong.items():
+        if is_so:
+            raise ConfigurationError(
+                f"api_key: expected a key, got one {what}. Leave only the key."
+            )
 
 
 class _Opened:

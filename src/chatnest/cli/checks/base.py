@@ -26,13 +26,16 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that checks are made from.
 
     ``has_key`` is whether there is a key for the provider, ``base_url`` where that is, empty for
-    OpenAI's own. ``survey`` is None for a ledger in memory. ``open_files`` is the soft limit of
+    OpenAI's own; ``proxy`` and ``trust`` say how it is reached, where it is not the usual way, and
+    what says so. ``survey`` is None for a ledger in memory. ``open_files`` is the soft limit of
     this process, None where it is not known. ``versions`` are by the names of what is installed.
     """
 
     config: Config
     has_key: bool
     base_url: str
+    proxy: str = ""
+    trust: str = ""
     survey: RedisSurvey | SQLiteSurvey | None
     open_files: int | None
     versions: Mapping[str, str]

@@ -1,8 +1,7 @@
-"""Checks of what is configured: the provider's key, who is asking, and times. No I/O."""
+"""Checks of what is configured: who is asking, and times. No I/O."""
 
 from ipaddress import ip_network
 from typing import Final
-from urllib.parse import urlsplit
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
@@ -17,37 +16,6 @@ _KILL_SECONDS: Final = 30
 """What Kubernetes gives a process between SIGTERM and SIGKILL; Docker gives 10."""
 
 
-def _key(findings: Findings) -> Check:
-    name = "provider.key"
-    if findings.config.demo:
-        return ok(name, "none is needed: canned answers, as --demo says")
-    if findings.has_key:
-        return ok(name, "OPENAI_API_KEY is set")
-    if findings.base_url:
-        return ok(name, "none; a server of your own may need none")
-    return fail(
-        name, "OPENAI_API_KEY is not set", "set it, or provider.base_url, or serve with --demo"
-    )
-
-
-def _address(findings: Findings) -> Check | None:
-    name, url = "provider.base_url", findings.base_url
-    if findings.config.demo:
-        return None
-    if not url:
-        return ok(name, "OpenAI's own")
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
-    if parts.scheme == "http" and not _is_here(host):
-        return warn(
-            name,
-            f"{shown} is not encrypted: the key and all that is said can be read",
-            "use https://",
-        )
-    return ok(name, shown)
-
-
 def _proxies(findings: Findings) -> Check:
     name, identity = "identity.trusted_proxies", findings.config.identity
     named = identity.trusted_proxies
@@ -60,7 +28,7 @@ def _proxies(findings: Findings) -> Check:
         )
     if named:
         return ok(name, ", ".join(named))
-    local = _is_here(findings.config.server.host)
+    local = is_loopback(findings.config.server.host)
     if local and not identity.header and not identity.keys:
         return warn(
             name,
@@ -144,17 +112,11 @@ def _drain(findings: Findings) -> Check:
     return ok(name, shown)
 
 
-def _is_here(host: str) -> bool:
-    return is_loopback(host) or host.endswith(".localhost")
-
-
 def _is_everybody(network: str) -> bool:
     return ip_network(network, strict=False).prefixlen == 0
 
 
 SERVICE_CHECKS: Final[tuple[CheckFunction, ...]] = (
-    _key,
-    _address,
     _identity,
     _proxies,
     _ping,

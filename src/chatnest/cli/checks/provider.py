@@ -1,0 +1,91 @@
+"""Checks of the provider: its key, its address, its model, and the network between. No I/O."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
+from chatnest.cli.config import ProviderSection
+from chatnest.places import is_local, is_loopback
+from chatnest.providers.parameters import is_reasoning
+
+__all__ = ["LEAST_THINKING_TOKENS", "PROVIDER_CHECKS"]
+
+LEAST_THINKING_TOKENS: Final = 2_000
+"""Output that a reasoning model needs at least. Its thinking counts as output, and takes from some
+hundred to tens of thousands of tokens before the first word of the answer.
+"""
+
+
+def _key(findings: Findings) -> Check:
+    name = "provider.key"
+    if findings.config.demo:
+        return ok(name, "none is needed: canned answers, as --demo says")
+    if findings.has_key:
+        return ok(name, "OPENAI_API_KEY is set")
+    if findings.base_url:
+        return ok(name, "none; a server of your own may need none")
+    return fail(
+        name, "OPENAI_API_KEY is not set", "set it, or provider.base_url, or serve with --demo"
+    )
+
+
+def _address(findings: Findings) -> Check | None:
+    name, url = "provider.base_url", findings.base_url
+    if findings.config.demo:
+        return None
+    if not url:
+        return ok(name, "OpenAI's own")
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password
+    if parts.scheme == "http" and not _is_here(host):
+        return warn(
+            name,
+            f"{shown} is not encrypted: the key and all that is said can be read",
+            "use https://",
+        )
+    return ok(name, shown)
+
+
+def _network(findings: Findings) -> Check | None:
+    """What is in force between this machine and the model's server."""
+    if findings.config.demo:
+        return None
+    found = [f"through the proxy {findings.proxy}" if findings.proxy else "directly"]
+    found += [f"trusting {findings.trust}"] if findings.trust else []
+    return ok("provider.network", ", ".join(found))
+
+
+def _model(findings: Findings) -> Check | None:
+    name, provider = "provider.model", findings.config.provider
+    if findings.config.demo:
+        return None
+    host = urlsplit(findings.base_url).hostname or ""
+    if findings.base_url and is_local(host) and provider.model == ProviderSection().model:
+        return warn(
+            name,
+            f"{provider.model}, the default, at {host}: a local server has models of its own",
+            "name one of them as provider.model",
+        )
+    if is_reasoning(provider.model):
+        short = [
+            profile.name
+            for profile in findings.config.profiles
+            if profile.max_output_tokens < LEAST_THINKING_TOKENS
+        ]
+        if short and provider.reasoning_effort not in {"none", "minimal"}:
+            return fail(
+                name,
+                f"{provider.model} thinks before it answers, and {', '.join(short)} may end in "
+                "thinking, without an answer",
+                f"raise max_output_tokens and max_tokens_per_request of these profiles to "
+                f"{LEAST_THINKING_TOKENS:,} and more, or lower provider.reasoning_effort",
+            )
+    return ok(name, provider.model)
+
+
+def _is_here(host: str) -> bool:
+    return is_loopback(host) or host.endswith(".localhost")
+
+
+PROVIDER_CHECKS: Final[tuple[CheckFunction, ...]] = (_key, _address, _network, _model)
