@@ -116,7 +116,7 @@ def test_every_key_of_a_file_is_taken(tmp_path):
         "allowed_profiles": ["constrained", "balanced"],
         "ping_interval": 5.0,
         "usage_event": True,
-        "charge_unanswered": True,
+        "charge_unanswered": None,
     }
     assert config.profiles == (
         CONSTRAINED,

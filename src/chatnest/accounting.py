@@ -15,6 +15,7 @@ from chatnest.errors import (
     LedgerUnavailable,
     LimitExceeded,
     UpstreamError,
+    UpstreamTimeout,
 )
 from chatnest.events import Usage
 from chatnest.fallback import LocalBooks, WhenAway
@@ -45,7 +46,8 @@ class Accounts:
     """The ledger as a turn sees it: with deadlines, sentences and the rules of who pays what.
 
     ``charge_unanswered`` says whether a call that reached the model, and got no answer at all, is
-    charged for its input, ``when_away`` what may be admitted without the ledger.
+    charged for its input, ``charge_timeouts`` whether it also is where it took too long, and
+    ``when_away`` what may be admitted without the ledger.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Accounts:
         bounds: Bounds,
         *,
         charge_unanswered: bool = True,
+        charge_timeouts: bool = True,
         when_away: WhenAway | None = None,
     ) -> None:
         self.ledger = ledger
         self.outbox: Outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
         self._charge_unanswered = charge_unanswered
+        self._charge_timeouts = charge_timeouts
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
         self._known = KnownRefusals()
         self._effort = Effort()
@@ -198,6 +202,8 @@ class Accounts:
         if turn.call is None or not turn.call.sent:
             return False
         if isinstance(failure, UpstreamError) and not failure.reached_model:
+            return False
+        if isinstance(failure, UpstreamTimeout) and not self._charge_timeouts:
             return False
         return turn.answer.begun or self._charge_unanswered
 

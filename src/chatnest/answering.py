@@ -13,7 +13,7 @@ from anyio import CancelScope, move_on_after
 from anyio.lowlevel import checkpoint
 
 from chatnest.accounting import Accounts
-from chatnest.bounds import Bounds
+from chatnest.bounds import FIRST_BYTE_SECONDS, Bounds
 from chatnest.endings import check_end
 from chatnest.errors import (
     AnswerTooLong,
@@ -51,6 +51,7 @@ class Answering:
         self._policies = policies
         self._accounts = accounts
         self._bounds = bounds
+        self._first_byte_seconds = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
 
     async def answer(self, begin: Callable[[], Awaitable[Turn]], stream: Stream) -> Done:
         """``begin`` gives the turn. Policies, then one admission, then the model, then one
@@ -107,7 +108,7 @@ class Answering:
 
     async def _open(self, turn: Turn, stream: Stream) -> "_Open":
         """Ask the model, again where a policy says so, until something billable has come."""
-        deadline = anyio.current_time() + self._bounds.first_byte_seconds
+        deadline = anyio.current_time() + self._first_byte_seconds
         stream.call_model()
         attempt = 1
         while True:

@@ -91,7 +91,8 @@ class ChatNestApp(Lifetime):
     and those that are nowhere above it.
     ``system_prompt`` opens every conversation; a client's own follows it only with
     ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
-    ``charge_unanswered`` charges the input of a call that the model took and never answered.
+    ``charge_unanswered`` charges the input of a call that the model took and never answered; by
+    default it does, but for a local server that took too long: it may have been loading the model.
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
     under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
     by default are kept where the ledger is. ``drain_at_signal``: seconds that running answers have
@@ -113,7 +114,7 @@ class ChatNestApp(Lifetime):
         system_prompt: str = "",
         allow_client_system_prompt: bool = False,
         usage_event: bool = False,
-        charge_unanswered: bool = True,
+        charge_unanswered: bool | None = None,
         when_away: WhenAway | None = None,
         ping_interval: float = 15.0,
         bounds: Bounds | None = None,
@@ -137,15 +138,21 @@ class ChatNestApp(Lifetime):
         )
         check_parts(provider=provider, ledger=ledger, identify=identify)
         ledger = ledger if ledger is not None else MemoryLedger()
-        bounds = bounds if bounds is not None else Bounds()
+        provider = provider if provider is not None else OpenAIProvider()
+        is_local = getattr(provider, "is_local", False)
+        bounds = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(ledger, settings)
         self._policies = PolicyChain(standard_policies() if policies is None else policies)
         super().__init__(
-            provider=provider if provider is not None else OpenAIProvider(),
+            provider=provider,
             ledger=ledger,
             accounts=Accounts(
-                ledger, bounds, charge_unanswered=charge_unanswered, when_away=when_away
+                ledger,
+                bounds,
+                charge_unanswered=charge_unanswered is not False,
+                charge_timeouts=charge_unanswered is True or not is_local,
+                when_away=when_away,
             ),
             streams=OpenStreams(bounds.settle_seconds),
             run_log=log,

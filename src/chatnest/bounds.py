@@ -1,5 +1,7 @@
 """Bounds: how much memory and time one stream may take, whoever misbehaves. No I/O."""
 
+from typing import Final
+
 import msgspec
 
 from chatnest.arguments import check_positive
@@ -11,6 +13,9 @@ __all__ = ["Bounds"]
 _LONGEST = 1e9
 """Seconds or bytes that no bound exceeds; beyond it clocks fail."""
 
+FIRST_BYTE_SECONDS: Final = 30.0
+LOCAL_FIRST_BYTE_SECONDS: Final = 300.0
+
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Every bound of a stream; sizes in bytes, times in seconds. The reasons are in
@@ -21,8 +26,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """A request's body."""
     body_seconds: float = 10.0
     """From the first event to the whole body."""
-    first_byte_seconds: float = 30.0
-    """From the call of the model to its response headers, over all attempts."""
+    first_byte_seconds: float | None = None
+    """From the call of the model to the first of its answer, over all attempts. None: 30, and 300
+    for a local server, which may have to load its model first.
+    """
     early_start_seconds: float = 5.0
     """After which a stream starts although the model has not answered yet."""
     idle_seconds: float = 30.0
@@ -49,6 +56,21 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
             value = getattr(self, field)
+            if value is None and field == "first_byte_seconds":
+                continue
             check_positive(**{f"bounds.{field}": value})
             if value > _LONGEST:
                 raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")
+
+    def resolved(self, *, local: bool) -> "Bounds":
+        """The same with a number for ``first_byte_seconds``. What a local server gets by default
+        beyond the usual is not taken from the stream's own time.
+        """
+        if self.first_byte_seconds is not None:
+            return self
+        first = LOCAL_FIRST_BYTE_SECONDS if local else FIRST_BYTE_SECONDS
+        return msgspec.structs.replace(
+            self,
+            first_byte_seconds=first,
+            stream_seconds=self.stream_seconds + first - FIRST_BYTE_SECONDS,
+        )

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from chatnest.providers.addresses import is_local
 
 from chatnest import Bounds, OpenAIProvider
 from chatnest.events import Delta, NotReasoning, ProviderEvent, Reasoning
-from chatnest.providers.addresses import is_local
 from chatnest.providers.think_tags import TagHabit, ThinkTags
 from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.streams.support import (

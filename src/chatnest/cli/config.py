@@ -66,7 +66,7 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     allowed_profiles: list[str] | None = None
     ping_interval: float = 15.0
     usage_event: bool = False
-    charge_unanswered: bool = True
+    charge_unanswered: bool | None = None
 
 
 class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,10 +2,12 @@
 
 from ipaddress import ip_network
 from typing import Final
+from urllib.parse import urlsplit
 
+from chatnest.bounds import FIRST_BYTE_SECONDS
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
-from chatnest.places import is_loopback
+from chatnest.places import is_local, is_loopback
 
 __all__ = ["SERVICE_CHECKS"]
 
@@ -67,11 +69,16 @@ def _ping(findings: Findings) -> Check:
 
 def _times(findings: Findings) -> Check:
     """Each should end before what is around it does, or never has its say."""
-    name, bounds = "bounds", findings.config.bounds
+    local = is_local(urlsplit(findings.base_url).hostname or "")
+    name, bounds = (
+        "bounds",
+        findings.config.bounds.resolved(local=bool(findings.base_url) and local),
+    )
+    first_byte = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
     around = (
         ("chat.ping_interval", findings.config.chat.ping_interval, "bounds.idle_seconds"),
         ("bounds.early_start_seconds", bounds.early_start_seconds, "bounds.first_byte_seconds"),
-        ("bounds.first_byte_seconds", bounds.first_byte_seconds, "bounds.stream_seconds"),
+        ("bounds.first_byte_seconds", first_byte, "bounds.stream_seconds"),
         ("bounds.idle_seconds", bounds.idle_seconds, "bounds.stream_seconds"),
         (*_patience(findings), "bounds.ledger_seconds"),
         ("bounds.ledger_seconds", bounds.ledger_seconds, "bounds.settle_seconds"),
