@@ -87,6 +87,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("providers.chunks", "providers.faults", "providers.figures", "providers.sse"),
         "providers.think_tags",
     ),
+    "providers.parameters": ("providers.error_documents",),
     "providers.chunks": ("providers.error_documents", "providers.faults"),
     "providers.faults": ("providers.error_documents", "providers.waits"),
     "providers.error_documents": ("providers.waits",),

@@ -3,6 +3,7 @@
 import pytest
 
 from chatnest.errors import ConfigurationError
+from chatnest.providers.error_documents import read_refusal
 from chatnest.providers.parameters import (
     ModelParameters,
     Parameters,
@@ -145,4 +146,4 @@ def refusal(message, **more):
     ],
 )
 def test_a_refusal_names_a_field_of_ours(document, field):
-    assert unsupported_field(document, SENT) == field
+    assert unsupported_field(read_refusal(document), SENT) == field

@@ -1,14 +1,17 @@
 """What the model is sent: the very request that the SDK would make, without its work each time."""
 
+import json
 from typing import Any
 
 import openai
 import pytest
 
-from chatnest import ConfigurationError, OpenAIProvider
+from chatnest import ConfigurationError, ModelParameters, OpenAIProvider
 from chatnest.providers.error_documents import Refusal, read_refusal
 from chatnest.providers.faults import error_for
-from tests.streams.support import KEY, answer_to, ask, serving
+from chatnest.providers.parameters import ADVICE
+from chatnest.testing import Answer
+from tests.streams.support import DONE, KEY, Books, answer_to, ask, serving
 
 OF_THE_TRANSPORT = {"accept", "accept-encoding", "connection", "content-length", "host"}
 ACCOUNT: dict[str, Any] = {"organization": "org-1", "project": "proj-1"}
@@ -154,3 +157,83 @@ def test_a_key_with_what_surrounds_it_is_refused(key):
     with pytest.raises(ConfigurationError, match="api_key: expected a key, got one") as refused:
         OpenAIProvider(api_key=key)
     assert "sk-x" not in str(refused.value)
+
+
+def unsupported(field: str) -> Answer:
+    message = f"Unsupported parameter: '{field}' is not supported with this model."
+    error = {"message": message, "param": field, "code": "unsupported_parameter"}
+    return Answer(status=400, body=json.dumps({"error": error}).encode())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("field", "gone", "instead"),
+    [
+        ("max_tokens", {"max_tokens", "temperature"}, {"max_completion_tokens"}),
+        ("temperature", {"temperature"}, set()),
+        ("stream_options", {"stream_options"}, set()),
+        ("reasoning_effort", {"reasoning_effort"}, set()),
+    ],
+)
+async def test_a_field_that_is_refused_is_left_out_at_once_and_from_then_on(
+    upstream, caplog, field, gone, instead
+):
+    provider = OpenAIProvider(
+        api_key=KEY,
+        base_url=upstream.base_url,
+        parameters=ModelParameters(reasoning_effort="low"),
+    )
+    books = Books()
+    upstream.script(unsupported(field))
+    async with serving(upstream, provider=provider, ledger=books) as app:
+        for _ in range(2):
+            assert (await answer_to(app, ask())).received.endswith(DONE)
+
+    first, second, third = (seen.json.keys() for seen in upstream.requests)
+    assert first - second == gone
+    assert second - first == instead
+    assert second == third
+    asked = upstream.requests[1].json
+    limit = asked.get("max_tokens") or asked.get("max_completion_tokens")
+    assert limit == upstream.requests[0].json["max_tokens"]
+    assert len(books.charges) == 2
+    said = [r.getMessage() for r in caplog.records if r.name == "chatnest.providers.openai"]
+    (line,) = said
+    assert f"does not take {field}: requests go without it" in line
+    assert ADVICE[field] in line
+
+
+@pytest.mark.anyio
+async def test_a_field_is_left_out_once_a_request(upstream):
+    upstream.script(unsupported("temperature"), unsupported("stream_options"))
+    books = Books()
+    async with serving(upstream, ledger=books) as app:
+        c = await answer_to(app, ask())
+        assert c.problem()["code"] == "upstream_rejected"
+        assert books.charge.tokens == 0
+        await answer_to(app, ask())
+    assert len(upstream.requests) == 3
+    assert "temperature" in upstream.requests[2].json  # nothing has succeeded without it
+
+
+@pytest.mark.anyio
+async def test_a_field_of_the_developers_own_is_never_left_out(upstream):
+    options = {"temperature": 0.1, "seed": 1}
+    provider = OpenAIProvider(api_key=KEY, base_url=upstream.base_url, options=options)
+    upstream.script(unsupported("temperature"), unsupported("seed"))
+    async with serving(upstream, provider=provider) as app:
+        for _ in range(2):
+            assert (await answer_to(app, ask())).problem()["code"] == "upstream_rejected"
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_of_ones_own_learns_the_same(anyio_backend, upstream):
+    upstream.script(unsupported("max_tokens"))
+    async with (
+        openai.AsyncOpenAI(api_key=KEY, base_url=upstream.base_url) as client,
+        serving(upstream, provider=OpenAIProvider(client=client)) as app,
+    ):
+        assert (await answer_to(app, ask())).received.endswith(DONE)
+    assert "max_completion_tokens" in upstream.requests[1].json

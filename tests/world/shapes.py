@@ -28,6 +28,8 @@ class Shape:
     line: tuple[str, ...] = ()
     retryable: bool | None = None
     retry_after: int | None = None
+    calls_without_line: int = 0
+    """A field of ours is refused, and left out in one more call."""
 
 
 def response(
@@ -428,8 +430,14 @@ def too_long(source: str, reply: bytes) -> Shape:
     return Shape(source, reply, "context_length", retryable=False, line=("context_length",))
 
 
-def rejected(source: str, reply: bytes, *line: str) -> Shape:
-    return Shape(source, reply, "upstream_rejected", retryable=False, line=line)
+def rejected(source: str, reply: bytes, *line: str, again: int = 0) -> Shape:
+    return Shape(
+        *(source, reply, "upstream_rejected"),
+        calls=1 + again,
+        calls_without_line=again,
+        retryable=False,
+        line=line,
+    )
 
 
 def said(message: str) -> bytes:
@@ -668,6 +676,7 @@ REFUSALS = {
             },
         ),
         *("param=stream_options", "include_usage"),
+        again=1,
     ),
     "a parameter that is not taken": rejected(
         "",
@@ -676,6 +685,7 @@ REFUSALS = {
             {"error": {"code": "unsupported_parameter", "param": "max_tokens"}},
         ),
         *("code=unsupported_parameter", "param=max_tokens"),
+        again=1,
     ),
     "a parameter that is not ours": rejected(
         "", refused("400 Bad Request", {"error": {"param": "sk-secret"}}), "status=400"

@@ -1,7 +1,8 @@
 """OpenAIProvider: OpenAI, and every server that speaks its chat completions."""
 
+import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from http import HTTPStatus
@@ -14,16 +15,26 @@ from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
 from chatnest.arguments import check_kinds
-from chatnest.errors import ConfigurationError, UpstreamBadResponse, UpstreamUnavailable
+from chatnest.errors import (
+    ConfigurationError,
+    UpstreamBadResponse,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from chatnest.places import is_local
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import ChunkDecoder
-from chatnest.providers.error_documents import read_refusal
+from chatnest.providers.error_documents import Refusal, read_refusal
 from chatnest.providers.faults import error_for
 from chatnest.providers.inflate import CODINGS, Inflating
 from chatnest.providers.network import Route, ServerSettings, find_route
-from chatnest.providers.parameters import ModelParameters, Parameters
+from chatnest.providers.parameters import (
+    ADVICE,
+    ModelParameters,
+    Parameters,
+    unsupported_field,
+)
 from chatnest.providers.sse import EventSplitter
 from chatnest.providers.think_tags import TagHabit
 from chatnest.providers.transport import Response, Transport, TransportError
@@ -31,6 +42,8 @@ from chatnest.tokens import Tokenizer
 from chatnest.turn import ModelCall
 
 __all__ = ["OpenAIProvider"]
+
+_log = logging.getLogger("chatnest.providers.openai")
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
@@ -50,6 +63,9 @@ _GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 """Statuses of an answer: some gateways say 201 or 206."""
 
 _CLOSE_SECONDS: Final = 1.0
+
+_OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""Statuses of refusals that may be for the sake of a field."""
 
 _CHUNKS_PER_TOKEN: Final = 16
 """A gateway may send a chunk for each character, and a token has four of these, rarely more."""
@@ -169,47 +185,73 @@ class OpenAIProvider:
             self._pools.set(None)
             await pool.aclose()
 
-    def _request(self, call: ModelCall) -> dict[str, Any]:
-        request = {"model": self.model, "messages": call.messages, "stream": True}
-        return request | self._parameters.fields(call) | self._options
-
     # ------------------------------------------------ one call
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
         """The response, once its head is there. Raises an UpstreamError for everything that is
         not a 2xx whose body can be read.
+
+        A refusal that names a field which is ours to add is answered by one more request without
+        it. What that teaches is remembered once it has succeeded.
         """
         call.place = self._shown
         try:
-            response = await self._post(call, decoder)
+            return await self._attempt(call, decoder, self._parameters)
+        except _NotTaken as exc:
+            field = exc.field
+        call.sent = False  # it cost nothing
+        try:
+            response = await self._attempt(call, decoder, self._parameters.without(field))
+        except _NotTaken as exc:
+            raise exc.error from None
+        self._parameters = self._parameters.without(field)
+        _log.warning(
+            "model %r at %s does not take %s: requests go without it. To save the refused request "
+            "at each start, set %s.",
+            *(self.model, self._shown, field, ADVICE[field]),
+        )
+        return response
+
+    async def _attempt(
+        self, call: ModelCall, decoder: ChunkDecoder, parameters: Parameters
+    ) -> Response:
+        added = parameters.fields(call)
+        request = {"model": self.model, "messages": call.messages, "stream": True}
+        try:
+            response = await self._post(call, decoder, request | added | self._options)
         except TransportError as exc:
             cause = type(exc.__cause__).__name__  # its text may have addresses
             raise UpstreamUnavailable(facts={"cause": cause}) from exc
         except self._sdk.StatusError as exc:
             call.status, call.content_type = exc.status, exc.content_type
+            _check_fields(exc.refusal, exc.status, added.keys() - self._options, exc.error)
             raise exc.error from None
         call.sent = True
         call.status = response.status
         call.content_type = response.headers.get("content-type", "")
         if response.status not in _GOOD or "content-encoding" in response.headers:
             try:
-                await self._check(response)
+                await self._check(response, added.keys() - self._options)
             except BaseException:
                 with move_on_after(_CLOSE_SECONDS, shield=True):
                     await response.aclose()
                 raise
         return response
 
-    async def _check(self, response: Response) -> None:
+    async def _check(self, response: Response, added: Collection[str]) -> None:
         """Raise unless it is an answer that can be inflated."""
         coding = _coding_of(response)
         if response.status not in _GOOD:
             refusal = read_refusal(await _error_document(response, coding))
-            raise error_for(refusal, status=response.status, headers=response.headers)
+            error = error_for(refusal, status=response.status, headers=response.headers)
+            _check_fields(refusal, response.status, added, error)
+            raise error
         if coding and coding not in CODINGS:
             raise UpstreamBadResponse(facts={"content_encoding": coding})
 
-    async def _post(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
+    async def _post(
+        self, call: ModelCall, decoder: ChunkDecoder, request: dict[str, Any]
+    ) -> Response:
         def sent() -> None:
             call.sent = True
 
@@ -218,7 +260,6 @@ class OpenAIProvider:
             if response.status == HTTPStatus.OK and (not coding or coding in CODINGS):
                 call.unread = AnswerStream(response, decoder, compressed=bool(coding)).unread()
 
-        request = self._request(call)
         if self._own_client is not None:
             call.sent = True  # its transport does not tell
             response: Response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
@@ -242,6 +283,23 @@ class OpenAIProvider:
     def _forget(self, pool: "_LoopPool") -> None:
         if self._pools.get(None) is pool:
             self._pools.set(None)
+
+
+class _NotTaken(Exception):
+    """A refusal of ``field``, which is ours to add; ``error`` is what it is besides."""
+
+    def __init__(self, field: str, error: UpstreamError) -> None:
+        super().__init__(field)
+        self.field = field
+        self.error = error
+
+
+def _check_fields(
+    refusal: Refusal, status: int, added: Collection[str], error: UpstreamError
+) -> None:
+    """Raise _NotTaken if a refusal names one of the fields that we have added."""
+    if status in _OF_FIELDS and (field := unsupported_field(refusal, added)):
+        raise _NotTaken(field, error) from None
 
 
 def _check_key(key: str) -> None:

@@ -11,7 +11,7 @@ import openai
 
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
 from chatnest.providers.connections import make_transport
-from chatnest.providers.error_documents import read_refusal
+from chatnest.providers.error_documents import Refusal, read_refusal
 from chatnest.providers.faults import error_for
 from chatnest.providers.httpx2_transport import Httpx2Response
 from chatnest.providers.network import ServerSettings, split_query
@@ -41,8 +41,11 @@ def has_host(url: str) -> bool:
 class StatusError(Exception):
     """The upstream answered with a status other than 200."""
 
-    def __init__(self, status: int, content_type: str, error: UpstreamError) -> None:
+    def __init__(
+        self, status: int, content_type: str, refusal: Refusal, error: UpstreamError
+    ) -> None:
         super().__init__(status)
+        self.refusal: Refusal = refusal
         self.status: int = status
         self.content_type: str = content_type
         self.error: UpstreamError = error
@@ -116,7 +119,8 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Respons
         refusal = read_refusal(exc.response.content[:ERROR_BYTES])
         error = error_for(refusal, status=exc.status_code, headers=headers)
         content_type = headers.get("content-type", "")
-        raise StatusError(exc.status_code, content_type, error) from None  # its text is theirs
+        # Its text is the upstream's.
+        raise StatusError(exc.status_code, content_type, refusal, error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
         raise TransportError from exc.__cause__ or exc
     except openai.OpenAIError as exc:

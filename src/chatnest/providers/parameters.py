@@ -5,15 +5,16 @@ what neither knew. No I/O.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
+from chatnest.providers.error_documents import Refusal
 from chatnest.turn import ModelCall
 
-__all__ = ["ModelParameters", "Parameters", "unsupported_field"]
+__all__ = ["ADVICE", "ModelParameters", "Parameters", "is_reasoning", "unsupported_field"]
 
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
 
@@ -32,8 +33,8 @@ _UNSUPPORTED: Final = re.compile(
 )
 """What a refusal says of a field that the model or the server does not know."""
 
-_TEXT_CHARACTERS: Final = 4_096
-_DEPTH: Final = 8
+_NAMES: Final = {"unsupportedparameter", "unsupportedvalue", "unknownparameter", "extraforbidden"}
+"""The same as a code or a type, in the form of Refusal.names."""
 
 
 class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,30 +125,17 @@ ADVICE: Final = {
 """The settings that make permanent what was learned of a field."""
 
 
-def unsupported_field(refusal: object, sent: Collection[str]) -> str:
-    """The field among ``sent`` that a decoded error document says is not supported, or nothing.
+def unsupported_field(refusal: Refusal, sent: Collection[str]) -> str:
+    """The field among ``sent`` that a refusal says is not supported, or nothing.
 
-    Servers name it in ``param`` (OpenAI), as the last part of ``loc`` (FastAPI), or in their words.
+    Servers name it apart (``param``, or the last part of ``loc``) or in their words alone.
     """
-    strings = list(_strings(refusal, _DEPTH))
-    text = " ".join(text for _, text in strings)[:_TEXT_CHARACTERS].lower()
-    if not _UNSUPPORTED.search(text):
+    if not (_UNSUPPORTED.search(refusal.words) or refusal.names & _NAMES):
         return ""
-    named = [text for key, text in strings if key in {"param", "loc"} and text in sent]
-    if named:
-        return named[-1]
-    places = {field: re.search(rf"(?<![a-z_]){field}(?![a-z_])", text) for field in sent}
+    if refusal.param in sent:
+        return refusal.param
+    if refusal.param:
+        return ""
+    places = {field: re.search(rf"(?<![a-z_]){field}(?![a-z_])", refusal.words) for field in sent}
     found = [(match.start(), field) for field, match in places.items() if match]
     return min(found)[1] if found else ""
-
-
-def _strings(value: object, depth: int, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in a JSON value, with the key that it stands under."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict) and depth:
-        for name, inner in value.items():
-            yield from _strings(inner, depth - 1, str(name))
-    elif isinstance(value, list) and depth:
-        for inner in value:
-            yield from _strings(inner, depth - 1, key)
