@@ -87,6 +87,7 @@ def test_nothing_told_leaves_the_defaults():
         "port": 8_000,
         "workers": 1,
         "head_seconds": 10.0,
+        "idle_seconds": 75,
         "announce_seconds": 0.0,
         "drain_seconds": 10.0,
         "allow_origins": [],

@@ -105,7 +105,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("cli.announcement", "cli.config", "cli.build", "cli.hosts"),
         *("cli.front", "cli.interpreter"),
     ),
-    "cli.protocol": ("cli.connections", "cli.front"),
+    "cli.protocol": ("cli.connections", "cli.front", "cli.http10"),
     "cli.report": ("cli.checks", "cli.terminal"),
     "cli.replies": ("cli.seen", "cli.terminal"),
     "cli.seen": ("cli.terminal",),

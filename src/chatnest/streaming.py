@@ -303,8 +303,6 @@ class Stream:
 
     def _response_start(self) -> dict[str, Any]:
         headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
-        if self._scope.get("http_version", "1.1").startswith("1"):
-            headers.append((b"connection", b"keep-alive"))
         headers += encode_headers(self.headers)
         self.headers = {}  # they are not needed any more
         return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -3,6 +3,8 @@ without waiting.
 """
 
 import asyncio
+import json
+import socket
 import threading
 import time
 
@@ -11,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from chatnest.asgi import send_now
 from chatnest.cli.protocol import BoundedProtocol
-from tests.servers.support import PATIENCE, Client, uvicorn_thread
+from tests.servers.support import PATIENCE, Client, ask, uvicorn_thread
 
 PIECE = b"x" * 65_536
 PIECES = 48  # far beyond what the two kernels take
@@ -148,3 +150,58 @@ def test_nothing_is_sent_past_those_who_change_what_is_sent(http):
         client.request()
         client.reply().read_all()
     assert found == [http is BoundedProtocol, False]
+
+
+def exchange(port: int, request: bytes) -> tuple[list[bytes], bytes]:
+    """The lines of a head and all that follows, until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        client.sendall(request)
+        data = b""
+        while piece := client.recv(65_536):
+            data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    return head.lower().split(b"\r\n"), body
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n"])
+def test_a_client_of_http_1_0_gets_a_body_without_chunks(real, more):
+    """RFC 9112, section 6.1."""
+    port = real().ready()
+    body = json.dumps(ask()).encode()
+    head = (
+        b"POST /api/chat HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n%b"
+        b"Content-Length: %d\r\n\r\n"
+    )
+    for _ in range(2):
+        lines, answer = exchange(port, head % (more, len(body)) + body)
+        assert lines[0] == b"http/1.1 200 ok"
+        assert [line for line in lines if line.startswith(b"connection:")] == [b"connection: close"]
+        assert not [line for line in lines if line.startswith(b"transfer-encoding:")]
+        assert answer.startswith(b"event: start\ndata: \n\nevent: token\n")
+        assert answer.endswith(b"event: done\ndata: \n\n")
+    for path in (b"/healthz", b"/", b"/nothing", b"/api/chat/limits"):
+        lines, answer = exchange(
+            port, b"GET %b HTTP/1.0\r\nHost: localhost\r\n%b\r\n" % (path, more)
+        )
+        (length,) = [
+            int(line.split(b": ")[1]) for line in lines if line.startswith(b"content-length")
+        ]
+        assert len(answer) == length
+
+
+def test_a_client_that_closes_is_told_so_once(real):
+    body = json.dumps(ask()).encode()
+    head = (
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nContent-Length: %d\r\n\r\n"
+    )
+    lines, _ = exchange(real().ready(), head % len(body) + body)
+    assert [line for line in lines if line.startswith(b"connection:")] == [b"connection: close"]
+
+
+def test_idle_connections_are_kept_and_say_for_how_long(serve):
+    for environ, seconds in (({}, "75"), ({"CHATNEST_SERVER__IDLE_SECONDS": "1"}, "1")):
+        with Client(serve("--demo", "--ledger", "memory:", **environ).ready()) as client:
+            assert client.get("/healthz").headers["keep-alive"] == f"timeout={seconds}"
+            if seconds == "1":
+                assert client.take_all() == b""  # it was closed by the server

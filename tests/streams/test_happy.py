@@ -62,8 +62,6 @@ async def test_a_stream_is_these_bytes_and_headers(upstream, version):
         "x-content-type-options": "nosniff",
         "chatnest-request-id": books.reservations[0].id,
     }
-    if version.startswith("1"):
-        expected["connection"] = "keep-alive"
     assert {k: v for k, v in c.headers.items() if k not in limits} == expected
     policy = '"requests";q=30;w=60, "streams";q=4, "tokens";q=70000;w=86400'
     assert limits["ratelimit-policy"] == policy

@@ -120,6 +120,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     workers: int = 1
     head_seconds: float = 10.0
+    idle_seconds: int = 75
     announce_seconds: float = 0.0
     drain_seconds: float = 10.0
     allow_origins: list[str] = []
@@ -130,6 +131,11 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
         if self.workers < 1:
             raise ConfigurationError(f"server.workers must be at least 1, not {self.workers}")
+        if not 1 <= self.idle_seconds <= _LONGEST_END:
+            raise ConfigurationError(
+                f"server.idle_seconds: expected whole seconds from 1 to {_LONGEST_END:,}, "
+                f"got {self.idle_seconds}. Leave it out for 75."
+            )
         if not 0 < self.head_seconds <= _LONGEST_END:
             raise ConfigurationError(
                 f"server.head_seconds: expected seconds above 0 and at most {_LONGEST_END:,}, "

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from chatnest.asgi import NO_SNIFFING, SEND_NOW
 from chatnest.cli.connections import Connections, Queue
 from chatnest.cli.front import Front, answer_at_once, is_hung_up
+from chatnest.cli.http10 import Unchunked
 
 __all__ = ["BoundedProtocol"]
 
@@ -235,12 +236,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A task, unless the application refuses the request at once."""
-        extensions: Any = {SEND_NOW: self.flow}
-        cycle.scope["extensions"] = extensions
+        scope: Any = cycle.scope
+        scope["extensions"] = {SEND_NOW: self.flow}
+        if scope["http_version"] == "1.0":
+            scope["extensions"] = {SEND_NOW: None}  # a piece is a chunk
+            transport: Any = Unchunked(cycle.transport)
+            cycle.transport, cycle.keep_alive = transport, False
         taken, self.taken = self.taken, False
         refusal = None
         if isinstance(app, Front):
-            scope: Any = cycle.scope
             refusal = app.refuse_at_once(scope, self.loop.call_soon, taken=taken)
         if refusal is None:
             super()._start_asgi_task(cycle, app)

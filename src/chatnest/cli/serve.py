@@ -88,6 +88,8 @@ def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
         server_header=False,
+        timeout_keep_alive=config.server.idle_seconds,
+        headers=[("keep-alive", f"timeout={config.server.idle_seconds}")],
         timeout_graceful_shutdown=int(config.server.drain_seconds) + _GRACE_SECONDS,
     )
 
