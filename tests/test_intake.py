@@ -1,10 +1,14 @@
 """Intake: a burst is taken, a rate that is too high is not. The clock is the test's."""
 
+import asyncio
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
+import trio
 
 from chatnest import Bounds, ChatNestApp
 from chatnest.asgi import SEND_NOW
@@ -133,8 +137,51 @@ def test_a_loop_that_has_ended_is_not_waited_for():
     loop.arrive(1)
     loop.ready.clear()
     loop.now += 10
-    assert loop.arrive(1) == 1
-    assert loop.ready
+    assert loop.arrive(1) == 0  # it is as late as that
+    other = Loop()
+    assert loop.intake.take(other.soon)
+    assert other.ready
+
+
+@pytest.mark.parametrize("accepted", [1, 64, 200])
+@pytest.mark.parametrize("seconds", [0.0005, 0.005])
+def test_a_burst_of_200_chats_is_taken_by_a_slow_machine(accepted, seconds):
+    """However many of them the server accepts in one turn, and whatever each of them takes."""
+    loop = Loop()
+    taken = 0
+    while taken < 200:
+        few = min(accepted, 200 - taken)
+        assert loop.arrive(few, wait=True) == few
+        loop.turn(few * seconds if taken else 0)  # the first turn is not measured
+        taken += few
+    assert not loop.intake.is_crowded
+
+
+def test_a_rate_that_is_too_high_is_no_burst():
+    """Chats at five times the rate that a slow machine keeps up with."""
+    loop = Loop()
+    taken = asked = 0
+    for _ in range(100):
+        few = loop.arrive(25, wait=True)
+        taken, asked = taken + few, asked + 25
+        loop.turn(0.005 * few)
+    assert loop.intake.is_crowded
+    assert taken < 0.3 * asked
+
+
+def test_turns_are_measured_under_every_event_loop():
+    """A callback of asyncio's is in no task, and in no context that says which library it is."""
+
+    async def measured() -> Intake:
+        intake = Intake(BOUND, 1, lambda: 0)
+        assert intake.take()
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        return intake
+
+    with ThreadPoolExecutor(1) as thread:
+        assert not thread.submit(asyncio.run, measured()).result()._watching
+    assert not trio.run(measured)._watching
 
 
 def test_streams_have_a_limit():

@@ -3,8 +3,9 @@
 The unit is a turn of the loop: everything that was ready, once. A request waits for a few of them,
 so the length of a turn is what everybody feels, `/healthz` and refusals too. After a turn that took
 longer than ``lag_seconds`` nobody is let in. The chats of one turn may bring a good part of that as
-work, so that a burst is taken. Where turns stay long, or somebody was refused, there is a crowd:
-then a small part of it, so that no queue stands.
+work, and the first chats after a calm turn more, so that a burst is taken on a slow machine, too.
+Where turns stay long, or somebody was refused, there is a crowd: then a small part of it, so that
+no queue stands.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,12 @@ __all__ = ["Intake", "Soon"]
 
 _BURST: Final = 1.0
 """The work that one turn lets in, as a share of ``lag_seconds``."""
+_LEAST_BURST: Final = 256
+"""Chats since the last calm turn that are a burst, however slow the machine is."""
+_BURST_COST: Final = 0.008
+"""Seconds of lag that each chat of a burst may cause, beside ``lag_seconds``. About ten times what
+one takes on the machine where this was measured.
+"""
 _CROWD: Final = 0.06
 """The same while there is a crowd. Turns that have more work than this, for ``lag_seconds``, make
 one.
@@ -37,8 +44,8 @@ _FIRST_COST: Final = 0.0005
 """Seconds of work that a chat counts for until some were seen."""
 _SEEN: Final = 200
 """Chats by which the cost of one is known. Then those from before count half."""
-_LOST_SECONDS: Final = 1.0
-"""Without a turn for so long, the loop that was watched may be one that has ended."""
+_WAITING_SECONDS: Final = 1.0
+"""Seconds of a generation of chats that wait for the model. Two generations are counted."""
 
 Soon = Callable[[Callable[[int], None], int], object]
 """Call a function in the next turn of the event loop, with an argument."""
@@ -66,12 +73,13 @@ class Intake:
         self._open_streams = open_streams
         self._clock = clock
         self._work = work
-        self._soon: Soon = soon_here
+        self._soon: Soon | None = None  # of the loop that is watched
         self._watch = 0  # the number of the callback that stands in the loop
         self._watching = False
         self._since = 0.0  # when this turn began
         self._worked = 0.0  # the CPU time by then
         self._taken = self._refused = 0  # in this turn
+        self._burst = 0  # chats since the last calm turn
         self._chats, self._spent = float(_SEEN // 10), _SEEN // 10 * _FIRST_COST
         self._waiting = self._waiting_before = 0  # of this generation, and of the last one
         self._generation, self._generation_since = 0, 0.0
@@ -84,33 +92,40 @@ class Intake:
         """Seconds of work that whoever refuses has spent on it in this turn, and has said so."""
 
     @property
-    def cost(self) -> float:
-        """Seconds of work for one chat, with all that is done beside it."""
-        return self._spent / self._chats
-
-    @property
     def is_crowded(self) -> bool:
         """Whether a chat was refused lately."""
         return self._clock() < self._crowded_until
 
-    def take(self, soon: Soon = soon_here) -> bool:
+    def take(self, soon: Soon | None = None) -> bool:
         """Whether a chat may begin; it counts then. Outside of a task, ``soon`` is needed."""
         now = self._clock()
-        if not self._watching or now - self._since > max(_LOST_SECONDS, 4 * self._bound):
+        behind = now - self._since
+        if not self._watching or (behind > self._bound and self._is_elsewhere(soon)):
             self._begin(now, soon)
-        behind = max(self.lag, now - self._since)
-        if (
-            behind <= self._bound
-            and self._taken < self._most(now)
-            and self._has_room()
-            and not (now < self._crowded_until and self._is_queue())
-        ):
+            behind = 0.0
+        if self._open_streams() < self._streams and self._fits(max(self.lag, behind), now):
             self._taken += 1
+            self._burst += 1
             self._waiting += 1
             return True
         self._refused += 1
         self._crowded_until = now + _CROWD_SECONDS
         return False
+
+    def _is_elsewhere(self, soon: Soon | None) -> bool:
+        """Whether another event loop is watched, which may have ended."""
+        return self._soon != (soon or soon_here())
+
+    def _fits(self, behind: float, now: float) -> bool:
+        if now >= self._crowded_until:
+            if self._burst < _LEAST_BURST:
+                return behind <= self._bound + self._burst * _BURST_COST
+            return behind <= self._bound and self._taken < self._most(_BURST)
+        return behind <= self._bound and self._taken < self._most(_CROWD) and not self._is_queue()
+
+    def _most(self, share: float) -> float:
+        """Chats that bring this share of ``lag_seconds`` as work, with all that is done beside."""
+        return max(1.0, share * self._bound * self._chats / self._spent)
 
     def place(self) -> Callable[[bool], None]:
         """For a chat that was taken: to be called once, as soon as it calls the model (True), or
@@ -131,42 +146,38 @@ class Intake:
 
     def check_room(self) -> None:
         """Raise Overloaded if there are as many streams as there may be."""
-        if not self._has_room():
+        if self._open_streams() >= self._streams:
             raise Overloaded
-
-    def _has_room(self) -> bool:
-        return self._open_streams() < self._streams
-
-    def _most(self, now: float) -> float:
-        share = _CROWD if now < self._crowded_until else _BURST
-        return max(1.0, share * self._bound / self.cost)
 
     # ------------------------------------------------ turns of the loop
 
-    def _begin(self, now: float, soon: Soon) -> None:
+    def _begin(self, now: float, soon: Soon | None) -> None:
+        if not self._watching:
+            self._burst = 0
         self._watching = True
         self._watch += 1
         self._since = now
-        self._soon = soon
+        self._soon = soon or soon_here()
         self._taken = self._refused = 0
         self.lag = 0.0
-        soon(self._first_turn, self._watch)
+        self._soon(self._first_turn, self._watch)
 
     def _first_turn(self, watch: int) -> None:
         """The rest of the turn in which it all began, which is no measure of a whole one."""
-        if watch == self._watch:
+        if watch == self._watch and self._soon is not None:
             self._since, self._worked = self._clock(), self._work()
             self._calm_at = self._since
             self._soon(self._turn, watch)
 
     def _turn(self, watch: int) -> None:
-        if watch != self._watch:
+        if watch != self._watch or self._soon is None:
             return
         now, worked = self._clock(), self._work()
         self.lag, spent = now - self._since, worked - self._worked
         if spent <= self._bound * _CROWD:
             self._calm_at = now
-        elif now - self._calm_at > self._bound:
+            self._burst = 0
+        elif now - self._calm_at > self._bound and self._burst >= _LEAST_BURST:
             self._crowded_until = now + _CROWD_SECONDS
         self._count(now)
         self._spent += max(0.0, spent - self.refusing)
@@ -179,13 +190,13 @@ class Intake:
             self._taken = self._refused = 0
             self._soon(self._turn, watch)
         else:
-            self._watching = False
+            self._watching, self._soon = False, None  # the loop need not live as long as this
 
     def _count(self, now: float) -> None:
         if now - self._rate_since >= _RATE_SECONDS:
             rate = self._called / (now - self._rate_since)
             self._rate = (self._rate + rate) / 2
             self._called, self._rate_since = 0, now
-        if now - self._generation_since >= _LOST_SECONDS:
+        if now - self._generation_since >= _WAITING_SECONDS:
             self._generation, self._generation_since = self._generation + 1, now
             self._waiting, self._waiting_before = 0, self._waiting

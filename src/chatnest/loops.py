@@ -17,11 +17,13 @@ def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: obje
     soon(act, *arguments)
 
 
-def soon_here(act: Callable[..., object], *arguments: object) -> None:
-    """Have this task's event loop do it in its next turn."""
+def soon_here() -> Callable[..., object]:
+    """How to call something in the next turn of this task's event loop. A callback of asyncio's is
+    in no task, so it cannot ask.
+    """
     loop: Any = current_token().native_token
-    soon = getattr(loop, "call_soon", None) or loop.run_sync_soon
-    soon(act, *arguments)
+    soon: Callable[..., object] = getattr(loop, "call_soon", None) or loop.run_sync_soon
+    return soon
 
 
 def is_in_event_loop() -> bool:
