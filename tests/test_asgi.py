@@ -65,7 +65,8 @@ class Client:
 
 async def read(*messages, headers=(JSON,), max_bytes=10):
     with anyio.fail_after(20):
-        return await read_json_body(scope(*headers), Client(*messages), max_bytes=max_bytes)
+        head = dict(reversed(scope(*headers)["headers"]))
+        return await read_json_body(head, Client(*messages), max_bytes=max_bytes)
 
 
 # ---------------------------------------------------------------- the body

@@ -64,6 +64,9 @@ class Access:
         self._default = default
         self._by_default = allowed is None
         self._allowed = open_by_default(profiles, default) if allowed is None else allowed
+        self._open: list[str] | None = None  # to everybody
+        if not callable(self._allowed):
+            self._open = [name for name in profiles if name in self._allowed]
         self._warned: set[str] = set()
         self._refused_names = 0
 
@@ -84,7 +87,9 @@ class Access:
             )
         if type(principal) is not str:
             principal = str.__str__(principal)  # whatever a subclass shows
-        if not _is_name(principal):
+        # The first condition is the second one, for most names and without a call.
+        plain = principal.isascii() and principal.isprintable() and not principal.isspace()
+        if not (plain and 0 < len(principal) <= MAX_PRINCIPAL_BYTES) and not _is_name(principal):
             if principal:
                 self._warn_of_name(principal)
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
@@ -103,8 +108,8 @@ class Access:
 
     async def allowed(self, principal: str) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
-        if not callable(self._allowed):
-            return [name for name in self._profiles if name in self._allowed]
+        if self._open is not None or not callable(self._allowed):
+            return list(self._open or ())
         names = self._allowed(principal)
         names = (await names if inspect.isawaitable(names) else names) or ()
         allowed = {names} if isinstance(names, str) else set(names)
@@ -116,7 +121,7 @@ class Access:
         is not. Raises InvalidRequest for a name that does not exist, ForbiddenProfile for one
         that is not open.
         """
-        allowed = await self.allowed(principal)
+        allowed = await self.allowed(principal) if self._open is None else self._open
         if name is None:
             name = self._default if self._default in allowed else next(iter(allowed), "")
         elif name not in self._profiles:

@@ -64,7 +64,7 @@ from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
 from chatnest.turn import Turn
-from chatnest.upgrades import close_after_upgrade, warn_of_server
+from chatnest.upgrades import closing, warn_of_server
 from chatnest.wire import NativeWire
 
 __all__ = ["RUN", "ChatNestApp"]
@@ -182,7 +182,7 @@ class ChatNestApp(Lifetime):
             if not self._knows_server:
                 self._knows_server = True
                 warn_of_server(scope)
-            await self._http(scope, receive, close_after_upgrade(scope, send))
+            await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self.serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
@@ -192,9 +192,14 @@ class ChatNestApp(Lifetime):
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()
+        head = dict(reversed(scope["headers"]))  # the first value of each field
+        if b"upgrade" in head:
+            send = closing(send)
         try:
             check_head(scope)
-            await self._routed(scope, receive, send, request_id)
+            served = self._routed(scope, receive, send, request_id, head)
+            del head  # it need not live as long as a stream
+            await served
         except ClientGone:
             pass
         except Exception as exc:  # noqa: BLE001  # of a hook of the operator's: the log has it all
@@ -209,7 +214,7 @@ class ChatNestApp(Lifetime):
         return bounded(send, self._bounds.send_seconds)
 
     def _routed(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
     ) -> Awaitable[None]:
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         if path.endswith("/limits"):
@@ -219,20 +224,23 @@ class ChatNestApp(Lifetime):
         if path.startswith("/runs/"):  # where this is mounted, and the path is all ours
             raise NotFound
         if scope["method"] == "POST":
-            return self._chat(scope, receive, send, request_id)
+            return self._chat(scope, receive, send, request_id, head)
         raise MethodNotAllowed("POST")
 
-    async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _chat(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
+    ) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
         if (scope.get("extensions") or {}).get(TAKEN) is not self.intake and not self.intake.take():
             raise Overloaded
         bounds, place = self._bounds, self.intake.place()
         try:
             with self._streams.receiving(bounds.body_seconds):
-                body = await read_json_body(scope, receive, max_bytes=bounds.body_bytes)
+                body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
             if is_gone(scope):
                 await _wait_until_gone(receive)
-            key = idempotency_key(scope)
+            key = idempotency_key(scope) if b"idempotency-key" in head else None
+            del head
             wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
             stream = self._stream(scope, receive, send, wire, request_id)
         except BaseException:
@@ -243,22 +251,18 @@ class ChatNestApp(Lifetime):
         unread = [body]
         del body  # it need not live as long as the stream
         try:
-            await self._run_chat(scope, unread, wire, stream, key)
+            if key is None and not self._runs.settings.resumable:
+                async with self._streams.holding(stream):
+                    begin = partial(self._begin, scope, unread, wire)
+                    await stream.run(partial(self._answering.answer, begin))
+                return
+            # A run may outlive the stream of its first reader.
+            async with anyio.create_task_group() as hosts, self._streams.holding(stream):
+                write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
+                await stream.run(write)
         finally:
-            stream.leave_place()
-
-    async def _run_chat(
-        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream, key: str | None
-    ) -> None:
-        if key is None and not self._runs.settings.resumable:
-            async with self._streams.holding(stream):
-                begin = partial(self._begin, scope, unread, wire)
-                await stream.run(partial(self._answering.answer, begin))
-            return
-        # A run may outlive the stream of its first reader.
-        async with anyio.create_task_group() as hosts, self._streams.holding(stream):
-            write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
-            await stream.run(write)
+            if stream.called is not None:
+                stream.leave_place()
 
     async def _begin(self, scope: Scope, unread: list[bytes], wire: NativeWire) -> Turn:
         principal = await self._access.principal(scope)
@@ -297,18 +301,24 @@ class ChatNestApp(Lifetime):
     def _stream(
         self, scope: Scope, receive: Receive, send: Send, wire: NativeWire, request_id: str
     ) -> Stream:
+        ping_seconds = self._ping_seconds
+        if scope.get("query_string"):
+            ping_seconds = min(ping_seconds, _ping_seconds(scope))
         return Stream(
             scope,
             receive,
             send,
             wire=wire,
             bounds=self._bounds,
-            ping_seconds=min(self._ping_seconds, _ping_seconds(scope)),
+            ping_seconds=ping_seconds,
             renew_seconds=LEASE / 3_000,
             request_id=request_id,
         )
 
     async def _turn(self, turn_id: str, principal: str, request: ChatRequest) -> Turn:
+        system = self._system
+        if request.system_prompt and self._allow_client_system_prompt:
+            system = (*system, self._client_system(request.system_prompt))
         return Turn(
             turn_id=turn_id,
             principal=principal,
@@ -316,17 +326,14 @@ class ChatNestApp(Lifetime):
             profile=await self._access.profile(principal, request.profile),
             model=self.provider.model,
             counter=self.provider.counter,
-            system=(*self._system, *self._client_system(request)),
+            system=system,
         )
 
-    def _client_system(self, request: ChatRequest) -> tuple[ChatMessage, ...]:
-        prompt = request.system_prompt
-        if not prompt or not self._allow_client_system_prompt:
-            return ()
+    def _client_system(self, prompt: str) -> ChatMessage:
         most = self._bounds.client_system_prompt_bytes
         if len(prompt.encode()) > most:
             raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
-        return (ChatMessage("system", prompt),)
+        return ChatMessage("system", prompt)
 
     # ------------------------------------------------ one run
 

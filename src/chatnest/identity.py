@@ -82,9 +82,11 @@ class ClientAddress:
             self._networks = [ip_network(n, strict=False) for n in names if n != "unix"]
         except ValueError as exc:
             raise ConfigurationError(f"trusted_proxies: {exc}") from exc
+        self._has_proxies = bool(names)
 
     def __call__(self, scope: Scope) -> str:
-        return _account(self._address(scope), self._ipv6_prefix)
+        address = self._address(scope) if self._has_proxies else _peer(scope)
+        return _account(address, self._ipv6_prefix)
 
     def is_trusted(self, scope: Scope) -> bool:
         """Whether the connection comes from one of the proxies."""
@@ -196,7 +198,8 @@ class UserOrAddress:
         self._address = ClientAddress(trusted_proxies, ipv6_prefix=ipv6_prefix)
 
     def __call__(self, scope: Scope) -> str:
-        return framework_user(scope) or self._address(scope)
+        user = None if scope.get("user") is None else framework_user(scope)
+        return user or self._address(scope)
 
 
 def _peer(scope: Scope) -> IPv4Address | IPv6Address | None:

@@ -12,7 +12,7 @@ from starlette.types import Message, Scope, Send
 
 from chatnest.asgi import SEND_NOW
 
-__all__ = ["close_after_upgrade", "warn_of_server"]
+__all__ = ["close_after_upgrade", "closing", "warn_of_server"]
 
 _log = logging.getLogger("chatnest.app")
 
@@ -25,11 +25,13 @@ def close_after_upgrade(scope: Scope, send: Send) -> Send:
     """
     for name, _ in scope["headers"]:
         if name == b"upgrade":
-            return _closing(send)
+            return closing(send)
     return send
 
 
-def _closing(send: Send) -> Send:
+def closing(send: Send) -> Send:
+    """A ``send`` whose response closes the connection."""
+
     async def send_and_close(message: Message) -> None:
         if message["type"] == "http.response.start":
             fields = [field for field in message.get("headers", ()) if field[0] != b"connection"]

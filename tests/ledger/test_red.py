@@ -83,8 +83,12 @@ async def a_lost_answer_holds_nothing(ledger: Ledger, _: Clock) -> None:
 
 def admit_at_once(ledger: MemoryLedger, wish: Reservation) -> Admitted:
     now = ledger._clock()
-    places = [(limit, model.counter_key(limit, now)) for limit in wish.limits]
-    return model._admit(ledger._books, wish, wish.tokens, places, now)
+    books = ledger._books
+    places = []
+    for limit in wish.limits:
+        key = model.counter_key(limit, now)
+        places.append((key, model._state(books, limit, key, now)))
+    return model._admit(books, wish, wish.tokens, places, now)
 
 
 class ChecksFirstWritesLater(MemoryLedger):

@@ -75,7 +75,7 @@ class RowBooks:
         row.record = record
         self._watch(record)
 
-    def zone(self, name: str) -> str | None:
+    def zone(self, name: str, /) -> str | None:
         if name not in self._zones:
             row = self._execute("SELECT zone FROM zones WHERE name = ?", (name,)).fetchone()
             self._zones[name] = row[0] if row else None

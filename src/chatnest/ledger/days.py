@@ -25,12 +25,18 @@ _latest: Final[dict[str, _Day]] = {}
 
 def day_of(now: int, timezone: str) -> str:
     """The calendar day in that zone, as 2026-11-22."""
-    return _day(now, timezone).name
+    day = _latest.get(timezone)
+    if day is None or not day.since <= now < day.end:
+        day = _begin(now, timezone)
+    return day.name
 
 
 def day_end(now: int, timezone: str) -> int:
     """When that day ends; a day of 23 or 25 hours ends when its zone's clock says so."""
-    return _day(now, timezone).end
+    day = _latest.get(timezone)
+    if day is None or not day.since <= now < day.end:
+        day = _begin(now, timezone)
+    return day.end
 
 
 def is_zone(name: str) -> bool:
@@ -42,14 +48,13 @@ def is_zone(name: str) -> bool:
     return True
 
 
-def _day(now: int, timezone: str) -> _Day:
-    day = _latest.get(timezone)
-    if day is None or not day.since <= now < day.end:
-        zone = _zone(timezone)
-        today = datetime.fromtimestamp(now / 1000, zone).date()
-        tomorrow = today + timedelta(days=1)
-        midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
-        day = _latest[timezone] = _Day(now, round(midnight.timestamp() * 1000), today.isoformat())
+def _begin(now: int, timezone: str) -> _Day:
+    """Work out another day than the latest."""
+    zone = _zone(timezone)
+    today = datetime.fromtimestamp(now / 1000, zone).date()
+    tomorrow = today + timedelta(days=1)
+    midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
+    day = _latest[timezone] = _Day(now, round(midnight.timestamp() * 1000), today.isoformat())
     return day
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -66,6 +67,7 @@ class DictBooks(Holds):
         self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of their beginning
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
         self._zones: dict[str, str] = {}
+        self.zone: Callable[[str], str | None] = self._zones.get
         # What the running operation has looked up, and may have changed.
         self._read: dict[str, Counter] = {}
         self._slid: dict[str, ListWindow] = {}
@@ -115,9 +117,6 @@ class DictBooks(Holds):
         if window is None:
             window = self._slid[key] = self._windows.get(key) or ListWindow()
         return window
-
-    def zone(self, name: str) -> str | None:
-        return self._zones.get(name)
 
     def keep_zone(self, name: str, zone: str) -> None:
         self._zones[name] = zone

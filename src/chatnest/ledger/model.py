@@ -104,7 +104,7 @@ class Books(Protocol):
     def add(self, record: HoldRecord) -> None:
         """Remember a hold under its id, a new one or one whose lease was moved."""
 
-    def zone(self, name: str) -> str | None:
+    def zone(self, name: str, /) -> str | None:
         """The time zone in which the budget of that name was first counted, if it was."""
 
     def keep_zone(self, name: str, zone: str) -> None:
@@ -126,18 +126,19 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
         if known.state is HoldState.RESERVED:
             return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
         return Refused(state=None, retry_after=0, now=now)
-    places = [(limit, counter_key(limit, now)) for limit in wish.limits]
+    places = []
     granted = wish.tokens
     refusals = []
-    for limit, key in places:
+    for limit in wish.limits:
+        key = counter_key(limit, now)
         state = _state(books, limit, key, now)
+        places.append((key, state))
+        left = limit.limit - state.used - state.held
+        needed = 1
         if limit.kind == "budget":
-            left = limit.limit - state.used - state.held
+            needed = wish.min_tokens
             granted = min(granted, left)
-            refused = left < wish.min_tokens
-        else:
-            refused = state.remaining < 1
-        if refused:
+        if left < needed:
             refusals.append(_refusal(books, wish, state, key, now))
     if refusals:
         # Who waits for the slowest of them meets none of the others either.
@@ -219,20 +220,32 @@ def _zones(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
 
 
 def _admit(
-    books: Books, wish: Reservation, granted: int, places: list[tuple[Limit, str]], now: int
+    books: Books, wish: Reservation, granted: int, places: list[tuple[str, LimitState]], now: int
 ) -> Admitted:
-    lines = []
+    lines: dict[str, Line] = {}
+    windows = set()
+    states = []
     # What two limits of one wish count in the same place counts once.
-    for key, kind in dict.fromkeys([(key, limit.kind) for limit, key in places]):
-        if kind == "rate":
-            books.window(key).append(now)
+    for key, before in places:
+        limit, used, held, resets_at = before.limit, before.used, before.held, before.resets_at
+        if limit.kind == "rate":
+            if key not in windows:
+                windows.add(key)
+                books.window(key).append(now)
+            used += 1
+            if resets_at is None:
+                resets_at = now + limit.window * 1000
+        elif limit.kind == "budget":
+            lines[key] = Line(key, "tokens")
+            held += granted
         else:
-            lines.append(Line(key, "tokens" if kind == "budget" else "streams"))
-    hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines))
+            lines[key] = Line(key, "streams")
+            held += 1
+        states.append(LimitState(limit=limit, used=used, held=held, resets_at=resets_at))
+    hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines.values()))
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
     _weigh(books, hold, +1)
-    states = tuple([_state(books, limit, key, now) for limit, key in places])
-    return Admitted(hold=hold, states=states, now=now)
+    return Admitted(hold=hold, states=tuple(states), now=now)
 
 
 def _refusal(books: Books, wish: Reservation, state: LimitState, key: str, now: int) -> Refused:
@@ -251,12 +264,14 @@ def _refusal(books: Books, wish: Reservation, state: LimitState, key: str, now: 
 
 
 def _end(books: Books, record: HoldRecord, state: HoldState, charge: int, now: int) -> None:
-    if record.state is HoldState.RESERVED:
-        _weigh(books, record.hold, -1)
+    held = record.hold.tokens if record.state is HoldState.RESERVED else 0
     over = max(0, charge - record.hold.tokens)
     for line in record.hold.lines:
-        if line.unit == "tokens":
-            counter = books.counter(line.key)
+        counter = books.counter(line.key)
+        if line.unit == "streams":
+            counter.held -= record.state is HoldState.RESERVED
+        else:
+            counter.held -= held
             if record.state is HoldState.EXPIRED:
                 # Not below zero, for books that have forgotten the counter but not the hold.
                 counter.settled = max(0, counter.settled - record.charged)

@@ -1,6 +1,7 @@
 """Anonymous: one budget for all addresses together, or none of them. No I/O."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal
 
 from chatnest.arguments import check_integer
@@ -49,16 +50,25 @@ class AnonymousBudget:
         self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        if is_anonymous(turn.principal):
-            limit = self._limit
-            yield Limit(
-                name=_NAME,
-                kind="budget",
-                account=everybody_like(turn.principal),
-                limit=turn.profile.daily_token_limit * _FULL_DAYS if limit is None else limit,
-                timezone=self._timezone,
-                hidden=True,
-            )
+        limit = turn.profile.daily_token_limit * _FULL_DAYS if self._limit is None else self._limit
+        return _limits(turn.principal, limit, self._timezone)
+
+
+@lru_cache(1_024)
+def _limits(principal: str, limit: int, timezone: str) -> tuple[Limit, ...]:
+    if not is_anonymous(principal):
+        return ()
+    account = everybody_like(principal)
+    return (
+        Limit(
+            name=_NAME,
+            kind="budget",
+            account=account,
+            limit=limit,
+            timezone=timezone,
+            hidden=True,
+        ),
+    )
 
 
 class NobodyAnonymous:

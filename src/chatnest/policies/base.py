@@ -127,7 +127,10 @@ class PolicyChain:
 
     def limits(self, turn: Turn) -> tuple[Limit, ...]:
         """The limits of all policies."""
-        return tuple([limit for policy in self._limits for limit in policy.limits(turn)])
+        limits: list[Limit] = []
+        for policy in self._limits:
+            limits += policy.limits(turn)
+        return tuple(limits)
 
     def shown_limits(self, turn: Turn) -> tuple[Limit, ...]:
         """Those of them that clients may see."""

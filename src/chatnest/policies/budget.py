@@ -1,6 +1,7 @@
 """DailyBudget: so many tokens a day. No I/O."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from chatnest.ledger.base import Limit
@@ -25,10 +26,9 @@ class DailyBudget:
         self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        yield Limit(
-            name=_NAME,
-            kind="budget",
-            account=turn.principal,
-            limit=turn.daily_token_limit,
-            timezone=self._timezone,
-        )
+        return _limits(turn.principal, turn.daily_token_limit, self._timezone)
+
+
+@lru_cache(1_024)
+def _limits(account: str, limit: int, timezone: str) -> tuple[Limit]:
+    return (Limit(name=_NAME, kind="budget", account=account, limit=limit, timezone=timezone),)

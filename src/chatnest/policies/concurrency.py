@@ -1,6 +1,7 @@
 """ConcurrentStreams: so many answers at a time. No I/O."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
@@ -14,9 +15,9 @@ class ConcurrentStreams:
     """
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        yield Limit(
-            name="streams",
-            kind="concurrency",
-            account=turn.principal,
-            limit=turn.profile.max_concurrent_streams,
-        )
+        return _limits(turn.principal, turn.profile.max_concurrent_streams)
+
+
+@lru_cache(1_024)
+def _limits(account: str, limit: int) -> tuple[Limit]:
+    return (Limit(name="streams", kind="concurrency", account=account, limit=limit),)

@@ -1,6 +1,7 @@
 """RequestRate: so many requests in any minute. No I/O."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from chatnest.arguments import check_integer
 from chatnest.ledger.base import Limit
@@ -20,10 +21,9 @@ class RequestRate:
         self._window = window
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        yield Limit(
-            name="requests",
-            kind="rate",
-            account=turn.principal,
-            limit=turn.profile.requests_per_minute,
-            window=self._window,
-        )
+        return _limits(turn.principal, turn.profile.requests_per_minute, self._window)
+
+
+@lru_cache(1_024)
+def _limits(account: str, limit: int, window: int) -> tuple[Limit]:
+    return (Limit(name="requests", kind="rate", account=account, limit=limit, window=window),)
