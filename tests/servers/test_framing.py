@@ -7,7 +7,9 @@ import socket
 
 import pytest
 
+from chatnest.cli.front import Front
 from chatnest.cli.protocol import BoundedProtocol
+from chatnest.intake import Intake
 from chatnest.server import Protocol
 from tests.servers.support import Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire
@@ -197,6 +199,60 @@ async def test_http_1_0_ends_with_its_answer():
     for fields in ((), ("Connection: keep-alive",), H2C):
         recorder, connection = await played(Recorder, [post(LENGTH, *fields, version="1.0"), NEXT])
         assert (recorder.seen, connection.closed) == ([OUTER], True)
+
+
+LONG_HEADS = {
+    "a path": (head(f"GET /{'%' * 8_192} HTTP/1.1"), 414),
+    "a query": (head(f"GET /?{'a' * 8_191} HTTP/1.1"), 414),
+    "the longest URL": (head(f"GET /{'a' * 8_191} HTTP/1.1"), 200),
+    "fields": (head("GET / HTTP/1.1", *["A:"] * 128), 431),
+    "as many fields as may be": (head("GET / HTTP/1.1", *["A:"] * 127), 200),
+    "as many, and an upgrade": (head("GET / HTTP/1.1", "Upgrade: a", *["A:"] * 126), 200),
+    "trailers": (post(CHUNKED, body=CHUNKS[:-2] + b"A:\r\n" * 1_000 + b"\r\n"), 200),
+}
+
+
+@pytest.mark.parametrize("name", LONG_HEADS)
+async def test_a_head_of_more_than_is_read_ends_the_connection(name):
+    data, status = LONG_HEADS[name]
+    for parts in [data + NEXT], [data, NEXT], [data[:5_000], data[5_000:] + NEXT]:
+        recorder, connection = await played(Recorder, parts)
+        assert connection.statuses == ([200, 200] if status == 200 else [status])
+        assert connection.closed == (status != 200)
+        assert len(recorder.seen) == len(connection.statuses) * (status == 200)
+
+
+async def test_a_long_head_behind_a_request_leaves_its_answer_whole():
+    recorder = Recorder()
+    recorder.release = asyncio.Event()
+    connection = wire(recorder)
+    await connection.feed(NEXT, LONG_HEADS["a path"][0])
+    recorder.release.set()
+    await connection.feed()
+    assert connection.statuses == [200]
+    assert connection.closed
+
+
+@pytest.mark.parametrize(
+    ("body", "queue"), [(INNER, "idle"), (b"", "rests"), (INNER[:5], "rests")], ids=str
+)
+@pytest.mark.parametrize("split", [False, True])
+async def test_a_chat_that_is_refused_at_once_leaves_a_connection_with_a_deadline(
+    body, queue, split
+):
+    front = Front(
+        *(Recorder(), Intake(1, 0, lambda: 0), "/outer", None),
+        by_origin=False,
+    )
+    connection = wire(front)
+    first = post(LENGTH, body=b"")
+    await connection.feed(*([first, body] if split and body else [first + body]))
+    assert connection.statuses == [503]
+    table = connection.protocol._table
+    assert connection.protocol.queue is getattr(table, queue)
+    await connection.feed(INNER[len(body) :], NEXT)
+    assert connection.statuses == [503, 200]
+    assert connection.protocol.queue is table.idle
 
 
 # ---------------------------------------------------------------- on real sockets

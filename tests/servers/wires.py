@@ -112,7 +112,7 @@ class Recorder:
 
 def wire(app: Any, kind: Any = BoundedProtocol, **options: Any) -> Wire:
     """A new connection to ``app``."""
-    config = uvicorn.Config(app, ws="none", log_config=None)
+    config = uvicorn.Config(app, ws="none", log_config=None, interface="asgi3", proxy_headers=False)
     loop = asyncio.get_running_loop()
     config.load()
     return Wire(kind(config, ServerState(), {}, loop, **options), loop)

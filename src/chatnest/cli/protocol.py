@@ -19,12 +19,17 @@ from chatnest.asgi import NO_SNIFFING, SEND_NOW
 from chatnest.cli.connections import Connections, Queue
 from chatnest.cli.front import Front, answer_at_once, is_hung_up
 from chatnest.cli.http10 import Unchunked
+from chatnest.heads import MOST_FIELDS
 
 __all__ = ["BoundedProtocol"]
 
 _T = TypeVar("_T")
 
 _HEAD_BYTES = 65_536
+_URL_BYTES: Final = 8_192
+"""Maximum bytes of a URL, which uvicorn decodes: as long as one should be supported (RFC 9110,
+section 4.1).
+"""
 _WRITE_BUFFER = 16_384
 """Bytes that wait in this process for a client that does not read, beside those of the kernel."""
 _HEAD_SECONDS: Final = 10.0
@@ -37,6 +42,7 @@ _MOST_PIPELINED: Final = 64
 _IDLE, _BODY = -1, -2
 _REFUSAL: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LARGE: Final = _REFUSAL % b"431 Request Header Fields Too Large"
+_URL_TOO_LONG: Final = _REFUSAL % b"414 URI Too Long"
 _TOO_SLOW: Final = _REFUSAL % b"408 Request Timeout"
 
 _connections: Final = WeakKeyDictionary[ServerState, Connections]()
@@ -44,8 +50,9 @@ _connections: Final = WeakKeyDictionary[ServerState, Connections]()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431 to a head (request line and fields) of more than 64 KiB, and closes. One that
-    comes whole in a single read is taken: it was in the memory already.
+    """Answers 431 to a head (request line and fields) of more than 64 KiB or 128 fields, 414 to a
+    URL of more than 8 KiB, and closes. A head of few fields that comes whole in a single read is
+    taken, however long they are: it was in the memory already.
 
     A request to upgrade to anything but a WebSocket is served as if it had not asked: httptools
     would skip its body and take what follows for a request. Trailers are dropped, lest they count
@@ -115,8 +122,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended = False
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse()
+        except httptools.HttpParserError as exc:
+            self._refuse(getattr(exc.__context__, "answer", None))
             return
         if self.transport.is_closing():
             return
@@ -124,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > _HEAD_BYTES:
                 self._refuse(_TOO_LARGE)
-        elif self._head == _BODY and self.queue is None and not self.cycle.response_complete:
+        elif self._head == _BODY and self.queue is None:
             self._table.move(self, self._table.bodies)
 
     # ------------------------------------------------ framing
@@ -208,6 +215,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self._table.move(self, self._table.heads)
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """A part of it."""
+        self.url += url
+        if len(self.url) > _URL_BYTES:
+            raise _NotServed(_URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, or a trailer, which is forgotten. uvicorn's, with a bound on their number."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        if len(self.headers) >= MOST_FIELDS:
+            raise _NotServed(_TOO_LARGE)
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """The end of a head."""
         self._ended = True
@@ -225,14 +247,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
         self._head = _BODY
-        if self.queue is not None:
-            self._table.move(self, None)
-        if self.cycle is not before:
-            self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
-            self.headers = _NO_TRAILERS
-            if self.expect_100_continue:
-                # An answer before the body leaves open whether the body comes.
-                self.cycle.keep_alive = False
+        if self.cycle is before:
+            return  # a WebSocket's
+        # What was refused at once has an answer already.
+        self._table.move(self, self._table.rests if self.cycle.response_complete else None)
+        self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
+        self.headers = _NO_TRAILERS
+        if self.expect_100_continue:
+            # An answer before the body leaves open whether the body comes.
+            self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A task, unless the application refuses the request at once."""
@@ -293,7 +316,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _NotServed(Exception):
-    """A request that is refused as if it were no HTTP."""
+    """A request that is refused with ``answer``; without one as if it were no HTTP."""
+
+    def __init__(self, answer: bytes | None = None) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class _NoTrailers(list[tuple[bytes, bytes]]):
