@@ -14,7 +14,11 @@ _LONGEST = 1e9
 """Seconds or bytes that no bound exceeds; beyond it clocks fail."""
 
 FIRST_BYTE_SECONDS: Final = 30.0
-LOCAL_FIRST_BYTE_SECONDS: Final = 300.0
+STREAM_SECONDS: Final = 300.0
+
+_OF_LOCAL_SERVER: Final = {"first_byte_seconds": 300.0, "stream_seconds": 600.0}
+_OF_OTHERS: Final = {"first_byte_seconds": FIRST_BYTE_SECONDS, "stream_seconds": STREAM_SECONDS}
+"""By default. A local server may have to load its model first."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +38,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """After which a stream starts although the model has not answered yet."""
     idle_seconds: float = 30.0
     """Between two pieces of the model's answer."""
-    stream_seconds: float = 300.0
-    """A whole stream."""
+    stream_seconds: float | None = None
+    """A whole stream. None: 300, and 600 with a local server."""
     send_seconds: float = 30.0
     """One write to a client that does not read."""
     answer_bytes: int = 1_048_576
@@ -56,21 +60,17 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
             value = getattr(self, field)
-            if value is None and field == "first_byte_seconds":
+            if value is None and field in _OF_OTHERS:
                 continue
             check_positive(**{f"bounds.{field}": value})
             if value > _LONGEST:
                 raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")
 
     def resolved(self, *, local: bool) -> "Bounds":
-        """The same with a number for ``first_byte_seconds``. What a local server gets by default
-        beyond the usual is not taken from the stream's own time.
-        """
-        if self.first_byte_seconds is not None:
-            return self
-        first = LOCAL_FIRST_BYTE_SECONDS if local else FIRST_BYTE_SECONDS
-        return msgspec.structs.replace(
-            self,
-            first_byte_seconds=first,
-            stream_seconds=self.stream_seconds + first - FIRST_BYTE_SECONDS,
-        )
+        """The same with numbers for what is None."""
+        missing = {
+            name: seconds
+            for name, seconds in (_OF_LOCAL_SERVER if local else _OF_OTHERS).items()
+            if getattr(self, name) is None
+        }
+        return msgspec.structs.replace(self, **missing)

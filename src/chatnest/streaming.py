@@ -13,7 +13,7 @@ from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
 from chatnest.asgi import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
-from chatnest.bounds import Bounds
+from chatnest.bounds import STREAM_SECONDS, Bounds
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -315,13 +315,14 @@ class Stream:
         It sleeps until the next of them can be due, so that a token costs no timer.
         """
         now = monotonic()
-        deadline = now + self._bounds.stream_seconds
+        longest = self._bounds.stream_seconds or STREAM_SECONDS
+        deadline = now + longest
         ping = now + self._ping_seconds
         renewal = now + self._renew_seconds
         while True:
             if now >= deadline:
                 deadline = math.inf
-                self.stop(StreamTimeout(self._bounds.stream_seconds))
+                self.stop(StreamTimeout(longest))
             if now >= self._early_start:
                 self._early_start = math.inf
                 if not self._began:

@@ -27,7 +27,7 @@ from chatnest.policies import standard_policies
 from chatnest.testing import LeakProbe
 
 USER = "ann"
-OUTPUT = 4_000
+OUTPUT = 100_000_000
 LIMITS = (
     Limit(name="tokens", kind="budget", account=USER, limit=1),
     Limit(name="streams", kind="concurrency", account=USER, limit=1),
@@ -38,12 +38,17 @@ ROOMY = Profile(
     min_output_tokens=1,
     max_messages=4,
     temperature=0.5,
-    daily_token_limit=10_000_000_000,
-    max_tokens_per_request=10_000,
+    daily_token_limit=100_000_000_000_000,
+    max_tokens_per_request=OUTPUT + 10_000,
     requests_per_minute=100_000_000,
     max_concurrent_streams=100_000,
 )
-CAPS = HardCaps(requests_per_minute=None, daily_token_limit=None)
+CAPS = HardCaps(
+    requests_per_minute=None,
+    daily_token_limit=None,
+    max_output_tokens=None,
+    max_tokens_per_request=None,
+)
 
 
 class Phases:

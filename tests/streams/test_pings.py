@@ -243,7 +243,7 @@ async def test_a_whole_stream_has_a_deadline(upstream, clock):
     async with serving(upstream, ledger=books, bounds=bounds, ping_interval=0.02) as app:
         async with Conversation(app, json=ask()) as c:
             await c.until(lambda: c.received.count(token(" a")) > 3)
-            clock.advance(bounds.stream_seconds)
+            clock.advance(bounds.resolved(local=True).stream_seconds)
             await c.read_all()
             await c.finished()
         await upstream.until(lambda u: u.aborted == 1, timeout=PATIENCE)
