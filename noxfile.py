@@ -66,6 +66,8 @@ def soak(session: nox.Session) -> None:
     alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
     for arguments in [session.posargs] if session.posargs else [several, alone]:
         session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
+    if not session.posargs:
+        session.run("python", "-m", "tests.endurance.overload")  # which prints what came of it
 
 
 @nox.session

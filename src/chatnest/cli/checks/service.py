@@ -119,6 +119,15 @@ def _drain(findings: Findings) -> Check:
     return ok(name, shown)
 
 
+def _protocol(_: Findings) -> Check:
+    """What a mounted application is served by, nobody can tell from here."""
+    return ok(
+        "server.protocol",
+        "chatnest serve has its own; uvicorn with httptools, which serves other applications "
+        "unless told, needs --http chatnest.server:Protocol",
+    )
+
+
 def _is_everybody(network: str) -> bool:
     return ip_network(network, strict=False).prefixlen == 0
 
@@ -129,4 +138,5 @@ SERVICE_CHECKS: Final[tuple[CheckFunction, ...]] = (
     _ping,
     _times,
     _drain,
+    _protocol,
 )
