@@ -1,5 +1,6 @@
 """A connection that waits for its client has a deadline, and goes first when files run out."""
 
+import asyncio
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from chatnest.cli.protocol import BoundedProtocol
 from tests.servers.support import PATIENCE, Client, Process, uvicorn_thread
-from tests.servers.wires import Recorder
+from tests.servers.wires import Recorder, wire
 from tests.waiting import wait_for
 
 SOON = 0.4
@@ -132,3 +133,25 @@ def is_open(client: Client) -> bool:
     except OSError:
         pass
     return False
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("seconds", "queue"), [(0, "rests"), (6, "late")])
+async def test_a_body_that_was_waited_for_has_had_its_time(seconds, queue, monkeypatch):
+    """As one that gets a 408 after ``body_seconds``: its connection does not wait as long again."""
+    recorder = Recorder()
+    recorder.release = asyncio.Event()
+    connection = wire(recorder, rest_seconds=10)
+    table = connection.protocol._table
+    now = table._now()
+    monkeypatch.setattr(table, "_now", lambda: now)
+    await connection.feed(EARLY)
+    assert connection.protocol.queue is table.bodies
+    now += seconds
+    await connection.feed(b" ")
+    recorder.release.set()
+    await connection.feed()
+    assert connection.protocol.queue is getattr(table, queue)
+    await connection.feed(b" " * 9_998)
+    assert connection.protocol.queue is table.idle

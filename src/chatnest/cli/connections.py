@@ -20,6 +20,9 @@ _log = logging.getLogger("chatnest.cli")
 _TICK_SECONDS: Final = 1.0
 """Seconds between two looks at the deadlines, at most."""
 
+_LATE_SECONDS: Final = 1.0
+"""Seconds for the rest of a body that had its time before it was answered."""
+
 _RESERVED: Final = 2
 """One of so many descriptors is kept for upstream connections and for what comes in one burst."""
 
@@ -53,8 +56,9 @@ Queue: TypeAlias = OrderedDict[Connection, float]
 
 class Connections:
     """The queues of a worker: ``heads`` have a request's head to send, ``bodies`` the body of a
-    request that is being served, ``rests`` the body of one that was answered already, and ``idle``
-    ones nothing. One timer looks at all of them.
+    request that is being served, ``rests`` the body of one that was answered already, ``late`` the
+    same after a body that was waited for in vain, and ``idle`` ones nothing. One timer looks at all
+    of them.
     """
 
     def __init__(
@@ -63,13 +67,16 @@ class Connections:
         self.heads: Queue = OrderedDict()
         self.bodies: Queue = OrderedDict()  # the application has a deadline for these
         self.rests: Queue = OrderedDict()
+        self.late: Queue = OrderedDict()
         self.idle: Queue = OrderedDict()
         self._leaving: Queue = OrderedDict()  # closed for their descriptors, which they still have
+        self._late_after = rest_seconds / 2
         self._now = loop.time
         self._call_later: Callable[[float, Callable[[], None]], TimerHandle] = loop.call_later
         self._deadlines = (
             (self.heads, head_seconds),
             (self.rests, rest_seconds),
+            (self.late, min(_LATE_SECONDS, rest_seconds)),
             (self.idle, idle),
         )
         self._tick = min(_TICK_SECONDS, head_seconds / 4, rest_seconds / 4, max(idle / 4, 0.05))
@@ -89,6 +96,14 @@ class Connections:
             if not self._armed and queue is not self.bodies and queue is not self._leaving:
                 self._armed = True
                 self._call_later(self._tick, self._look)
+
+    def move_to_rest(self, connection: Connection) -> None:
+        """Its request was answered before its body was there. If that was waited for, as for one
+        that gets a 408, it has had its time.
+        """
+        since = self.bodies.get(connection, inf)
+        is_late = self._now() - since >= self._late_after
+        self.move(connection, self.late if is_late else self.rests)
 
     def _look(self) -> None:
         now = self._now()

@@ -281,7 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         table, cycle = self._table, self.cycle
         if self.queue is not None:
-            self._table.move(self, table.idle if self.queue is table.rests else None)
+            self._table.move(self, table.idle if cycle.response_complete else None)
         if not cycle.response_complete:
             cycle.more_body = False
             cycle.message_event.set()
@@ -299,8 +299,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
             return
         table = self._table
-        waits = {_IDLE: table.idle, _BODY: table.rests}.get(self._head, table.heads)
-        table.move(self, waits)
+        if self._head == _BODY:
+            table.move_to_rest(self)
+        else:
+            table.move(self, table.idle if self._head == _IDLE else table.heads)
 
     def expire(self) -> None:
         """Called when its deadline has passed."""
