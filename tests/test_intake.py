@@ -29,6 +29,7 @@ class Loop:
         self.now = 1_000.0
         self.open = 0
         self.ready: deque[Any] = deque()
+        self.places: list[Any] = []
         self.intake = Intake(
             BOUND, streams, lambda: self.open, clock=lambda: self.now, work=lambda: self.now
         )
@@ -39,8 +40,10 @@ class Loop:
     def arrive(self, chats: int, *, wait: bool = False) -> int:
         """How many of them are let in. They call the model at once, or ``wait``."""
         taken = sum(self.intake.take(self.soon) for _ in range(chats))
-        for _ in range(0 if wait else taken):
-            self.intake.place()(True)
+        places = [self.intake.place() for _ in range(taken)]
+        for leave in () if wait else places:
+            leave(True)
+        self.places += places if wait else []
         return taken
 
     def turn(self, seconds: float) -> None:
@@ -102,10 +105,22 @@ def test_a_crowd_lets_in_as_many_as_reach_the_model():
         loop.turn(0.001)
     assert 0 < taken < 2_000
     assert loop.arrive(100) == 0  # none of them has reached it
-    for _ in range(taken):
-        loop.intake.place()(True)
+    for leave in loop.places:
+        leave(True)
     loop.turn(0.001)
     assert loop.arrive(100) > 0
+
+
+def test_bodies_that_never_come_keep_nobody_out_of_a_crowd():
+    loop = Loop()
+    loop.arrive(10_000)
+    loop.turn(0)
+    loop.turn(0.001)
+    for _ in range(50):
+        assert loop.intake.take(loop.soon)
+        loop.turn(0.001)
+    assert loop.intake.is_crowded
+    assert loop.arrive(10) == 10
 
 
 def test_a_place_that_is_never_given_back_is_forgotten():

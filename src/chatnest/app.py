@@ -233,21 +233,16 @@ class ChatNestApp(Lifetime):
         """The body first, alone; then one stream, which watches for the client's leaving."""
         if (scope.get("extensions") or {}).get(TAKEN) is not self.intake and not self.intake.take():
             raise Overloaded
-        bounds, place = self._bounds, self.intake.place()
-        try:
-            with self._streams.receiving(bounds.body_seconds):
-                body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
-            if is_gone(scope):
-                await _wait_until_gone(receive)
-            key = idempotency_key(scope) if b"idempotency-key" in head else None
-            del head
-            wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
-            stream = self._stream(scope, receive, send, wire, request_id)
-        except BaseException:
-            place(False)  # by position
-            raise
-        stream.called = place
-        del place
+        bounds = self._bounds
+        with self._streams.receiving(bounds.body_seconds):
+            body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
+        if is_gone(scope):
+            await _wait_until_gone(receive)
+        key = idempotency_key(scope) if b"idempotency-key" in head else None
+        del head
+        wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
+        stream = self._stream(scope, receive, send, wire, request_id)
+        stream.called = self.intake.place()
         unread = [body]
         del body  # it need not live as long as the stream
         try:

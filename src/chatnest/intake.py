@@ -80,6 +80,7 @@ class Intake:
         self._worked = 0.0  # the CPU time by then
         self._taken = self._refused = 0  # in this turn
         self._burst = 0  # chats since the last calm turn
+        self._coming = 0  # taken in this turn, without a place yet
         self._chats, self._spent = float(_SEEN // 10), _SEEN // 10 * _FIRST_COST
         self._waiting = self._waiting_before = 0  # of this generation, and of the last one
         self._generation, self._generation_since = 0, 0.0
@@ -106,7 +107,7 @@ class Intake:
         if self._open_streams() < self._streams and self._fits(max(self.lag, behind), now):
             self._taken += 1
             self._burst += 1
-            self._waiting += 1
+            self._coming += 1
             return True
         self._refused += 1
         self._crowded_until = now + _CROWD_SECONDS
@@ -128,9 +129,12 @@ class Intake:
         return max(1.0, share * self._bound * self._chats / self._spent)
 
     def place(self) -> Callable[[bool], None]:
-        """For a chat that was taken: to be called once, as soon as it calls the model (True), or
-        ends before that. A place that is never given back is forgotten in seconds.
+        """For a chat that was taken and whose body is there, so that bodies which never come keep
+        nobody out: to be called once, as soon as it calls the model (True), or ends before that. A
+        place that is never given back is forgotten in seconds.
         """
+        self._coming = max(0, self._coming - 1)
+        self._waiting += 1
         return partial(self._leave, self._generation)
 
     def _leave(self, generation: int, called: bool) -> None:  # given by position
@@ -142,7 +146,7 @@ class Intake:
 
     def _is_queue(self) -> bool:
         most = max(_LEAST_WAITING, self._rate * _WAITING * self._bound)
-        return self._waiting + self._waiting_before >= most
+        return self._coming + self._waiting + self._waiting_before >= most
 
     def check_room(self) -> None:
         """Raise Overloaded if there are as many streams as there may be."""
@@ -186,6 +190,7 @@ class Intake:
         if self._chats > 2 * _SEEN:
             self._chats, self._spent = self._chats / 2, self._spent / 2
         self._since, self._worked = now, worked
+        self._coming = 0
         if self._taken or self._refused or self.lag > self._bound:
             self._taken = self._refused = 0
             self._soon(self._turn, watch)
