@@ -52,4 +52,4 @@ def test_one_bucket_whatever_is_forwarded(target):
     assert play(target, KINDS["spoofed forwarding"]) == {}
     spent = target.books.reservations[before:]
     assert len(spent) == len(KINDS["spoofed forwarding"])
-    assert {limit.account for made in spent for limit in made.limits} == {CLIENT}
+    assert {limit.account for made in spent for limit in made.limits} == {CLIENT, "addr:all"}
