@@ -111,6 +111,22 @@ def test_a_crowd_lets_in_as_many_as_reach_the_model():
     assert loop.arrive(100) > 0
 
 
+def test_chats_that_are_there_as_a_whole_wait_from_the_first():
+    loop = Loop()
+    loop.arrive(10_000)
+    loop.turn(0)
+    taken = 0
+    for _ in range(50):
+        loop.turn(0.001)
+        taken += sum(loop.intake.take(loop.soon, whole=True) for _ in range(10))
+    assert 0 < taken < 500
+    places = [loop.intake.place(counted=True) for _ in range(taken)]
+    assert loop.arrive(10) == 0
+    for leave in places:
+        leave(True)
+    assert loop.arrive(10) == 10
+
+
 def test_bodies_that_never_come_keep_nobody_out_of_a_crowd():
     loop = Loop()
     loop.arrive(10_000)

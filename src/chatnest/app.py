@@ -231,18 +231,24 @@ class ChatNestApp(Lifetime):
         self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
     ) -> None:
         """The body first, alone; then one stream, which watches for the client's leaving."""
-        if (scope.get("extensions") or {}).get(TAKEN) is not self.intake and not self.intake.take():
+        intake, is_whole = (scope.get("extensions") or {}).get(TAKEN, (None, False))
+        if intake is not self.intake and not self.intake.take():
             raise Overloaded
         bounds = self._bounds
-        with self._streams.receiving(bounds.body_seconds):
-            body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
-        if is_gone(scope):
-            await _wait_until_gone(receive)
-        key = idempotency_key(scope) if b"idempotency-key" in head else None
-        del head
-        wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
-        stream = self._stream(scope, receive, send, wire, request_id)
-        stream.called = self.intake.place()
+        try:
+            with self._streams.receiving(bounds.body_seconds):
+                body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
+            if is_gone(scope):
+                await _wait_until_gone(receive)
+            key = idempotency_key(scope) if b"idempotency-key" in head else None
+            del head
+            wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
+            stream = self._stream(scope, receive, send, wire, request_id)
+        except BaseException:
+            if is_whole:
+                self.intake.place(counted=True)(False)  # by position
+            raise
+        stream.called = self.intake.place(counted=is_whole)
         unread = [body]
         del body  # it need not live as long as the stream
         try:

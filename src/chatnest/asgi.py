@@ -31,7 +31,9 @@ __all__ = [
 SEND_NOW: Final = "chatnest.send_now"
 """An extension of ASGI's scope; see SendNow."""
 TAKEN: Final = "chatnest.taken"
-"""Another one: the Intake that a server has asked already, before it made a task."""
+"""Another one: the Intake that a server has asked already, before it made a task, and whether it
+knew that the body is there.
+"""
 
 NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 """A header field of every response: a browser takes an answer for what its type says, and never for

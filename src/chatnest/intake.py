@@ -97,8 +97,10 @@ class Intake:
         """Whether a chat was refused lately."""
         return self._clock() < self._crowded_until
 
-    def take(self, soon: Soon | None = None) -> bool:
-        """Whether a chat may begin; it counts then. Outside of a task, ``soon`` is needed."""
+    def take(self, soon: Soon | None = None, *, whole: bool = False) -> bool:
+        """Whether a chat may begin; it counts then. Outside of a task, ``soon`` is needed. One that
+        is there as a ``whole`` waits for the model from here on.
+        """
         now = self._clock()
         behind = now - self._since
         if not self._watching or (behind > self._bound and self._is_elsewhere(soon)):
@@ -107,7 +109,10 @@ class Intake:
         if self._open_streams() < self._streams and self._fits(max(self.lag, behind), now):
             self._taken += 1
             self._burst += 1
-            self._coming += 1
+            if whole:
+                self._waiting += 1
+            else:
+                self._coming += 1
             return True
         self._refused += 1
         self._crowded_until = now + _CROWD_SECONDS
@@ -128,13 +133,15 @@ class Intake:
         """Chats that bring this share of ``lag_seconds`` as work, with all that is done beside."""
         return max(1.0, share * self._bound * self._chats / self._spent)
 
-    def place(self) -> Callable[[bool], None]:
+    def place(self, *, counted: bool = False) -> Callable[[bool], None]:
         """For a chat that was taken and whose body is there, so that bodies which never come keep
         nobody out: to be called once, as soon as it calls the model (True), or ends before that. A
-        place that is never given back is forgotten in seconds.
+        place that is never given back is forgotten in seconds. One that was taken as a whole is
+        ``counted`` already.
         """
-        self._coming = max(0, self._coming - 1)
-        self._waiting += 1
+        if not counted:
+            self._coming = max(0, self._coming - 1)
+            self._waiting += 1
         return partial(self._leave, self._generation)
 
     def _leave(self, generation: int, called: bool) -> None:  # given by position

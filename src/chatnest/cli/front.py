@@ -56,14 +56,14 @@ class Front:
 
     def refuse_at_once(self, scope: Scope, soon: Soon, *, taken: bool) -> bytes | None:
         """A response without its status line and Connection, or None to serve the request.
-        ``taken`` says that it was let in already.
+        ``taken`` says that it was let in already, as a whole.
         """
         if scope["method"] != "POST" or scope["path"] != self._path:
             return None
         if self._by_origin and any(name == b"origin" for name, _ in scope["headers"]):
             return None
         if taken or self._intake.take(soon):
-            scope["extensions"][TAKEN] = self._intake
+            scope["extensions"][TAKEN] = self._intake, taken
             return None
         return self._refusal()
 
@@ -84,7 +84,7 @@ class Front:
             """Whether a chat may begin, or its refusal; None for what is no chat."""
             if self._by_origin and b"\norigin:" in head.lower():
                 return None
-            if self._intake.take(loop.call_soon):
+            if self._intake.take(loop.call_soon, whole=True):
                 return True
             return _said(state, b"connection: close\r\n") + self._refusal()
 
