@@ -234,10 +234,24 @@ def test_a_hidden_budget_is_known_to_be_used_up_for_a_second(now: int, wait: int
     assert (found.retry_after if found else None) == wait
 
 
-@pytest.mark.parametrize("refused", [refusal(site(), by_held=True), refusal(site(hidden=False))])
-def test_a_budget_that_may_come_back_is_asked_again(refused: Refused):
+def left(tokens: int) -> Refused:
+    figures = state(site(), 1_000 - tokens)
+    return Refused(state=figures, retry_after=9_000, now=1_000)
+
+
+@pytest.mark.parametrize(
+    ("refused", "least"),
+    [
+        (refusal(site(hidden=False)), 10),
+        # It was refused for its size, or for what is held: a smaller one, or a later one, fits.
+        (left(10), 10),
+        (left(500), 10),
+        (Refused(state=state(site(), 100, 900), retry_after=9, now=1, by_held=True), 10),
+    ],
+)
+def test_a_budget_that_may_admit_another_is_asked_again(refused: Refused, least: int):
     known = KnownRefusals()
-    known.remember(refused)
+    known.remember(refused, least)
     assert len(known) == 0
 
 

@@ -102,7 +102,7 @@ class Accounts:
         )
         answer = await self._reserve(wish)
         if isinstance(answer, Refused):
-            self._known.remember(answer)
+            self._known.remember(answer, turn.min_output_tokens + turn.reply_tokens + 1)
             raise _refusal(answer, wish.min_tokens)
         if large:
             self._effort.undo(limits, answer.now)

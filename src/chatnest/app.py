@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 import anyio
-from anyio import fail_after
+from anyio import fail_after, move_on_after
 from anyio.abc import TaskGroup
 from starlette.types import Receive, Scope, Send
 
@@ -75,6 +75,8 @@ RUN: Final = re.compile(r"/runs/([0-9a-f]{32})/?\Z")
 """The end of a run's path."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_GONE_SECONDS: Final = 1.0
+"""For a server to tell of a disconnect that the kernel knows of already."""
 _LEAST_PING: Final = 0.2
 """Seconds: a ping is cheaper than a token, of which there are more."""
 
@@ -396,8 +398,9 @@ async def _wait_until_gone(receive: Receive) -> None:
     """Let the server come to it, in an instant, and raise ClientGone. It would take an application
     that returns before for one that forgot to answer.
     """
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with move_on_after(_GONE_SECONDS):
+        while (await receive())["type"] != "http.disconnect":
+            pass
     raise ClientGone
 
 

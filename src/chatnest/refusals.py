@@ -22,7 +22,8 @@ class KnownRefusals:
     an operator raises a limit, the new one is another limit here.) Not so tokens and streams: what
     is held may be given back at any moment. Only a hidden budget, which all visitors are under,
     refuses for a second once its tokens are spent, so that a crowd costs the ledger one question a
-    second. Times are the ledger's, in milliseconds.
+    second. If it still has tokens for a smaller request, its refusal is not remembered. Times are
+    the ledger's, in milliseconds.
     """
 
     def __init__(self) -> None:
@@ -31,14 +32,16 @@ class KnownRefusals:
     def __len__(self) -> int:
         return len(self._refused)
 
-    def remember(self, refused: Refused) -> None:
-        """Take note of a ledger's answer. Beyond 10,000 limits the oldest is forgotten."""
+    def remember(self, refused: Refused, least: int = 1) -> None:
+        """Take note of a ledger's answer. ``least`` is what the smallest request needs. Beyond
+        10,000 limits the oldest is forgotten.
+        """
         if refused.state is None:
             return
         limit = refused.state.limit
         if limit.kind == "rate":
             until = refused.now + refused.retry_after
-        elif limit.hidden and limit.kind == "budget" and not refused.by_held:
+        elif limit.hidden and limit.kind == "budget" and refused.state.used + least > limit.limit:
             until = refused.now + min(refused.retry_after, _BUDGET_MILLISECONDS)
         else:
             return

@@ -315,14 +315,13 @@ class Stream:
         It sleeps until the next of them can be due, so that a token costs no timer.
         """
         now = monotonic()
-        longest = self._bounds.stream_seconds or STREAM_SECONDS
-        deadline = now + longest
+        deadline = now + (self._bounds.stream_seconds or STREAM_SECONDS)
         ping = now + self._ping_seconds
         renewal = now + self._renew_seconds
         while True:
             if now >= deadline:
                 deadline = math.inf
-                self.stop(StreamTimeout(longest))
+                self.stop(StreamTimeout(self._bounds.stream_seconds or STREAM_SECONDS))
             if now >= self._early_start:
                 self._early_start = math.inf
                 if not self._began:

@@ -111,3 +111,20 @@ def test_it_fits(page: Page, site: Stub, width: int, scheme: str):
     assert page.evaluate(wide)
     expect(page.locator("#sign-out")).to_be_in_viewport()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_somebody_else_who_signs_in_sees_nothing_of_the_one_before(page: Page, site: Stub):
+    site.settings["keys"] = True
+    page.goto(site.url)
+    sign_in(page)
+    signed_in(page)
+    ask(page, "My secret")
+    state(page, "done")
+    site.refuse(401, "unauthenticated")
+    ask(page, "Still me?")
+    expect(page.locator("#sign-in-note")).to_contain_text("not known here any more")
+    sign_in(page, "another-key-of-somebody-else")
+    signed_in(page)
+
+    expect(page.locator(".turn")).to_have_count(0)
+    assert "My secret" not in page.evaluate("JSON.stringify(sessionStorage)")

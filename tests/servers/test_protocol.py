@@ -4,6 +4,7 @@ without waiting.
 
 import asyncio
 import json
+import signal
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from chatnest.asgi import send_now
 from chatnest.cli.protocol import BoundedProtocol
+from chatnest.testing import Answer
 from tests.servers.support import PATIENCE, Client, ask, uvicorn_thread
 
 PIECE = b"x" * 65_536
@@ -205,3 +207,37 @@ def test_idle_connections_are_kept_and_say_for_how_long(serve):
             assert client.get("/healthz").headers["keep-alive"] == f"timeout={seconds}"
             if seconds == "1":
                 assert client.take_all() == b""  # it was closed by the server
+
+
+BEHIND = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def chat_with_another_behind() -> bytes:
+    body = json.dumps(ask()).encode()
+    head = (
+        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n"
+    )
+    return head % len(body) + body + BEHIND
+
+
+def test_a_client_that_leaves_is_noticed_although_a_request_waits_behind_its_chat(real, upstream):
+    upstream.default = Answer.silence()
+    process = real(CHATNEST_BOUNDS__EARLY_START_SECONDS="60", CHATNEST_CHAT__PING_INTERVAL="60")
+    with socket.create_connection(("127.0.0.1", process.ready()), PATIENCE) as client:
+        client.sendall(chat_with_another_behind())
+        upstream.wait(lambda u: u.requests, timeout=PATIENCE)
+    upstream.wait(lambda u: u.aborted == 1, timeout=PATIENCE)
+
+
+def test_clients_that_have_left_before_their_chat_begins_leave_nothing_behind(real):
+    process = real(CHATNEST_SERVER__DRAIN_SECONDS="60")
+    port = process.ready()
+    for _ in range(200):
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(chat_with_another_behind())
+    with Client(port) as client:
+        assert client.get("/healthz").status == 200
+    process.signal(signal.SIGTERM)
+    process.wait()  # which would take a minute, and leave tracebacks, for tasks that never end
+    assert not [line for line in process.lines if "Cancel" in line]

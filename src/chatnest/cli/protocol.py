@@ -63,11 +63,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     # Attributes above uvicorn's own would have CPython give each connection a dict of its own.
-    __slots__ = ("_deaf", "_ended", "_head", "_table", "queue", "taken", "url")
+    __slots__ = ("_deaf", "_ended", "_head", "_running", "_table", "queue", "taken", "url")
 
     _deaf: bool  # whether nothing more is read as HTTP
     _ended: bool  # whether a head or a body has ended in what is being read
     _head: int  # bytes of a head that is under way, or _IDLE between requests, or _BODY
+    _running: RequestResponseCycle | None  # the one that is answered, which others may be behind
     _table: Connections
     queue: Queue | None
     taken: bool  # whether its first request, a chat, may begin
@@ -96,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._table = table
         self.queue = None
         self.taken = False
+        self._running = None
         if isinstance(self.app, Front):
             self.app.open(self)
 
@@ -114,6 +116,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called by the event loop."""
         self._table.move(self, None)
         super().connection_lost(exc)
+        cycle, self._running = self._running, None
+        if cycle is not None and cycle is not self.cycle:  # uvicorn tells the newest alone
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with at most 256 KiB."""
@@ -270,6 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if isinstance(app, Front):
             refusal = app.refuse_at_once(scope, self.loop.call_soon, taken=taken)
         if refusal is None:
+            self._running = cycle
             super()._start_asgi_task(cycle, app)
         else:
             answer_at_once(self, cycle, refusal)
@@ -291,6 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The end of an answer. uvicorn's, but for a timer of each connection's own."""
         self.server_state.total_requests += 1
+        self._running = None
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

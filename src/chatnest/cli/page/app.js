@@ -196,7 +196,9 @@ async function enter() {
   if (left?.state === "running" && left.run) goOn(left);
 }
 
-function signedIn() {
+/** @param {boolean} again whether the key is the one that was asked for again */
+function signedIn(again) {
+  if (!again) newChat(); // what stands here may be somebody else's
   composer.focus();
   enter();
 }

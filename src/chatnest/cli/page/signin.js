@@ -8,11 +8,13 @@ const UNKNOWN = "This key is not known here. Check it, or ask whoever runs this 
 
 export class SignIn {
   #wanted = false;
+  /** The key that was forgotten last, by this page alone. */
+  #former = "";
 
   /**
    * @param {{form: HTMLFormElement, box: HTMLInputElement, send: HTMLButtonElement, note: HTMLElement,
    *   out: HTMLButtonElement}} elements
-   * @param {{check: (key: string) => Promise<unknown>, signedIn: () => void, signOut: () => void,
+   * @param {{check: (key: string) => Promise<unknown>, signedIn: (again: boolean) => void, signOut: () => void,
    *   announce: (text: string) => void}} page `check` throws ProblemError for a key that is not known
    */
   constructor({ form, box, send, note, out }, page) {
@@ -44,6 +46,7 @@ export class SignIn {
 
   /** Forget the key, and ask for one. */
   ask(text = "") {
+    this.#former = currentKey();
     keepKey("");
     this.box.value = "";
     this.#say(text);
@@ -67,7 +70,7 @@ export class SignIn {
     this.box.value = "";
     this.#draw();
     this.page.announce("Signed in.");
-    this.page.signedIn();
+    this.page.signedIn(key === this.#former);
   }
 
   /** @param {string} key */
