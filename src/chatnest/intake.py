@@ -26,15 +26,15 @@ _BURST_COST: Final = 0.008
 """Seconds of lag that each chat of a burst may cause, beside ``lag_seconds``. About ten times what
 one takes on the machine where this was measured.
 """
-_CROWD: Final = 0.06
+_CROWD: Final = 0.04
 """The same while there is a crowd. Turns that have more work than this, for ``lag_seconds``, make
 one.
 """
-_WAITING: Final = 0.2
+_WAITING: Final = 0.08
 """How long chats may wait for the model in a crowd, as a share of ``lag_seconds``: by the rate at
 which others reach it (Little's law).
 """
-_LEAST_WAITING: Final = 32
+_LEAST_WAITING: Final = 12
 """Chats that may wait for the model in a crowd, whatever that rate is."""
 _RATE_SECONDS: Final = 0.1
 """For which that rate is counted, before it counts half."""
