@@ -236,10 +236,13 @@ class ChatNestApp(Lifetime):
         intake, is_whole = (scope.get("extensions") or {}).get(TAKEN, (None, False))
         if intake is not self.intake and not self.intake.take():
             raise Overloaded
-        bounds = self._bounds
+        del intake
         try:
-            with self._streams.receiving(bounds.body_seconds):
-                body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
+            with self._streams.receiving(self._bounds.body_seconds):
+                # In a list, since the body need not live as long as the stream.
+                unread = [
+                    await read_json_body(head, receive, max_bytes=self._bounds.body_bytes),
+                ]
             if is_gone(scope):
                 await _wait_until_gone(receive)
             key = idempotency_key(scope) if b"idempotency-key" in head else None
@@ -251,21 +254,25 @@ class ChatNestApp(Lifetime):
                 self.intake.place(counted=True)(False)  # by position
             raise
         stream.called = self.intake.place(counted=is_whole)
-        unread = [body]
-        del body  # it need not live as long as the stream
         try:
             if key is None and not self._runs.settings.resumable:
                 async with self._streams.holding(stream):
-                    begin = partial(self._begin, scope, unread, wire)
-                    await stream.run(partial(self._answering.answer, begin))
+                    await stream.run(
+                        partial(self._answering.answer, partial(self._begin, scope, unread, wire))
+                    )
                 return
-            # A run may outlive the stream of its first reader.
-            async with anyio.create_task_group() as hosts, self._streams.holding(stream):
-                write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
-                await stream.run(write)
+            await self._chat_in_run(scope, unread, wire, stream, key)
         finally:
             if stream.called is not None:
                 stream.leave_place()
+
+    async def _chat_in_run(
+        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream, key: str | None
+    ) -> None:
+        """A run may outlive the stream of its first reader."""
+        async with anyio.create_task_group() as hosts, self._streams.holding(stream):
+            write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
+            await stream.run(write)
 
     async def _begin(self, scope: Scope, unread: list[bytes], wire: NativeWire) -> Turn:
         principal = await self._access.principal(scope)

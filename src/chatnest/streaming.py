@@ -304,7 +304,7 @@ class Stream:
     def _response_start(self) -> dict[str, Any]:
         headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
         headers += encode_headers(self.headers)
-        self.headers = {}  # they are not needed any more
+        del self.headers  # nobody sets them any more, and an empty dict would take 64 bytes
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
     # ------------------------------------------------ the clock

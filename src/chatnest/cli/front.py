@@ -47,6 +47,7 @@ class Front:
         self._path = path
         self._listener = listener
         self._by_origin = by_origin
+        self._whole, self._begun = (intake, True), (intake, False)  # shared by all of them
         self._before, self._after = _overloaded()
         self._door: Door | None = None
 
@@ -63,7 +64,7 @@ class Front:
         if self._by_origin and any(name == b"origin" for name, _ in scope["headers"]):
             return None
         if taken or self._intake.take(soon):
-            scope["extensions"][TAKEN] = self._intake, taken
+            scope["extensions"][TAKEN] = self._whole if taken else self._begun
             return None
         return self._refusal()
 
