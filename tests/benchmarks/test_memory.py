@@ -15,7 +15,7 @@ FEW, MANY = 100, 300
 TEXT = 16_384
 """Bytes of the question, which a turn knows as long as it lasts. They must be there only once."""
 
-MOST = 27_450
+MOST = 27_300
 """Bytes that a stream keeps beside its question."""
 
 ADVICE = (

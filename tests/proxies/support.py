@@ -101,11 +101,11 @@ def _running(arguments: Sequence[str], folder: Path, port: int) -> Iterator[None
         process.wait(PATIENCE)
 
 
-def shown(language: str) -> str:
-    """What the page of proxies shows."""
+def shown(language: str, number: int = 0) -> str:
+    """What the page of proxies shows: one of its blocks in that language."""
     page = (pages.HOW_TO / "proxies.md").read_text()
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    return str(block)
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return str(blocks[number])
 
 
 def first_word(

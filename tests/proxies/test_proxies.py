@@ -1,5 +1,6 @@
 """The chat behind real proxies: as the page sets them up, as they come, and spoilt."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_chatnest_serve_answers_behind_a_proxy_that_it_is_told_of(tmp_path):
             with nginx(text, tmp_path) as outside, Client(outside) as client:
                 origin = "Origin: http://chat.example.org"
                 assert client.get("/api/chat/limits", origin).status == status
+
+
+def test_the_whole_site_is_served_below_a_prefix(tmp_path):
+    arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
+    with Process(arguments, cwd=tmp_path) as process:
+        block = shown("nginx", 1).replace("8000", str(process.ready()))
+        text = f"server {{ listen 80; {block} }}"
+        with nginx(text, tmp_path) as outside, Client(outside) as client:
+            page = client.get("/assistant/")
+            assert page.status == 200
+            parts = re.findall(r'(?:src|href)="(assets/[^"]+)"', page.body.decode())
+            assert parts
+            for path in (*parts, "settings.json", "api/chat/limits", "api/chat/limits/"):
+                assert client.get(f"/assistant/{path}").status == 200
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
