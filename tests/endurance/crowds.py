@@ -14,15 +14,17 @@ from tests.servers.support import Process, ask
 
 CONFIG = """
 [profiles.balanced]
-max_output_tokens = 4000
+max_output_tokens = 1000000000
 min_output_tokens = 1
-max_tokens_per_request = 10000
+max_tokens_per_request = 1000100000
 requests_per_minute = 1000000
 max_concurrent_streams = 100000
-daily_token_limit = 10000000000
+daily_token_limit = 10000000000000
 [hard_caps]
+max_output_tokens = 1000000000
+max_tokens_per_request = 1000100000
 requests_per_minute = 1000000
-daily_token_limit = 10000000000
+daily_token_limit = 10000000000000
 [identity]
 header = "X-User"
 [bounds]
