@@ -161,6 +161,7 @@ def create_app() -> Inside:
             send_seconds=float(environ.get("ENDURANCE_SEND", "30")),
             stream_seconds=float(environ.get("ENDURANCE_STREAM", "300")),
             ledger_seconds=10,
+            lag_seconds=60,
         ),
     )
     return Inside(chat, phases)

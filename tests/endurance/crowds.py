@@ -29,6 +29,7 @@ daily_token_limit = 10000000000000
 header = "X-User"
 [bounds]
 ledger_seconds = 20.0
+lag_seconds = 60.0
 answer_bytes = 100000000
 """
 DONE = b"event: done"

@@ -58,6 +58,6 @@ def create_app() -> ChatNestApp:
         default_profile="fire",
         hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
         ledger=ledger,
-        bounds=Bounds(ledger_seconds=2 * PATIENCE),
+        bounds=Bounds(ledger_seconds=2 * PATIENCE, lag_seconds=2 * PATIENCE),
         identify=lambda scope: header(scope, b"x-user") or None,
     )

@@ -26,7 +26,7 @@ def patient(program: str) -> str:
     if shown not in program:
         return program
     program = re.sub(r"^from chatnest import ", r"\g<0>Bounds, ", program, flags=re.MULTILINE)
-    return program.replace(shown, f"{shown}, bounds=Bounds(ledger_seconds=20)")
+    return program.replace(shown, f"{shown}, bounds=Bounds(ledger_seconds=20, lag_seconds=60)")
 
 
 def examples(page: str) -> list[str]:
