@@ -23,7 +23,7 @@ def close_after_upgrade(scope: Scope, send: Send) -> Send:
     """``send``, or for a request with ``Upgrade`` one whose response closes the connection. A
     WebSocket that the server supports is no request, so it does not come here.
     """
-    for name, _ in scope["headers"]:
+    for name, _ in scope.get("headers", ()):
         if name == b"upgrade":
             return closing(send)
     return send

@@ -137,6 +137,7 @@ async def serving(upstream: FakeUpstream | None, **options: Any) -> AsyncIterato
     options.setdefault("ledger", Books())
     options.setdefault("bounds", Bounds(ledger_seconds=PATIENCE, lag_seconds=PATIENCE))
     options.setdefault("policies", policies())
+    options.setdefault("charge_unanswered", True)  # the fake is a local server
     if upstream is not None:
         options.setdefault("provider", OpenAIProvider(base_url=upstream.base_url, api_key=KEY))
     app = ChatNestApp(**options)

@@ -63,7 +63,7 @@ def _run_workers(
 ) -> None:
     log_warnings()
     app = partial(create_app, announcement.to_workers() if announcement else None, door)
-    workers = Workers(_settings(config, app), sockets=[listener])  # from here on it has signals
+    workers = Workers(_settings(config, app), [listener], door)  # from here on it has signals
     with announcement.before_end() if announcement else nullcontext():
         workers.run()
 

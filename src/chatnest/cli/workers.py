@@ -23,9 +23,12 @@ else may well give it nothing for a few of them.
 class Workers(Multiprocess):
     """uvicorn's supervisor, which takes its time for slow starts, and none for slow ends."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], door: socket.socket
+    ) -> None:
         config.timeout_worker_healthcheck = _HANGS_SECONDS
         super().__init__(config, sockets)
+        self._door = door
         self._asked: WeakKeyDictionary[Process, float] = WeakKeyDictionary()  # when it was, first
 
     def keep_subprocess_alive(self) -> None:
@@ -54,6 +57,6 @@ class Workers(Multiprocess):
         """Called once, at the end. uvicorn's keeps a socket of its own open until the last worker
         has ended: who connects meanwhile would wait for nobody.
         """
-        for each in self.sockets:
+        for each in (*self.sockets, self._door):
             each.close()
         super().terminate_all()
