@@ -112,14 +112,14 @@ class Site:
                 assert reply.text == "onetwothree"
 
     def the_user_pays(self) -> None:
-        """What was asked so far, three answers of 12 tokens, is on the user's account."""
-        assert self._used_and_held() == (36, 0)
+        """What was asked so far, two answers of 12 tokens, is on the user's account."""
+        assert self._used_and_held() == (24, 0)
 
     def limits_are_reachable(self) -> None:
         with Client(self.port) as client:
             limits = client.get("/api/chat/limits", *self.login).json()["limits"]
         (tokens,) = (limit for limit in limits if limit["name"] == "tokens")
-        assert (tokens["used"], tokens["held"]) == (36, 0)
+        assert (tokens["used"], tokens["held"]) == (24, 0)
 
     def a_run_can_be_read_again(self) -> None:
         """The id that the answer to an Idempotency-Key names leads back to it."""

@@ -266,7 +266,7 @@ async def test_everything_else_goes_to_the_application_untouched(upstream):
     wrapped = ChatNestMiddleware(app, chat=make_chat(upstream), path="/chat")
     scopes: list[dict[str, Any]] = [
         {"type": "http", "path": "/chatter", "method": "GET"},
-        {"type": "http", "path": "/chat/", "method": "GET"},
+        {"type": "http", "path": "/chat//", "method": "GET"},
         {"type": "http", "path": "/chat/limits/x", "method": "GET"},
         {"type": "websocket", "path": "/chat"},
         {"type": "something"},

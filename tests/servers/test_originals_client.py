@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from chatnest import ChatNestApp, OpenAIProvider
+from chatnest import BALANCED, ChatNestApp, HardCaps, OpenAIProvider
 from chatnest.testing import CANARY, Answer, FakeUpstream
 from tests.servers.support import uvicorn_thread
 
@@ -38,7 +39,12 @@ def read(
     """What the client has seen of one answer. A model that stalls goes on after so many pings."""
     node = shutil.which("node")
     assert node is not None, "node is needed in CI"
-    chat = ChatNestApp(provider=OpenAIProvider(base_url=upstream.base_url), **options)
+    roomy = msgspec.structs.replace(
+        BALANCED, max_output_tokens=100_000, max_tokens_per_request=110_000
+    )
+    caps = HardCaps(max_output_tokens=None, max_tokens_per_request=None)
+    provider = OpenAIProvider(base_url=upstream.base_url)
+    chat = ChatNestApp(provider=provider, profiles=[roomy], hard_caps=caps, **options)
     pings = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
