@@ -10,7 +10,7 @@ from typing import Final
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_place import Place
+from chatnest.ledger._sqlite_place import Overwritten, Place
 from chatnest.ledger._sqlite_schema import check_schema, prepare
 from chatnest.ledger.survey import StoreChanged
 from chatnest.wal import log_size, open_wal, without_waiting
@@ -21,6 +21,8 @@ _log = logging.getLogger("chatnest.ledger")
 
 Operation = Callable[[RowBooks], object]
 
+_OVERWRITTEN: Final = "overwritten"
+"""In place of the word of a file that was found to be an older copy."""
 _PRUNED_AT_ONCE: Final = 512
 _LARGE_LOG: Final = 4 * 1024 * 1024
 """Bytes of a write-ahead log that is written into the file as soon as no reader is in the way."""
@@ -167,7 +169,14 @@ class BookFile:
     def _confirm(self, connection: sqlite3.Connection) -> None:
         check_schema(connection, self._path)
         word, generation = connection.execute("SELECT word, generation FROM books").fetchone()
-        self._place.confirm(word, generation, partial(_logical_size, connection))
+        try:
+            self._place.confirm(word, generation, partial(_logical_size, connection))
+        except Overwritten:
+            # A process that has not seen what the copy lacks cannot tell. This word tells it.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("UPDATE books SET word = ?", (_OVERWRITTEN,))
+                connection.execute("COMMIT")
+            raise
 
     @contextlib.contextmanager
     def _noticed(self) -> Iterator[None]:

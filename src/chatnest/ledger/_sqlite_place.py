@@ -26,7 +26,7 @@ except ImportError:  # pragma: no cover  # Windows: no process knows of another
 else:
     _HAS_LOCKS = True
 
-__all__ = ["Books", "Place"]
+__all__ = ["Books", "Overwritten", "Place"]
 
 _MOST_BYTES: Final = 1_000
 _POLL_SECONDS: Final = 0.005
@@ -47,6 +47,10 @@ _OLD_LOG: Final = Reason(
 _OLDER: Final = Reason(
     "the ledger's file was overwritten with another ledger, or with an older copy", _ADVICE
 )
+
+
+class Overwritten(StoreChanged):
+    """The file holds another ledger, or an older copy of this one."""
 
 
 class Books(msgspec.Struct, frozen=True):
@@ -138,7 +142,7 @@ class Place:
             self._log_is_gone = True
             raise StoreChanged(_LOG_GONE)
         if word != books.word or generation < self._seen:
-            raise StoreChanged(_OLDER)
+            raise Overwritten(_OLDER)
         size = _size(self._path)
         if size < self._size <= logical_size():  # SQLite cuts off what is not in use any more
             raise StoreChanged(_OLDER)
