@@ -155,7 +155,8 @@ def test_all_that_runs_is_charged_once_and_nothing_starts_before_the_adoption(
             one.backup(other)
         clients = crowd(port, upstream)
         before = _generation(path)
-        wait_for(lambda: _generation(path) > before)
+        # A copy is told by what it lacks of what a worker has seen, which looks twice a second.
+        wait_for(lambda: ready(port)[0] == 200 and _generation(path) > before + 1)
         lose(path)
         nothing_starts(port, upstream, reason)
         end(clients, upstream)

@@ -129,6 +129,7 @@ class BookFile:
         with contextlib.suppress(sqlite3.OperationalError):
             if self._wrote:
                 connection.execute("UPDATE books SET generation = generation + 1")
+                self._place.raised()
                 self._wrote = False
             if log_size(self._path) > _LARGE_LOG:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -122,6 +122,10 @@ class Place:
 
     # ------------------------------------------------ within a transaction
 
+    def raised(self) -> None:
+        """Note that this process has raised the generation: copies from before are older."""
+        self._seen += 1
+
     def confirm(self, word: str, generation: int, logical_size: Callable[[], int]) -> None:
         """Compare what is open, which has these values in it, with what is at the path.
         ``logical_size`` gives the bytes of the file with what its log adds.
