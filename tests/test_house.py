@@ -112,7 +112,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
     "cli.serve": (
         *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.protocol"),
-        *("cli.site", "cli.sources", "cli.workers"),
+        *("cli.checks", "cli.site", "cli.sources", "cli.workers"),
     ),
     "runs.entries": (),
     "runs.memory": ("runs.entries",),

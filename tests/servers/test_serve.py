@@ -480,3 +480,9 @@ def test_no_frame_waits_for_the_one_before_it_to_be_acknowledged():
         listener.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_model_whose_thinking_may_use_up_its_limit_is_named_at_the_start(real):
+    process = real(CHATNEST_PROVIDER__MODEL="gpt-5-mini")
+    process.ready()
+    process.find("warning: provider.model: gpt-5-mini thinks before it answers")

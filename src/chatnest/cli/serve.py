@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat, by_its_keys, open_profiles
+from chatnest.cli.checks.provider import thinks_too_long
 from chatnest.cli.config import Config
 from chatnest.cli.connections import backlog
 from chatnest.cli.protocol import BoundedProtocol
@@ -47,6 +48,8 @@ def serve(config: Config) -> None:
         anyio.run(_check_ledger, chat)
     listener = _listen(config)
     _say_where(config, listener, chat)
+    if thinking := thinks_too_long(config):
+        _note("warning: provider.model: {}: {}".format(*thinking))
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
     seconds = config.server.announce_seconds
     announcement = Announcement(seconds) if seconds else None
