@@ -50,7 +50,7 @@ _OLDER: Final = Reason(
 
 
 class Overwritten(StoreChanged):
-    """The file holds another ledger, or an older copy of this one."""
+    """The file holds an older copy of this ledger."""
 
 
 class Books(msgspec.Struct, frozen=True):
@@ -145,7 +145,9 @@ class Place:
         elif log != self._log:
             self._log_is_gone = True
             raise StoreChanged(_LOG_GONE)
-        if word != books.word or generation < self._seen:
+        if word != books.word:  # another ledger, a file that was adopted, or one that is marked
+            raise StoreChanged(_OLDER)
+        if generation < self._seen:
             raise Overwritten(_OLDER)
         size = _size(self._path)
         if size < self._size <= logical_size():  # SQLite cuts off what is not in use any more
