@@ -160,6 +160,7 @@ def test_another_tab_has_no_key(page: Page, site: Site):
 
 def test_a_kept_key_that_is_no_longer_valid_is_asked_for_again(page: Page, site: Site):
     page.goto(site.url)
+    expect(page.get_by_label("Sign in with your key")).to_be_focused()  # it has forgotten any other
     page.evaluate("sessionStorage.setItem('chatnest.key', 'of-yesterday')")
     page.reload()
 
