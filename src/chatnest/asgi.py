@@ -21,6 +21,7 @@ __all__ = [
     "headers_named",
     "is_gone",
     "local_path",
+    "problem_document",
     "read_json_body",
     "respond_json",
     "respond_nothing",
@@ -202,24 +203,28 @@ def _within(text: str, most: int) -> str:
     return text
 
 
-async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
+def problem_document(error: ChatNestError, request_id: str) -> dict[str, object]:
     """An error as a problem document (RFC 9457), with ``error`` for chat-nest's client."""
-    fields = error.fields()
     detail = _within(error.detail, _MAX_DETAIL)
-    problem = {
+    return {
         "type": error.problem_type,
         "title": error.title,
         "status": error.status,
         "detail": detail,
-        **fields,
+        **error.fields(),
         "request_id": request_id,
         "error": detail,
     }
+
+
+async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
+    """Send the problem document of an error."""
+    problem = problem_document(error, request_id)
     if error.charged:  # which is rare before a stream: the model took the request and was silent
         problem["charged"] = True
     headers = dict(error.headers)
-    if "retry_after" in fields:
-        headers["Retry-After"] = str(fields["retry_after"])
+    if "retry_after" in problem:
+        headers["Retry-After"] = str(problem["retry_after"])
     await respond_json(
         scope,
         send,

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from chatnest.asgi import TAKEN
+from chatnest.asgi import NO_SNIFFING, TAKEN, problem_document
 from chatnest.cli.door import Door
 from chatnest.errors import Overloaded
 from chatnest.identifiers import new_request_id
@@ -132,23 +132,13 @@ def is_hung_up(transport: asyncio.BaseTransport) -> bool:
 
 def _overloaded() -> tuple[bytes, bytes]:
     """The head and the document, before and after the id of the request."""
-    error = Overloaded()
-    fields = error.fields()
     mark, id_length = "\0", len(new_request_id())
-    problem = {
-        "type": error.problem_type,
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        **fields,
-        "request_id": mark,
-        "error": error.detail,
-    }
+    problem = problem_document(Overloaded(), mark)
     before, _, after = msgspec.json.encode(problem).partition(msgspec.json.encode(mark)[1:-1])
     head = (
         "content-type: application/problem+json\r\n"
         f"content-length: {len(before) + id_length + len(after)}\r\n"
         "cache-control: no-store\r\n"
-        f"retry-after: {fields['retry_after']}\r\n\r\n"
+        f"retry-after: {problem['retry_after']}\r\n"
     )
-    return head.encode() + before, after
+    return head.encode() + b"%b: %b\r\n\r\n" % NO_SNIFFING + before, after

@@ -69,11 +69,8 @@ def _ping(findings: Findings) -> Check:
 
 def _times(findings: Findings) -> Check:
     """Each should end before what is around it does, or never has its say."""
-    local = is_local(urlsplit(findings.base_url).hostname or "")
-    name, bounds = (
-        "bounds",
-        findings.config.bounds.resolved(local=bool(findings.base_url) and local),
-    )
+    host = urlsplit(findings.base_url).hostname or ""
+    name, bounds = "bounds", findings.config.bounds.resolved(local=bool(host) and is_local(host))
     first_byte = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
     around = (
         ("chat.ping_interval", findings.config.chat.ping_interval, "bounds.idle_seconds"),
