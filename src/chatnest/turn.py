@@ -200,7 +200,7 @@ class Turn:
         self.request = request
         self.profile = profile
         self.model = model
-        self.system = system
+        self.system: tuple[ChatMessage, ...] = system
         self.messages: tuple[ChatMessage, ...] = request.messages
         self.max_output_tokens: int = profile.max_output_tokens
         self.input_tokens: int = 0
@@ -279,7 +279,8 @@ class Turn:
 
         Raises RequestTooLarge where not even the least output fits.
         """
-        self.system, self.messages = joined(self.system), joined(self.messages)
+        self.system = joined(self.system)
+        self.messages = joined(self.messages)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         least = self.reply_tokens + sum(map(self.least_tokens, messages))

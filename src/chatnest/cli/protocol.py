@@ -72,8 +72,12 @@ class BoundedProtocol(HttpToolsProtocol):
     _table: Connections
     queue: Queue | None
     taken: bool  # whether its first request, a chat, may begin
+    expect_100_continue: bool
     flow: FlowControl
+    headers: Any
+    parser: httptools.HttpRequestParser
     pipeline: Any
+    url: bytes
 
     def __init__(
         self,

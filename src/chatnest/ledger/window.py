@@ -35,7 +35,7 @@ class ListWindow(list[int]):
 
     def __init__(self, times: Iterable[int] = ()) -> None:
         super().__init__(times)
-        self.length = 0
+        self.length: int = 0
 
     def slide(self, length: int, now: int) -> None:
         self.length = length
