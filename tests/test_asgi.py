@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatnest.asgi import (
+from chatnest.asgi.http import (
     encode_headers,
     header,
     headers_named,

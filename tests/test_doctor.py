@@ -23,9 +23,9 @@ from chatnest.cli import main
 from chatnest.cli.checks import Check
 from chatnest.ledger import _sqlite_survey
 from chatnest.ledger.base import wall_clock
-from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.stores.reasons import reason_of
 from chatnest.testing import FakeUpstream
 from tests.ledger.server import PATIENCE, Server, running, running_cluster
 from tests.ledger.sqlite_support import write_lock

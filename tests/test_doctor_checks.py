@@ -8,7 +8,7 @@ import pytest
 
 from chatnest.cli.checks import CHECKS, Findings
 from chatnest.cli.config import Config, ProviderSection, load_config
-from chatnest.ledger.survey import RedisNode, RedisSurvey, SQLiteSurvey
+from chatnest.stores.survey import RedisNode, RedisSurvey, SQLiteSurvey
 
 
 def redis(**node: Any) -> RedisSurvey:

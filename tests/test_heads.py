@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-import chatnest.heads
-import chatnest.identity
+import chatnest.asgi.heads
+import chatnest.identity.principals
 import chatnest.runs.key
 from chatnest import ChatNestApp
+from chatnest.asgi.heads import check_head, query_value
 from chatnest.cli.hosts import OnlyForHosts
 from chatnest.errors import HeadTooLarge, InvalidRequest
-from chatnest.heads import check_head, query_value
-from chatnest.identity import BearerKeys, ClientAddress
+from chatnest.identity.principals import BearerKeys, ClientAddress
 from chatnest.providers import DemoProvider
 from chatnest.runs.key import idempotency_key, last_event_id
 from chatnest.testing import Conversation
@@ -68,7 +68,7 @@ def test_nothing_of_a_long_query_is_decoded(query, monkeypatch):
         decoded.append(len(text))
         return text
 
-    monkeypatch.setattr(chatnest.heads, "unquote_plus", unquote)
+    monkeypatch.setattr(chatnest.asgi.heads, "unquote_plus", unquote)
     with pytest.raises(HeadTooLarge):
         query_value(scope(query=query), "ping")
     query_value(scope(query=query[:8_192]), "ping")
@@ -123,13 +123,13 @@ HOPS = {
 @pytest.mark.parametrize("fields", HOPS.values(), ids=HOPS.keys())
 def test_a_bounded_number_of_hops_is_read(fields, monkeypatch):
     parsed: list[str] = []
-    parse = chatnest.identity._parse
+    parse = chatnest.identity.principals._parse
 
     def note(hop: str):
         parsed.append(hop)
         return parse(hop)
 
-    monkeypatch.setattr(chatnest.identity, "_parse", note)
+    monkeypatch.setattr(chatnest.identity.principals, "_parse", note)
     principal = ClientAddress(["127.0.0.0/8", "10.0.0.0/8"])(scope(*fields))
 
     assert principal in {"addr:10.1.2.3", "addr:127.0.0.1"}
@@ -167,7 +167,7 @@ def test_a_long_bearer_token_is_not_hashed(monkeypatch):
         hashed.append(len(data))
         return hashlib.sha256(data)
 
-    monkeypatch.setattr(chatnest.identity, "hashlib", SimpleNamespace(sha256=sha256))
+    monkeypatch.setattr(chatnest.identity.principals, "hashlib", SimpleNamespace(sha256=sha256))
     keys = BearerKeys({"ann": "0" * 64})
 
     assert keys(scope((b"authorization", b"Bearer " + b"x" * SIZE))) is None

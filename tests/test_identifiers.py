@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from chatnest.identifiers import new_request_id
+from chatnest._util.identifiers import new_request_id
 
 
 def test_they_are_uuids_of_version_7_in_32_digits():

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
-from chatnest.access import Access, open_by_default
 from chatnest.cli import main
 from chatnest.cli.config import load_config
 from chatnest.errors import (
@@ -23,7 +22,8 @@ from chatnest.errors import (
     InvalidRequest,
     Unauthenticated,
 )
-from chatnest.identity import (
+from chatnest.identity.access import Access, open_by_default
+from chatnest.identity.principals import (
     BearerKeys,
     ClientAddress,
     TrustedHeader,

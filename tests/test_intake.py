@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from chatnest import Bounds, ChatNestApp
-from chatnest.asgi import SEND_NOW
+from chatnest.asgi.http import SEND_NOW
 from chatnest.errors import Overloaded
 from chatnest.intake import Intake
 from chatnest.ledger.memory import MemoryLedger

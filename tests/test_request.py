@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatnest.asgi import respond_problem
+from chatnest.asgi.http import respond_problem
 from chatnest.errors import InvalidRequest
 from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
 

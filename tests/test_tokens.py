@@ -23,8 +23,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
-from chatnest import tokens
-from chatnest.tokens import (
+from chatnest.tokens import tokenizer as tokens
+from chatnest.tokens.tokenizer import (
     INLINE_BYTES,
     MAX_CHARACTERS,
     REPLY_PRIMING_TOKENS,
@@ -37,7 +37,7 @@ from chatnest.tokens import (
 pytestmark = pytest.mark.anyio  # anyio's own fixture runs each on asyncio and trio
 
 SHIPPED = ("o200k_base", "cl100k_base")
-RANKS = files("chatnest") / "ranks"
+RANKS = files("chatnest.tokens") / "ranks"
 LONG_WAIT = 20  # seconds; only a failing test waits that long
 
 TEXTS = (
@@ -226,8 +226,8 @@ def test_an_encoding_that_does_not_ship_is_refused(encoding):
 
 def test_importing_it_does_not_import_tiktoken():
     code = """if True:
-        import sys, chatnest.tokens
-        chatnest.tokens.Tokenizer.for_model("a local one", encoding="bytes")
+        import sys, chatnest.tokens.tokenizer
+        chatnest.tokens.tokenizer.Tokenizer.for_model("a local one", encoding="bytes")
         sys.exit("tiktoken" in sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.fallback import WhenAway
-from chatnest.identity import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
+from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
 from chatnest.policies import Policy, standard_policies

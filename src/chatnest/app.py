@@ -15,11 +15,12 @@ from anyio import fail_after, move_on_after
 from anyio.abc import TaskGroup
 from starlette.types import Receive, Scope, Send
 
-from chatnest.access import Access, AllowedProfiles
+from chatnest._util.arguments import check_kinds, check_parts, check_positive
+from chatnest._util.identifiers import new_request_id
 from chatnest.accounting import LEASE, Accounts
 from chatnest.answering import Answering
-from chatnest.arguments import check_kinds, check_parts, check_positive
-from chatnest.asgi import (
+from chatnest.asgi.heads import check_head, query_value
+from chatnest.asgi.http import (
     TAKEN,
     bounded,
     is_gone,
@@ -29,6 +30,7 @@ from chatnest.asgi import (
     respond_nothing,
     respond_problem,
 )
+from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams
 from chatnest.errors import (
@@ -44,9 +46,8 @@ from chatnest.errors import (
 )
 from chatnest.events import Done
 from chatnest.fallback import WhenAway
-from chatnest.heads import check_head, query_value
-from chatnest.identifiers import new_request_id
-from chatnest.identity import Identify, UserOrAddress
+from chatnest.identity.access import Access, AllowedProfiles
+from chatnest.identity.principals import Identify, UserOrAddress
 from chatnest.intake import Intake
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
@@ -64,7 +65,6 @@ from chatnest.runs.service import Runs, RunWriter
 from chatnest.status import limits_document
 from chatnest.streaming import Stream
 from chatnest.turn import Turn
-from chatnest.upgrades import closing, warn_of_server
 from chatnest.wire import NativeWire
 
 __all__ = ["RUN", "ChatNestApp"]

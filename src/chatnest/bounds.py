@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from chatnest.arguments import check_positive
+from chatnest._util.arguments import check_positive
 from chatnest.errors import ConfigurationError
 
 __all__ = ["Bounds"]

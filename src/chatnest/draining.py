@@ -9,9 +9,9 @@ import msgspec
 from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
+from chatnest._util.loops import call_soon
+from chatnest._util.signals import heard_first
 from chatnest.errors import ServerShutdown, SlowBody
-from chatnest.loops import call_soon
-from chatnest.signals import heard_first
 from chatnest.streaming import Stream
 
 __all__ = ["OpenStreams", "at_signal"]

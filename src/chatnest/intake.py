@@ -13,8 +13,8 @@ from functools import partial
 from time import monotonic, thread_time
 from typing import Final
 
+from chatnest._util.loops import soon_here
 from chatnest.errors import Overloaded
-from chatnest.loops import soon_here
 
 __all__ = ["Intake", "Soon"]
 

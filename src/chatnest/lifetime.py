@@ -16,9 +16,9 @@ from chatnest.bounds import Bounds
 from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger, Limit
-from chatnest.ledger.reasons import reason_of
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
+from chatnest.stores.reasons import reason_of
 
 __all__ = ["Lifetime", "fail_startup"]
 

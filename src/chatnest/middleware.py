@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chatnest._util.identifiers import new_request_id
+from chatnest._util.loops import is_in_event_loop
 from chatnest.app import RUN, ChatNestApp
-from chatnest.asgi import local_path, respond_problem
-from chatnest.cors import check_origins, with_cors
+from chatnest.asgi.cors import check_origins, with_cors
+from chatnest.asgi.http import local_path, respond_problem
+from chatnest.asgi.upgrades import close_after_upgrade
 from chatnest.errors import ConfigurationError, NotFound
-from chatnest.identifiers import new_request_id
 from chatnest.lifetime import fail_startup
-from chatnest.loops import is_in_event_loop
-from chatnest.upgrades import close_after_upgrade
 
 __all__ = ["ChatNestMiddleware"]
 

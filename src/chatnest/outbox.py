@@ -10,7 +10,7 @@ import anyio
 from anyio import CancelScope
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger.reasons import reason_of
+from chatnest.stores.reasons import reason_of
 
 __all__ = ["Operation", "Outbox"]
 

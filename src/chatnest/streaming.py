@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope, Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest.asgi import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
+from chatnest.asgi.http import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
 from chatnest.bounds import STREAM_SECONDS, Bounds
 from chatnest.errors import (
     ChatNestError,

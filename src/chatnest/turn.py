@@ -32,7 +32,7 @@ _role_and_content = attrgetter("role", "content")
 
 
 class TokenCounter(Protocol):
-    """Counts tokens as the model does; chatnest.tokens.Tokenizer is one."""
+    """Counts tokens as the model does; chatnest.tokens.tokenizer.Tokenizer is one."""
 
     @property
     def reply_tokens(self) -> int:

@@ -13,8 +13,8 @@ import pytest
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
-from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.stores.reasons import reason_of
 from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()

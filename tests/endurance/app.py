@@ -20,7 +20,7 @@ from chatnest import (
     OpenAIProvider,
     Profile,
 )
-from chatnest.asgi import header, respond_json
+from chatnest.asgi.http import header, respond_json
 from chatnest.ledger.base import Ledger, Limit
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies

@@ -11,7 +11,7 @@ from chatnest import (
     OpenAIProvider,
     Profile,
 )
-from chatnest.asgi import header
+from chatnest.asgi.http import header
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger

@@ -17,7 +17,7 @@ import sseclient
 from chatnest import Bounds, ChatNestApp, HardCaps, MemoryLedger, OpenAIProvider
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.testing import Answer, EventReader, FakeUpstream
-from chatnest.tokens import Tokenizer
+from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 from tests.servers.support import KEY, Client, uvicorn_thread
 from tests.soak import amount

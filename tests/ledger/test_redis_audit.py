@@ -115,7 +115,7 @@ async def test_more_keys_and_entries_than_one_page(
     monkeypatch.setattr("chatnest.ledger._redis_reader._VALUES", values)
     monkeypatch.setattr("chatnest.ledger._redis_reader._ENTRIES", values)
     monkeypatch.setattr("chatnest.ledger._redis_reader._KEYS", 3)
-    monkeypatch.setattr("chatnest.ledger._redis_client._SCANNED", 2)
+    monkeypatch.setattr("chatnest.stores.redis._SCANNED", 2)
     ledger = make_redis(clock=clock, keep_days=10)
     audit = ledger.audit()
     for number in range(7):

@@ -13,9 +13,9 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger import _redis_client
 from chatnest.ledger.base import Admitted, Charge, Hold, Settlement
 from chatnest.ledger.redis import RedisLedger
+from chatnest.stores import redis as _redis_client
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.server import PATIENCE, Server, binary, running
 from tests.ledger.support import admit, balance, budget, streams, wish

@@ -10,12 +10,12 @@ import anyio
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
-from chatnest.ledger._redis_client import Script
 from chatnest.ledger._redis_mark import Mark, trouble
 from chatnest.ledger.audit import ZoneChange
 from chatnest.ledger.base import Charge, Reservation, Settlement
-from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.redis import RedisLedger
+from chatnest.stores.reasons import reason_of
+from chatnest.stores.redis import Script
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import limits_of
 from tests.ledger.server import Server, running, running_cluster

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatnest.ledger._redis_breaker import Breaker
+from chatnest.stores.breaker import Breaker
 
 
 def test_a_breaker_opens_once_and_its_pauses_vary():

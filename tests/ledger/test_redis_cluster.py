@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger import _redis_client
 from chatnest.ledger.base import Charge, Settlement
 from chatnest.ledger.redis import RedisLedger
+from chatnest.stores import redis as _redis_client
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import limits_of
 from tests.ledger.server import Server

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatnest.ledger._redis_client import Script
+from chatnest.stores.redis import Script
 from tests.ledger import test_red as red
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.support import Clock

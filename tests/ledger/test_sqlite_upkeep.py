@@ -16,9 +16,9 @@ from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger import _sqlite_audit, _sqlite_writer
 from chatnest.ledger._sqlite_schema import SCHEMA_VERSION
 from chatnest.ledger.base import Charge
-from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.sqlite import SQLiteLedger
-from chatnest.wal import log_size
+from chatnest.stores.reasons import reason_of
+from chatnest.stores.wal import log_size
 from tests.ledger.sqlite_support import SECONDS, rows
 from tests.ledger.support import DAY, Clock, admit, budget, rate, wish
 

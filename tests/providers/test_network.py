@@ -2,8 +2,8 @@
 
 import pytest
 
+from chatnest._util.addresses import is_local
 from chatnest.errors import ConfigurationError
-from chatnest.places import is_local
 from chatnest.providers.network import ServerSettings, find_route, split_query
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -12,7 +12,7 @@ import time
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from chatnest.asgi import send_now
+from chatnest.asgi.http import send_now
 from chatnest.cli.protocol import BoundedProtocol
 from chatnest.testing import Answer
 from tests.servers.support import PATIENCE, Client, ask, uvicorn_thread

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from chatnest import testing
-from chatnest.asgi import SEND_NOW
+from chatnest.asgi.http import SEND_NOW
 from tests.hostile.floods import END, HEAD, chunk, event
 from tests.streams.support import token
 

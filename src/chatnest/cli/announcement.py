@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from chatnest.signals import heard_first
+from chatnest._util.signals import heard_first
 
 __all__ = ["Announcement", "OfParent"]
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from chatnest.asgi.cors import check_origins
 from chatnest.bounds import Bounds
 from chatnest.cli.sources import (
     Source,
@@ -24,7 +25,6 @@ from chatnest.cli.sources import (
     read_port,
     typed,
 )
-from chatnest.cors import check_origins
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings

@@ -19,10 +19,10 @@ from chatnest.cli.options import flags_of
 from chatnest.cli.report import report
 from chatnest.cli.site import make_site
 from chatnest.ledger.base import Ledger
-from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey, Surveyed
 from chatnest.providers import OpenAIProvider
 from chatnest.providers.network import Route
 from chatnest.providers.openai import DEFAULT_BASE_URL
+from chatnest.stores.survey import RedisSurvey, SQLiteSurvey, Surveyed
 
 __all__ = ["run"]
 

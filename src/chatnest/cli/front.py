@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from chatnest.asgi import NO_SNIFFING, TAKEN, problem_document
+from chatnest._util.identifiers import new_request_id
+from chatnest.asgi.http import NO_SNIFFING, TAKEN, problem_document
 from chatnest.cli.door import Door
 from chatnest.errors import Overloaded
-from chatnest.identifiers import new_request_id
 from chatnest.intake import Intake, Soon
 
 __all__ = ["Front", "answer_at_once", "is_hung_up"]

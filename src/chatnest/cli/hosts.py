@@ -14,11 +14,11 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatnest.asgi import headers_named, respond_problem
+from chatnest._util.addresses import is_loopback
+from chatnest._util.identifiers import new_request_id
+from chatnest.asgi.http import headers_named, respond_problem
 from chatnest.cli.config import Config
 from chatnest.errors import MisdirectedRequest
-from chatnest.identifiers import new_request_id
-from chatnest.places import is_loopback
 
 __all__ = ["OnlyForHosts", "hosts_of"]
 

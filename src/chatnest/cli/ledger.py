@@ -26,8 +26,8 @@ from chatnest.ledger.audit import (
 )
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.days import day_of
-from chatnest.ledger.reasons import reason_of
-from chatnest.ledger.survey import Reason
+from chatnest.stores.reasons import reason_of
+from chatnest.stores.survey import Reason
 
 __all__ = ["run"]
 

@@ -15,11 +15,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from chatnest.asgi import NO_SNIFFING, SEND_NOW
+from chatnest.asgi.heads import MOST_FIELDS
+from chatnest.asgi.http import NO_SNIFFING, SEND_NOW
 from chatnest.cli.connections import Connections, Queue
 from chatnest.cli.front import Front, answer_at_once, is_hung_up
 from chatnest.cli.http10 import Unchunked
-from chatnest.heads import MOST_FIELDS
 
 __all__ = ["BoundedProtocol"]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import anyio
 import httpx2
 
+from chatnest._util.terminal import said
 from chatnest.cli.seen import MOST_BYTES, Flaw, Reply
-from chatnest.cli.terminal import said
 
 __all__ = ["FlawedError", "close", "fetch", "headers_of", "media_type", "parsed", "pieces", "read"]
 

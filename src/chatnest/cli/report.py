@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from chatnest._util.terminal import printable
 from chatnest.cli.checks import Check, Level
-from chatnest.cli.terminal import printable
 
 __all__ = ["report"]
 

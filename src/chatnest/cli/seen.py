@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from chatnest.cli.terminal import said
+from chatnest._util.terminal import said
 
 __all__ = ["MOST_BYTES", "PING_SECONDS", "Answer", "Flaw", "Reply", "Seen"]
 

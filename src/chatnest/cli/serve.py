@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
+from chatnest._util.addresses import is_loopback
 from chatnest.app import ChatNestApp
 from chatnest.cli.announcement import Announcement
 from chatnest.cli.build import build_chat, by_its_keys, open_profiles
@@ -25,10 +26,9 @@ from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_si
 from chatnest.cli.sources import PORT
 from chatnest.cli.workers import Workers
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger.reasons import reason_of
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
-from chatnest.places import is_loopback
+from chatnest.stores.reasons import reason_of
 
 __all__ = ["serve"]
 

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
-from chatnest.asgi import NO_SNIFFING
+from chatnest.asgi.http import NO_SNIFFING
 from chatnest.cli.announcement import Announcement, OfParent
 from chatnest.cli.build import build_chat, by_its_keys
 from chatnest.cli.config import Config
@@ -35,8 +35,8 @@ from chatnest.errors import (
     LedgerUnavailable,
     ServerShutdown,
 )
-from chatnest.ledger.reasons import reason_of
 from chatnest.middleware import ChatNestMiddleware
+from chatnest.stores.reasons import reason_of
 
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 
+from chatnest._util.terminal import said
 from chatnest.cli.replies import (
     FlawedError,
     close,
@@ -28,7 +29,6 @@ from chatnest.cli.replies import (
     read,
 )
 from chatnest.cli.seen import PING_SECONDS, Answer, Reply, Seen
-from chatnest.cli.terminal import said
 from chatnest.errors import ConfigurationError
 
 __all__ = ["visit"]

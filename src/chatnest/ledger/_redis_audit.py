@@ -15,7 +15,6 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger._redis_books import Books
-from chatnest.ledger._redis_client import Link, Script
 from chatnest.ledger._redis_keys import Keys, Part, tag_of
 from chatnest.ledger._redis_reader import Account, Reader, account_of
 from chatnest.ledger._redis_records import Entry, records_of, standing
@@ -33,6 +32,7 @@ from chatnest.ledger.audit import (
     verify,
 )
 from chatnest.ledger.days import day_of, is_zone
+from chatnest.stores.redis import Link, Script
 
 __all__ = ["RedisAudit"]
 

@@ -13,10 +13,10 @@ from chatnest.errors import LedgerUnavailable, ZoneConflict
 from chatnest.ledger._redis_keys import Keys
 from chatnest.ledger._redis_mark import SCHEMA, Mark, described, new_word, trouble
 from chatnest.ledger.base import Limit
-from chatnest.ledger.survey import Reason, StoreChanged
+from chatnest.stores.survey import Reason, StoreChanged
 
 if TYPE_CHECKING:
-    from chatnest.ledger._redis_client import Link, Script
+    from chatnest.stores.redis import Link, Script
 
 __all__ = ["Books"]
 

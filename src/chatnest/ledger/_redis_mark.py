@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
-from chatnest.ledger.survey import Reason
+from chatnest.stores.survey import Reason
 
 __all__ = ["SCHEMA", "Mark", "described", "new_word", "trouble"]
 

@@ -6,9 +6,9 @@ from statistics import median
 from typing import Any, Final
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger._redis_client import Link
-from chatnest.ledger.reasons import reason_of
-from chatnest.ledger.survey import Reason, RedisNode, RedisSurvey
+from chatnest.stores.reasons import reason_of
+from chatnest.stores.redis import Link
+from chatnest.stores.survey import Reason, RedisNode, RedisSurvey
 
 __all__ = ["look"]
 

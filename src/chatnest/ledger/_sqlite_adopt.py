@@ -12,7 +12,7 @@ from chatnest.ledger._sqlite_place import Place
 from chatnest.ledger._sqlite_schema import prepare
 from chatnest.ledger.audit import Adjustment, ZoneChange
 from chatnest.ledger.days import day_of
-from chatnest.wal import open_wal
+from chatnest.stores.wal import open_wal
 
 __all__ = ["adopt", "change_zone"]
 

@@ -30,7 +30,7 @@ from chatnest.ledger.audit import (
     verify,
 )
 from chatnest.ledger.base import Line
-from chatnest.ledger.survey import StoreChanged
+from chatnest.stores.survey import StoreChanged
 
 __all__ = ["SQLiteAudit"]
 

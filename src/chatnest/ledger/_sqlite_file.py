@@ -12,8 +12,8 @@ from chatnest.errors import ConfigurationError
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_place import Overwritten, Place
 from chatnest.ledger._sqlite_schema import check_schema, prepare
-from chatnest.ledger.survey import StoreChanged
-from chatnest.wal import log_size, open_wal, without_waiting
+from chatnest.stores.survey import StoreChanged
+from chatnest.stores.wal import log_size, open_wal, without_waiting
 
 __all__ = ["BookFile", "Operation"]
 

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from chatnest.ledger.base import wall_clock
-from chatnest.ledger.survey import Reason, StoreChanged
+from chatnest.stores.survey import Reason, StoreChanged
 
 try:
     import fcntl

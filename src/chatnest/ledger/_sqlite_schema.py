@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from chatnest.errors import ConfigurationError
-from chatnest.wal import STRICT
+from chatnest.stores.wal import STRICT
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_schema", "prepare"]
 

@@ -9,8 +9,8 @@ from typing import Final
 from urllib.parse import quote
 
 from chatnest.ledger._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
-from chatnest.ledger.reasons import reason_of
-from chatnest.ledger.survey import Reason, SQLiteSurvey
+from chatnest.stores.reasons import reason_of
+from chatnest.stores.survey import Reason, SQLiteSurvey
 
 __all__ = ["look"]
 

@@ -12,11 +12,11 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
+from chatnest._util.loops import call_soon
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger._sqlite_file import BookFile
-from chatnest.ledger.survey import StoreChanged
-from chatnest.loops import call_soon
+from chatnest.stores.survey import StoreChanged
 
 __all__ = ["Completion", "Writer"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.arguments import check_integer
-from chatnest.identity import everybody_like, is_anonymous
+from chatnest._util.arguments import check_integer
+from chatnest.identity.principals import everybody_like, is_anonymous
 from chatnest.ledger import model
 from chatnest.ledger.base import (
     Admitted,

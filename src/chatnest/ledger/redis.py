@@ -75,11 +75,11 @@ from chatnest.ledger.base import (
     wall_clock,
 )
 from chatnest.ledger.days import day_of
-from chatnest.ledger.survey import RedisSurvey
+from chatnest.stores.survey import RedisSurvey
 
 if TYPE_CHECKING:
     from chatnest.ledger._redis_audit import RedisAudit
-    from chatnest.ledger._redis_client import Link, Script
+    from chatnest.stores.redis import Link, Script
 
 __all__ = ["RedisLedger"]
 
@@ -146,7 +146,7 @@ class RedisLedger:
         clock: Callable[[], int] | None = None,
     ) -> None:
         try:
-            from chatnest.ledger import _redis_client  # noqa: PLC0415  # an extra
+            from chatnest.stores import redis as _redis_client  # noqa: PLC0415  # an extra
         except ImportError as exc:
             raise ConfigurationError(
                 "RedisLedger needs the package redis. Install chatnest with it: pip install "

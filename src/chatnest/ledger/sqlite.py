@@ -31,7 +31,7 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
-from chatnest.ledger.survey import SQLiteSurvey
+from chatnest.stores.survey import SQLiteSurvey
 
 __all__ = ["SQLiteLedger"]
 

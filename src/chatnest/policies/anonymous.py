@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
 
-from chatnest.arguments import check_integer
+from chatnest._util.arguments import check_integer
 from chatnest.errors import ConfigurationError, Unauthenticated
-from chatnest.identity import everybody_like, is_anonymous
+from chatnest.identity.principals import everybody_like, is_anonymous
 from chatnest.ledger.base import Limit
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn

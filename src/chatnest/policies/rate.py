@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from chatnest.arguments import check_integer
+from chatnest._util.arguments import check_integer
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 

@@ -9,7 +9,7 @@ import anyio
 
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.providers.base import ProviderStream
-from chatnest.tokens import Tokenizer
+from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
 __all__ = ["DemoProvider"]

@@ -15,8 +15,8 @@ from urllib.request import getproxies_environment
 
 import msgspec
 
+from chatnest._util.addresses import is_loopback
 from chatnest.errors import ConfigurationError
-from chatnest.places import is_loopback
 
 __all__ = ["Route", "ServerSettings", "find_route", "split_query"]
 

@@ -14,14 +14,14 @@ import msgspec
 from anyio import move_on_after
 from anyio.lowlevel import RunVar
 
-from chatnest.arguments import check_kinds
+from chatnest._util.addresses import is_local
+from chatnest._util.arguments import check_kinds
 from chatnest.errors import (
     ConfigurationError,
     UpstreamBadResponse,
     UpstreamError,
     UpstreamUnavailable,
 )
-from chatnest.places import is_local
 from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
 from chatnest.providers.decode import ChunkDecoder
@@ -38,7 +38,7 @@ from chatnest.providers.parameters import (
 from chatnest.providers.sse import EventSplitter
 from chatnest.providers.think_tags import TagHabit
 from chatnest.providers.transport import Response, Transport, TransportError
-from chatnest.tokens import Tokenizer
+from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
 __all__ = ["OpenAIProvider"]

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 from starlette.types import Scope
 
-from chatnest.asgi import headers_named
+from chatnest.asgi.heads import query_value
+from chatnest.asgi.http import headers_named
 from chatnest.errors import InvalidRequest
-from chatnest.heads import query_value
 from chatnest.request import ChatRequest
 
 __all__ = ["fingerprint", "hold_id", "idempotency_key", "key_id", "last_event_id"]

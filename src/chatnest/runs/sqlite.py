@@ -27,7 +27,7 @@ from chatnest.runs.base import (
     RunSettings,
     Signals,
 )
-from chatnest.wal import STRICT, open_wal
+from chatnest.stores.wal import STRICT, open_wal
 
 __all__ = ["SQLiteRunLog"]
 

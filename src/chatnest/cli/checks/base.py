@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from chatnest.cli.config import Config
-from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
+from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["Check", "CheckFunction", "Findings", "Level", "fail", "ok", "skip", "warn"]
 

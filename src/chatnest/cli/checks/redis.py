@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Final
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
-from chatnest.ledger.survey import RedisNode, RedisSurvey
+from chatnest.stores.survey import RedisNode, RedisSurvey
 
 __all__ = ["REDIS_CHECKS"]
 

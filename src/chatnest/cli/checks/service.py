@@ -4,10 +4,10 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from chatnest._util.addresses import is_local, is_loopback
 from chatnest.bounds import FIRST_BYTE_SECONDS
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
-from chatnest.ledger.survey import RedisSurvey, SQLiteSurvey
-from chatnest.places import is_local, is_loopback
+from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["SERVICE_CHECKS"]
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
-from chatnest.ledger.survey import SQLiteSurvey
+from chatnest.stores.survey import SQLiteSurvey
 
 __all__ = ["SQLITE_CHECKS"]
 

@@ -206,7 +206,7 @@ _ENCODINGS: Final = MappingProxyType(
 
 # One per event loop, apart from anyio's default limiter: counting keeps a core busy, and must not
 # take the forty threads that others wait for files and databases in.
-_limiters: Final = RunVar[CapacityLimiter]("chatnest.tokens.limiter")
+_limiters: Final = RunVar[CapacityLimiter]("chatnest.tokens.tokenizer.limiter")
 
 
 async def _in_thread(work: Callable[[*_Args], _T], *args: *_Args) -> _T:
@@ -234,7 +234,7 @@ def _read_encoding(name: str) -> Encoding:
 
     from tiktoken import Encoding  # noqa: PLC0415
 
-    folder = files("chatnest") / "ranks"
+    folder = files("chatnest.tokens") / "ranks"
     spec = json.loads((folder / "encodings.json").read_bytes())[name]
     path = folder / f"{name}.tiktoken.xz"
     try:

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chatnest.ledger.survey import Reason
+from chatnest.stores.survey import Reason
 
 __all__ = ["explain_redis"]
 

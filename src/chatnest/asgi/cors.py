@@ -7,7 +7,7 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from chatnest.asgi import NO_SNIFFING
+from chatnest.asgi.http import NO_SNIFFING
 from chatnest.errors import ConfigurationError
 
 __all__ = ["check_origins", "with_cors"]

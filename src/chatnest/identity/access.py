@@ -9,7 +9,7 @@ from typing import Final
 from starlette.types import Scope
 
 from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest, Unauthenticated
-from chatnest.identity import Identify
+from chatnest.identity.principals import Identify
 from chatnest.profiles import Profile, bounds_above
 
 __all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "open_by_default"]

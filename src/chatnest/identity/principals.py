@@ -15,10 +15,10 @@ from typing import Final
 
 from starlette.types import Scope
 
-from chatnest.arguments import check_integer
-from chatnest.asgi import headers_named
+from chatnest._util.arguments import check_integer
+from chatnest.asgi.http import headers_named
 from chatnest.errors import ConfigurationError
-from chatnest.users import framework_user
+from chatnest.identity.users import framework_user
 
 __all__ = [
     "BearerKeys",

@@ -37,7 +37,7 @@ from redis.exceptions import (
 )
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger._redis_breaker import Breaker
+from chatnest.stores.breaker import Breaker
 
 __all__ = ["Address", "Link", "Script", "slot_of"]
 

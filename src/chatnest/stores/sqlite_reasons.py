@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from chatnest.ledger.survey import Reason
+from chatnest.stores.survey import Reason
 
 __all__ = ["explain_sqlite"]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import Message, Scope, Send
 
-from chatnest.asgi import SEND_NOW
+from chatnest.asgi.http import SEND_NOW
 
 __all__ = ["close_after_upgrade", "closing", "warn_of_server"]
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from chatnest.ledger.survey import Reason, StoreChanged
+from chatnest.stores.survey import Reason, StoreChanged
 
 __all__ = ["reason_of"]
 
@@ -19,11 +19,11 @@ def reason_of(failure: BaseException) -> Reason:
             return cause.reason
     packages = {type(cause).__module__.partition(".")[0] for cause in causes}
     if "sqlite3" in packages:
-        from chatnest.ledger._sqlite_reasons import explain_sqlite  # noqa: PLC0415  # as below
+        from chatnest.stores.sqlite_reasons import explain_sqlite  # noqa: PLC0415  # as below
 
         return explain_sqlite(causes)
     if "redis" in sys.modules:  # an extra: without it, nothing of it can fail
-        from chatnest.ledger._redis_reasons import explain_redis  # noqa: PLC0415
+        from chatnest.stores.redis_reasons import explain_redis  # noqa: PLC0415
 
         return explain_redis(causes)
     return Reason("it does not say why", "try again, and look at the store's own log")

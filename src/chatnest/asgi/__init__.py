@@ -1,0 +1,5 @@
+"""ASGI as it is spoken here: bodies and responses, heads, upgrades, CORS."""
+
+from chatnest.asgi.http import header
+
+__all__ = ["header"]

@@ -1,0 +1,5 @@
+"""Tokens: counted offline, with ranks that ship in the package."""
+
+from chatnest.tokens.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer"]
