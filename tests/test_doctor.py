@@ -21,10 +21,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatnest.cli import main
 from chatnest.cli.checks import Check
-from chatnest.ledger import _sqlite_survey
 from chatnest.ledger.base import wall_clock
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import survey as _sqlite_survey
 from chatnest.stores.reasons import reason_of
 from chatnest.testing import FakeUpstream
 from tests.ledger.server import PATIENCE, Server, running, running_cluster
@@ -606,7 +606,7 @@ def test_as_a_process_whose_reader_leaves(tmp_path: Path):
 @pytest.mark.parametrize("ahead", [-5_000, 0, 5_000])
 async def test_clocks_are_compared(anyio_backend: str, server: Server, ahead: int, monkeypatch):
     ledger = RedisLedger(server.url, timeout=10)
-    monkeypatch.setattr("chatnest.ledger.redis.wall_clock", lambda: wall_clock() - ahead)
+    monkeypatch.setattr("chatnest.ledger.redis.ledger.wall_clock", lambda: wall_clock() - ahead)
     survey = await ledger.survey()
     await ledger.aclose()
 

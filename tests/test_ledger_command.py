@@ -13,10 +13,10 @@ import anyio
 import pytest
 
 from chatnest.ledger import days
-from chatnest.ledger._sqlite_books import RowBooks
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Reservation, wall_clock
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite.books import RowBooks
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
 from tests.ledger.server import Server
 from tests.ports import free_port

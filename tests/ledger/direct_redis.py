@@ -7,8 +7,8 @@ from typing import Any, Self, cast
 
 from redis.connection import Connection
 
-from chatnest.ledger._redis_mark import Mark
 from chatnest.ledger.redis import RedisLedger
+from chatnest.ledger.redis.mark import Mark
 from chatnest.stores.redis import Link, Script
 from tests.ledger.lives import Answer, finish
 from tests.ledger.server import Server

@@ -458,7 +458,7 @@ async def test_a_file_that_is_none_is_said(path: Path):
 
 
 async def test_more_records_than_one_page(path: Path, clock: Clock, monkeypatch: Any):
-    monkeypatch.setattr("chatnest.ledger._sqlite_audit._PAGE", 3)
+    monkeypatch.setattr("chatnest.ledger.sqlite.audit._PAGE", 3)
     ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL")
     for number in range(7):
         await ledger.audit().adjust(adjustment(-1, f"id-{number}"))

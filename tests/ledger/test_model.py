@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from chatnest.ledger import _sqlite_window, days
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.model import Counter
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.conftest import Tell
 from tests.ledger.lives import (
     FIRST_LIMITS,

@@ -112,9 +112,9 @@ async def test_what_is_settled_again_after_its_end_was_forgotten_is_charged_agai
 async def test_more_keys_and_entries_than_one_page(
     make_redis: MakeRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch, values: int
 ):
-    monkeypatch.setattr("chatnest.ledger._redis_reader._VALUES", values)
-    monkeypatch.setattr("chatnest.ledger._redis_reader._ENTRIES", values)
-    monkeypatch.setattr("chatnest.ledger._redis_reader._KEYS", 3)
+    monkeypatch.setattr("chatnest.ledger.redis.reader._VALUES", values)
+    monkeypatch.setattr("chatnest.ledger.redis.reader._ENTRIES", values)
+    monkeypatch.setattr("chatnest.ledger.redis.reader._KEYS", 3)
     monkeypatch.setattr("chatnest.stores.redis._SCANNED", 2)
     ledger = make_redis(clock=clock, keep_days=10)
     audit = ledger.audit()

@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
-from chatnest.ledger._redis_mark import Mark, trouble
 from chatnest.ledger.audit import ZoneChange
 from chatnest.ledger.base import Charge, Reservation, Settlement
 from chatnest.ledger.redis import RedisLedger
+from chatnest.ledger.redis.mark import Mark, trouble
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.redis import Script
 from tests.ledger.conftest import MakeRedis

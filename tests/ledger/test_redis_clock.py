@@ -8,8 +8,8 @@ import pytest
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger import model
-from chatnest.ledger._redis_keys import Days
 from chatnest.ledger.days import day_end, day_of
+from chatnest.ledger.redis.keys import Days
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import watched
 from tests.ledger.server import PATIENCE, Server

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger import sqlite
-from chatnest.ledger._sqlite_schema import SCHEMA_VERSION
 from chatnest.ledger.base import Charge, Settlement
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import ledger as sqlite
+from chatnest.ledger.sqlite.schema import SCHEMA_VERSION
 from tests.ledger.support import (
     SECOND,
     Clock,

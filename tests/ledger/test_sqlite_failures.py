@@ -13,10 +13,10 @@ import anyio.to_thread
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger import _sqlite_schema
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import schema as _sqlite_schema
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.sqlite_support import SECONDS, everything_waits, lock_that_goes, write_lock
 from tests.ledger.support import (
     Clock,

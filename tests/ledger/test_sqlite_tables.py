@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from chatnest.ledger import model
-from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.base import Charge, Refused
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.sqlite_support import rows
 from tests.ledger.support import (
     DAY,

@@ -14,9 +14,9 @@ import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger import _sqlite_audit, _sqlite_writer
-from chatnest.ledger._sqlite_schema import SCHEMA_VERSION
 from chatnest.ledger.base import Charge
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite.schema import SCHEMA_VERSION
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.wal import log_size
 from tests.ledger.sqlite_support import SECONDS, rows

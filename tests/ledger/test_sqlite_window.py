@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatnest.ledger import _sqlite_window
-from chatnest.ledger._sqlite_schema import _WINDOWS
-from chatnest.ledger._sqlite_window import RowWindow
+from chatnest.ledger.sqlite import window as _sqlite_window
+from chatnest.ledger.sqlite.schema import _WINDOWS
+from chatnest.ledger.sqlite.window import RowWindow
 from chatnest.ledger.window import ListWindow, Window
 
 LENGTH = 10

@@ -14,10 +14,10 @@ import pytest
 from anyio.lowlevel import EventLoopToken
 
 from chatnest._util.loops import call_soon
-from chatnest.ledger import _sqlite_writer
-from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.base import Admitted, Charge, Ledger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import writer as _sqlite_writer
+from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.sqlite_support import SECONDS, Pause, everything_waits
 from tests.ledger.support import (
     admit,

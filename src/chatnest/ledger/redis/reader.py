@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger._redis_keys import Keys
-from chatnest.ledger._redis_mark import SCHEMA, Mark, trouble
-from chatnest.ledger._redis_records import Entry, read_entry
 from chatnest.ledger.audit import Balance, LiveHold
 from chatnest.ledger.base import Line
+from chatnest.ledger.redis.keys import Keys
+from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
+from chatnest.ledger.redis.records import Entry, read_entry
 from chatnest.stores.redis import Link, Script
 from chatnest.stores.survey import StoreChanged
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from chatnest.ledger._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from chatnest.ledger.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.survey import Reason, SQLiteSurvey
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_place import Overwritten, Place
-from chatnest.ledger._sqlite_schema import check_schema, prepare
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.place import Overwritten, Place
+from chatnest.ledger.sqlite.schema import check_schema, prepare
 from chatnest.stores.survey import StoreChanged
 from chatnest.stores.wal import log_size, open_wal, without_waiting
 

@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from chatnest.ledger._sqlite_window import RowWindow
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Charge, Hold, Line
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.sqlite.window import RowWindow
 
 __all__ = ["RowBooks"]
 

@@ -14,8 +14,8 @@ from anyio.lowlevel import current_token
 
 from chatnest._util.loops import call_soon
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_file import BookFile
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.file import BookFile
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["Completion", "Writer"]

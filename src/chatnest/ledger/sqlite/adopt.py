@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_place import Place
-from chatnest.ledger._sqlite_schema import prepare
 from chatnest.ledger.audit import Adjustment, ZoneChange
 from chatnest.ledger.days import day_of
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.place import Place
+from chatnest.ledger.sqlite.schema import prepare
 from chatnest.stores.wal import open_wal
 
 __all__ = ["adopt", "change_zone"]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from chatnest.errors import LedgerUnavailable, ZoneConflict
-from chatnest.ledger._redis_keys import Keys
-from chatnest.ledger._redis_mark import SCHEMA, Mark, described, new_word, trouble
 from chatnest.ledger.base import Limit
+from chatnest.ledger.redis.keys import Keys
+from chatnest.ledger.redis.mark import SCHEMA, Mark, described, new_word, trouble
 from chatnest.stores.survey import Reason, StoreChanged
 
 if TYPE_CHECKING:

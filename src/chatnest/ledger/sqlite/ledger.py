@@ -14,12 +14,6 @@ import anyio.to_thread
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
-from chatnest.ledger._sqlite_adopt import adopt
-from chatnest.ledger._sqlite_audit import SQLiteAudit
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_file import BookFile
-from chatnest.ledger._sqlite_survey import look
-from chatnest.ledger._sqlite_writer import Writer
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -31,6 +25,12 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
+from chatnest.ledger.sqlite.adopt import adopt
+from chatnest.ledger.sqlite.audit import SQLiteAudit
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.file import BookFile
+from chatnest.ledger.sqlite.survey import look
+from chatnest.ledger.sqlite.writer import Writer
 from chatnest.stores.survey import SQLiteSurvey
 
 __all__ = ["SQLiteLedger"]

@@ -5,7 +5,6 @@ from operator import itemgetter
 from typing import Final
 
 from chatnest.ledger import model
-from chatnest.ledger._redis_keys import Part
 from chatnest.ledger.base import (
     Admitted,
     Hold,
@@ -16,6 +15,7 @@ from chatnest.ledger.base import (
     Reservation,
 )
 from chatnest.ledger.days import day_end
+from chatnest.ledger.redis.keys import Part
 
 __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "states_of"]
 

@@ -14,9 +14,6 @@ import anyio.to_thread
 import msgspec
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger._sqlite_adopt import change_zone
-from chatnest.ledger._sqlite_books import RowBooks
-from chatnest.ledger._sqlite_file import BookFile
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
@@ -30,6 +27,9 @@ from chatnest.ledger.audit import (
     verify,
 )
 from chatnest.ledger.base import Line
+from chatnest.ledger.sqlite.adopt import change_zone
+from chatnest.ledger.sqlite.books import RowBooks
+from chatnest.ledger.sqlite.file import BookFile
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["SQLiteAudit"]

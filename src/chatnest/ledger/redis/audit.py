@@ -14,10 +14,6 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger._redis_books import Books
-from chatnest.ledger._redis_keys import Keys, Part, tag_of
-from chatnest.ledger._redis_reader import Account, Reader, account_of
-from chatnest.ledger._redis_records import Entry, records_of, standing
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
@@ -32,6 +28,10 @@ from chatnest.ledger.audit import (
     verify,
 )
 from chatnest.ledger.days import day_of, is_zone
+from chatnest.ledger.redis.books import Books
+from chatnest.ledger.redis.keys import Keys, Part, tag_of
+from chatnest.ledger.redis.reader import Account, Reader, account_of
+from chatnest.ledger.redis.records import Entry, records_of, standing
 from chatnest.stores.redis import Link, Script
 
 __all__ = ["RedisAudit"]

@@ -52,17 +52,6 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ZoneConflict
-from chatnest.ledger._redis_answers import (
-    ADMITTED,
-    DAYS,
-    REFUSED,
-    Admission,
-    in_order,
-    refusal,
-    states_of,
-)
-from chatnest.ledger._redis_books import Books
-from chatnest.ledger._redis_keys import Days, Keys, Part, field_of, fields_of, tag_of
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -75,10 +64,21 @@ from chatnest.ledger.base import (
     wall_clock,
 )
 from chatnest.ledger.days import day_of
+from chatnest.ledger.redis.answers import (
+    ADMITTED,
+    DAYS,
+    REFUSED,
+    Admission,
+    in_order,
+    refusal,
+    states_of,
+)
+from chatnest.ledger.redis.books import Books
+from chatnest.ledger.redis.keys import Days, Keys, Part, field_of, fields_of, tag_of
 from chatnest.stores.survey import RedisSurvey
 
 if TYPE_CHECKING:
-    from chatnest.ledger._redis_audit import RedisAudit
+    from chatnest.ledger.redis.audit import RedisAudit
     from chatnest.stores.redis import Link, Script
 
 __all__ = ["RedisLedger"]
@@ -265,7 +265,7 @@ class RedisLedger:
 
     async def survey(self) -> RedisSurvey:
         """What there is to say about the server. Of the books, it only looks up an account."""
-        from chatnest.ledger._redis_survey import look  # noqa: PLC0415  # seldom needed
+        from chatnest.ledger.redis.survey import look  # noqa: PLC0415  # seldom needed
 
         async def usage() -> None:
             if await self._books.peek() is not None:  # it would begin books
@@ -293,7 +293,7 @@ class RedisLedger:
 
     def audit(self) -> "RedisAudit":
         """The same books, for those who look after them."""
-        from chatnest.ledger._redis_audit import RedisAudit  # noqa: PLC0415  # seldom needed
+        from chatnest.ledger.redis.audit import RedisAudit  # noqa: PLC0415  # seldom needed
 
         return RedisAudit(
             self._link,
@@ -415,5 +415,5 @@ def _record(part: Part, charge: Charge) -> tuple[str | int, ...]:
 
 
 def _text(name: str) -> str:
-    folder = files("chatnest.ledger")
-    return "\n".join(folder.joinpath(f"_redis_{part}.lua").read_text() for part in _SCRIPTS[name])
+    folder = files("chatnest.ledger.redis") / "scripts"
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in _SCRIPTS[name])
