@@ -24,7 +24,7 @@ from chatnest.cli.checks import Check
 from chatnest.ledger.base import wall_clock
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
-from chatnest.ledger.sqlite import survey as _sqlite_survey
+from chatnest.ledger.sqlite import survey as sqlite_survey
 from chatnest.stores.reasons import reason_of
 from chatnest.testing import FakeUpstream
 from tests.ledger.server import PATIENCE, Server, running, running_cluster
@@ -64,7 +64,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("CHATNEST_SERVER__HOST", "0.0.0.0")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65_536, 65_536))
-    monkeypatch.setattr(_sqlite_survey, "_file_system", lambda _: "ext4")
+    monkeypatch.setattr(sqlite_survey, "_file_system", lambda _: "ext4")
 
 
 @pytest.fixture
@@ -480,13 +480,13 @@ def test_the_file_system_is_that_of_the_longest_mount(tmp_path: Path, monkeypatc
         f"server:/x {tmp_path} nfs4 rw 0 0\n"
         f"tmpfs {tmp_path}/a\\040b tmpfs rw 0 0\n"
     )
-    monkeypatch.setattr(_sqlite_survey, "_MOUNTS", mounts)
+    monkeypatch.setattr(sqlite_survey, "_MOUNTS", mounts)
 
-    assert _sqlite_survey._file_system(tmp_path / "x" / "y") == "nfs4"
-    assert _sqlite_survey._file_system(tmp_path / "a b") == "tmpfs"
-    assert _sqlite_survey._file_system(Path("/elsewhere")) == "ext4"
-    monkeypatch.setattr(_sqlite_survey, "_MOUNTS", tmp_path / "none")
-    assert _sqlite_survey._file_system(tmp_path) is None
+    assert sqlite_survey._file_system(tmp_path / "x" / "y") == "nfs4"
+    assert sqlite_survey._file_system(tmp_path / "a b") == "tmpfs"
+    assert sqlite_survey._file_system(Path("/elsewhere")) == "ext4"
+    monkeypatch.setattr(sqlite_survey, "_MOUNTS", tmp_path / "none")
+    assert sqlite_survey._file_system(tmp_path) is None
 
 
 # ---------------------------------------------------------------- the command

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from chatnest.ledger import _sqlite_window, days
+from chatnest.ledger import days
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.model import Counter
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import window as sqlite_window
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.conftest import Tell
@@ -136,7 +137,7 @@ def test_memory_lives_by_the_rules(shard: int, tell: Tell):
 @pytest.mark.soak
 @in_shards
 def test_sqlite_lives_by_the_rules(shard: int, tell: Tell, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_sqlite_window, "_MOST", 2)  # so that windows have parts
+    monkeypatch.setattr(sqlite_window, "_MOST", 2)  # so that windows have parts
     live(LivesOfSQLite, tell)
 
 

@@ -92,7 +92,7 @@ def test_settings_are_greater_than_nothing(setting: str):
 def test_without_the_extra_it_says_what_to_install():
     program = (
         "import sys; sys.modules['redis'] = None\n"
-        "import chatnest; from chatnest.ledger.redis.ledger import RedisLedger\n"
+        "import chatnest; from chatnest.ledger.redis import RedisLedger\n"
         "try: RedisLedger('redis://localhost')\n"
         "except chatnest.ConfigurationError as exc: print(exc)"
     )

@@ -7,7 +7,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Charge, Settlement
 from chatnest.ledger.redis import RedisLedger
-from chatnest.stores import redis as _redis_client
+from chatnest.stores import redis as redis_client
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import limits_of
 from tests.ledger.server import Server
@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 def slots(*accounts: str) -> list[str]:
     """Accounts in the order of their slots."""
-    return sorted(accounts, key=_redis_client.slot_of)
+    return sorted(accounts, key=redis_client.slot_of)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import anyio
 import pytest
 
 from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger import _sqlite_audit, _sqlite_writer
 from chatnest.ledger.base import Charge
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import audit as sqlite_audit
+from chatnest.ledger.sqlite import writer as sqlite_writer
 from chatnest.ledger.sqlite.schema import SCHEMA_VERSION
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.wal import log_size
@@ -82,8 +83,8 @@ async def eager(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[SQLiteLedger]:
     """One that looks after its file all the time."""
-    monkeypatch.setattr(_sqlite_writer, "_TEND_SECONDS", 0.01)
-    monkeypatch.setattr(_sqlite_writer, "_PRUNE_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_writer, "_TEND_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_writer, "_PRUNE_SECONDS", 0.01)
     ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL", keep_days=2)
     yield ledger
     await ledger.aclose()
@@ -117,7 +118,7 @@ async def test_the_log_shrinks_when_a_reader_has_gone_and_an_export_is_none(
     path: Path, eager: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
 ):
     """An export in pages keeps nothing while its own reader waits, as `less` does."""
-    monkeypatch.setattr(_sqlite_audit, "_PAGE", 10)
+    monkeypatch.setattr(sqlite_audit, "_PAGE", 10)
     for number in range(50):
         await _turn(eager, f"{number}")
     large, batches = 8 * 1024 * 1024, 0

@@ -16,7 +16,7 @@ from anyio.lowlevel import EventLoopToken
 from chatnest._util.loops import call_soon
 from chatnest.ledger.base import Admitted, Charge, Ledger
 from chatnest.ledger.sqlite import SQLiteLedger
-from chatnest.ledger.sqlite import writer as _sqlite_writer
+from chatnest.ledger.sqlite import writer as sqlite_writer
 from chatnest.ledger.sqlite.file import BookFile
 from tests.ledger.sqlite_support import SECONDS, Pause, everything_waits
 from tests.ledger.support import (
@@ -83,7 +83,7 @@ async def test_what_begins_in_one_turn_shares_a_commit_and_a_wake_up(
         turns.append(act.__name__)
         call_soon(home, act, *arguments)
 
-    monkeypatch.setattr(_sqlite_writer, "call_soon", noted)
+    monkeypatch.setattr(sqlite_writer, "call_soon", noted)
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
             tasks.start_soon(admit, books, wish(budget(20_000)))

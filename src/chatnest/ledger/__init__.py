@@ -1,6 +1,6 @@
 """Ledgers: who holds and has used how much. The rules in model.py, a file for each store.
 
-The stores that need a library are imported from their files: chatnest.ledger.sqlite.ledger.
+The stores that need a library are imported from their files: chatnest.ledger.sqlite.
 """
 
 from chatnest.ledger.base import Charge, Hold, Ledger, Limit, LimitState

@@ -82,5 +82,5 @@ def _warn_if_one_of_several() -> None:
     if is_child or (workers.isdecimal() and int(workers) > 1):
         _log.warning(
             "MemoryLedger counts in this process alone: if it is one of several workers, each "
-            "allows every limit once more; use chatnest.ledger.sqlite.ledger.SQLiteLedger"
+            "allows every limit once more; use chatnest.ledger.sqlite.SQLiteLedger"
         )

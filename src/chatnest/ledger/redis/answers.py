@@ -58,6 +58,7 @@ class Admission:
 
 
 def refusal(part: Part, answer: Sequence[int]) -> Refused:
+    """Read the answer of a script as a refusal, with the state of the limit that refused."""
     kind, now, *rest = answer
     if kind != REFUSED:
         return Refused(state=None, retry_after=0, now=now)
@@ -67,6 +68,7 @@ def refusal(part: Part, answer: Sequence[int]) -> Refused:
 
 
 def states_of(part: Part, figures: Sequence[int], now: int) -> list[tuple[int, LimitState]]:
+    """Read each figure as the state of its limit, with the index of the limit."""
     return [
         (index, _state(limit, figures[3 * place : 3 * place + 3], now))
         for place, (index, limit) in enumerate(part.limits)
@@ -84,4 +86,5 @@ def _state(limit: Limit, figures: Sequence[int], now: int) -> LimitState:
 
 
 def in_order(states: list[tuple[int, LimitState]]) -> tuple[LimitState, ...]:
+    """Sort states by the index of their limit."""
     return tuple(state for _, state in sorted(states, key=itemgetter(0)))

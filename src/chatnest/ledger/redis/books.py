@@ -1,6 +1,6 @@
 """Books: which ones a RedisLedger counts in, and what to do where the store has others.
 
-See _redis_mark.py for the mark. In a cluster each slot has a copy of it, since a script reads keys
+See mark.py for the mark. In a cluster each slot has a copy of it, since a script reads keys
 of one slot alone: made before the first step on that slot, when a bit beside the first mark is set.
 So a slot whose mark is missing, and whose bit is set, has lost its keys.
 """

@@ -146,7 +146,7 @@ class RedisLedger:
         clock: Callable[[], int] | None = None,
     ) -> None:
         try:
-            from chatnest.stores import redis as _redis_client  # noqa: PLC0415  # an extra
+            from chatnest.stores import redis as client  # noqa: PLC0415  # an extra
         except ImportError as exc:
             raise ConfigurationError(
                 "RedisLedger needs the package redis. Install chatnest with it: pip install "
@@ -154,15 +154,15 @@ class RedisLedger:
             ) from exc
         if min(timeout, keep_days, remember, max_connections, max_turns) <= 0:
             raise ConfigurationError("RedisLedger's settings are all greater than 0.")
-        address = _redis_client.Address(url, timeout=timeout, max_connections=max_connections)
+        address = client.Address(url, timeout=timeout, max_connections=max_connections)
         self._shown, self._kind = address.shown, address.kind
-        self._new_link: Callable[[], Link] = partial(_redis_client.Link, address)
+        self._new_link: Callable[[], Link] = partial(client.Link, address)
         self._links: RunVar[Link | None] = RunVar("chatnest_redis_link", None)
-        self._scripts = {name: _redis_client.Script(_text(name)) for name in _SCRIPTS}
+        self._scripts = {name: client.Script(_text(name)) for name in _SCRIPTS}
         self.prefix: str = prefix
         self._texts: dict[str, Script] = {}
-        self._make_script = _redis_client.Script
-        self._keys = Keys(prefix, _redis_client.slot_of if address.is_cluster else None)
+        self._make_script = client.Script
+        self._keys = Keys(prefix, client.slot_of if address.is_cluster else None)
         self._days = Days(keep_days)
         self._books = Books(self._link, self._scripts, self._keys, shown=self._shown, clock=clock)
         self._keep = keep_days * 86_400_000

@@ -59,6 +59,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def new_word() -> str:
+    """Make the random word by which books are told apart."""
     return uuid4().hex
 
 

@@ -196,7 +196,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 def account_of(tag: str) -> str:
-    """The account of a hash tag, as tag_of in _redis_keys.py made it."""
+    """The account of a hash tag, as tag_of in keys.py made it."""
     if tag == "%":
         return ""
     return tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")

@@ -1,4 +1,4 @@
--- What every operation begins with. The first key has the mark of the books (_redis_mark.py), which
+-- What every operation begins with. The first key has the mark of the books (mark.py), which
 -- has to be the one that the worker knows. Where there is none, the books are gone: that is written
 -- down, so that no worker which starts later takes the empty store for a new one. Answers
 -- { -1, the mark } then. Amounts are integers, times are milliseconds.
