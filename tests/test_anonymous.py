@@ -21,9 +21,9 @@ from chatnest.errors import LimitExceeded
 from chatnest.ledger.base import Admitted, Charge, Limit, LimitState, Refused
 from chatnest.nearing import Nearing
 from chatnest.policies import RequestRate
-from chatnest.ratelimit import rate_limit_fields
 from chatnest.refusals import KnownRefusals
 from chatnest.testing import Conversation, ManualClock
+from chatnest.wire.ratelimit import rate_limit_fields
 from tests.test_accounting import make_turn
 
 NAME = "anonymous-tokens"

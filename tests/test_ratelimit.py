@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatnest.ledger.base import Limit, LimitState
-from chatnest.ratelimit import rate_limit_fields, seconds_until
+from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
 NOW = 1_000_000
 RATE = Limit(name="requests", kind="rate", account="ann", limit=30, window=60)

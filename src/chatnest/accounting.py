@@ -22,9 +22,9 @@ from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.nearing import Nearing
 from chatnest.outbox import Outbox
-from chatnest.ratelimit import rate_limit_fields, seconds_until
 from chatnest.refusals import KnownRefusals
 from chatnest.turn import Turn
+from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
 __all__ = ["LEASE", "Accounts"]
 

@@ -29,9 +29,9 @@ from chatnest.failures import log_failure
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
-from chatnest.ratelimit import rate_limit_fields
 from chatnest.streaming import Stream
 from chatnest.turn import Answer, ModelCall, Turn
+from chatnest.wire.ratelimit import rate_limit_fields
 
 __all__ = ["Answering"]
 

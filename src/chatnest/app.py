@@ -62,10 +62,10 @@ from chatnest.runs import RunLog, RunSettings
 from chatnest.runs.key import idempotency_key, last_event_id
 from chatnest.runs.place import beside
 from chatnest.runs.service import Runs, RunWriter
-from chatnest.status import limits_document
 from chatnest.streaming import Stream
 from chatnest.turn import Turn
 from chatnest.wire import NativeWire
+from chatnest.wire.limits import limits_document
 
 __all__ = ["RUN", "ChatNestApp"]
 

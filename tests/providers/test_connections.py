@@ -16,9 +16,9 @@ import trustme
 
 from chatnest import OpenAIProvider
 from chatnest.providers import connections, http1
-from chatnest.providers.connections import make_transport
-from chatnest.providers.http1 import Http1Connection
-from chatnest.providers.transport import (
+from chatnest.providers.http.connections import make_transport
+from chatnest.providers.http.http1 import Http1Connection
+from chatnest.providers.http.transport import (
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,
     RequestHead,
@@ -346,8 +346,8 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
 
 async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkeypatch):
     """By asyncio itself, which knows no shields."""
-    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", 20.0)
-    monkeypatch.setattr("chatnest.providers.openai._CLOSE_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.openai_chat.answer_stream._DRAIN_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.openai_chat.provider._CLOSE_SECONDS", 20.0)
     call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
     read = asyncio.Event()
     async with FakeUpstream() as upstream:

@@ -19,7 +19,7 @@ from chatnest.errors import (
     UpstreamServerError,
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
-from chatnest.providers.decode import ChunkDecoder
+from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.sse import EventSplitter
 from chatnest.testing import Event, parse_events
 

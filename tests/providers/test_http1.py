@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatnest.providers import http1
-from chatnest.providers.http1 import Http1Connection, Http1Response
-from chatnest.providers.transport import TransportError
+from chatnest.providers.http import http1
+from chatnest.providers.http.http1 import Http1Connection, Http1Response
+from chatnest.providers.http.transport import TransportError
 
 pytestmark = pytest.mark.anyio
 

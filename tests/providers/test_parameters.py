@@ -3,8 +3,8 @@
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.providers.error_documents import read_refusal
-from chatnest.providers.parameters import (
+from chatnest.providers.openai_chat.error_documents import read_refusal
+from chatnest.providers.openai_chat.parameters import (
     ModelParameters,
     Parameters,
     is_reasoning,

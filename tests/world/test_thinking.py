@@ -7,7 +7,7 @@ import pytest
 
 from chatnest import Bounds, ModelParameters, OpenAIProvider
 from chatnest.events import Delta, NotReasoning, ProviderEvent, Reasoning
-from chatnest.providers.think_tags import TagHabit, ThinkTags
+from chatnest.providers.openai_chat.think_tags import TagHabit, ThinkTags
 from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.streams.support import (
     PATIENCE,

@@ -20,8 +20,8 @@ from chatnest.cli.report import report
 from chatnest.cli.site import make_site
 from chatnest.ledger.base import Ledger
 from chatnest.providers import OpenAIProvider
-from chatnest.providers.network import Route
-from chatnest.providers.openai import DEFAULT_BASE_URL
+from chatnest.providers.http.network import Route
+from chatnest.providers.openai_chat.provider import DEFAULT_BASE_URL
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey, Surveyed
 
 __all__ = ["run"]

@@ -2,8 +2,8 @@
 
 from chatnest.providers.base import Provider
 from chatnest.providers.demo import DemoProvider
-from chatnest.providers.network import ServerSettings
-from chatnest.providers.openai import OpenAIProvider
-from chatnest.providers.parameters import ModelParameters
+from chatnest.providers.http.network import ServerSettings
+from chatnest.providers.openai_chat.parameters import ModelParameters
+from chatnest.providers.openai_chat.provider import OpenAIProvider
 
 __all__ = ["DemoProvider", "ModelParameters", "OpenAIProvider", "Provider", "ServerSettings"]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from chatnest._util.addresses import is_local, is_loopback
 from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.cli.config import Config, ProviderSection
-from chatnest.providers.parameters import is_reasoning
+from chatnest.providers.openai_chat.parameters import is_reasoning
 
 __all__ = ["LEAST_THINKING_TOKENS", "PROVIDER_CHECKS", "thinks_too_long"]
 

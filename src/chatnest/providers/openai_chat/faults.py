@@ -19,8 +19,8 @@ from chatnest.errors import (
     UpstreamRejected,
     UpstreamServerError,
 )
-from chatnest.providers.error_documents import Refusal
-from chatnest.providers.waits import reset_in, retry_after
+from chatnest.providers.openai_chat.error_documents import Refusal
+from chatnest.providers.openai_chat.waits import reset_in, retry_after
 
 __all__ = ["error_for", "error_for_words"]
 

@@ -17,7 +17,7 @@ from chatnest.errors import (
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCall
 from chatnest.providers.base import Taker
-from chatnest.providers.chunks import (
+from chatnest.providers.openai_chat.chunks import (
     DONE,
     MOST_WORDS,
     NOTHING,
@@ -30,11 +30,11 @@ from chatnest.providers.chunks import (
     refusal_in,
     spoken,
 )
-from chatnest.providers.chunks import Delta as DeltaOfChunk
-from chatnest.providers.faults import error_for_words
-from chatnest.providers.figures import usage_in
+from chatnest.providers.openai_chat.chunks import Delta as DeltaOfChunk
+from chatnest.providers.openai_chat.faults import error_for_words
+from chatnest.providers.openai_chat.figures import usage_in
+from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 from chatnest.providers.sse import EventSplitter
-from chatnest.providers.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 
 __all__ = ["ChunkDecoder"]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse, UpstreamError, UpstreamServerError
-from chatnest.providers.error_documents import names_error, read_refusal
-from chatnest.providers.faults import error_for
+from chatnest.providers.openai_chat.error_documents import names_error, read_refusal
+from chatnest.providers.openai_chat.faults import error_for
 
 __all__ = [
     "DONE",

@@ -17,7 +17,7 @@ from typing import Any, Final
 import httptools
 
 from chatnest.providers.base import Taker
-from chatnest.providers.transport import TransportError
+from chatnest.providers.http.transport import TransportError
 
 __all__ = ["Http1Connection", "Http1Response"]
 

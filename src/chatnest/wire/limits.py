@@ -6,7 +6,7 @@ from typing import Any
 
 from chatnest.ledger.base import LimitState, wall_clock
 from chatnest.profiles import Profile
-from chatnest.ratelimit import seconds_until
+from chatnest.wire.ratelimit import seconds_until
 
 __all__ = ["limits_document"]
 

@@ -10,12 +10,12 @@ import httpx2
 import openai
 
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
-from chatnest.providers.connections import make_transport
-from chatnest.providers.error_documents import Refusal, read_refusal
-from chatnest.providers.faults import error_for
-from chatnest.providers.httpx2_transport import Httpx2Response
-from chatnest.providers.network import ServerSettings, split_query
-from chatnest.providers.transport import RequestHead, TransportError
+from chatnest.providers.http.connections import make_transport
+from chatnest.providers.http.httpx2 import Httpx2Response
+from chatnest.providers.http.network import ServerSettings, split_query
+from chatnest.providers.http.transport import RequestHead, TransportError
+from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
+from chatnest.providers.openai_chat.faults import error_for
 
 __all__ = ["ERROR_BYTES", "StatusError", "ask", "has_host", "make_transport", "request_head"]
 

@@ -22,22 +22,22 @@ from chatnest.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from chatnest.providers.answer_stream import AnswerStream
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.decode import ChunkDecoder
-from chatnest.providers.error_documents import Refusal, read_refusal
-from chatnest.providers.faults import error_for
-from chatnest.providers.inflate import CODINGS, Inflating
-from chatnest.providers.network import Route, ServerSettings, find_route
-from chatnest.providers.parameters import (
+from chatnest.providers.http.inflate import CODINGS, Inflating
+from chatnest.providers.http.network import Route, ServerSettings, find_route
+from chatnest.providers.http.transport import Response, Transport, TransportError
+from chatnest.providers.openai_chat.answer_stream import AnswerStream
+from chatnest.providers.openai_chat.decode import ChunkDecoder
+from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
+from chatnest.providers.openai_chat.faults import error_for
+from chatnest.providers.openai_chat.parameters import (
     ADVICE,
     ModelParameters,
     Parameters,
     unsupported_field,
 )
+from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.sse import EventSplitter
-from chatnest.providers.think_tags import TagHabit
-from chatnest.providers.transport import Response, Transport, TransportError
 from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
@@ -404,6 +404,6 @@ class _LoopPool:
 
 
 def _import_sdk() -> ModuleType:
-    from chatnest.providers import openai_client  # noqa: PLC0415  # it costs most of a second
+    from chatnest.providers.openai_chat import sdk as openai_client  # noqa: PLC0415  # it costs most of a second
 
     return openai_client

@@ -17,10 +17,10 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
-from chatnest.providers.http1 import Http1Connection, Http1Response
-from chatnest.providers.httpx2_transport import Httpx2Transport
-from chatnest.providers.network import Route, system_trust
-from chatnest.providers.transport import (
+from chatnest.providers.http.http1 import Http1Connection, Http1Response
+from chatnest.providers.http.httpx2 import Httpx2Transport
+from chatnest.providers.http.network import Route, system_trust
+from chatnest.providers.http.transport import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,

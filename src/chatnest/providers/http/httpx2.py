@@ -12,8 +12,8 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from chatnest.providers.base import Taker
-from chatnest.providers.network import Route
-from chatnest.providers.transport import (
+from chatnest.providers.http.network import Route
+from chatnest.providers.http.transport import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,

@@ -11,9 +11,9 @@ from anyio.lowlevel import checkpoint
 from chatnest.errors import UpstreamError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
 from chatnest.providers.base import Taker
-from chatnest.providers.decode import ChunkDecoder
-from chatnest.providers.inflate import Inflating
-from chatnest.providers.transport import Response
+from chatnest.providers.http.inflate import Inflating
+from chatnest.providers.http.transport import Response
+from chatnest.providers.openai_chat.decode import ChunkDecoder
 
 __all__ = ["AnswerStream"]
 

@@ -1,0 +1,1 @@
+"""The connections to a model's server, within bounds. They know HTTP, and no model."""
