@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from chatnest.bounds import Bounds
-from chatnest.intake import Intake
+from chatnest.streams.intake import Intake
 from chatnest.testing import FakeUpstream
 from tests.servers.support import LEFT_BEHIND
 from tests.soak import SOAKS, Progress

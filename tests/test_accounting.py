@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from chatnest import outbox
-from chatnest.accounting import LEASE, Accounts
+from chatnest.accounting import outbox
+from chatnest.accounting.accounts import LEASE, Accounts
 from chatnest.bounds import Bounds
 from chatnest.errors import (
     AnswerTooLong,

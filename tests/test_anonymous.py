@@ -15,13 +15,13 @@ from chatnest import (
     MemoryLedger,
     standard_policies,
 )
-from chatnest.accounting import Accounts
+from chatnest.accounting.accounts import Accounts
+from chatnest.accounting.nearing import Nearing
+from chatnest.accounting.refusals import KnownRefusals
 from chatnest.bounds import Bounds
 from chatnest.errors import LimitExceeded
 from chatnest.ledger.base import Admitted, Charge, Limit, LimitState, Refused
-from chatnest.nearing import Nearing
 from chatnest.policies import RequestRate
-from chatnest.refusals import KnownRefusals
 from chatnest.testing import Conversation, ManualClock
 from chatnest.wire.ratelimit import rate_limit_fields
 from tests.test_accounting import make_turn

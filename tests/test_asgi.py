@@ -16,7 +16,6 @@ from chatnest.asgi.http import (
     respond_json,
     respond_problem,
 )
-from chatnest.draining import OpenStreams
 from chatnest.errors import (
     BodyTooLarge,
     ChatNestError,
@@ -36,6 +35,7 @@ from chatnest.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
+from chatnest.streams.open_streams import OpenStreams
 from chatnest.testing.protocol import ResponseRules
 
 JSON = ("content-type", "application/json")

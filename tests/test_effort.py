@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from chatnest import effort
-from chatnest.effort import Effort
+from chatnest.accounting import effort
+from chatnest.accounting.effort import Effort
 from chatnest.ledger.base import Limit, Refused
 from tests.test_accounting import BUDGET, STREAMS
 

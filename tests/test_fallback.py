@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from chatnest import ChatNestApp, ConfigurationError, DemoProvider, WhenAway, outbox
-from chatnest.accounting import Accounts
+from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import Bounds
 from chatnest.errors import LedgerUnavailable, LimitExceeded
 from chatnest.events import Usage

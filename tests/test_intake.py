@@ -13,9 +13,9 @@ import trio
 from chatnest import Bounds, ChatNestApp
 from chatnest.asgi.http import SEND_NOW
 from chatnest.errors import Overloaded
-from chatnest.intake import Intake
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.providers import DemoProvider
+from chatnest.streams.intake import Intake
 from chatnest.testing import Conversation
 from tests.servers.support import ask
 

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from chatnest import refusals
-from chatnest.accounting import Accounts
+from chatnest.accounting import refusals
+from chatnest.accounting.accounts import Accounts
+from chatnest.accounting.refusals import KnownRefusals
 from chatnest.bounds import Bounds
 from chatnest.errors import LimitExceeded
 from chatnest.ledger.base import LimitState, Refused
-from chatnest.refusals import KnownRefusals
 from chatnest.testing import ManualClock
 from tests.test_accounting import BUDGET, RATE, STREAMS, FlakyLedger, make_turn
 

@@ -1,9 +1,9 @@
 """An LLM chat behind your own endpoint: streamed, limited, cancellable; under any framework."""
 
+from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
 from chatnest.errors import ChatNestError, ConfigurationError
-from chatnest.fallback import WhenAway
 from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware

@@ -12,7 +12,7 @@ import msgspec
 from anyio import CancelScope, move_on_after
 from anyio.lowlevel import checkpoint
 
-from chatnest.accounting import Accounts
+from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import FIRST_BYTE_SECONDS, Bounds
 from chatnest.endings import check_end
 from chatnest.errors import (
@@ -29,7 +29,7 @@ from chatnest.failures import log_failure
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
-from chatnest.streaming import Stream
+from chatnest.streams.stream import Stream
 from chatnest.turn import Answer, ModelCall, Turn
 from chatnest.wire.ratelimit import rate_limit_fields
 

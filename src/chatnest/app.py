@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from chatnest._util.arguments import check_kinds, check_parts, check_positive
 from chatnest._util.identifiers import new_request_id
-from chatnest.accounting import LEASE, Accounts
+from chatnest.accounting.accounts import LEASE, Accounts
+from chatnest.accounting.local_books import WhenAway
 from chatnest.answering import Answering
 from chatnest.asgi.heads import check_head, query_value
 from chatnest.asgi.http import (
@@ -32,7 +33,6 @@ from chatnest.asgi.http import (
 )
 from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -45,13 +45,11 @@ from chatnest.errors import (
     Overloaded,
 )
 from chatnest.events import Done
-from chatnest.fallback import WhenAway
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.principals import Identify, UserOrAddress
-from chatnest.intake import Intake
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.lifetime import Lifetime
+from chatnest.lifespan import Lifetime
 from chatnest.lookups import LookUps
 from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
@@ -62,7 +60,9 @@ from chatnest.runs import RunLog, RunSettings
 from chatnest.runs.key import idempotency_key, last_event_id
 from chatnest.runs.place import beside
 from chatnest.runs.service import Runs, RunWriter
-from chatnest.streaming import Stream
+from chatnest.streams.intake import Intake
+from chatnest.streams.open_streams import OpenStreams
+from chatnest.streams.stream import Stream
 from chatnest.turn import Turn
 from chatnest.wire import NativeWire
 from chatnest.wire.limits import limits_document

@@ -11,7 +11,7 @@ from chatnest.asgi.cors import check_origins, with_cors
 from chatnest.asgi.http import local_path, respond_problem
 from chatnest.asgi.upgrades import close_after_upgrade
 from chatnest.errors import ConfigurationError, NotFound
-from chatnest.lifetime import fail_startup
+from chatnest.lifespan import fail_startup
 
 __all__ = ["ChatNestMiddleware"]
 

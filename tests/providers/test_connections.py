@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from chatnest import OpenAIProvider
-from chatnest.providers import connections, http1
+from chatnest.providers.http import connections, http1
 from chatnest.providers.http.connections import make_transport
 from chatnest.providers.http.http1 import Http1Connection
 from chatnest.providers.http.transport import (

@@ -9,8 +9,8 @@ import pytest
 
 from chatnest.cli.front import Front
 from chatnest.cli.protocol import BoundedProtocol
-from chatnest.intake import Intake
 from chatnest.server import Protocol
+from chatnest.streams.intake import Intake
 from tests.servers.support import Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire
 

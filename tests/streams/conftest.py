@@ -41,7 +41,7 @@ def clock(monkeypatch) -> StreamsClock:
     to do by then is seen with its next ping.
     """
     clock = StreamsClock()
-    monkeypatch.setattr("chatnest.streaming.monotonic", clock)
+    monkeypatch.setattr("chatnest.streams.stream.monotonic", clock)
     return clock
 
 

@@ -9,7 +9,7 @@ import pytest
 from chatnest import Bounds, HardCaps
 from chatnest.errors import StreamTimeout
 from chatnest.events import Done, Usage
-from chatnest.streaming import Stream
+from chatnest.streams.stream import Stream
 from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolation
 from chatnest.wire import NativeWire
 from tests.streams.support import (

@@ -8,11 +8,11 @@ from typing import Final
 
 from starlette.types import Scope
 
+from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.cli.config import Config, LedgerSection, ProviderSection
 from chatnest.cli.sources import naming
 from chatnest.errors import ConfigurationError
-from chatnest.fallback import WhenAway
 from chatnest.identity.access import open_by_default
 from chatnest.identity.principals import BearerKeys, Identify, TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger

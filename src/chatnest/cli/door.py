@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import thread_time
 from typing import Any, Final
 
-from chatnest.intake import Intake
+from chatnest.streams.intake import Intake
 
 __all__ = ["Door"]
 

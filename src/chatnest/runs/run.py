@@ -16,7 +16,7 @@ from chatnest.runs.entries import Entry, size_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chatnest.streaming import Stream
+    from chatnest.streams.stream import Stream
 
 __all__ = ["Run"]
 

@@ -13,7 +13,6 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams
 from chatnest.errors import (
     ChatNestError,
     InvalidRequest,
@@ -31,7 +30,8 @@ from chatnest.runs.entries import Entry, read_batch
 from chatnest.runs.key import fingerprint, hold_id, key_id
 from chatnest.runs.run import Run
 from chatnest.runs.writer import LEASE, RunWriter, WriteRun
-from chatnest.streaming import Stream
+from chatnest.streams.open_streams import OpenStreams
+from chatnest.streams.stream import Stream
 
 __all__ = ["RunWriter", "Runs", "WriteRun"]
 

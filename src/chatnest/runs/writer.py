@@ -11,7 +11,7 @@ from chatnest.events import Done
 from chatnest.runs.base import Batch, Claim, RunEnd, RunLog
 from chatnest.runs.entries import write_batch
 from chatnest.runs.run import Run
-from chatnest.streaming import Stream
+from chatnest.streams.stream import Stream
 from chatnest.turn import Turn
 
 __all__ = ["LEASE", "RunWriter", "WriteRun"]

@@ -8,8 +8,12 @@ from typing import Final, Literal
 import msgspec
 from anyio import CancelScope, current_time, fail_after
 
+from chatnest.accounting.effort import Effort
+from chatnest.accounting.local_books import LocalBooks, WhenAway
+from chatnest.accounting.nearing import Nearing
+from chatnest.accounting.outbox import Outbox
+from chatnest.accounting.refusals import KnownRefusals
 from chatnest.bounds import Bounds
-from chatnest.effort import Effort
 from chatnest.errors import (
     ChatNestError,
     LedgerUnavailable,
@@ -18,11 +22,7 @@ from chatnest.errors import (
     UpstreamTimeout,
 )
 from chatnest.events import Usage
-from chatnest.fallback import LocalBooks, WhenAway
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
-from chatnest.nearing import Nearing
-from chatnest.outbox import Outbox
-from chatnest.refusals import KnownRefusals
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 

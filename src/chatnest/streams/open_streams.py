@@ -12,7 +12,7 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 from chatnest._util.loops import call_soon
 from chatnest._util.signals import heard_first
 from chatnest.errors import ServerShutdown, SlowBody
-from chatnest.streaming import Stream
+from chatnest.streams.stream import Stream
 
 __all__ = ["OpenStreams", "at_signal"]
 

@@ -11,14 +11,14 @@ import anyio
 from anyio import CancelScope, fail_after, move_on_after
 from starlette.types import Receive, Send
 
-from chatnest.accounting import Accounts
+from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import Bounds
-from chatnest.draining import OpenStreams, at_signal
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger, Limit
 from chatnest.providers import Provider
 from chatnest.runs import RunLog
 from chatnest.stores.reasons import reason_of
+from chatnest.streams.open_streams import OpenStreams, at_signal
 
 __all__ = ["Lifetime", "fail_startup"]
 
