@@ -22,8 +22,9 @@ from chatnest import (
     DemoProvider,
     OpenAIProvider,
 )
-from chatnest.cli import main, visit
-from chatnest.cli.checks import Check
+from chatnest.cli import main
+from chatnest.diagnostics import visit
+from chatnest.diagnostics.checks import Check
 from chatnest.testing import Answer, FakeUpstream, FaultProxy
 from tests.proxies.support import caddy, nginx, shown
 from tests.servers.support import KEY, Process, uvicorn_thread

@@ -13,10 +13,11 @@ from typing import Any
 import anyio
 import pytest
 
-from chatnest.cli import main, visit
-from chatnest.cli.checks import Check
-from chatnest.cli.checks.endpoint import ENDPOINT_CHECKS
-from chatnest.cli.report import report
+from chatnest.cli import main
+from chatnest.diagnostics import visit
+from chatnest.diagnostics.checks import Check
+from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
+from chatnest.diagnostics.report import report
 from chatnest.errors import ConfigurationError
 
 HANG = 60.0

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from chatnest.cli.checks import Check
-from chatnest.cli.checks.endpoint import ENDPOINT_CHECKS
-from chatnest.cli.seen import Answer, Reply, Seen
+from chatnest.diagnostics.checks import Check
+from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
+from chatnest.diagnostics.seen import Answer, Reply, Seen
 
 LIMITS = {"limits": [{"name": "tokens", "held": 0}, {"name": "streams", "held": 0}]}
 

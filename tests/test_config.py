@@ -8,17 +8,17 @@ import pytest
 
 from chatnest.bounds import Bounds
 from chatnest.cli import main
-from chatnest.cli.build import build_chat, open_profiles
-from chatnest.cli.config import (
+from chatnest.config.build import build_chat, open_profiles
+from chatnest.config.sections import (
     ChatSection,
     Config,
     LedgerSection,
     ProviderSection,
     load_config,
 )
-from chatnest.cli.site import make_site
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
+from chatnest.server.site import make_site
 
 SAMPLE = """\
 [provider]
@@ -616,7 +616,7 @@ def _bare_environment(monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.startswith(("CHATNEST_", "OPENAI_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("chatnest.cli.serve._listen", lambda _: pytest.fail("it would serve"))
+    monkeypatch.setattr("chatnest.server.serve._listen", lambda _: pytest.fail("it would serve"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -819,7 +819,7 @@ def test_help_and_version_need_nothing(capsys):
 @pytest.mark.usefixtures("_bare_environment")
 def test_flags_reach_the_server_over_the_environment(monkeypatch, tmp_path):
     served: list[Config] = []
-    monkeypatch.setattr("chatnest.cli.serve.serve", served.append)
+    monkeypatch.setattr("chatnest.server.serve.serve", served.append)
     monkeypatch.setenv("CHATNEST_SERVER__PORT", "1")
     monkeypatch.setenv("CHATNEST_SERVER__WORKERS", "3")
 
@@ -842,7 +842,7 @@ def test_flags_reach_the_server_over_the_environment(monkeypatch, tmp_path):
 )
 def test_a_key_or_a_server_of_ones_own_is_enough(monkeypatch, name, value):
     served: list[Config] = []
-    monkeypatch.setattr("chatnest.cli.serve.serve", served.append)
+    monkeypatch.setattr("chatnest.server.serve.serve", served.append)
     monkeypatch.setenv(name, value)
 
     main(["serve"])
@@ -855,7 +855,7 @@ def test_an_interrupt_ends_with_the_shells_status(capsys, monkeypatch):
     def interrupted(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("chatnest.cli.serve.serve", interrupted)
+    monkeypatch.setattr("chatnest.server.serve.serve", interrupted)
 
     assert ended(capsys, "serve", "--demo") == (130, "", "")
 

@@ -20,7 +20,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatnest.cli import main
-from chatnest.cli.checks import Check
+from chatnest.diagnostics.checks import Check
 from chatnest.ledger.base import wall_clock
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from chatnest.cli.checks import CHECKS, Findings
-from chatnest.cli.config import Config, ProviderSection, load_config
+from chatnest.config.sections import Config, ProviderSection, load_config
+from chatnest.diagnostics.checks import CHECKS, Findings
 from chatnest.stores.survey import RedisNode, RedisSurvey, SQLiteSurvey
 
 

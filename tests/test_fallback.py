@@ -6,7 +6,8 @@ import anyio
 import msgspec
 import pytest
 
-from chatnest import ChatNestApp, ConfigurationError, DemoProvider, WhenAway, outbox
+from chatnest import ChatNestApp, ConfigurationError, DemoProvider, WhenAway
+from chatnest.accounting import outbox
 from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import Bounds
 from chatnest.errors import LedgerUnavailable, LimitExceeded

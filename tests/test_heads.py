@@ -10,11 +10,11 @@ import chatnest.identity.principals
 import chatnest.runs.key
 from chatnest import ChatNestApp
 from chatnest.asgi.heads import check_head, query_value
-from chatnest.cli.hosts import OnlyForHosts
 from chatnest.errors import HeadTooLarge, InvalidRequest
 from chatnest.identity.principals import BearerKeys, ClientAddress
 from chatnest.providers import DemoProvider
 from chatnest.runs.key import idempotency_key, last_event_id
+from chatnest.server.hosts import OnlyForHosts
 from chatnest.testing import Conversation
 
 SIZE = 60_000

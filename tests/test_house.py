@@ -15,142 +15,131 @@ import chatnest
 
 ROOT = Path(chatnest.__file__).parent
 
-# From the bottom to the top. A module imports from layers below its own, and no sibling in it.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("arguments",),
-    ("profiles", "bounds", "heads", "wal", "loops", "places", "signals", "identifiers"),
-    ("asgi", "request", "events", "intake", "users"),
-    ("cors", "identity", "turn", "upgrades"),
-    ("access", "endings", "failures"),
-    ("ledger", "wire", "tokens"),
-    (
-        *("providers", "ratelimit", "fallback", "outbox", "refusals", "effort", "nearing"),
-        "lookups",
+# From the bottom to the top. A module imports from rows below its own, and no sibling in its row. A
+# row of a folder's own stands below the folder's name; a folder without one has no imports inside.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "": (
+        "errors",
+        "_util",
+        "profiles bounds",
+        "asgi events request",
+        "tokens stores turn",
+        "identity endings failures",
+        "ledger",
+        "wire",
+        "providers",
+        "policies lookups",
+        "accounting",
+        "streams",
+        "answering",
+        "runs",
+        "lifespan",
+        "app",
+        "middleware",
+        "chatnest",
+        "config",
+        "server",
+        "diagnostics",
+        "cli testing client django",
+        "__main__",
     ),
-    ("policies",),
-    ("accounting", "status"),
-    ("streaming",),
-    ("draining", "answering"),
-    ("runs",),
-    ("lifetime",),
-    ("app",),
-    ("middleware",),
-    ("chatnest",),
-    ("cli", "testing", "client", "django"),
-    ("server", "__main__"),
-)
-
-# Inside a package everyone may import its base, its __init__ everyone; the rest is listed here.
-WITHIN: dict[str, tuple[str, ...]] = {
-    "ledger.model": ("ledger.days", "ledger.window"),
-    "ledger.memory": ("ledger.dictbooks",),
-    "ledger.dictbooks": ("ledger.days", "ledger.holds", "ledger.model", "ledger.window"),
-    "ledger.holds": ("ledger.model",),
-    "ledger.sqlite": ("ledger.model", "ledger._sqlite_*", "ledger.survey"),
-    "ledger.redis": ("ledger.days", "ledger._redis_*", "ledger.survey"),
-    "ledger._sqlite_*": ("ledger.model", "ledger.window", "ledger.audit", "ledger._sqlite_*"),
-    "ledger._redis_*": ("ledger.model", "ledger.days", "ledger.audit", "ledger._redis_*"),
-    "ledger._sqlite_adopt": ("ledger.model", "ledger.audit", "ledger.days", "ledger._sqlite_*"),
-    "ledger._sqlite_place": ("ledger.survey",),
-    "ledger._sqlite_file": ("ledger.survey", "ledger._sqlite_*"),
-    "ledger._sqlite_writer": ("ledger.survey", "ledger._sqlite_*"),
-    "ledger._sqlite_audit": ("ledger.model", "ledger.audit", "ledger.survey", "ledger._sqlite_*"),
-    "ledger.reasons": ("ledger.survey", "ledger._redis_reasons", "ledger._sqlite_reasons"),
-    "ledger._redis_reasons": ("ledger.survey",),
-    "ledger._redis_books": ("ledger._redis_*", "ledger.survey"),
-    "ledger._redis_mark": ("ledger.survey",),
-    "ledger._redis_reader": ("ledger.audit", "ledger._redis_*", "ledger.survey"),
-    "ledger._redis_survey": ("ledger.reasons", "ledger.survey"),
-    "ledger._sqlite_reasons": ("ledger.survey",),
-    "ledger._sqlite_survey": ("ledger.reasons", "ledger.survey"),
-    "policies.anonymous": ("policies.zone",),
-    "policies.budget": ("policies.zone",),
-    "providers.openai": (
-        *("providers.openai_client", "providers.answer_stream", "providers.decode"),
-        *("providers.error_documents", "providers.faults", "providers.inflate"),
-        *("providers.network", "providers.parameters", "providers.sse"),
-        *("providers.think_tags", "providers.transport"),
+    "asgi": ("http heads", "cors upgrades"),
+    "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
+    "identity": ("users", "principals", "access"),
+    "ledger": ("base days window", "audit model", "holds", "dictbooks", "memory", "redis sqlite"),
+    "ledger.redis": ("keys mark records survey", "answers books reader", "audit", "ledger"),
+    "ledger.sqlite": (
+        "place schema window",
+        "books survey",
+        "adopt file",
+        "audit writer",
+        "ledger",
     ),
-    "providers.openai_client": (
-        *("providers.connections", "providers.error_documents", "providers.faults"),
-        *("providers.httpx2_transport", "providers.network", "providers.transport"),
+    "wire": ("base native ratelimit", "limits"),
+    "providers": ("base sse", "demo http", "openai_chat"),
+    "providers.http": ("inflate network transport", "http1 httpx2", "connections"),
+    "providers.openai_chat": (
+        "figures think_tags waits",
+        "error_documents",
+        "faults parameters",
+        "chunks sdk",
+        "decode",
+        "answer_stream",
+        "provider",
     ),
-    "providers.answer_stream": (*("providers.decode", "providers.inflate", "providers.transport"),),
-    "providers.connections": (
-        *("providers.http1", "providers.httpx2_transport", "providers.network"),
-        "providers.transport",
+    "policies": ("base zone", "anonymous budget concurrency rate retry trim"),
+    "accounting": ("effort local_books nearing outbox refusals", "accounts"),
+    "streams": ("intake stream", "open_streams"),
+    "runs": (
+        "base entries key _sqlite_place",
+        "memory redis run sqlite",
+        "place writer",
+        "service",
     ),
-    "providers.http1": ("providers.transport",),
-    "providers.httpx2_transport": ("providers.network", "providers.transport"),
-    "providers.decode": (
-        *("providers.chunks", "providers.faults", "providers.figures", "providers.sse"),
-        "providers.think_tags",
+    "config": ("flags sources", "sections", "build thinking"),
+    "server": (
+        "announcement connections door hosts http10 interpreter workers",
+        "front",
+        "protocol site",
+        "serve",
     ),
-    "providers.parameters": ("providers.error_documents",),
-    "providers.chunks": ("providers.error_documents", "providers.faults"),
-    "providers.faults": ("providers.error_documents", "providers.waits"),
-    "providers.error_documents": ("providers.waits",),
-    "cli.build": ("cli.config", "cli.sources"),
-    "cli.config": ("cli.sources",),
-    "cli.check": ("cli.checks", "cli.report", "cli.visit"),
-    "cli.checks": ("cli.checks", "cli.build", "cli.config", "cli.seen"),
-    "cli.doctor": (
-        *("cli.config", "cli.build", "cli.checks", "cli.options", "cli.report", "cli.site"),
+    "diagnostics": ("seen", "checks replies", "report visit", "check doctor"),
+    "diagnostics.checks": (
+        "base",
+        "endpoint machine profiles provider redis service sqlite",
     ),
-    "cli.ledger": ("cli.config", "cli.build"),
-    "cli.front": ("cli.door",),
-    "cli.hosts": ("cli.config",),
-    "cli.site": (
-        *("cli.announcement", "cli.config", "cli.build", "cli.hosts"),
-        *("cli.front", "cli.interpreter"),
+    "testing": (
+        "clock fail_points leak_probe protocol relay scope sse upstream",
+        "conversation fault_proxy",
     ),
-    "cli.protocol": ("cli.connections", "cli.front", "cli.http10"),
-    "cli.report": ("cli.checks", "cli.terminal"),
-    "cli.replies": ("cli.seen", "cli.terminal"),
-    "cli.seen": ("cli.terminal",),
-    "cli.visit": ("cli.replies", "cli.seen", "cli.terminal"),
-    "cli.serve": (
-        *("cli.announcement", "cli.config", "cli.connections", "cli.build", "cli.protocol"),
-        *("cli.checks", "cli.site", "cli.sources", "cli.workers"),
+    "testing.upstream": (
+        "answers http1",
+        "chunks faults record",
+        "plan",
+        "connection",
+        "server",
+        "__main__",
     ),
-    "runs.entries": (),
-    "runs.memory": ("runs.entries",),
-    "runs.place": ("runs.memory", "runs.redis", "runs.sqlite"),
-    "runs.run": ("runs.entries",),
-    "runs.service": ("runs.entries", "runs.key", "runs.run", "runs.writer"),
-    "runs.sqlite": ("runs._sqlite_place",),
-    "runs.writer": ("runs.entries", "runs.run"),
-    "testing.conversation": ("testing.protocol", "testing.scope", "testing.sse"),
-    "testing.fault_proxy": ("testing.relay",),
-    "testing.upstream": ("testing.upstream",),
 }
 
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
-    "openai": ("providers.openai_client",),
+    "openai": ("providers.openai_chat.sdk",),
     "httpx2": (
-        *("providers.openai_client", "providers.connections", "providers.httpx2_transport"),
-        *("providers.network", "client", "cli.replies", "cli.visit"),
+        *("providers.openai_chat.sdk", "providers.http.connections", "providers.http.httpx2"),
+        *("providers.http.network", "client", "diagnostics.replies", "diagnostics.visit"),
     ),
-    "aiohappyeyeballs": ("providers.connections",),
-    "httptools": ("providers.http1", "cli.protocol"),
-    "tiktoken": ("tokens",),
-    "sqlite3": ("wal", "ledger.sqlite", "ledger._sqlite_*", "runs.sqlite"),
-    "redis": ("ledger.redis", "ledger._redis_*"),
-    "uvicorn": ("cli.*",),
+    "aiohappyeyeballs": ("providers.http.connections",),
+    "httptools": ("providers.http.http1", "server.protocol"),
+    "tiktoken": ("tokens.tokenizer",),
+    "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite"),
+    "redis": ("ledger.redis.*", "stores.*"),
+    "uvicorn": ("server.*",),
     "socket": (
-        *("cli.*", "providers.connections", "providers.httpx2_transport", "testing.*"),
-        "ledger._redis_reasons",
+        *(
+            "diagnostics.*",
+            "server.*",
+            "providers.http.connections",
+            "providers.http.httpx2",
+            "testing.*",
+        ),
+        "stores.redis_reasons",
     ),
     "asyncio": (
-        *("providers.connections", "providers.http1", "ledger._redis_client", "cli.*", "testing.*"),
+        *(
+            "providers.http.connections",
+            "providers.http.http1",
+            "stores.redis",
+            "server.*",
+            "diagnostics.*",
+            "testing.*",
+        ),
     ),
     "httpx": (),
     "requests": (),
     "pydantic": (),
     "trio": (),
-    "sniffio": ("cli.interpreter",),
+    "sniffio": ("server.interpreter",),
 }
 
 # What a module without I/O has no use for. Of anyio it may have Event, which only waits.
@@ -214,26 +203,24 @@ def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def layer(name: str) -> int:
-    unit = name.partition(".")[0]
-    places = [n for n, units in enumerate(LAYERS) if unit in units]
-    assert places, f"{name} has no place in the house: add it to LAYERS"
-    return places[0]
+def row(folder: str, name: str) -> int:
+    if folder not in LAYERS:
+        return 0
+    rows = [n for n, names in enumerate(LAYERS[folder]) if name in names.split()]
+    assert rows, f"{name} has no place in {folder or 'the house'}: add it to LAYERS"
+    return rows[0]
 
 
 def may_import(name: str, other: str) -> bool:
-    if name.partition(".")[0] != other.partition(".")[0]:
-        return layer(other) < layer(name)
-    package = name.partition(".")[0]
-    if name == package:  # its __init__
-        return True
-    if other == f"{package}.base":
-        return True
-    return any(
-        (fits(name, who) or (who in PACKAGES and is_in(name, who)))
-        and any(fits(other, what) or (what in PACKAGES and is_in(other, what)) for what in whom)
-        for who, whom in WITHIN.items()
-    )
+    """By the rows of the folder in which the ways to both part. An ``__init__`` may import all that
+    is in its folder, and has no place in it.
+    """
+    folder = ""
+    for mine, theirs in zip(name.split("."), other.split("."), strict=False):
+        if mine != theirs:
+            return row(folder, theirs) < row(folder, mine)
+        folder = f"{folder}.{mine}" if folder else mine
+    return len(name) < len(other)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -245,32 +232,38 @@ def test_imports_run_one_way(name):
     assert wrong == []
 
 
-def test_every_layer_exists_and_every_module_has_one():
-    units = [unit for units in LAYERS for unit in units]
+def test_every_module_and_folder_has_one_row():
+    found: dict[str, set[str]] = {}
+    for name in MODULES:
+        folder, _, last = name.rpartition(".")
+        found.setdefault(folder, set()).add(last)
+    rows = {folder: " ".join(rows).split() for folder, rows in LAYERS.items()}
 
-    assert len(units) == len(set(units))
-    assert {name.partition(".")[0] for name in MODULES} == set(units)
+    assert {folder: sorted(names) for folder, names in rows.items()} == {
+        folder: sorted(found[folder]) for folder in LAYERS
+    }
+    assert all(len(names) == len(set(names)) for names in rows.values())
 
 
 @pytest.mark.parametrize(
     ("name", "other"),
     [
         ("errors", "profiles"),
-        ("request", "asgi"),
-        ("ledger.memory", "ledger.sqlite"),
+        ("request", "asgi.http"),
+        ("ledger.memory", "ledger.sqlite.ledger"),
         ("ledger.model", "ledger.memory"),
         ("ledger.base", "policies.base"),
         ("wire.native", "providers.base"),
         ("policies.rate", "policies.budget"),
-        ("providers.demo", "providers.openai"),
-        ("providers.decode", "providers.transport"),
-        ("accounting", "status"),
-        ("streaming", "app"),
+        ("providers.demo", "providers.openai_chat.provider"),
+        ("providers.http.http1", "providers.openai_chat.decode"),
+        ("accounting.accounts", "answering"),
+        ("streams.stream", "app"),
         ("app", "middleware"),
         ("app", "chatnest"),
         ("testing.sse", "cli"),
-        ("cli.config", "cli.build"),
-        ("cli.build", "testing"),
+        ("config.sections", "config.build"),
+        ("server.site", "testing"),
     ],
 )
 def test_these_would_be_the_wrong_way(name, other):
@@ -293,14 +286,22 @@ WITHOUT_IO = [name for name, tree in MODULES.items() if "No I/O" in (ast.get_doc
 
 def test_the_parts_that_protocols_and_rules_live_in_say_that_they_do_no_io():
     assert {
-        *("errors", "profiles", "request", "events", "turn", "identity", "ratelimit"),
+        *(
+            "errors",
+            "profiles",
+            "request",
+            "events",
+            "turn",
+            "identity.principals",
+            "wire.ratelimit",
+        ),
         *(
             "ledger.base",
             "ledger.model",
             "ledger.audit",
             "wire.base",
             "wire.native",
-            "providers.decode",
+            "providers.openai_chat.decode",
         ),
         *(name for name in MODULES if name.startswith("policies.")),
     } <= set(WITHOUT_IO)

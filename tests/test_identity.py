@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from chatnest.cli import main
-from chatnest.cli.config import load_config
+from chatnest.config.sections import load_config
 from chatnest.errors import (
     ConfigurationError,
     ForbiddenProfile,

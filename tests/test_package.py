@@ -13,7 +13,7 @@ from tests.test_house import foreign_imports, parsed
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-VENDOR = Path(chatnest.__file__).parent / "cli/page/vendor"
+VENDOR = Path(chatnest.__file__).parent / "server/pages/chat/vendor"
 
 # Declared, and imported by no module of ours.
 UNSEEN = {

@@ -1,4 +1,4 @@
-"""Who is asking, where Django knows: the user of its session, read as Django reads it.
+"""Django: the user of its session as the principal, read as Django reads it.
 
 The chat stands outside Django's handler, where no middleware of Django's has run.
 """

@@ -1,4 +1,4 @@
-"""Lifetime: how an application with streams and books starts, drains, and ends."""
+"""Lifespan: how an application with streams and books starts, drains, and ends."""
 
 import logging
 import math

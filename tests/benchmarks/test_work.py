@@ -21,7 +21,7 @@ import pytest
 import chatnest
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.asgi.http import SEND_NOW
-from chatnest.cli.protocol import _Flow
+from chatnest.server.protocol import _Flow
 from tests.benchmarks.load import question
 from tests.benchmarks.upstream import HEAD, MARK, TOKEN, end
 

@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from chatnest import Bounds, HardCaps
-from chatnest.cli.build import build_chat
-from chatnest.cli.config import Config, LedgerSection, ProviderSection
-from chatnest.cli.protocol import BoundedProtocol
-from chatnest.cli.site import make_site
+from chatnest.config.build import build_chat
+from chatnest.config.sections import Config, LedgerSection, ProviderSection
 from chatnest.profiles import BALANCED
+from chatnest.server.protocol import BoundedProtocol
+from chatnest.server.site import make_site
 
 __all__ = ["Weighed", "weighed_process"]
 

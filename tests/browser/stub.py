@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 import chatnest
 
-PAGE = Path(chatnest.__file__).parent / "cli" / "page"
+PAGE = Path(chatnest.__file__).parent / "server" / "pages" / "chat"
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",

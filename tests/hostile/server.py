@@ -6,14 +6,14 @@ import msgspec
 from starlette.types import ASGIApp
 
 from chatnest import HardCaps
-from chatnest.cli import site
-from chatnest.cli.config import (
+from chatnest.config.sections import (
     ChatSection,
     Config,
     LedgerSection,
     ProviderSection,
     ServerSection,
 )
+from chatnest.server import site
 from tests.hostile.watchdog import Watched
 from tests.streams.support import profile
 

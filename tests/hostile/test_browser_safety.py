@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from chatnest import ConfigurationError
-from chatnest.cli.build import build_chat
-from chatnest.cli.config import Config, IdentitySection, LedgerSection, ServerSection
-from chatnest.cli.site import make_site
+from chatnest.config.build import build_chat
+from chatnest.config.sections import Config, IdentitySection, LedgerSection, ServerSection
+from chatnest.server.site import make_site
 from chatnest.testing import Conversation
 from tests.servers.support import Client, Process
 from tests.streams.support import ask, serving

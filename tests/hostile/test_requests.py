@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chatnest.cli.protocol import BoundedProtocol
+from chatnest.server.protocol import BoundedProtocol
 from chatnest.testing import FakeUpstream
 from tests.hostile.cases import KINDS
 from tests.hostile.support import SLOW_BODY, Target, play, under_attack

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chatnest.cli.announcement import Announcement
+from chatnest.server.announcement import Announcement
 from chatnest.testing import Answer
 from tests.servers.support import Client, Process, children, closed, runs
 from tests.waiting import PATIENCE, wait_for
@@ -233,7 +233,7 @@ def test_an_announcement_that_never_came_leaves_nothing():
 
 def test_a_worker_that_is_told_before_its_parent_waits_for_it(monkeypatch):
     """For a moment; and then until the announcement is over."""
-    monkeypatch.setattr("chatnest.cli.announcement._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("chatnest.server.announcement._LOOK_SECONDS", 0.05)
     announcement = Announcement(3600)
     is_set, looks = announcement._begun.is_set, 0
 

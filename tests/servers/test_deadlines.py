@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from chatnest.cli.protocol import BoundedProtocol
+from chatnest.server.protocol import BoundedProtocol
 from tests.servers.support import PATIENCE, Client, Process, uvicorn_thread
 from tests.servers.wires import Recorder, wire
 from tests.waiting import wait_for

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from chatnest.cli.front import Front
-from chatnest.cli.protocol import BoundedProtocol
 from chatnest.server import Protocol
+from chatnest.server.front import Front
+from chatnest.server.protocol import BoundedProtocol
 from chatnest.streams.intake import Intake
 from tests.servers.support import Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire

@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from chatnest.asgi.http import send_now
-from chatnest.cli.protocol import BoundedProtocol
+from chatnest.server.protocol import BoundedProtocol
 from chatnest.testing import Answer
 from tests.servers.support import PATIENCE, Client, ask, uvicorn_thread
 

@@ -471,8 +471,8 @@ def test_pages_of_other_origins_call_it_where_they_are_named(serve):
 
 def test_no_frame_waits_for_the_one_before_it_to_be_acknowledged():
     """Nagle's algorithm and a client's delayed acknowledgement cost 40 ms a frame."""
-    from chatnest.cli.config import Config, ServerSection
-    from chatnest.cli.serve import _listen
+    from chatnest.config.sections import Config, ServerSection
+    from chatnest.server.serve import _listen
 
     with (
         _listen(Config(server=ServerSection(port=0))) as listener,

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from chatnest.cli.protocol import BoundedProtocol
+from chatnest.server.protocol import BoundedProtocol
 
 Seen = tuple[str, str, bytes]
 """Method, path and body of a request."""

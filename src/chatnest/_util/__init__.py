@@ -1,1 +1,1 @@
-"""What every layer may use: event loops, signals, identifiers, checks of arguments, addresses."""
+"""Helpers for every layer: event loops, signals, identifiers, checks of arguments, addresses."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from chatnest.cli.options import add_settings, flags_of
+from chatnest.config.flags import add_settings, flags_of
 from chatnest.errors import ConfigurationError
 
 __all__ = ["main"]
@@ -157,8 +157,8 @@ def _add_check(commands: Any) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from chatnest.cli.config import load_config  # noqa: PLC0415  # costs time that --help need not
-    from chatnest.cli.serve import serve  # noqa: PLC0415
+    from chatnest.config.sections import load_config  # noqa: PLC0415  # costs time that --help need not
+    from chatnest.server.serve import serve  # noqa: PLC0415
 
     config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
     has_key = bool(os.environ.get("OPENAI_API_KEY")) or _has_own_server(config, os.environ)
@@ -177,13 +177,13 @@ def _ledger(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from chatnest.cli.doctor import run  # noqa: PLC0415  # as in _serve
+    from chatnest.diagnostics.doctor import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 
 
 def _check(options: argparse.Namespace) -> None:
-    from chatnest.cli.check import run  # noqa: PLC0415  # as in _serve
+    from chatnest.diagnostics.check import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

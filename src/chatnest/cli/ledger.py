@@ -12,8 +12,8 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from chatnest.cli.build import by_its_keys, open_ledger
-from chatnest.cli.config import Config, LedgerSection, load_config
+from chatnest.config.build import by_its_keys, open_ledger
+from chatnest.config.sections import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.audit import (
     Adjusted,

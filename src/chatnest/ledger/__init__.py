@@ -1,4 +1,4 @@
-"""Ledgers: who holds and has used how much. The rules in model.py, a file for each store.
+"""Ledgers: what is held and used, under which limits. The rules in model.py, a folder a store.
 
 The stores that need a library are imported from their files: chatnest.ledger.sqlite.
 """

@@ -1,4 +1,4 @@
-"""Policies: who may do how much, and what happens when the model fails. A file each."""
+"""Policies: limits, trimming, and what happens when the model fails. A file each."""
 
 from chatnest.policies.anonymous import (
     AnonymousBudget,

@@ -1,4 +1,4 @@
-"""Providers: where answers come from. A file each."""
+"""Providers: the sources of answers. HTTP in one folder, each dialect in another."""
 
 from chatnest.providers.base import Provider
 from chatnest.providers.demo import DemoProvider

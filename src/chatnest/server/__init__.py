@@ -1,5 +1,5 @@
-"""Protocol: the HTTP/1.1 of ``chatnest serve`` for uvicorn: ``--http chatnest.server:Protocol``."""
+"""The server of ``chatnest serve``; its protocol for ``uvicorn --http chatnest.server:Protocol``."""
 
-from chatnest.cli.protocol import BoundedProtocol as Protocol
+from chatnest.server.protocol import BoundedProtocol as Protocol
 
 __all__ = ["Protocol"]

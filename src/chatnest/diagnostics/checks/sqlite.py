@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
 from chatnest.stores.survey import SQLiteSurvey
 
 __all__ = ["SQLITE_CHECKS"]

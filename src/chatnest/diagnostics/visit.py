@@ -18,7 +18,7 @@ import anyio
 import httpx2
 
 from chatnest._util.terminal import said
-from chatnest.cli.replies import (
+from chatnest.diagnostics.replies import (
     FlawedError,
     close,
     fetch,
@@ -28,7 +28,7 @@ from chatnest.cli.replies import (
     pieces,
     read,
 )
-from chatnest.cli.seen import PING_SECONDS, Answer, Reply, Seen
+from chatnest.diagnostics.seen import PING_SECONDS, Answer, Reply, Seen
 from chatnest.errors import ConfigurationError
 
 __all__ = ["visit"]

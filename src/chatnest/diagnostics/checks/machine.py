@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, ok, skip, warn
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, ok, skip, warn
 
 __all__ = ["INSTALLED", "MACHINE_CHECKS"]
 

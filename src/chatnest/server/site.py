@@ -23,12 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
 from chatnest.asgi.http import NO_SNIFFING
-from chatnest.cli.announcement import Announcement, OfParent
-from chatnest.cli.build import build_chat, by_its_keys
-from chatnest.cli.config import Config
-from chatnest.cli.front import Front
-from chatnest.cli.hosts import OnlyForHosts, hosts_of
-from chatnest.cli.interpreter import serving_only
+from chatnest.config.build import build_chat, by_its_keys
+from chatnest.config.sections import Config
 from chatnest.errors import (
     ChatNestError,
     ConfigurationError,
@@ -36,6 +32,10 @@ from chatnest.errors import (
     ServerShutdown,
 )
 from chatnest.middleware import ChatNestMiddleware
+from chatnest.server.announcement import Announcement, OfParent
+from chatnest.server.front import Front
+from chatnest.server.hosts import OnlyForHosts, hosts_of
+from chatnest.server.interpreter import serving_only
 from chatnest.stores.reasons import reason_of
 
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
@@ -94,7 +94,7 @@ def make_site(
     """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path, which is none of
     these. Raises ConfigurationError.
     """
-    page = Path(str(files("chatnest") / "cli" / "page"))
+    page = Path(str(files("chatnest.server") / "pages" / "chat"))
     settings = {
         "chat_path": config.chat.path,
         "model": chat.provider.model,

@@ -17,9 +17,9 @@ from uvicorn.server import ServerState
 
 from chatnest.asgi.heads import MOST_FIELDS
 from chatnest.asgi.http import NO_SNIFFING, SEND_NOW
-from chatnest.cli.connections import Connections, Queue
-from chatnest.cli.front import Front, answer_at_once, is_hung_up
-from chatnest.cli.http10 import Unchunked
+from chatnest.server.connections import Connections, Queue
+from chatnest.server.front import Front, answer_at_once, is_hung_up
+from chatnest.server.http10 import Unchunked
 
 __all__ = ["BoundedProtocol"]
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from chatnest.cli.config import Config
+from chatnest.config.sections import Config
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["Check", "CheckFunction", "Findings", "Level", "fail", "ok", "skip", "warn"]

@@ -16,18 +16,18 @@ from starlette.types import ASGIApp
 
 from chatnest._util.addresses import is_loopback
 from chatnest.app import ChatNestApp
-from chatnest.cli.announcement import Announcement
-from chatnest.cli.build import build_chat, by_its_keys, open_profiles
-from chatnest.cli.checks.provider import thinks_too_long
-from chatnest.cli.config import Config
-from chatnest.cli.connections import backlog
-from chatnest.cli.protocol import BoundedProtocol
-from chatnest.cli.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
-from chatnest.cli.sources import PORT
-from chatnest.cli.workers import Workers
+from chatnest.config.build import build_chat, by_its_keys, open_profiles
+from chatnest.config.sections import Config
+from chatnest.config.sources import PORT
+from chatnest.config.thinking import thinks_too_long
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.server.announcement import Announcement
+from chatnest.server.connections import backlog
+from chatnest.server.protocol import BoundedProtocol
+from chatnest.server.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
+from chatnest.server.workers import Workers
 from chatnest.stores.reasons import reason_of
 
 __all__ = ["serve"]

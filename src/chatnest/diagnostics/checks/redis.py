@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Final
 
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, skip, warn
 from chatnest.stores.survey import RedisNode, RedisSurvey
 
 __all__ = ["REDIS_CHECKS"]

@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 
 from chatnest._util.identifiers import new_request_id
 from chatnest.asgi.http import NO_SNIFFING, TAKEN, problem_document
-from chatnest.cli.door import Door
 from chatnest.errors import Overloaded
+from chatnest.server.door import Door
 from chatnest.streams.intake import Intake, Soon
 
 __all__ = ["Front", "answer_at_once", "is_hung_up"]

@@ -15,7 +15,7 @@ import msgspec
 
 from chatnest.asgi.cors import check_origins
 from chatnest.bounds import Bounds
-from chatnest.cli.sources import (
+from chatnest.config.sources import (
     Source,
     Tree,
     merge,

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from chatnest._util.terminal import printable
-from chatnest.cli.checks import Check, Level
+from chatnest.diagnostics.checks import Check, Level
 
 __all__ = ["report"]
 

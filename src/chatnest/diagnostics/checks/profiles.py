@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.cli.build import open_profiles
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, ok, warn
+from chatnest.config.build import open_profiles
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, ok, warn
 from chatnest.profiles import Profile
 
 __all__ = ["PROFILE_CHECKS"]

@@ -4,16 +4,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
-from chatnest.cli.config import Config, ProviderSection
-from chatnest.providers.openai_chat.parameters import is_reasoning
+from chatnest.config.sections import ProviderSection
+from chatnest.config.thinking import thinks_too_long
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 
-__all__ = ["LEAST_THINKING_TOKENS", "PROVIDER_CHECKS", "thinks_too_long"]
-
-LEAST_THINKING_TOKENS: Final = 2_000
-"""Output that a reasoning model needs at least. Its thinking counts as output, and takes from some
-hundred to tens of thousands of tokens before the first word of the answer.
-"""
+__all__ = ["PROVIDER_CHECKS"]
 
 
 def _key(findings: Findings) -> Check:
@@ -70,21 +65,6 @@ def _model(findings: Findings) -> Check | None:
     if thinking := thinks_too_long(findings.config):
         return fail(name, *thinking)
     return ok(name, provider.model)
-
-
-def thinks_too_long(config: Config) -> tuple[str, str] | None:
-    """What thinking can use up before an answer begins, and what to do about it; or None."""
-    model, effort = config.provider.model, config.provider.reasoning_effort
-    limits = {each.name: each.max_output_tokens for each in config.profiles}
-    short = [name for name, limit in limits.items() if limit < LEAST_THINKING_TOKENS]
-    if config.demo or not short or not is_reasoning(model) or effort in {"none", "minimal"}:
-        return None
-    found = f"{model} thinks before it answers, and {', '.join(short)} may end without an answer"
-    advice = (
-        "raise max_output_tokens and max_tokens_per_request of these profiles to "
-        f"{LEAST_THINKING_TOKENS:,} and more, or lower provider.reasoning_effort"
-    )
-    return found, advice
 
 
 def _is_here(host: str) -> bool:

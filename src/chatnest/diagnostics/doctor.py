@@ -11,17 +11,17 @@ from typing import Final
 import anyio
 import msgspec
 
-from chatnest.cli.build import build_chat, open_ledger
-from chatnest.cli.checks import CHECKS, Findings
-from chatnest.cli.checks.machine import INSTALLED
-from chatnest.cli.config import Config, load_config
-from chatnest.cli.options import flags_of
-from chatnest.cli.report import report
-from chatnest.cli.site import make_site
+from chatnest.config.build import build_chat, open_ledger
+from chatnest.config.flags import flags_of
+from chatnest.config.sections import Config, load_config
+from chatnest.diagnostics.checks import CHECKS, Findings
+from chatnest.diagnostics.checks.machine import INSTALLED
+from chatnest.diagnostics.report import report
 from chatnest.ledger.base import Ledger
 from chatnest.providers import OpenAIProvider
 from chatnest.providers.http.network import Route
 from chatnest.providers.openai_chat.provider import DEFAULT_BASE_URL
+from chatnest.server.site import make_site
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey, Surveyed
 
 __all__ = ["run"]

@@ -8,9 +8,9 @@ from typing import Final
 
 import anyio
 
-from chatnest.cli.checks.endpoint import ENDPOINT_CHECKS
-from chatnest.cli.report import report
-from chatnest.cli.visit import visit
+from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
+from chatnest.diagnostics.report import report
+from chatnest.diagnostics.visit import visit
 from chatnest.errors import ConfigurationError
 
 __all__ = ["HEADER_VARIABLE", "run"]

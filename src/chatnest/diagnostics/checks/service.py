@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
 from chatnest.bounds import FIRST_BYTE_SECONDS
-from chatnest.cli.checks.base import Check, CheckFunction, Findings, fail, ok, warn
+from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["SERVICE_CHECKS"]

@@ -10,8 +10,8 @@ from starlette.types import Scope
 
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
-from chatnest.cli.config import Config, LedgerSection, ProviderSection
-from chatnest.cli.sources import naming
+from chatnest.config.sections import Config, LedgerSection, ProviderSection
+from chatnest.config.sources import naming
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
 from chatnest.identity.principals import BearerKeys, Identify, TrustedHeader, UserOrAddress

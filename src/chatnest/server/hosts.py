@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chatnest._util.addresses import is_loopback
 from chatnest._util.identifiers import new_request_id
 from chatnest.asgi.http import headers_named, respond_problem
-from chatnest.cli.config import Config
+from chatnest.config.sections import Config
 from chatnest.errors import MisdirectedRequest
 
 __all__ = ["OnlyForHosts", "hosts_of"]

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from chatnest._util.addresses import is_loopback
-from chatnest.cli.checks.base import Check, fail, ok, skip, warn
-from chatnest.cli.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
+from chatnest.diagnostics.checks.base import Check, fail, ok, skip, warn
+from chatnest.diagnostics.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
 
 __all__ = ["ENDPOINT_CHECKS"]
 

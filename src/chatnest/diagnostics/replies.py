@@ -14,7 +14,7 @@ import anyio
 import httpx2
 
 from chatnest._util.terminal import said
-from chatnest.cli.seen import MOST_BYTES, Flaw, Reply
+from chatnest.diagnostics.seen import MOST_BYTES, Flaw, Reply
 
 __all__ = ["FlawedError", "close", "fetch", "headers_of", "media_type", "parsed", "pieces", "read"]
 

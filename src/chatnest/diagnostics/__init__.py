@@ -1,0 +1,1 @@
+"""Diagnostics: `doctor` looks at a configuration, `check` visits a deployment."""
