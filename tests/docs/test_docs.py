@@ -108,7 +108,9 @@ BOUNDED = {
     "policies": "anonymous",
     "providers": "sse",
     "providers.http": "connections http1 httpx2 inflate transport",
-    "providers.openai_chat": "answer_stream chunks decode error_documents faults figures provider think_tags waits",
+    "providers.openai_chat": (
+        "answer_stream chunks decode error_documents faults figures provider think_tags waits"
+    ),
     "runs": "base entries key memory redis run service sqlite writer",
     "server": "announcement connections door hosts protocol serve site workers",
     "streams": "intake open_streams stream",

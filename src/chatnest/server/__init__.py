@@ -1,4 +1,4 @@
-"""The server of ``chatnest serve``; its protocol for ``uvicorn --http chatnest.server:Protocol``."""
+"""The server of ``chatnest serve``, and Protocol: ``uvicorn --http chatnest.server:Protocol``."""
 
 from chatnest.server.protocol import BoundedProtocol as Protocol
 

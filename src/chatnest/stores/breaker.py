@@ -22,7 +22,7 @@ class Breaker:
         jitter: float = 0.2,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self.is_open = False
+        self.is_open: bool = False
         self._first = first
         self._interval = interval
         self._jitter = jitter

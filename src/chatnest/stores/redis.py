@@ -70,7 +70,7 @@ class Script:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Client(NamedTuple):
@@ -99,7 +99,7 @@ class Address:
         # scope that end in the same moment make a cancellation that nobody asked for. A cluster's
         # client needs its own, to learn which node is away; they end at another moment.
         inner = 0.9 * timeout if self.is_cluster else None
-        self.exchange = math.inf if self.is_cluster else timeout
+        self.exchange: float = math.inf if self.is_cluster else timeout
         self._options |= {
             "socket_timeout": inner,
             "socket_connect_timeout": inner,
@@ -122,7 +122,7 @@ class Address:
         if kind not in {"redis", "rediss", "unix"} or flavour not in {"", "sentinel", "cluster"}:
             raise ValueError(parts.scheme)
         login, at, hosts = parts.netloc.rpartition("@")
-        self.shown = self._redacted(url)
+        self.shown: str = self._redacted(url)
         self._nodes = [_host_and_port(host, flavour or kind) for host in hosts.split(",")]
         self._service, _, db = parts.path.strip("/").partition("/")
         path = parts.path if flavour == "" else f"/{db}"
@@ -132,9 +132,9 @@ class Address:
         wanted = str(options.pop("cluster", "false")).lower()
         if wanted not in {"true", "false"}:
             raise ValueError(wanted)
-        self.is_cluster = flavour == "cluster" or wanted == "true"
-        self.is_sentinel = flavour == "sentinel"
-        self.kind = "cluster" if self.is_cluster else flavour or "plain"
+        self.is_cluster: bool = flavour == "cluster" or wanted == "true"
+        self.is_sentinel: bool = flavour == "sentinel"
+        self.kind: str = "cluster" if self.is_cluster else flavour or "plain"
         if self.is_sentinel and (self.is_cluster or not self._service):
             raise ValueError(parts.path)
         if self.is_cluster and kind == "unix":

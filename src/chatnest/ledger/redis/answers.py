@@ -29,7 +29,7 @@ class Admission:
     """One wish over one or several steps."""
 
     def __init__(self, wish: Reservation) -> None:
-        self.tokens = wish.tokens
+        self.tokens: int = wish.tokens
         self.done: list[tuple[Part, int]] = []
         self._wish = wish
         self._days: list[tuple[int, int]] = []

@@ -1,6 +1,7 @@
 """Rows of the ledger's tables, as the books that the rules read and write."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -33,7 +34,8 @@ class RowBooks:
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:
         self.now = now
         self._connection = connection
-        self.execute = self._execute = connection.execute
+        self._execute = connection.execute
+        self.execute: Callable[..., sqlite3.Cursor] = self._execute
         self._executemany = connection.executemany
         # What it is, and what it was when it was read.
         self._counters: dict[str, tuple[Counter, Counter]] = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
 from chatnest._util.loops import call_soon
 from chatnest.errors import LedgerUnavailable
@@ -41,8 +41,8 @@ class Completion(Generic[_T]):
     __slots__ = ("_done", "answer", "failure", "home", "operation")
 
     def __init__(self, operation: Callable[[RowBooks], _T]) -> None:
-        self.operation = operation
-        self.home = current_token()
+        self.operation: Callable[[RowBooks], _T] = operation
+        self.home: EventLoopToken = current_token()
         self.answer: Any = None
         self.failure: Exception | None = None
         self._done = anyio.Event()
@@ -78,7 +78,9 @@ class Writer:
         self._unpruned = _PRUNE_EVERY
         self._tend_at = time.monotonic() + _TEND_SECONDS
         self._prune_at = time.monotonic() + _PRUNE_SECONDS
-        self.thread = threading.Thread(target=self._loop, name="chatnest-ledger", daemon=True)
+        self.thread: threading.Thread = threading.Thread(
+            target=self._loop, name="chatnest-ledger", daemon=True
+        )
         self.thread.start()
 
     def put(self, operation: Callable[[RowBooks], _T]) -> Completion[_T]:
