@@ -41,7 +41,7 @@ class SendsNow(testing.Conversation):
         self._rules.check(message)
         self._room -= len(body)
         self._take_in(message)
-        self._tell()
+        self._notify()
         self.sent_now.append(body)
         return True
 

@@ -85,17 +85,19 @@ async def test_of_several_who_see_a_file_one_fires(tmp_path: Path):
 
 @pytest.mark.parametrize("point", ["settle", "sattle.before", ""])
 def test_a_wrong_name_is_told(ledger: FailPoints, point: str):
-    with pytest.raises(ValueError, match="no fail point"):
+    with pytest.raises(ValueError, match="point: expected one of"):
         ledger.arm(point, "raise")
 
 
 def test_a_wrong_action_is_told(ledger: FailPoints, tmp_path: Path):
-    with pytest.raises(ValueError, match="no action"):
+    with pytest.raises(ValueError, match="action: expected one of"):
         ledger.arm("check.before", "explode")
-    with pytest.raises(ValueError, match="after a call"):
+    with pytest.raises(
+        ValueError, match=r"after a call for 'lose', got 'check\.before'\. Arm 'check\.after'"
+    ):
         ledger.arm("check.before", "lose")
     Path(tmp_path, "typo").touch()
-    with pytest.raises(ValueError, match="no fail point"):
+    with pytest.raises(ValueError, match="point: expected one of"):
         FailPoints(MemoryLedger(), folder=tmp_path)
 
 

@@ -81,5 +81,5 @@ def test_what_cannot_be_seen_is_refused():
     with pytest.raises(ValueError, match="both, or neither"):
         LeakProbe(ledger=MemoryLedger())
     chat = ChatNestApp(provider=DemoProvider(), ledger=MemoryLedger())
-    with pytest.raises(ValueError, match="own process"):
+    with pytest.raises(ValueError, match="Probe their own process"):
         LeakProbe(1, chats=[chat])

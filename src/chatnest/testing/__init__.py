@@ -1,6 +1,6 @@
-"""Parts for testing a chat endpoint: an upstream, hand-driven ASGI, faults, leaks, clocks, SSE.
+"""Tools for testing a chat endpoint: a fake upstream, hand-driven ASGI, faults, leaks, clocks, SSE.
 
-`import chatnest` does not import it.
+`import chatnest` does not import this package.
 """
 
 from chatnest.testing.clock import ManualClock

@@ -1,4 +1,4 @@
-"""A clock that moves when the test says so. No I/O."""
+"""A clock that the test moves by hand. No I/O."""
 
 from datetime import UTC, datetime
 
@@ -8,9 +8,9 @@ _START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
 class ManualClock:
-    """A clock for ledgers: called, it gives whole milliseconds since the epoch, UTC.
+    """A clock for ledgers: a call returns whole milliseconds since the epoch, UTC.
 
-    It starts at `start` (noon UTC of 1 January 2026 unless told) and stands still until
+    The clock starts at `start` (by default noon UTC on 1 January 2026) and stands still until
     `advance` or `set` moves it. Raises `ValueError` for a datetime without a time zone.
     """
 
@@ -20,7 +20,7 @@ class ManualClock:
         self._now = _milliseconds(start)
 
     def __call__(self) -> int:
-        """Milliseconds since the epoch, UTC."""
+        """Return milliseconds since the epoch, UTC."""
         return self._now
 
     @property
@@ -29,17 +29,19 @@ class ManualClock:
         return datetime.fromtimestamp(self._now / 1000, tz=UTC)
 
     def advance(self, seconds: float) -> int:
-        """Move on by `seconds`, kept to the millisecond; gives the new time in milliseconds.
+        """Move forward by `seconds`, rounded to milliseconds. Return the new time in milliseconds.
 
-        Raises `ValueError` below zero: a clock that steps back is what `set` is for.
+        Raises `ValueError` if `seconds` is negative; use `set` to move the clock back.
         """
         if seconds < 0:
-            raise ValueError(f"a clock advances by zero or more seconds, not by {seconds}")
+            raise ValueError(
+                f"seconds: expected a number >= 0, got {seconds}. Use set() to go back."
+            )
         self._now += round(seconds * 1000)
         return self._now
 
     def set(self, instant: datetime) -> int:
-        """Jump to `instant`, back in time too; gives the new time in milliseconds.
+        """Jump to `instant`, forward or back. Return the new time in milliseconds.
 
         Raises `ValueError` if `instant` has no time zone.
         """
@@ -49,5 +51,5 @@ class ManualClock:
 
 def _milliseconds(instant: datetime) -> int:
     if instant.tzinfo is None:
-        raise ValueError("a clock is set to a datetime with a time zone")
+        raise ValueError(f"instant: expected a datetime with a time zone, got {instant}")
     return round(instant.timestamp() * 1000)

@@ -22,17 +22,19 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Conversation:
     """One HTTP request to an ASGI app, with the test in the place of the server.
 
-    `async with Conversation(app, json={...}) as c:` runs the app in a task; the test reads what
-    it sends, decides what it receives, and leaves when it likes. Leaving the block disconnects
-    and waits for the app to return.
+    `async with Conversation(app, json={...}) as c:` runs the app in a task. The test reads the
+    messages that the app sends, hands messages to the app, and disconnects at any time. The end
+    of the block disconnects and waits for the app to return.
 
-    `json` or `body` is the request's body. With `send_body=False` the app gets only what the
-    test hands to `send_body`. `extras` goes into the scope: "user", "state", "session".
-    After a disconnect `receive` repeats it, as uvicorn does, or blocks, as Hypercorn and Daphne
-    do, with `repeat_disconnect=False`. `send` then does nothing, and `late` has its messages.
+    `json` or `body` is the request's body. With `send_body=False` the app gets only the parts that
+    the test passes to `send_body`. `extras` goes into the scope: "user", "state", "session".
+    After a disconnect, `receive` returns it again on each call, as in uvicorn; with
+    `repeat_disconnect=False` the second call blocks, as in Hypercorn and Daphne. `send` then does
+    nothing, and `late` holds its messages.
 
-    Every wait is bounded by `timeout` seconds and raises `TimeoutError`; if the app has raised,
-    every wait raises its exception; if it broke the ASGI protocol, `ProtocolViolation`.
+    Every wait raises `TimeoutError` after `timeout` seconds. If the app has raised, every wait
+    raises that exception; if the app broke the ASGI protocol, every wait raises
+    `ProtocolViolation`.
     """
 
     def __init__(
@@ -67,14 +69,14 @@ class Conversation:
             extras=extras or {},
         )
         self.messages: list[Message] = []
-        """What the app sent and the client read, in order."""
+        """Messages that the app sent and the client read, in order."""
         self.late: list[Message] = []
-        """What the app sent after the disconnect, and a server would drop."""
+        """Messages that the app sent after the disconnect. A server would drop them."""
         self.is_finished: bool = False
         """Whether the app has returned or raised."""
         self.is_disconnected: bool = False
         self.blocked_sends: int = 0
-        """How many calls of `send` wait for the client now."""
+        """Number of calls of `send` that are blocked on the client now."""
         self.is_complete: bool = False
         """Whether the client has read the last part of the body."""
         self._rules = ResponseRules(head=method == "HEAD")
@@ -82,7 +84,7 @@ class Conversation:
         if send_body:
             self._incoming.append(_body(self.body, more=False))
         self._repeat_disconnect = repeat_disconnect
-        self._told_disconnect = False
+        self._disconnect_sent = False
         self._stalled = False
         self._room = 0
         self._send_error: BaseException | None = None
@@ -120,17 +122,20 @@ class Conversation:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response's headers, the last of equal names. Raises `LookupError` before."""
+        """The response's headers; the last of a repeated name wins.
+
+        Raises `LookupError` before the response has started.
+        """
         pairs = self._start().get("headers", ())
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
     @property
     def received(self) -> bytes:
-        """The body so far."""
+        """The response body received so far."""
         return b"".join(message.get("body", b"") for message in self.messages)
 
     def problem(self) -> dict[str, Any]:
-        """Parse the body so far as a JSON object. Raises `ValueError` if it is none."""
+        """Parse the body so far as a JSON object. Raises `ValueError` if it is not one."""
         document = json.loads(self.received)
         if not isinstance(document, dict):
             raise ValueError(f"not a JSON object: {document!r}")  # noqa: TRY004 - as json.loads
@@ -139,7 +144,7 @@ class Conversation:
     # What the test waits for
 
     async def started(self) -> None:
-        """Wait for status and headers."""
+        """Wait for the status and headers."""
         await self.until(lambda: self.messages, "the response to start")
 
     async def finished(self) -> None:
@@ -147,18 +152,18 @@ class Conversation:
         await self.until(lambda: self.is_finished, "the app to return")
 
     async def blocked(self) -> None:
-        """Wait until a `send` waits for the stalled client."""
+        """Wait until a `send` is blocked by the stalled client."""
         await self.until(lambda: self.blocked_sends > 0, "a send to block")
 
     async def read_all(self) -> bytes:
-        """Wait for the end of the body and give all of it."""
+        """Wait for the end of the body and return all of it."""
         await self.until(lambda: self.is_complete, "the end of the body")
         return self.received
 
     async def events(self) -> AsyncIterator[tuple[str, str]]:
-        """Give each event of the body as (type, data) when it arrives, from the first on.
+        """Yield each event of the body as (type, data) when it arrives, starting with the first.
 
-        Ends with the body, or once the app has returned.
+        The iterator ends with the body, or once the app has returned.
         """
         reader = EventReader()
         read = 0
@@ -168,10 +173,11 @@ class Conversation:
                 yield event.event, event.data
 
     async def until(self, predicate: Callable[[], object], what: str = "that") -> None:
-        """Wait until `predicate()` holds, asked whenever something was sent or has ended.
+        """Wait until `predicate()` is true. It is evaluated after each change.
 
-        Raises `TimeoutError`; the app's own exception or `ProtocolViolation`; `EOFError` if the
-        app has returned and it can no longer come true.
+        Raises `TimeoutError`, the app's own exception, or `ProtocolViolation`. Raises `EOFError`
+        if the app has returned and `predicate()` is still false. `what` names the condition in
+        these messages.
         """
         await self._wait(lambda: predicate() or self._broken() or self.is_finished, what)
         self._raise_if_broken()
@@ -186,7 +192,7 @@ class Conversation:
             raise TimeoutError(f"waited {self.timeout} s for {what}; so far: {self!r}")
 
     async def _message(self, number: int) -> Message | None:
-        """Wait for that message; None once it can no longer come."""
+        """Wait for message `number`. Return None if the response ended without it."""
 
         def known() -> bool:
             return len(self.messages) > number or self.is_complete or self.is_finished
@@ -197,27 +203,27 @@ class Conversation:
     # What the test does
 
     def send_body(self, body: bytes = b"", *, more: bool = False) -> None:
-        """Hand a part of the request's body to the app; the last one unless `more`."""
+        """Hand a part of the request's body to the app. It is the last part unless `more`."""
         self._incoming.append(_body(body, more=more))
-        self._tell()
+        self._notify()
 
     def disconnect(self) -> None:
-        """The client leaves: the app may see `http.disconnect`, and blocked sends return."""
+        """Disconnect: `receive` returns `http.disconnect`, and blocked calls of `send` return."""
         self.is_disconnected = True
-        self._tell()
+        self._notify()
 
     def stall(self, room: int = 0) -> None:
-        """The client stops reading: `send` blocks once `room` more bytes of body are taken.
+        """Stop reading: `send` blocks once it has taken `room` more bytes of body.
 
-        What a blocked `send` carries is not in `messages` before `resume`.
+        The message of a blocked `send` is not in `messages` until `resume`.
         """
         self._stalled = True
         self._room = room
 
     def resume(self) -> None:
-        """The client reads again."""
+        """Start reading again after `stall`."""
         self._stalled = False
-        self._tell()
+        self._notify()
 
     def fail_send(self, error: BaseException | None) -> None:
         """Let every `send` from now on raise `error`, as some servers do after a disconnect."""
@@ -234,13 +240,13 @@ class Conversation:
             self._error = error
         finally:
             self.is_finished = True
-            self._tell()
+            self._notify()
 
     async def _receive(self) -> Message:
         while not self._incoming:
             over = self.is_disconnected or self.is_complete
-            if over and (self._repeat_disconnect or not self._told_disconnect):
-                self._told_disconnect = True
+            if over and (self._repeat_disconnect or not self._disconnect_sent):
+                self._disconnect_sent = True
                 return {"type": "http.disconnect"}
             await self._changed.wait()
         await anyio.lowlevel.checkpoint()
@@ -253,7 +259,7 @@ class Conversation:
             raise self._send_error
         await self._wait_for_room(len(message.get("body", b"")))
         self._take_in(message)
-        self._tell()
+        self._notify()
 
     def _take_in(self, message: Message) -> None:
         if self.is_disconnected:
@@ -267,7 +273,7 @@ class Conversation:
         if not self._blocks():
             return
         self.blocked_sends += 1
-        self._tell()
+        self._notify()
         try:
             while self._blocks():
                 await self._changed.wait()
@@ -291,7 +297,7 @@ class Conversation:
             self._reported = True
             raise error
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 

@@ -1,4 +1,4 @@
-"""FailPoints: a ledger around another one that dies, fails, forgets or hangs where a test says."""
+"""FailPoints: a ledger wrapper that kills, fails, loses or hangs a call that a test chose."""
 
 import os
 import signal
@@ -37,33 +37,35 @@ class _Armed:
 
 
 class FailPoints:
-    """A `Ledger` that passes every call on to `ledger`, and fails on purpose where it is armed.
+    """A `Ledger` that passes every call on to `ledger`, and fails at the points a test armed.
 
-    A point is an operation of the ledger (reserve, renew, settle, release, usage, check) and
-    whether it was already carried out: "settle.before", "settle.after". The one after is reached
-    only by a call that succeeded. An action is one of
+    A point is an operation of the ledger (reserve, renew, settle, release, usage, check) and a
+    side: "settle.before" comes before the call, "settle.after" comes after it. Only a call that
+    succeeded reaches "after". An action is one of
 
-    - "kill": SIGKILL to the own process; nothing runs after it (POSIX only);
-    - "raise": LedgerUnavailable;
-    - "lose": LedgerUnavailable, the call having been carried out; only after a call;
+    - "kill": SIGKILL to this process; nothing runs after it (POSIX only);
+    - "raise": raise LedgerUnavailable;
+    - "lose": raise LedgerUnavailable although the call was carried out; only after a call;
     - "hang": wait until cancelled.
 
-    `arm` is for the own process. With `folder`, another process arms by a file there, named after
-    the point and containing the action, as `plant` writes it: whoever removes the file fires, so
-    that one of several workers does, once. What was armed in the process comes first.
+    `arm` is for this process. With `folder`, another process arms a point by a file in that
+    folder: the file is named after the point and contains the action, as `plant` writes it. The
+    process that removes the file fires, so exactly one of several workers fires, once. Points
+    armed in the process come before files.
 
-    Nothing in chatnest knows of it: without this wrapper there is no point at which to fail.
-    Raises `ValueError` for a name that is no point or action, also of a file in `folder` at the
-    start (those with a leading dot are skipped), and of a file's content when its point is reached.
+    No other part of chatnest refers to this wrapper, so production code has no fail points.
+    Raises `ValueError` for an unknown point or action, for a file in `folder` at the start whose
+    name is not a point (names with a leading dot are skipped), and for a file whose content is
+    not an action, when its point is reached.
     """
 
     def __init__(self, ledger: Ledger, *, folder: str | os.PathLike[str] | None = None) -> None:
         self.ledger: Ledger = ledger
-        """The one that keeps the accounts."""
+        """The wrapped ledger."""
         self.fired: list[tuple[str, str]] = []
-        """Points and actions that have fired in this process, in order."""
+        """(point, action) pairs that have fired in this process, in order."""
         self.reached: Counter[str] = Counter()
-        """How often each point was reached, armed or not."""
+        """Number of times each point was reached, armed or not."""
         self._armed: dict[str, deque[_Armed]] = {point: deque() for point in _POINTS}
         self._folder = None if folder is None else Path(folder)
         self._changed = anyio.Event()
@@ -77,18 +79,18 @@ class FailPoints:
     # What the test does
 
     def arm(self, point: str, action: str, *, times: int | None = 1) -> None:
-        """Let `point` fail by `action` the next `times` times, None for always.
+        """Make `point` fail with `action` the next `times` times; None means always.
 
-        Several for one point are used up one after the other. Raises `ValueError` for an unknown
+        Several actions for one point are used up in order. Raises `ValueError` for an unknown
         point or action, for "lose" before a call, and for `times` below 1.
         """
         _check(point, action)
         if times is not None and times < 1:
-            raise ValueError(f"a point is armed for one time or more, not for {times}")
+            raise ValueError(f"times: expected None or an integer >= 1, got {times}")
         self._armed[point].append(_Armed(action, times))
 
     def disarm(self, point: str | None = None) -> None:
-        """Forget what is armed in this process at `point`, or everywhere. Files stay."""
+        """Remove the actions armed in this process at `point`, or at all points. Files stay."""
         if point is not None:
             _check(point, None)
         for each in _POINTS if point is None else (point,):
@@ -108,10 +110,10 @@ class FailPoints:
 
     @staticmethod
     def plant(folder: str | os.PathLike[str], point: str, action: str) -> Path:
-        """Arm `point` once for whichever process gets there first; gives the file.
+        """Arm `point` once, for the first process that reaches it. Return the file.
 
-        Replaces a file that nobody has claimed. Raises `ValueError` as `arm` does, and `OSError`
-        where the folder cannot be written.
+        Replaces a file that no process has claimed. Raises `ValueError` as `arm` does, and
+        `OSError` if the folder cannot be written.
         """
         _check(point, action)
         file = Path(folder, point)
@@ -160,7 +162,7 @@ class FailPoints:
     async def aclose(self) -> None:
         await self.ledger.aclose()
 
-    # Their parts
+    # Firing
 
     async def _point(self, point: str) -> None:
         self.reached[point] += 1
@@ -188,14 +190,14 @@ class FailPoints:
         return first.action
 
     def _claim(self, point: str) -> str | None:
-        """The action in the point's file, for the one process that could remove the file."""
+        """Return the action in the point's file if this process removed the file, else None."""
         if self._folder is None:
             return None
         file = self._folder / point
         try:
             action = file.read_text().strip()
             if not action:
-                return None  # a shell has opened it, and not yet written
+                return None  # a shell has created the file, but not yet written the action
             file.unlink()
         except FileNotFoundError:
             return None
@@ -205,15 +207,17 @@ class FailPoints:
 
 def _check(point: str, action: str | None) -> None:
     if point not in _POINTS:
-        raise ValueError(f"{point!r} is no fail point; there are {', '.join(_POINTS)}")
+        raise ValueError(f"point: expected one of {', '.join(_POINTS)}, got {point!r}")
     if action is not None and action not in _ACTIONS:
-        raise ValueError(f"{action!r} is no action; there are {', '.join(_ACTIONS)}")
+        raise ValueError(f"action: expected one of {', '.join(_ACTIONS)}, got {action!r}")
     if action == "lose" and point.endswith(".before"):
         after = point.replace("before", "after")
-        raise ValueError(f"an answer is lost after a call: arm {after!r}, not {point!r}")
+        raise ValueError(
+            f"point: expected one after a call for 'lose', got {point!r}. Arm {after!r}."
+        )
 
 
-def _kill() -> None:  # pragma: no cover  # nothing lives to tell
+def _kill() -> None:  # pragma: no cover  # the process dies here
     os.kill(os.getpid(), signal.SIGKILL)
-    while True:  # another thread may be the one that is told
+    while True:  # the kernel may deliver the signal to another thread first
         time.sleep(1)

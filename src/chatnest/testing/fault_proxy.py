@@ -1,4 +1,4 @@
-"""FaultProxy: a TCP proxy on loopback, in front of any server, that does what networks do."""
+"""FaultProxy: a TCP proxy on loopback that adds network faults in front of any server."""
 
 import contextlib
 import math
@@ -19,19 +19,21 @@ __all__ = ["FaultProxy"]
 class FaultProxy:
     """A proxy on a free port of 127.0.0.1 in front of the TCP server at `host` and `port`.
 
-    `async with FaultProxy("127.0.0.1", 6379) as proxy:` on asyncio and trio; the client under test
-    connects to `proxy.port`. At first everything passes. Each fault is switched on and off by its
-    method at any time, holds for live and for new connections, and stays until it is switched off
-    or `heal` ends them all. Faults add up. Directions are "up", from the client to the server,
-    and "down". A FIN is passed on as a FIN, an RST as an RST, a server that refuses as an RST.
+    `async with FaultProxy("127.0.0.1", 6379) as proxy:` runs on asyncio and trio; the client under
+    test connects to `proxy.port`. At first everything passes. A method switches each fault on or
+    off at any time. A fault applies to live and to new connections until its method switches it
+    off or `heal` ends all faults. Faults combine. Directions are "up", from the client to the
+    server, and "down". The proxy passes a FIN on as a FIN and an RST as an RST; if the server
+    refuses the connection, the client gets an RST.
 
-    At most about 100 KiB a direction and connection are kept; a side that does not read holds up
-    the other one. Leaving the block ends all connections, by FIN. Not for several threads.
+    The proxy buffers about 100 KiB at most for each direction of a connection, so a side that does
+    not read blocks the other side (backpressure). The end of the block closes all connections by
+    FIN. Not thread-safe.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.port: int = 0
-        """Where it listens; known inside of the block."""
+        """The port the proxy listens on; set inside the `async with` block."""
         self._address = (host, port)
         self._faults = Faults()
         self._relays: set[Relay] = set()
@@ -40,7 +42,7 @@ class FaultProxy:
         self._group: TaskGroup
 
     async def __aenter__(self) -> Self:
-        # Keeps the port while connections are refused: bound, and never listening.
+        # A bound socket that never listens keeps the port while `refuse` is on.
         self._bound = _bind(0)
         self.port = self._bound.getsockname()[1]
         self._listen()
@@ -55,7 +57,7 @@ class FaultProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        # A failure of the test's own stays what it is, not a group of one.
+        # An exception of the test propagates unchanged, not wrapped in an exception group.
         ours = isinstance(error, anyio.get_cancelled_exc_class())
         try:
             self._group.cancel_scope.cancel()
@@ -69,41 +71,41 @@ class FaultProxy:
     # What the test reads
 
     def url(self, scheme: str = "redis") -> str:
-        """The proxy's address for a client, as `redis://127.0.0.1:40123`."""
+        """Return the proxy's address for a client, such as `redis://127.0.0.1:40123`."""
         return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
-        """How many were accepted so far."""
+        """Number of connections accepted so far."""
         return self._faults.connections
 
     @property
     def live(self) -> int:
-        """How many connections there are now."""
+        """Number of connections open now."""
         return len(self._relays)
 
     @property
     def bytes_up(self) -> int:
-        """How many bytes were passed on to the server."""
+        """Number of bytes passed on to the server."""
         return self._faults.passed["up"]
 
     @property
     def bytes_down(self) -> int:
-        """How many bytes were passed on to clients."""
+        """Number of bytes passed on to clients."""
         return self._faults.passed["down"]
 
     @property
     def bytes_waiting(self) -> int:
-        """How many bytes it has taken, and not yet passed on, in both directions."""
+        """Number of bytes read but not yet passed on, in both directions."""
         return self._faults.waiting
 
     @property
     def replies_lost(self) -> int:
-        """How many requests got no reply because of `lose_replies`."""
+        """Number of requests that got no reply because of `lose_replies`."""
         return self._faults.dropped
 
     async def until(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:  # noqa: ASYNC109 - as FakeUpstream's
-        """Wait until `predicate(self)` holds; it is asked at each change, not at intervals.
+        """Wait until `predicate(self)` is true. It is evaluated at each change, not at intervals.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
@@ -123,19 +125,19 @@ class FaultProxy:
     # The faults
 
     def delay(self, seconds: float) -> None:
-        """Let everything arrive that much later, each way; 0 for no delay."""
-        self._faults.latency = _not_negative("a delay", seconds)
+        """Delay everything by `seconds` in each direction; 0 means no delay."""
+        self._faults.latency = _not_negative("seconds", seconds)
         self._faults.notify()
 
     def throttle(self, rate: float | None) -> None:
-        """Pass at most `rate` bytes a second, for each connection and way; None for no bound."""
+        """Pass at most `rate` bytes a second per connection and direction; None means no limit."""
         if rate is not None and not rate > 0:
-            raise ValueError(f"a rate is greater than 0 bytes a second, not {rate}")
+            raise ValueError(f"rate: expected None or a number > 0, got {rate}")
         self._faults.bandwidth = rate
         self._faults.notify()
 
     def refuse(self, on: bool = True) -> None:
-        """Refuse new connections, as a port does where nobody listens. Live ones go on."""
+        """Refuse new connections, as a port without a listener does. Live connections go on."""
         if on:
             self._stop_listening()
         elif self._listener is None:
@@ -143,31 +145,33 @@ class FaultProxy:
         self._faults.notify()
 
     def black_hole(self, on: bool = True, *, only: Direction | None = None) -> None:
-        """Accept, and pass nothing: no byte, no FIN; or nothing in one direction `only`.
+        """Accept connections but pass nothing, neither bytes nor FIN; `only` limits the direction.
 
-        What was sent meanwhile is kept, and passed on when the hole closes, as retransmissions
-        are: a server may do late what its client has given up. `reset` before that forgets it.
+        The proxy keeps the bytes sent while the hole is open and passes them on when it closes,
+        like retransmissions: a server may act late on a request that its client gave up. `reset`
+        before that discards them.
         """
         self._faults.blocked = _directions(on, only)
         self._faults.notify()
 
     def half_open(self, on: bool = True, *, only: Direction | None = None) -> None:
-        """Keep the end of one side from the other: no FIN and no RST passes, bytes do.
+        """Hide the end of one side from the other: bytes pass, FIN and RST do not.
 
-        With `only` "up" the server does not learn that its client is gone, with "down" the client
-        does not learn that of its server; without, neither does. Passed on when switched off.
+        With `only="up"` the server does not notice that its client has disconnected; with
+        `only="down"` the client does not notice that its server has; by default neither does. The
+        proxy passes the end on when the fault is switched off.
         """
         self._faults.held_ends = _directions(on, only)
         self._faults.notify()
 
     def lose_replies(self, times: int = 1, *, to: bytes = b"") -> None:
-        """Swallow the next reply and close its connection by FIN, `times` times in all.
+        """Drop the next reply and close its connection by FIN, `times` times in total.
 
-        The request has reached the server, which has done it. A reply is what the server says
-        next; with `to`, what it says next after a request that contains those bytes (the last
-        64 KiB are looked at). 0 for no more.
+        The request has reached the server, and the server has carried it out. A reply is the next
+        data from the server; with `to`, the next data after a request that contains those bytes
+        (in its last 64 KiB). 0 means none from now on.
         """
-        self._faults.replies_to_lose = int(_not_negative("a number of replies", times))
+        self._faults.replies_to_lose = int(_not_negative("times", times))
         self._faults.asking = to
         self._faults.notify()
 
@@ -176,22 +180,22 @@ class FaultProxy:
     ) -> None:
         """End each connection after `count` more bytes in `direction`, by FIN, or by RST.
 
-        With 0 it ends where the next byte would pass. None for no end.
+        With 0 a connection ends when the next byte would pass. None switches the fault off.
         """
         self._faults.cut = None
         if count is not None:
             (way,) = _directions(on=True, only=direction)
-            self._faults.cut = Cut(int(_not_negative("a number of bytes", count)), way, reset)
+            self._faults.cut = Cut(int(_not_negative("count", count)), way, reset)
         for relay in self._relays:
             relay.count_anew()
 
     def reset(self) -> None:
-        """End all live connections by RST, both sides, now. New ones are accepted."""
+        """End all live connections by RST on both sides now. New connections are accepted."""
         for relay in self._relays:
             relay.cut(reset=True)
 
     def heal(self) -> None:
-        """End all faults. Connections that were ended stay so."""
+        """Switch all faults off. Connections that a fault ended stay closed."""
         self._faults.clear()
         self.refuse(on=False)
 
@@ -216,7 +220,7 @@ class FaultProxy:
     async def _accept(self) -> None:
         while self._listener is not None:
             await anyio.wait_readable(self._listener)
-            # A client may be gone again, and the listener with it.
+            # The client may have disconnected, and the listener may be closed by now.
             with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
                 if self._listener is not None:
                     sock, _ = self._listener.accept()
@@ -253,11 +257,11 @@ def _bind(port: int) -> socket.socket:
 
 def _directions(on: bool, only: str | None) -> frozenset[Direction]:
     if only is not None and only not in BOTH:
-        raise ValueError(f"a direction is 'up' or 'down', not {only!r}")
+        raise ValueError(f"direction: expected 'up' or 'down', got {only!r}")
     return frozenset(way for way in BOTH if on and only in {None, way})
 
 
-def _not_negative(what: str, value: float) -> float:
+def _not_negative(name: str, value: float) -> float:
     if not value >= 0:
-        raise ValueError(f"{what} is zero or more, not {value}")
+        raise ValueError(f"{name}: expected a number >= 0, got {value}")
     return value

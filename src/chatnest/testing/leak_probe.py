@@ -1,4 +1,4 @@
-"""LeakProbe: what a process holds now, and what it holds more of than before."""
+"""LeakProbe: counts the resources a process holds, and compares two counts."""
 
 import math
 import os
@@ -22,7 +22,7 @@ __all__ = ["LeakProbe", "Snapshot"]
 _LINUX: Final = sys.platform == "linux"
 _PAUSE: Final = 0.02
 _SHOWN: Final = 5
-"""How many of what is new are named."""
+"""Maximum new resources of one kind that a table names."""
 _STATES: Final = (
     *("?", "established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait"),
     *("close", "close-wait", "last-ack", "listen", "closing"),
@@ -31,9 +31,9 @@ _STATES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there was at one moment: a count for each thing that may leak, "rss" in bytes.
+    """The resources at one moment: a count for each kind that may leak, "rss" in bytes.
 
-    `names` says what they are, as far as anybody knows: tasks, files, peers of sockets.
+    `names` describes the counted resources where possible: tasks, files, peers of sockets.
     """
 
     counts: Mapping[str, int]
@@ -42,16 +42,16 @@ class Snapshot:
     def more_than(
         self, before: "Snapshot", slack: Mapping[str, float] | None = None
     ) -> dict[str, int]:
-        """How much more there is now of what, beyond `slack`; empty where nothing leaked.
+        """Return the increase of each kind beyond `slack`; empty if nothing leaked.
 
-        Memory is not judged, unless `slack` has an "rss" in bytes.
+        Memory counts only if `slack` has an "rss" in bytes.
         """
         allowed = {"rss": math.inf, **(slack or {})}
         more = {what: now - before.counts.get(what, 0) for what, now in self.counts.items()}
         return {what: by for what, by in more.items() if by > allowed.get(what, 0)}
 
     def table(self, before: "Snapshot") -> str:
-        """Both as lines of text: what, before, now, the difference, and what is new by name."""
+        """Compare both as lines of text: kind, before, now, difference, names of new resources."""
         rows = [("", "before", "now", "more", "")]
         for what, now in self.counts.items():
             then = before.counts.get(what, 0)
@@ -67,23 +67,25 @@ class Snapshot:
 
 
 class LeakProbe:
-    """Counts what may leak, so that a test can say that nothing did::
+    """Counts resources that may leak, so that a test can assert that nothing did::
 
         probe = LeakProbe(chats=[chat], ledger=ledger, limits=limits)
         before = await probe.measure()
         ...
         await probe.settled(before, within=3.0)
 
-    Without `pid` of the own process: "tasks" of the running event loop, asyncio's or trio's,
-    "threads", and of each app in `chats` its "streams" and "upstream slots", connections that an
-    OpenAIProvider uses for an answer on this event loop. On Linux also "fds" (open files, pipes
-    and the like), "sockets" (which are not among the fds) and "rss". With `pid` of another process:
-    "fds", "sockets", "threads" and "rss", only on Linux, and for processes that one may look into.
+    Without `pid`, the probe measures its own process: "tasks" of the running event loop (asyncio
+    or trio), "threads", and for the apps in `chats` their "streams" and "upstream slots", the
+    connections that an OpenAIProvider uses for an answer on this event loop. On Linux it adds
+    "fds" (open files, pipes and the like), "sockets" (not counted in "fds") and "rss". With the
+    `pid` of another process it measures "fds", "sockets", "threads" and "rss"; this needs Linux
+    and permission to read that process.
 
-    With `ledger` and `limits`: what is held under each limit, as "held NAME of ACCOUNT".
+    With `ledger` and `limits`, the probe adds the amount held under each limit, as
+    "held NAME of ACCOUNT".
 
-    Do what is to be measured once before `measure`: pools keep connections open, and threads stay.
-    Raises `ValueError` for a `pid` on another system than Linux, or with `chats`.
+    Run the code under test once before the first `measure`: pools keep connections open, and
+    threads stay. Raises `ValueError` for a `pid` on a system other than Linux, or with `chats`.
     """
 
     def __init__(
@@ -99,20 +101,20 @@ class LeakProbe:
         self._ledger = ledger
         self._limits = tuple(limits)
         if pid is not None and not _LINUX:
-            raise ValueError("another process can be looked into only on Linux")
+            raise ValueError(f"pid: expected None on a system other than Linux, got {pid}")
         if pid is not None and self._chats:
-            raise ValueError("the streams of an application can be seen in its own process only")
+            raise ValueError(f"pid: expected None with chats, got {pid}. Probe their own process.")
         if (ledger is None) != (not self._limits):
-            raise ValueError("a ledger tells what is held under limits: give both, or neither")
+            raise ValueError("ledger, limits: expected both, or neither")
 
     async def measure(self) -> Snapshot:
-        """Look once.
+        """Count once.
 
-        Raises `ProcessLookupError` if there is no such process, `PermissionError` if it is
-        somebody else's, `LedgerUnavailable` if the ledger does not answer, and `LookupError` if
-        the pool under a provider is not one that it can read.
+        Raises `ProcessLookupError` if the process does not exist, `PermissionError` if this user
+        may not read it, `LedgerUnavailable` if the ledger does not answer, and `LookupError` if
+        the probe cannot read the connection pool of a provider.
         """
-        # First, since it may need a connection, which the next time is there already.
+        # The ledger comes first: it may open a connection that later measurements find open.
         held = await self._held()
         found: dict[str, int | tuple[str, ...]] = {}
         if self.pid is None:
@@ -129,11 +131,11 @@ class LeakProbe:
     async def settled(
         self, before: Snapshot, *, within: float = 3.0, slack: Mapping[str, float] | None = None
     ) -> Snapshot:
-        """Wait until there is no more of anything than `before`, and give what there is then.
+        """Wait until no count is above `before`, and return the snapshot of that moment.
 
-        `slack` is how much more is no leak, as in `{"rss": 8 * 2**20, "threads": 1}`; memory is
-        looked at only if it is named there. Raises `AssertionError` with a table of what is more
-        after `within` seconds, and what `measure` raises.
+        `slack` is the tolerated increase by kind, such as `{"rss": 8 * 2**20, "threads": 1}`;
+        memory counts only if `slack` names it. Raises `AssertionError` with a table of the
+        increases after `within` seconds, and the exceptions of `measure`.
         """
         now: Snapshot | None = None
         with anyio.move_on_after(within):
@@ -143,9 +145,9 @@ class LeakProbe:
                     return now
                 await anyio.sleep(_PAUSE)
         if now is None:
-            raise AssertionError(f"nothing could be measured within {within} s")
+            raise AssertionError(f"no measurement finished within {within} s")
         more = ", ".join(f"{by} {what}" for what, by in now.more_than(before, slack).items())
-        raise AssertionError(f"after {within} s there are more: {more}\n{now.table(before)}")
+        raise AssertionError(f"leaked after {within} s: {more}\n{now.table(before)}")
 
     async def _held(self) -> dict[str, int]:
         if self._ledger is None:
@@ -175,19 +177,20 @@ def _thread_names() -> tuple[str, ...]:
 
 
 def _slots(provider: object) -> int:
-    """Connections that are in use in the pool of the running event loop's client.
+    """Return the number of connections in use in the pool of this event loop's client.
 
-    None of the libraries has a public way to that; a path that has changed must not look like 0.
+    The libraries have no public API for it. A changed private attribute raises instead of
+    reporting 0.
     """
     clients: Any = getattr(provider, "_clients", None)
     own: Any = getattr(provider, "_own_client", None)
     if clients is None and own is None:
-        return 0  # no provider with a pool
+        return 0  # the provider has no pool
     try:
         kept = clients.get(None)
         client = own if own is not None else None if kept is None else kept.client
         if client is None:
-            return 0  # it has asked for nothing yet
+            return 0  # the provider has not sent a request yet
         transport = client._client._transport  # noqa: SLF001
         if hasattr(transport, "_session"):
             connector = transport._session.connector  # noqa: SLF001
@@ -208,7 +211,7 @@ def _process(pid: int | None) -> dict[str, int | tuple[str, ...]]:
         threads = tuple(_first_lines(root / "task", "comm"))
         pages = int((root / "statm").read_text().split()[1])
     except FileNotFoundError as exc:
-        raise ProcessLookupError(f"there is no process {pid} (any more)") from exc
+        raise ProcessLookupError(f"process {pid} does not exist (any more)") from exc
     sockets = tuple(peers.get(link, "a socket") for link in fds if link.startswith("socket:"))
     return {
         "fds": tuple(link for link in fds if not link.startswith("socket:")),
@@ -219,7 +222,7 @@ def _process(pid: int | None) -> dict[str, int | tuple[str, ...]]:
 
 
 def _thread_names_of(native: tuple[str, ...]) -> tuple[str, ...]:
-    """Python's names are better, as long as all threads have one."""
+    """Return Python's thread names if they cover all threads, else the `native` names."""
     names = _thread_names()
     return names if len(names) == len(native) else native
 
@@ -228,7 +231,7 @@ def _links(folder: Path) -> Iterator[str]:
     for each in folder.iterdir():
         try:
             yield str(each.readlink())
-        except FileNotFoundError:  # closed meanwhile, as the folder itself
+        except FileNotFoundError:  # closed since the listing, as the folder's own descriptor is
             continue
 
 
@@ -241,12 +244,12 @@ def _first_lines(folder: Path, name: str) -> Iterator[str]:
 
 
 def _peers(root: Path) -> dict[str, str]:
-    """What TCP sockets are connected to, by how their links read."""
+    """Return descriptions of TCP sockets (addresses and state), keyed by their /proc links."""
     peers = {}
     for table in ("tcp", "tcp6"):
         try:
             _, *lines = (root / "net" / table).read_text().splitlines()
-        except OSError:  # a namespace without it, or one that may not be seen
+        except OSError:  # the namespace lacks this table, or denies access to it
             continue
         for line in lines:
             _, ours, theirs, state, *rest = line.split()
@@ -259,6 +262,6 @@ def _address(text: str) -> str:
     host, _, port = text.partition(":")
     words = bytes.fromhex(host)
     family = socket.AF_INET if len(words) == 4 else socket.AF_INET6  # noqa: PLR2004  # RFC 791
-    # Each 32 bits are in the order of the machine.
+    # Each 32-bit word is in the machine's byte order.
     ordered = struct.pack(f">{len(words) // 4}I", *struct.unpack(f"={len(words) // 4}I", words))
     return f"{socket.inet_ntop(family, ordered)}:{int(port, 16)}"

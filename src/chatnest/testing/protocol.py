@@ -1,4 +1,4 @@
-"""The rules of ASGI 3.0 (HTTP, spec version 2.4) for what an app sends. No I/O."""
+"""The rules of ASGI 3.0 (HTTP, spec version 2.4) for the messages an app sends. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ _VALUE = re.compile(rb"[^\x00\r\n]*")
 
 
 class ProtocolViolation(AssertionError):
-    """The app broke a rule of ASGI that its server would have to put up with."""
+    """The app broke a rule of the ASGI specification."""
 
 
 class ResponseRules:
-    """Checks the messages of one response as they are sent.
+    """Checks the messages of one response as the app sends them.
 
-    `check` and `returned` raise `ProtocolViolation`; the first is kept in `violation`, since an
-    app may swallow what `send` raises. With `head`, the body is empty.
+    `check` and `returned` raise `ProtocolViolation`. `violation` keeps the first one, because an
+    app may catch the exception that `send` raises. With `head`, the response has no body.
     """
 
     def __init__(self, *, head: bool = False) -> None:
@@ -30,7 +30,7 @@ class ResponseRules:
         self._sent = 0
 
     def check(self, message: Mapping[str, Any]) -> None:
-        """Check the next message to be sent."""
+        """Check the next message."""
         match message.get("type"):
             case "http.response.start":
                 self._check_start(message)
@@ -38,53 +38,53 @@ class ResponseRules:
             case "http.response.body":
                 self._check_body(message)
             case kind:
-                self._broken(f"no server offered to take a message of the type {kind!r}")
+                self._violate(f"type: expected an http.response message, got {kind!r}")
 
     def returned(self) -> None:
-        """Check what is left when the app returns to a client that is still there."""
+        """Check that the response is complete when the app returns to a connected client."""
         if not self.started:
-            self._broken("the app returned without a response")
+            self._violate("the app returned without a response")
         if not self.complete:
-            self._broken("the app returned before its last http.response.body")
+            self._violate("the app returned before its last http.response.body")
 
     def _check_start(self, message: Mapping[str, Any]) -> None:
         if self.started:
-            self._broken("a second http.response.start")
+            self._violate("a second http.response.start")
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 599:  # noqa: PLR2004
-            self._broken(f"a status is an int from 200 to 599, not {status!r}")
+            self._violate(f"status: expected an int from 200 to 599, got {status!r}")
         for name, value in message.get("headers", ()):
             self._check_header(name, value)
 
     def _check_header(self, name: object, value: object) -> None:
         if not isinstance(name, bytes) or not _NAME.fullmatch(name):
-            self._broken(f"a header's name is a token in lower-case bytes, not {name!r}")
+            self._violate(f"header name: expected a token in lower-case bytes, got {name!r}")
         if not isinstance(value, bytes) or not _VALUE.fullmatch(value):
-            self._broken(f"the header {name!r} has no valid bytes for a value: {value!r}")
+            self._violate(f"header {name!r}: expected bytes without NUL, CR and LF, got {value!r}")
         if name == b"content-length":
             self._declared = int(value)
 
     def _check_body(self, message: Mapping[str, Any]) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
         if not self.started:
-            self._broken("an http.response.body before http.response.start")
+            self._violate("an http.response.body before http.response.start")
         if self.complete:
-            self._broken("an http.response.body after the last one")
+            self._violate("an http.response.body after the last one")
         if not isinstance(body, bytes) or not isinstance(more, bool):
-            self._broken(f"a body is bytes and more_body a bool, not {body!r} and {more!r}")
+            self._violate(f"expected body in bytes and more_body a bool, got {body!r}, {more!r}")
         self._sent += len(body)
         self.complete = not more
         self._check_length()
 
     def _check_length(self) -> None:
-        """RFC 9110, 8.6: the length declared is the length sent, but for HEAD, which has none."""
+        """Compare the declared length with the body (RFC 9110, 8.6); HEAD must not send one."""
         declared = 0 if self._head else self._declared
         if declared is None:
             return
         if self._sent > declared or (self.complete and self._sent < declared):
-            self._broken(f"{self._sent} bytes of body, {declared} declared")
+            self._violate(f"content-length: declared {declared} bytes, sent {self._sent}")
 
-    def _broken(self, rule: str) -> NoReturn:
+    def _violate(self, rule: str) -> NoReturn:
         violation = ProtocolViolation(rule)
         self.violation = self.violation or violation
         raise violation

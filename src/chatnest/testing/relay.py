@@ -1,4 +1,4 @@
-"""Relay: one connection through a FaultProxy, and the faults that it suffers on its way."""
+"""Relay: one connection through a FaultProxy, and the faults that apply to it."""
 
 import math
 import socket
@@ -14,16 +14,17 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream, SocketAttribute, So
 __all__ = ["BOTH", "Cut", "Direction", "Faults", "Relay"]
 
 Direction = Literal["up", "down"]
-"""``up`` is from the client to the server, ``down`` the way back."""
+"""A direction: ``up`` is from the client to the server, ``down`` from the server back."""
 
 BOTH: Final[frozenset[Direction]] = frozenset(("up", "down"))
 
 _PIECE: Final = 16_384
 _PIECES: Final = 4
-"""How many of them wait in a direction; with those at its two ends, that is what is buffered."""
-_ASKED: Final = 65_536
+"""Maximum pieces queued in one direction, besides the one being read and the one being sent."""
+_REQUEST: Final = 65_536
+"""Maximum bytes of requests that `FaultProxy.lose_replies` can match."""
 _SLICES: Final = 20
-"""Into how many parts a second is divided where the bandwidth is bounded."""
+"""Parts of a second into which a limited bandwidth is divided."""
 _RESET: Final = struct.pack("ii", 1, 0)
 _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
@@ -37,7 +38,7 @@ class Cut(NamedTuple):
 
 
 class Faults:
-    """What is wrong at the moment, and what was counted. Relays look at it before each step."""
+    """The active faults and the counters of a proxy. Relays read them before each step."""
 
     def __init__(self) -> None:
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
@@ -57,19 +58,19 @@ class Faults:
         self.asking: bytes = b""
 
     def notify(self) -> None:
-        """Let everybody look again."""
+        """Wake all waiters, so that they evaluate their condition again."""
         changed, self.changed = self.changed, anyio.Event()
         changed.set()
 
     async def wait(self, left: Callable[[], float]) -> None:
-        """Wait until ``left()``, in seconds, is not above zero; asked again at each change."""
+        """Wait until ``left()``, in seconds, is zero or less. It is called again at each change."""
         while (seconds := left()) > 0:
             with anyio.move_on_after(seconds):
                 await self.changed.wait()
 
-    def loses_reply_to(self, asked: bytes) -> bool:
-        """Whether a reply to this is to be lost; counts it then."""
-        if not self.replies_to_lose or self.asking not in asked:
+    def loses_reply_to(self, request: bytes) -> bool:
+        """Return whether to drop the reply to `request`, and count the reply if so."""
+        if not self.replies_to_lose or self.asking not in request:
             return False
         self.replies_to_lose -= 1
         self.dropped += 1
@@ -77,19 +78,19 @@ class Faults:
 
 
 class _Piece(NamedTuple):
-    """What came from one side: bytes, or how its stream ended. ``asked`` is what it answers."""
+    """Bytes from one side, or the way its stream ended. ``request`` is the data it replies to."""
 
     data: bytes
     arrived: float
     end: Literal["", "fin", "rst"] = ""
-    asked: bytes = b""
+    request: bytes = b""
 
 
 class Relay:
-    """Passes on what a client and a server say, as far as the faults allow.
+    """Passes data between a client and a server, as far as the faults allow.
 
-    A task reads and another writes in each direction, with a few pieces between them: a delay
-    delays everything alike, and a side that does not read holds up the other one.
+    Each direction has a reading task and a writing task with a short queue between them, so that
+    a delay shifts all pieces equally and a side that does not read blocks the other one.
     """
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], faults: Faults) -> None:
@@ -97,16 +98,16 @@ class Relay:
         self._address = address
         self._faults = faults
         self._streams: dict[Direction, SocketStream] = {}
-        """Where each direction leads to."""
+        """The stream to write to, by direction."""
         self._scope = anyio.CancelScope()
         self._resets = False
-        self._asked = bytearray()
+        self._request = bytearray()
         self._waiting = 0
         self._passed: dict[Direction, int] = {"up": 0, "down": 0}
         self._free: dict[Direction, float] = {"up": 0.0, "down": 0.0}
 
     async def run(self) -> None:
-        """Until both sides have ended, or it is cut."""
+        """Relay until both sides have ended, or the connection is cut."""
         try:
             with self._scope:
                 await self._connect()
@@ -119,16 +120,16 @@ class Relay:
                 await self._close(self._streams.values())
 
     def cut(self, *, reset: bool) -> None:
-        """End it now, both sides, by RST or by FIN."""
+        """End both sides of the connection now, by RST or by FIN."""
         self._resets |= reset
         self._scope.cancel()
 
     def count_anew(self) -> None:
-        """Begin to count the bytes after which it is cut."""
+        """Restart the count of bytes for `FaultProxy.cut_after`."""
         self._passed = {"up": 0, "down": 0}
 
     def drop(self) -> None:
-        """Let go of a client for whom nothing was begun."""
+        """Close the socket of a client whose relay never started."""
         self._sock.close()
 
     async def _connect(self) -> None:
@@ -155,7 +156,7 @@ class Relay:
             while True:
                 data = await source.receive(_PIECE)
                 self._wait_more(len(data))
-                piece = _Piece(data, anyio.current_time(), asked=self._take_asked(direction))
+                piece = _Piece(data, anyio.current_time(), request=self._take_request(direction))
                 await pieces.send(piece)
         except anyio.EndOfStream:
             await pieces.send(_Piece(b"", anyio.current_time(), "fin"))
@@ -168,13 +169,13 @@ class Relay:
             if piece.end:
                 await self._end(direction, piece)
                 return
-            if direction == "down" and self._faults.loses_reply_to(piece.asked):
+            if direction == "down" and self._faults.loses_reply_to(piece.request):
                 self.cut(reset=False)
                 await anyio.lowlevel.checkpoint()
             try:
                 await self._deliver(direction, piece)
             except _GONE:
-                return  # what came of that side, the other direction tells
+                return  # the task that reads from that side handles its end
 
     async def _deliver(self, direction: Direction, piece: _Piece) -> None:
         target, data = self._streams[direction], memoryview(piece.data)
@@ -182,8 +183,8 @@ class Relay:
             size = self._most(direction, len(data))
             await anyio.lowlevel.checkpoint_if_cancelled()
             if direction == "up":
-                self._asked += data[:size]
-                del self._asked[:-_ASKED]
+                self._request += data[:size]
+                del self._request[:-_REQUEST]
             await target.send(bytes(data[:size]))
             self._count(direction, size)
             data = data[size:]
@@ -196,11 +197,11 @@ class Relay:
         if piece.end == "rst":
             self.cut(reset=True)
         else:
-            with suppress(OSError, RuntimeError):  # it has just been closed by its peer
+            with suppress(OSError, RuntimeError):  # the peer has just closed the connection
                 await self._streams[direction].send_eof()
 
     async def _due(self, direction: Direction, piece: _Piece) -> None:
-        """Wait for as long as the faults delay or stop this piece, or what is left of it."""
+        """Wait for as long as the faults delay or block the rest of this piece."""
 
         def left() -> float:
             if direction in self._faults.blocked:
@@ -211,7 +212,7 @@ class Relay:
         await self._faults.wait(left)
 
     def _most(self, direction: Direction, size: int) -> int:
-        """How much of ``size`` bytes may be sent now; cuts the connection where that is nothing."""
+        """Return how many of ``size`` bytes may pass now. Cuts the connection if none may."""
         faults = self._faults
         if faults.bandwidth:
             size = min(size, max(1, int(faults.bandwidth / _SLICES)))
@@ -238,18 +239,18 @@ class Relay:
         self._faults.waiting += size
         self._faults.notify()
 
-    def _take_asked(self, direction: Direction) -> bytes:
-        """What the server was asked since it last said something."""
+    def _take_request(self, direction: Direction) -> bytes:
+        """Return the end of the requests sent since the server's last data, and clear it."""
         if direction == "up":
             return b""
-        asked = bytes(self._asked)
-        self._asked.clear()
-        return asked
+        request = bytes(self._request)
+        self._request.clear()
+        return request
 
     async def _close(self, streams: Iterable[SocketStream]) -> None:
         for stream in streams:
             if self._resets:
-                with suppress(OSError, AttributeError):  # uvloop has no socket any more
+                with suppress(OSError, AttributeError):  # uvloop may have dropped the socket
                     sock = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # not Django's
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             await stream.aclose()

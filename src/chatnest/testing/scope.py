@@ -1,4 +1,4 @@
-"""The scope of an HTTP request, as a server would build it. No I/O."""
+"""The ASGI scope of an HTTP request, as a server would build it. No I/O."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["UNSET", "http_scope", "to_json", "with_defaults"]
 
 UNSET: Any = object()
-"""Stands for no argument, where None is one."""
+"""Default of an argument for which None is a valid value."""
 
 _HOST = ("127.0.0.1", 8000)
 
@@ -23,7 +23,7 @@ def http_scope(
     http_version: str,
     extras: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Build an ASGI 3.0 scope; `extras` are added, or replace what is there."""
+    """Build an ASGI 3.0 scope. `extras` are added, and replace entries of the same key."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -45,7 +45,7 @@ def http_scope(
 def with_defaults(
     given: Mapping[str, str] | Iterable[tuple[str, str]], is_json: bool, body: bytes | None
 ) -> list[tuple[str, str]]:
-    """Add the host, and the type and length of the body where they are known and not given."""
+    """Add the host, and the body's type and length, unless `given` has them or they are unknown."""
     pairs: list[tuple[str, str]] = list(given.items() if isinstance(given, Mapping) else given)  # pyright: ignore[reportAssignmentType]
     names = {name.lower() for name, _ in pairs}
     own = [("host", f"{_HOST[0]}:{_HOST[1]}")]
@@ -57,5 +57,5 @@ def with_defaults(
 
 
 def to_json(value: Any) -> bytes:
-    """`value` as compact JSON in UTF-8."""
+    """Return `value` as compact JSON in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

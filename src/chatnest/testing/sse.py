@@ -1,4 +1,4 @@
-"""Readers of event streams: the WHATWG one, and the one old browser clients have. No I/O."""
+"""Two event stream readers: the WHATWG parser, and the parser of chat-nest's client. No I/O."""
 
 import codecs
 import json
@@ -10,7 +10,7 @@ __all__ = ["Event", "EventReader", "OriginalView", "chat_nest_client", "parse_ev
 
 
 class Event(NamedTuple):
-    """One dispatched event: its type ("message" if unnamed), its data, the last event id."""
+    """One dispatched event: its type ("message" by default), its data, the last event id."""
 
     event: str
     data: str
@@ -18,17 +18,17 @@ class Event(NamedTuple):
 
 
 class EventReader:
-    """Bytes to events, as they come: the parsing rules of the HTML standard, section 9.2.6.
+    """An incremental parser from bytes to events (HTML standard, section 9.2.6).
 
-    LF, CRLF and CR end a line, wherever the bytes are divided; one leading BOM is dropped;
-    comments and unknown fields are skipped; an event without data is not dispatched.
-    One difference, since a test should see it: bytes that are not UTF-8 raise
-    `UnicodeDecodeError`, where a browser would show U+FFFD.
+    LF, CRLF and CR end a line, wherever the bytes are split; one leading BOM is dropped; comments
+    and unknown fields are skipped; an event without data is not dispatched. One difference, so
+    that a test notices: bytes that are not UTF-8 raise `UnicodeDecodeError`, where a browser would
+    show U+FFFD.
     """
 
     def __init__(self) -> None:
         self.retry: int | None = None
-        """The last reconnection time the stream asked for, in milliseconds."""
+        """The last reconnection time in the stream, in milliseconds."""
         self.last_event_id: str = ""
         self.comments: list[str] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -40,12 +40,12 @@ class EventReader:
 
     @property
     def pending(self) -> bool:
-        """Whether an event has begun that no blank line has ended: a stream cut short."""
+        """Whether an event has begun without its final blank line, as in a truncated stream."""
         undecoded, _ = self._decoder.getstate()
         return bool(self._rest or self._data or self._type or undecoded)
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes, in any division, and give the events they complete.
+        """Take the next bytes, split anywhere, and return the events they complete.
 
         Raises `UnicodeDecodeError` for bytes that are not UTF-8.
         """
@@ -101,9 +101,9 @@ class EventReader:
 
 
 def parse_events(data: bytes | Iterable[bytes]) -> list[Event]:
-    """All events of a whole body, given in one piece or in several.
+    """Return all events of a whole body, given in one piece or in several.
 
-    An event that the body's end cuts off is not dispatched, as the standard has it.
+    An event that the end of the body cuts off is not dispatched, as the standard requires.
     Raises `UnicodeDecodeError` for bytes that are not UTF-8.
     """
     reader = EventReader()
@@ -113,10 +113,10 @@ def parse_events(data: bytes | Iterable[bytes]) -> list[Event]:
 
 @dataclass(slots=True)
 class OriginalView:
-    """What the browser client of chat-nest makes of a stream.
+    """The state of chat-nest's browser client after a stream.
 
-    `text` is the answer it shows, `error` the parsed data of its `error` event,
-    `pings` how many pings it saw.
+    `text` is the answer that the client shows, `error` the parsed data of the `error` event,
+    `pings` the number of pings.
     """
 
     text: str = ""
@@ -129,9 +129,9 @@ class OriginalView:
 def chat_nest_client(data: bytes) -> OriginalView:
     r"""Read a body as the browser client of chat-nest does, which is not a full SSE parser.
 
-    Blocks end with ``\n\n`` and nothing else, lines with ``\n``; only lines that begin with
-    exactly ``event: `` and ``data: `` count, the last of each; what follows the last blank line
-    is dropped. Frames with CRLF never end a block, so that their tokens are lost without a sign.
+    Only ``\n\n`` ends a block, and only ``\n`` ends a line. Only lines that begin with exactly
+    ``event: `` or ``data: `` count, the last of each. Text after the last blank line is dropped.
+    Frames with CRLF never end a block, so their tokens are lost silently.
 
     Raises `ValueError` where the client would throw: data of `token` or `error` that is not JSON.
     """
@@ -144,11 +144,11 @@ def chat_nest_client(data: bytes) -> OriginalView:
                 name = line.removeprefix("event: ")
             elif line.startswith("data: "):
                 value = line.removeprefix("data: ")
-        _see(view, name, value)
+        _apply(view, name, value)
     return view
 
 
-def _see(view: OriginalView, name: str, value: str) -> None:
+def _apply(view: OriginalView, name: str, value: str) -> None:
     if name == "start":
         view.started = True
     elif name == "token":

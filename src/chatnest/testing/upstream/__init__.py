@@ -1,6 +1,6 @@
-"""An OpenAI-compatible upstream that says what a test tells it to, faults included.
+"""An OpenAI-compatible upstream with scripted answers, faults included.
 
-Run by hand: ``python -m chatnest.testing.upstream --port 9000 --pieces 200 --pace 0.02``.
+Run it by hand: ``python -m chatnest.testing.upstream --port 9000 --pieces 200 --pace 0.02``.
 """
 
 from chatnest.testing.upstream import faults

@@ -13,13 +13,13 @@ from chatnest.testing.upstream.server import FakeUpstream
 
 
 def main() -> None:
-    """Serve the same answer to everybody; print the base URL first."""
+    """Print the base URL, then serve the same answer to every request."""
     options = _options()
     factory = None if options.no_uvloop else _uvloop()
     upstream = FakeUpstream(port=options.port, loop_factory=factory)
     upstream.default = _answer(options)
     with upstream, contextlib.suppress(KeyboardInterrupt):
-        print(upstream.base_url, flush=True)  # noqa: T201 - what the command is for
+        print(upstream.base_url, flush=True)  # noqa: T201 - the command's output
         threading.Event().wait()
 
 
@@ -48,9 +48,9 @@ def _options() -> argparse.Namespace:
         prog="python -m chatnest.testing.upstream",
         description="An OpenAI-compatible server that streams one canned answer.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--text", default="Hello from a fake upstream.", help="a word for a piece")
-    parser.add_argument("--pieces", type=int, help="how many pieces; the text begins again")
+    parser.add_argument("--port", type=int, default=0, help="TCP port; 0 picks a free one")
+    parser.add_argument("--text", default="Hello from a fake upstream.", help="sent word by word")
+    parser.add_argument("--pieces", type=int, help="number of pieces; the text repeats")
     parser.add_argument("--pace", type=float, default=0.0, help="seconds between pieces")
     parser.add_argument("--first-delay", type=float, default=0.0, help="seconds before headers")
     parser.add_argument("--events-per-write", type=int, default=1)

@@ -18,18 +18,18 @@ _PROMPT_TOKENS = 9
 class Chunks:
     """The events of one answer, each ready to be written.
 
-    What does not change from chunk to chunk is encoded once, so that a chunk costs about
-    a microsecond and a benchmark measures the server under test rather than this.
+    The constant parts of a chunk are encoded once. A chunk then costs about a microsecond, so a
+    benchmark measures the server under test and not the fake upstream.
     """
 
-    def __init__(self, answer: Answer, asked: dict[str, Any]) -> None:
-        options = asked.get("stream_options")
+    def __init__(self, answer: Answer, request: dict[str, Any]) -> None:
+        options = request.get("stream_options")
         self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         self._answer = answer
         self._eol = b"\r\n" if answer.crlf else b"\n"
         self._id = f"chatcmpl-{next(_numbers):08d}"
         self._created = int(time.time())
-        self._model = asked.get("model", "fake")
+        self._model = request.get("model", "fake")
         self._sent = 0
         self._before = self._prefix() + b'{"index":0,"delta":'
         self._between = b',"logprobs":null,"finish_reason":'
@@ -37,19 +37,19 @@ class Chunks:
         self._after = self._tail()
 
     def first(self) -> bytes:
-        """The chunk with the role and no text."""
+        """Return the chunk with the role and no text."""
         empty = self._answer.null_first_delta or self._answer.refusal
         content = b"null" if empty else b'""'
         return self._chunk(b'{"role":"assistant","content":%b,"refusal":null}' % content)
 
     def piece(self, piece: str) -> bytes:
-        """The chunk with one piece of text."""
+        """Return the chunk with one piece of text."""
         self._sent += 1
         event = self._chunk(b"%b%b}" % (self._key, _json(piece)))
         return b": waiting" + self._eol * 2 + event if self._answer.comments else event
 
     def finish(self) -> list[bytes]:
-        """The events after the last piece: the finish reason, the usage, ``[DONE]``."""
+        """Return the events after the last piece: the finish reason, the usage, ``[DONE]``."""
         answer, events = self._answer, []
         if answer.finish_reason is not None:
             events.append(self._chunk(b"{}", _json(answer.finish_reason)))
@@ -59,7 +59,7 @@ class Chunks:
         return [*events, b"data: [DONE]" + self._eol * 2]
 
     def usage(self) -> dict[str, int]:
-        """The usage so far: what the answer says, or 9 and the number of pieces sent."""
+        """Return the usage so far: the answer's, or 9 and the number of pieces sent."""
         usage = self._answer.usage
         prompt, completion = usage if isinstance(usage, tuple) else (_PROMPT_TOKENS, self._sent)
         return {
@@ -69,12 +69,12 @@ class Chunks:
         }
 
     def endless_line(self) -> tuple[bytes, bytes]:
-        """The begin and the end of a chunk whose content is still to be filled in."""
+        """Return the start and the end of a chunk, without its content."""
         begin, end = self._chunk(self._key + b'"#"}').split(b"#")
         return begin, end
 
     def whole(self) -> bytes:
-        """The answer to a request that did not ask for a stream."""
+        """Return the body of a response that is not streamed."""
         answer = self._answer
         text = "".join(answer.pieces) * int(answer.repeat)
         self._sent = len(answer.pieces) * int(answer.repeat)

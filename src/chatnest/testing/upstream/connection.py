@@ -1,4 +1,4 @@
-"""One connection to the fake upstream: plays answers, and sees at once when the client leaves."""
+"""One connection to the fake upstream: plays answers, and notices a disconnect at once."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ _MODELS = Answer(
 class Connection(asyncio.Protocol):
     """Plays the steps of one answer after the other.
 
-    The transport's own buffer is kept empty, so that what was written is what the kernel took,
-    and an answer without an end waits for its reader instead of filling memory. Reading never
-    stops, so that FIN and RST are seen while nothing is being written.
+    The transport's own buffer stays empty: the bytes written are the bytes the kernel took, and
+    an endless answer waits for its reader instead of filling memory (backpressure). Reading never
+    stops, so the connection notices FIN and RST even when it does not write.
     """
 
     def __init__(self, record: Record, peers: set["Connection"]) -> None:
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of `asyncio.Protocol`."""
-        # uvloop's transports are no subclass of asyncio's.
+        # uvloop's transports are not a subclass of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
         self._peers.add(self)
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._record.notify()
 
     def eof_received(self) -> None:
-        """Part of `asyncio.Protocol`. A half-close counts as leaving."""
+        """Part of `asyncio.Protocol`. A half-close counts as a disconnect."""
         self._end("aborted")
         self._transport.abort()
 
@@ -84,13 +84,13 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def release(self) -> None:
-        """Go on after a stall or a silence."""
+        """Continue after a stall or a silence."""
         if self._held:
             self._held = False
             self._wake()
 
     def abort(self) -> None:
-        """Close the connection, whatever it is doing."""
+        """Close the connection, even in the middle of an answer."""
         self._transport.abort()
 
     def _next_request(self) -> None:
@@ -104,12 +104,13 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, request: Request) -> None:
         head = request.head
-        asked = _parse(request.body)
+        parsed = _parse(request.body)
         self._seen = seen = SeenRequest(
-            head.method, head.path, head.headers, request.body, asked, time.monotonic()
+            head.method, head.path, head.headers, request.body, parsed, time.monotonic()
         )
         self._record.requests.append(seen)
-        self._steps = plan(self._answer(seen), request, asked if isinstance(asked, dict) else {})
+        fields = parsed if isinstance(parsed, dict) else {}
+        self._steps = plan(self._answer(seen), request, fields)
         self._due = asyncio.get_running_loop().time()
         self._record.notify()
         self._play()
@@ -156,9 +157,9 @@ class Connection(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_soon(self._play)
 
     def _perform(self, step: Step) -> bool:
-        """Do one step; say whether the next may follow at once."""
+        """Do one step. Return whether the next may follow at once."""
         seen = self._seen
-        assert seen is not None  # noqa: S101 - steps belong to a request
+        assert seen is not None  # noqa: S101 - a step always belongs to a request
         if step.data:
             self._transport.write(step.data)
             if self._transport.is_closing():  # the write met an RST; connection_lost follows
@@ -183,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._next_request()
 
     def _end(self, state: Literal["served", "aborted"]) -> None:
-        """Fix the fate of the request, once."""
+        """Record the final state of the request, once."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The faults an upstream can have, by name, for tests that go through all of them. No I/O.
+"""The faults of an upstream by name, for tests that go through all of them. No I/O.
 
 ``@pytest.mark.parametrize("name", faults.MID_STREAM)``, then ``faults.MID_STREAM[name]``.
 """
@@ -31,7 +31,7 @@ BEFORE_STREAM: dict[str, Answer] = {
         for status in (400, 401, 403, 404, 413, 422, 500, 502, 503, 529)
     },
 }
-"""No event of a stream ever comes."""
+"""Answers that fail before the first event of a stream."""
 
 INTERRUPTED: dict[str, Answer] = {
     "stall": Answer.stall(_PIECES),
@@ -44,7 +44,7 @@ INTERRUPTED: dict[str, Answer] = {
     "error_event_integer": Answer.error_event(_PIECES, code=500),
     "done_without_finish_reason": Answer(finish_reason=None),
 }
-"""Three pieces come, and no finish reason."""
+"""Answers with three pieces and no finish reason."""
 
 BROKEN_EVENTS: dict[str, Answer] = {
     "bad_json": Answer.bad_json(2),
@@ -52,7 +52,7 @@ BROKEN_EVENTS: dict[str, Answer] = {
     "null_chunk": Answer.null_chunk(2),
     "wrong_types": Answer.wrong_types(2),
 }
-"""Two pieces come, an event nobody can use, and the rest."""
+"""Answers with two pieces, an unusable event, and the rest."""
 
 FLOODS: dict[str, Answer] = {
     "huge_line": Answer.huge_line(),
@@ -61,7 +61,7 @@ FLOODS: dict[str, Answer] = {
     "million_tiny_chunks": Answer.tokens(1_000_000, "a", events_per_write=100),
     "more_than_max_tokens": Answer.tokens(10_000),
 }
-"""More than anybody asked for."""
+"""Answers that are larger than a client may accept."""
 
 HARMLESS: dict[str, Answer] = {
     "crlf": Answer(crlf=True),
@@ -78,4 +78,4 @@ HARMLESS: dict[str, Answer] = {
     "content_filter": Answer(finish_reason="content_filter"),
     "refusal": Answer(refusal=True),
 }
-"""Odd, but whole: such an answer ends in `done`."""
+"""Unusual but complete answers, which end in `done`."""

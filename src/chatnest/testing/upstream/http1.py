@@ -1,4 +1,4 @@
-"""HTTP/1 on the side of a server, as far as a fake upstream needs it. No I/O."""
+"""The server side of HTTP/1, as far as a fake upstream needs it. No I/O."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,7 +12,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class HeadOfRequest:
-    """Request line and headers; header names in lower case, the last of equal ones."""
+    """Request line and headers. Header names are in lower case; the last of a repeated one wins."""
 
     method: str
     path: str
@@ -22,7 +22,7 @@ class HeadOfRequest:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request: its head and its body."""
+    """A complete request: its head and its body."""
 
     head: HeadOfRequest
     body: bytes
@@ -35,7 +35,7 @@ class Request:
 
 
 class RequestReader:
-    """Bytes to requests, as they come. Bodies by Content-Length or chunked."""
+    """An incremental parser from bytes to requests. Bodies have a Content-Length or are chunked."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -46,7 +46,7 @@ class RequestReader:
         self._buffer += data
 
     def next(self) -> Request | None:
-        """Give the next request if all of it is there. Raises `ValueError` if it is not HTTP."""
+        """Return the next request if it is complete. Raises `ValueError` if it is not HTTP."""
         if self._head is None:
             self._head = self._take_head()
         if self._head is None:
@@ -93,7 +93,7 @@ class RequestReader:
 
 
 def response_head(status: int, headers: dict[str, str]) -> bytes:
-    """Status line and headers, ready to be written."""
+    """Return the status line and headers, ready to be written."""
     lines = [
         f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}",
         *(f"{k}: {v}" for k, v in headers.items()),
@@ -102,5 +102,5 @@ def response_head(status: int, headers: dict[str, str]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """`data` as one chunk of a chunked body. `data` is not empty."""
+    """Return `data` as one chunk of a chunked body. `data` must not be empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)

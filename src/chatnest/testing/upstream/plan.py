@@ -1,4 +1,4 @@
-"""An answer as timed steps: which bytes, when, and what becomes of the connection. No I/O."""
+"""An answer as timed steps: bytes, delays, and the end of the connection. No I/O."""
 
 import itertools
 import math
@@ -15,9 +15,9 @@ _SLICE = 65_536
 
 
 class Step(NamedTuple):
-    """Bytes of one write, the seconds to wait before it, and how many pieces are in it.
+    """The bytes of one write, the seconds to wait before it, and the number of pieces in it.
 
-    `act` is what follows the write: go on, hold until released, FIN, or RST.
+    `act` is the action after the write: go on, hold until released, FIN, or RST.
     """
 
     data: bytes = b""
@@ -32,22 +32,22 @@ class _Framing(NamedTuple):
     end: Step
 
 
-def plan(answer: Answer, request: Request, asked: dict[str, Any]) -> Iterator[Step]:
-    """Give the steps that answer `request`, whose JSON is `asked`; with `math.inf`, for ever."""
+def plan(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[Step]:
+    """Yield the steps of `answer` to `request`, whose JSON is `fields`; endless with `math.inf`."""
     if answer.opening == "silence":
         yield Step(act="hold")
     if answer.opening in {"close", "close_on_accept"}:
         yield Step(act="close")
     elif answer.raw is not None:
         yield Step(answer.raw, answer.first_delay, act="close")
-    elif answer.body is None and asked.get("stream") is True:
-        yield from _streamed(answer, request, Chunks(answer, asked))
+    elif answer.body is None and fields.get("stream") is True:
+        yield from _streamed(answer, request, Chunks(answer, fields))
     else:
-        yield from _whole(answer, request, asked)
+        yield from _whole(answer, request, fields)
 
 
-def _whole(answer: Answer, request: Request, asked: dict[str, Any]) -> Iterator[Step]:
-    body = answer.body if answer.body is not None else Chunks(answer, asked).whole()
+def _whole(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[Step]:
+    body = answer.body if answer.body is not None else Chunks(answer, fields).whole()
     declared = len(body) if answer.content_length is None else answer.content_length
     headers = {"content-length": str(declared)}
     data = _head(answer, headers, "application/json") + body
@@ -103,7 +103,7 @@ def _head(answer: Answer, framing: dict[str, str], content_type: str) -> bytes:
 
 
 class _Writer:
-    """Events to writes: paced, joined or split as the answer says."""
+    """Turns events into writes, paced, joined or split according to the answer."""
 
     def __init__(self, answer: Answer, frame: Callable[[bytes], bytes]) -> None:
         self._answer = answer
@@ -111,7 +111,7 @@ class _Writer:
         self._paced = False
 
     def events(self, events: Iterable[tuple[bytes, int]]) -> Iterator[Step]:
-        """Give the steps that write `events`: pairs of bytes and number of pieces."""
+        """Yield the steps that write `events`: pairs of bytes and number of pieces."""
         iterator = iter(events)
         while batch := tuple(itertools.islice(iterator, self._answer.events_per_write)):
             pieces = sum(count for _, count in batch)

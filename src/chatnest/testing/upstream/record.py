@@ -1,4 +1,4 @@
-"""What a fake upstream has seen, and how a test waits for it."""
+"""Record: the requests of a fake upstream, and the waits of a test for them."""
 
 import time
 from collections import deque
@@ -16,12 +16,12 @@ __all__ = ["Record", "SeenRequest"]
 
 @dataclass(slots=True, eq=False)
 class SeenRequest:
-    """One request and its fate. Instants are those of `time.monotonic()`.
+    """One request and its outcome. Times are those of `time.monotonic()`.
 
-    `json` is the parsed body, None if it is not JSON. `state` is "open" until the answer has been
-    played to its end, scripted faults included ("served"), or the client has left ("aborted");
-    `closed_at` is that moment. `bytes_written` counts what the kernel took, give or take one
-    write of at most 64 KiB; `pieces_sent` the pieces in it.
+    `json` is the parsed body, None if it is not JSON. `state` is "open" at first, "served" once
+    the answer has been played to its end, scripted faults included, and "aborted" if the client
+    disconnected before; `closed_at` is that moment. `bytes_written` counts the bytes that the
+    kernel took, within one write of at most 64 KiB; `pieces_sent` counts the pieces in them.
     """
 
     method: str
@@ -39,9 +39,9 @@ class SeenRequest:
 class Record:
     """The script of a fake upstream, and the counters that a test reads.
 
-    Written by the upstream's thread, read by any other. `requests` holds all requests in the
-    order of their arrival; `served` and `aborted` count them by their fate, those to other paths
-    too; `connections` counts those ever accepted, `open_sockets` those open now.
+    The upstream's thread writes it; any thread reads it. `requests` holds all requests in order of
+    arrival; `served` and `aborted` count them by outcome, including requests to other paths.
+    `connections` counts all accepted connections, `open_sockets` the connections open now.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -56,19 +56,19 @@ class Record:
 
     @property
     def last(self) -> SeenRequest:
-        """The request that came last. Raises `IndexError` if none came."""
+        """The latest request. Raises `IndexError` if there was none."""
         return self.requests[-1]
 
     def script(self, *answers: Answer) -> None:
-        """Queue `answers`, one for each completion asked for; `default` answers the others.
+        """Queue `answers`, one for each request of a completion; `default` answers the others.
 
-        `default` is an answer, or a function from the request to one, called in the upstream's
-        thread.
+        `default` is an answer, or a function from the request to an answer. The upstream's thread
+        calls the function.
         """
         self._queue.extend(answers)
 
     def wait(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:
-        """Block until `predicate(self)` holds; it is asked at each change, not at intervals.
+        """Block until `predicate(self)` is true. It is evaluated at each change, not at intervals.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
@@ -93,21 +93,21 @@ class Record:
         await anyio.to_thread.run_sync(self.wait, predicate, timeout, abandon_on_cancel=True)
 
     def take(self, seen: SeenRequest) -> Answer:
-        """Give the answer for `seen`. For the upstream's thread."""
+        """Return the answer for `seen`. Only the upstream's thread may call this."""
         try:
             return self._queue.popleft()
         except IndexError:
             return self.default if isinstance(self.default, Answer) else self.default(seen)
 
     def closes_on_accept(self) -> bool:
-        """Whether the next answer is to close a new connection; takes it then."""
+        """Return whether the next answer closes a new connection, and take that answer if so."""
         if not self._queue or self._queue[0].opening != "close_on_accept":
             return False
         self._queue.popleft()
         return True
 
     def notify(self) -> None:
-        """Let those who wait look again. Takes no lock: the upstream's thread never blocks."""
+        """Wake all waiters. Takes no lock, so the upstream's thread never blocks."""
         for changes in tuple(self._waiting):
             changes.put(None)
 

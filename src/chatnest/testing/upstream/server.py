@@ -23,14 +23,14 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 class FakeUpstream(Record):
     """An OpenAI-compatible server on a real loopback socket, scripted request by request.
 
-    It has a thread and an event loop of its own, so that tests on asyncio, on trio and without
-    any loop can use it, and servers in other processes. Use it as `with` or `async with`; the
-    end closes every connection.
+    The server has its own thread and event loop, so tests on asyncio, on trio and without an event
+    loop can use it, and so can servers in other processes. Use it with `with` or `async with`; the
+    end of the block closes every connection.
 
-    `port` 0 takes a free one. `send_buffer` bounds the kernel's send buffer of each connection,
-    in bytes (the kernel doubles it), so that `bytes_written` tells how far the client has read:
-    what it left unread is otherwise some MB. Its own receive buffer, 128 KiB and more, counts too.
-    `loop_factory` makes the event loop, `uvloop.new_event_loop` for instance.
+    `port` 0 picks a free one. `send_buffer` limits the kernel's send buffer of each connection, in
+    bytes (the kernel doubles it), so that `bytes_written` shows how far the client has read;
+    otherwise some MB may be unread. The client's receive buffer, 128 KiB or more, counts too.
+    `loop_factory` makes the event loop, for example `uvloop.new_event_loop`.
 
     Raises `OSError` at the start if the port is taken.
     """
@@ -53,11 +53,11 @@ class FakeUpstream(Record):
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its `base_url`; it stays the same after `stop`."""
+        """The `base_url` for an OpenAI client. It stays the same after `stop`."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        """Listen, and return once connections are accepted. Called by `with`."""
+        """Listen, and return once the server accepts connections. `with` calls this."""
         listener = self._listen()
         ready: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(
@@ -67,20 +67,20 @@ class FakeUpstream(Record):
         ready.get()
 
     def stop(self) -> None:
-        """Close the listener and all connections, and end the thread. Called by `with`.
+        """Close the listener and all connections, and end the thread. `with` calls this.
 
-        Afterwards connections are refused; what was recorded stays readable.
+        Afterwards connections are refused; the recorded requests stay readable.
         """
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
     def release(self) -> None:
-        """Let every answer that stalls or is silent now go on."""
+        """Continue every answer that stalls or is silent now."""
         self._in_loop(Connection.release)
 
     def disconnect(self) -> None:
-        """Close all connections, idle ones too, and go on accepting new ones."""
+        """Close all connections, including idle ones. New connections are accepted."""
         self._in_loop(Connection.abort)
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class FakeUpstream(Record):
     def _listen(self) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.port = listener.getsockname()[1]
-        # Connections inherit it. asyncio would set it only where the socket names its protocol.
+        # Connections inherit this. asyncio sets it only on a socket that names its protocol.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
@@ -119,7 +119,7 @@ class FakeUpstream(Record):
         await self._stop.wait()
         self._loop = None
         loop.remove_reader(listener)
-        for _ in range(3):  # who is being accepted would be lost, were the server closed already
+        for _ in range(3):  # closing the server now would lose connections it is accepting
             await asyncio.sleep(0)
         server.close()
         while self._connections:
@@ -132,7 +132,7 @@ class FakeUpstream(Record):
     def _in_loop(self, act: Callable[[Connection], None]) -> None:
         loop = self._loop
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has just been closed
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(self._each, act)
 
     def _each(self, act: Callable[[Connection], None]) -> None:
