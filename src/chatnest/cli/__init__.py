@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def _add_check(commands: Any) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    _check_extra("serve")
     from chatnest.config.sections import load_config  # noqa: PLC0415  # costs time that --help need not
     from chatnest.server.serve import serve  # noqa: PLC0415
 
@@ -177,6 +179,7 @@ def _ledger(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    _check_extra("doctor")
     from chatnest.diagnostics.doctor import run  # noqa: PLC0415  # as in _serve
 
     run(options)
@@ -186,6 +189,15 @@ def _check(options: argparse.Namespace) -> None:
     from chatnest.diagnostics.check import run  # noqa: PLC0415  # as in _serve
 
     run(options)
+
+
+def _check_extra(command: str) -> None:
+    """Raise ConfigurationError unless the packages of the extra ``serve`` are installed."""
+    if find_spec("uvicorn") is None:
+        raise ConfigurationError(
+            f"chatnest {command} needs the package uvicorn. Install chatnest with it: "
+            "pip install '.[serve]' in a copy of its repository."
+        )
 
 
 def _has_own_server(config: Any, environ: Any) -> bool:
