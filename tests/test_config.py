@@ -230,7 +230,7 @@ def test_variables_of_other_shapes_are_not_ours(tmp_path):
 
 
 def test_one_underscore_between_section_and_key_is_named(tmp_path):
-    with pytest.raises(ConfigurationError, match="joined by two underscores"):
+    with pytest.raises(ConfigurationError, match=r"expected two underscores .* got one"):
         load(environ={"CHATNEST_PROFILES_BALANCED_MAX_MESSAGES": "3"})
 
 
@@ -304,70 +304,94 @@ def test_open_are_the_default_what_is_nowhere_above_it_and_what_is_written(
 WRONG = {
     "a section with a typo": (
         "[profile.balanced]\nmax_messages = 1",
-        "FILE: there is no key profile; the nearest is profiles",
+        "FILE: profile: expected a known section, got an unknown one. Did you mean profiles?",
     ),
     "a key with a typo": (
         '[provider]\nmodle = "m"',
-        "FILE: there is no key provider.modle; the nearest is provider.model",
+        (
+            "FILE: provider.modle: expected a known key, got an unknown one. Did you mean "
+            "provider.model?"
+        ),
     ),
     "a key of a profile with a typo": (
         "[profiles.balanced]\nmax_mesages = 1",
         (
-            "FILE: there is no key profiles.balanced.max_mesages; "
-            "the nearest is profiles.balanced.max_messages"
+            "FILE: profiles.balanced.max_mesages: expected a known key, "
+            "got an unknown one. Did you mean profiles.balanced.max_messages?"
         ),
     ),
     "a name in a profile": (
         '[profiles.balanced]\nname = "x"',
         (
-            "FILE: there is no key profiles.balanced.name; "
-            "the nearest is profiles.balanced.max_messages"
+            "FILE: profiles.balanced.name: expected a known key, "
+            "got an unknown one. Did you mean profiles.balanced.max_messages?"
         ),
     ),
     "a key that is like none": (
         "[budget]\nqqq = 1",
-        "FILE: there is no key budget.qqq; the nearest is budget.timezone",
+        "FILE: budget.qqq: expected a known key, got an unknown one. Did you mean budget.timezone?",
     ),
     "a key of another section": (
         '[chat]\nmodel = "m"',
-        "FILE: there is no key chat.model; there is provider.model",
+        "FILE: chat.model: expected a known key, got an unknown one. Did you mean provider.model?",
     ),
     "a secret": (
         '[provider]\napi_key = "sk-secret"',
-        "FILE: the key is read from OPENAI_API_KEY alone",
+        (
+            "FILE: provider.api_key: expected the secret in OPENAI_API_KEY alone, got it here. "
+            "Remove it here and set OPENAI_API_KEY in the environment."
+        ),
     ),
     "a key outside of all sections": (
         'model = "m"',
-        "FILE: there is no key model; there is provider.model",
+        "FILE: model: expected a known section, got an unknown one. Did you mean provider.model?",
     ),
-    "a section that is a value": ("chat = 1", "FILE: chat must be a section, [chat]"),
-    "a section that is a list": ("[[chat]]\n", "FILE: chat must be a section, [chat]"),
-    "profiles that are a value": ("profiles = 1", "FILE: profiles must be a section, [profiles]"),
+    "a section that is a value": (
+        "chat = 1",
+        "FILE: chat: expected a section, got a value. Write [chat] above its keys.",
+    ),
+    "a section that is a list": (
+        "[[chat]]\n",
+        "FILE: chat: expected a section, got a value. Write [chat] above its keys.",
+    ),
+    "profiles that are a value": (
+        "profiles = 1",
+        "FILE: profiles: expected a section, got a value. Write [profiles] above its keys.",
+    ),
     "a profile that is a value": (
         "[profiles]\nbalanced = 1",
-        "FILE: profiles.balanced must be a section, [profiles.balanced]",
+        (
+            "FILE: profiles.balanced: expected a section, got a value. Write [profiles.balanced] "
+            "above its keys."
+        ),
     ),
     "a string for a number": (
         '[server]\nport = "x"',
-        "FILE: server.port: Expected `int`, got `str`",
+        "FILE: server.port: expected an integer, got 'x'.",
     ),
-    "a number for a string": ("[chat]\npath = 5", "FILE: chat.path: Expected `str`, got `int`"),
-    "a table for a string": ("[chat.path]\nx = 1", "FILE: chat.path: Expected `str`, got `object`"),
+    "a number for a string": (
+        "[chat]\npath = 5",
+        "FILE: chat.path: expected a string, got an integer.",
+    ),
+    "a table for a string": (
+        "[chat.path]\nx = 1",
+        "FILE: chat.path: expected a string, got a table.",
+    ),
     "a float for a whole number": (
         "[profiles.balanced]\nmax_messages = 3.5",
-        "FILE: profiles.balanced.max_messages: Expected `int`, got `float`",
+        "FILE: profiles.balanced.max_messages: expected an integer, got 3.5.",
     ),
     "a string for a boolean": (
         '[chat]\nusage_event = "yes"',
-        "FILE: chat.usage_event: Expected `bool`, got `str`",
+        "FILE: chat.usage_event: expected true or false, got 'yes'.",
     ),
     "a number for a list": (
         "[identity]\ntrusted_proxies = 5",
-        "FILE: identity.trusted_proxies: Expected `array`, got `int`",
+        "FILE: identity.trusted_proxies: expected a list, got an integer.",
     ),
     "a number in a list": (
         '[chat]\nallowed_profiles = ["balanced", 5]',
-        "FILE: chat.allowed_profiles[1]: Expected `str`, got `int`",
+        "FILE: chat.allowed_profiles[1]: expected a string, got an integer.",
     ),
     "zero for a count": (
         "[profiles.balanced]\nmax_messages = 0",
@@ -379,53 +403,62 @@ WRONG = {
     ),
     "a number in quotes": (
         '[server]\ndrain_seconds = "10"',
-        "FILE: server.drain_seconds: Expected `float`, got `str`",
+        "FILE: server.drain_seconds: expected a number, got '10'. Write it without quotes.",
     ),
     "a boolean in quotes": (
         '[chat]\nusage_event = "true"',
-        "FILE: chat.usage_event: Expected `bool`, got `str`",
+        "FILE: chat.usage_event: expected true or false, got 'true'. Write it without quotes.",
     ),
     "a boolean for a number": (
         "[server]\nworkers = true",
-        "FILE: server.workers: Expected `int`, got `bool`",
+        "FILE: server.workers: expected an integer, got true.",
     ),
     "a string for a list": (
         '[chat]\nallowed_profiles = "balanced"',
-        "FILE: chat.allowed_profiles: Expected `array | null`, got `str`",
+        "FILE: chat.allowed_profiles: expected a list, got a string.",
     ),
     "a number of a profile in quotes": (
         '[profiles.balanced]\nmax_messages = "5"',
-        "FILE: profiles.balanced.max_messages: Expected `int`, got `str`",
+        (
+            "FILE: profiles.balanced.max_messages: expected an integer, got '5'. Write it without "
+            "quotes."
+        ),
     ),
     "a key that is a number": (
         '[identity.keys]\nann = "sha256:x"\n"b.c" = 5',
-        "FILE: identity.keys['b.c']: Expected `str | array`, got `int`",
+        "FILE: identity.keys['b.c']: expected a string or a list, got an integer.",
     ),
     "a number among keys": (
         '[identity.keys]\nann = ["sha256:x", 5]',
-        "FILE: identity.keys['ann'][1]: Expected `str`, got `int`",
+        "FILE: identity.keys['ann'][1]: expected a string, got an integer.",
     ),
     "a number that is none, where a word is one": (
         '[budget]\nanonymous_daily_token_limit = "5"',
-        "FILE: budget.anonymous_daily_token_limit: must be a whole number or 'unlimited', not '5'",
+        (
+            "FILE: budget.anonymous_daily_token_limit: expected an integer or 'unlimited', got "
+            "'5'. Write it without quotes."
+        ),
     ),
     "a word that is none of two": (
         '[ledger]\nsynchronous = "full"',
-        "FILE: ledger.synchronous: must be 'FULL' or 'NORMAL', not 'full'",
+        "FILE: ledger.synchronous: expected 'FULL' or 'NORMAL', got 'full'.",
     ),
     "a number for a word": (
         "[ledger]\nbudgets_when_away = 1",
-        "FILE: ledger.budgets_when_away: must be 'refuse' or 'count', not 1",
+        "FILE: ledger.budgets_when_away: expected 'refuse' or 'count', got 1.",
     ),
     "a key that stands above its section": (
         "port = 1\n[profiles]\n",
-        "FILE: there is no key port; there is server.port",
+        "FILE: port: expected a known section, got an unknown one. Did you mean server.port?",
     ),
     "a port that is none": (
         "[server]\nport = 70000",
-        "FILE: server.port must be from 0 to 65535, not 70000",
+        "FILE: server.port: expected an integer from 0 to 65535, got 70000.",
     ),
-    "no worker": ("[server]\nworkers = 0", "FILE: server.workers must be at least 1, not 0"),
+    "no worker": (
+        "[server]\nworkers = 0",
+        "FILE: server.workers: expected an integer >= 1, got 0.",
+    ),
     "an origin with a slash": (
         '[server]\nallow_origins = ["https://a.example/"]',
         (
@@ -453,9 +486,9 @@ WRONG = {
     "a new profile that is not complete": (
         "[profiles.team]\nmax_messages = 5",
         (
-            "FILE: profiles.team is new, and needs all of its limits: max_output_tokens, "
-            "temperature, daily_token_limit, max_tokens_per_request, requests_per_minute are "
-            "missing"
+            "FILE: profiles.team: expected all limits of a new profile, got none for "
+            "max_output_tokens, temperature, daily_token_limit, max_tokens_per_request, "
+            "requests_per_minute. Add them."
         ),
     ),
 }
@@ -471,40 +504,61 @@ def test_what_is_wrong_in_a_file_is_named_with_its_path(tmp_path, text, message)
     [
         (
             {"CHATNEST_CHAT__PTAH": "/x"},
-            "the environment: there is no key chat.ptah; the nearest is chat.path",
+            (
+                "the environment: chat.ptah: expected a known key, got an unknown one. Did you "
+                "mean chat.path?"
+            ),
         ),
         (
             {"CHATNEST_CHATS__PATH": "/x"},
-            "the environment: there is no key chats; the nearest is chat",
+            (
+                "the environment: chats: expected a known section, got an unknown one. Did you "
+                "mean chat?"
+            ),
         ),
         (
             {"CHATNEST_PROFILES__BALANCED": "1"},
-            "the environment: profiles.balanced must be a section, [profiles.balanced]",
+            (
+                "the environment: profiles.balanced: expected a section, got a value. Write "
+                "[profiles.balanced] above its keys."
+            ),
         ),
         (
             {"CHATNEST_PROFILES__BALANCED__MESSAGES": "1"},
             (
-                "the environment: there is no key profiles.balanced.messages; "
-                "the nearest is profiles.balanced.max_messages"
+                "the environment: profiles.balanced.messages: expected a known key, "
+                "got an unknown one. Did you mean profiles.balanced.max_messages?"
             ),
         ),
-        ({"CHATNEST_SERVER__PORT": "x"}, "the environment: server.port: Expected `int`, got `str`"),
-        ({"CHATNEST_SERVER__PORT": ""}, "the environment: server.port: Expected `int`, got `str`"),
+        (
+            {"CHATNEST_SERVER__PORT": "x"},
+            "the environment: server.port: expected an integer, got 'x'.",
+        ),
+        (
+            {"CHATNEST_SERVER__PORT": ""},
+            "the environment: server.port: expected an integer, got ''.",
+        ),
         (
             {"CHATNEST_CHAT__USAGE_EVENT": "maybe"},
-            "the environment: chat.usage_event: Expected `bool`, got `str`",
+            "the environment: chat.usage_event: expected true or false, got 'maybe'.",
         ),
         (
             {"CHATNEST_CHAT__PATH__X": "1"},
-            "the environment: chat.path: Expected `str`, got `object`",
+            "the environment: chat.path: expected a string, got a table.",
         ),
         (
             {"CHATNEST_CHAT__PATH": "/x", "CHATNEST_CHAT__PATH__Y": "1"},
-            "the environment: CHATNEST_CHAT__PATH__Y has a parent that is a key",
+            (
+                "the environment: CHATNEST_CHAT__PATH__Y: expected a section above it, got a key "
+                "with a value. Remove one of the two variables."
+            ),
         ),
         (
             {"CHATNEST_CHAT__PATH__Y": "1", "CHATNEST_CHAT__PATH": "/x"},
-            "the environment: CHATNEST_CHAT__PATH is a section, not a key",
+            (
+                "the environment: CHATNEST_CHAT__PATH: expected a key, got a section with keys of "
+                "its own. Remove this variable or the ones below it."
+            ),
         ),
     ],
 )
@@ -515,14 +569,20 @@ def test_what_is_wrong_in_the_environment_is_named_with_its_path(tmp_path, envir
 def test_a_value_is_named_with_the_last_who_said_it(tmp_path):
     text = "[server]\nworkers = 0\nport = 1"
     environ = {"CHATNEST_SERVER__WORKERS": "-1", "CHATNEST_LEDGER__SYNCHRONOUS": "FULL"}
-    with pytest.raises(ConfigurationError, match=r"^the environment: server\.workers must be"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^the environment: server\.workers: expected an integer >= 1, got -",
+    ):
         load(text, environ, folder=tmp_path)
-    with pytest.raises(ConfigurationError, match=r"^the command line: server\.workers must be"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^the command line: server\.workers: expected an integer >= 1, got -",
+    ):
         load(text, environ, {"server": {"workers": -2}}, folder=tmp_path)
     config = load(
         "[server]\nport = 1", environ | {"CHATNEST_SERVER__WORKERS": "2"}, folder=tmp_path
     )
-    assert config.told == {
+    assert config.sources == {
         "server.port": str(tmp_path / "chatnest.toml"),
         "server.workers": "the environment",
         "ledger.synchronous": "the environment",
@@ -575,7 +635,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         load_config(tmp_path / "none.toml", {}, {})
 
     assert (
-        caught.value.detail == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+        caught.value.detail == f"{tmp_path / 'none.toml'}: expected a readable file, got an error: "
+        "No such file or directory. Check the path and its permissions."
     )
 
 
@@ -583,13 +644,18 @@ def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         load_config(tmp_path, {}, {})
 
-    assert caught.value.detail == f"{tmp_path} cannot be read: Is a directory"
+    assert caught.value.detail == (
+        f"{tmp_path}: expected a readable file, got an error: Is a directory. Check the path and "
+        "its permissions."
+    )
 
 
 def test_a_file_that_is_not_toml_is_told_by_line(tmp_path):
-    assert told("[chat\n", tmp_path).startswith("FILE is not TOML: Expected ']'")
+    assert told("[chat\n", tmp_path).startswith("FILE: expected TOML, got an error: Expected ']'")
     assert "line 2" in told('[chat]\npath = "/a\n', tmp_path)
-    assert told("[chat]\n[chat]\n", tmp_path).startswith("FILE is not TOML: Cannot declare")
+    assert told("[chat]\n[chat]\n", tmp_path).startswith(
+        "FILE: expected TOML, got an error: Cannot declare"
+    )
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path):
@@ -599,7 +665,9 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         load_config(path, {}, {})
 
-    assert caught.value.detail == f"{path} is not UTF-8"
+    assert caught.value.detail == (
+        f"{path}: expected text in UTF-8, got other bytes. Save the file in UTF-8."
+    )
 
 
 def test_a_configuration_survives_the_way_to_a_worker(tmp_path):
@@ -654,7 +722,10 @@ def test_what_is_wrong_in_a_file_ends_serve_with_one_sentence(capsys, tmp_path):
     assert ended(capsys, "serve", "--demo", "--config", str(path)) == (
         2,
         "",
-        f"chatnest: {path}: there is no key provider.modle; the nearest is provider.model\n",
+        (
+            f"chatnest: {path}: provider.modle: expected a known key, got an unknown one. Did you "
+            "mean provider.model?\n"
+        ),
     )
 
 
@@ -723,12 +794,12 @@ def test_a_path_beside_the_servers_own_is_free(path):
         ),
         (
             *("BUDGET__ANONYMOUS_DAILY_TOKEN_LIMIT", "none"),
-            "budget.anonymous_daily_token_limit: must be a whole number or 'unlimited', not 'none'",
+            "budget.anonymous_daily_token_limit: expected an integer or 'unlimited', got 'none'.",
         ),
         ("IDENTITY__IPV6_PREFIX", "31", "identity.ipv6_prefix: expected an integer from 32 to 128"),
         ("IDENTITY__HEADER", "x user", "identity.header "),
         ("IDENTITY__KEYS__ANN", "x", "identity.keys['ann'] is not the SHA-256 of a key"),
-        ("LEDGER__URL", "mysql://x", "ledger.url is none of memory:, sqlite:PATH"),
+        ("LEDGER__URL", "mysql://x", "ledger.url: expected memory:, sqlite:PATH or the URL of a "),
         ("LEDGER__URL", "redis://host:x", "ledger.url 'redis://host:x' is no address of a "),
         ("LEDGER__URL", "redis://host?foo=x", "ledger.url has an option that does not fit"),
         (
@@ -736,9 +807,13 @@ def test_a_path_beside_the_servers_own_is_free(path):
             "a b",
             "ledger.prefix must be a word without braces or spaces, not 'a b'",
         ),
-        ("LEDGER__TIMEOUT", "0", "ledger.timeout must be greater than 0 "),
-        ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout must be "),
-        ("LEDGER__MAX_CONNECTIONS", "0", "ledger.max_connections must be at least 1, not 0"),
+        ("LEDGER__TIMEOUT", "0", "ledger.timeout: expected seconds above 0 and "),
+        ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout: expected seconds from 0 to "),
+        (
+            "LEDGER__MAX_CONNECTIONS",
+            "0",
+            "ledger.max_connections: expected an integer >= 1, got 0.",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_its_key_and_its_source(
@@ -876,7 +951,8 @@ def test_what_comes_before_the_end_is_a_time_that_ends(key, seconds):
     with pytest.raises(ConfigurationError) as caught:
         load_config(None, {f"CHATNEST_SERVER__{key.upper()}": seconds}, {})
     assert caught.value.detail == (
-        f"the environment: server.{key} must be from 0 to 86,400, not {float(seconds):g}"
+        f"the environment: server.{key}: expected seconds from 0 to 86,400, got "
+        f"{float(seconds):g}. Leave it out for the default."
     )
 
 
@@ -889,7 +965,7 @@ def test_what_comes_before_the_end_is_a_time_that_ends(key, seconds):
 )
 def test_an_announcement_is_a_number(tmp_path, text, environ):
     assert told(text, tmp_path, environ).endswith(
-        ": server.announce_seconds: Expected `float`, got `str`"
+        ": server.announce_seconds: expected a number, got 'soon'."
     )
 
 

@@ -291,7 +291,7 @@ def test_a_ledger_that_is_away_is_said_and_no_password_is(tmp_path: Path, action
         ("sqlite:diary.db", "it is no SQLite database"),
         ("memory:", "in the process that serves, where no other can read it"),
         ("redis://ann:s3cret@host:port", "is no address of a Redis or Valkey server"),
-        ("mysql://ann:s3cret@host", "ledger.url is none of"),
+        ("mysql://ann:s3cret@host", "ledger.url: expected memory:"),
     ],
 )
 @pytest.mark.parametrize("action", [ACTIONS[0], ACTIONS[3]], ids=["show", "adjust"])

@@ -73,7 +73,7 @@ def test_the_configuration_page_has_every_key_with_its_default(tmp_path):
     file = tmp_path / "chatnest.toml"
     file.write_text(text)
     shown = msgspec.to_builtins(load_config(file, {}, {}))
-    default = msgspec.to_builtins(Config(told=shown["told"], written=("balanced",)))
+    default = msgspec.to_builtins(Config(sources=shown["sources"], written=("balanced",)))
     default["provider"]["base_url"] = "https://api.openai.com/v1"
     default["chat"]["allowed_profiles"] = ["constrained", "balanced"]
     assert shown == default

@@ -191,7 +191,7 @@ async def test_names_are_a_setting(server, identity, host, status):
 
 @pytest.mark.parametrize("host", ["http://a", "a:80", "A.example", "a/b", "*", "", "a b"])
 async def test_a_host_is_a_name(host):
-    with pytest.raises(ConfigurationError, match=r"allow_hosts: .* is no host, such as chat"):
+    with pytest.raises(ConfigurationError, match=r"allow_hosts: expected a host such as chat"):
         ServerSection(allow_hosts=[host])
 
 

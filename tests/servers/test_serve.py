@@ -432,7 +432,7 @@ def test_memory_with_two_workers_is_refused(tmp_path):
         ({"CHATNEST_CHAT__PING_INTERVAL": "soon"}, "chat.ping_interval"),
         ({"CHATNEST_CHAT__PING_INTERVAL": "0"}, "ping_interval"),
         ({"CHATNEST_BUDGET__TIMEZONE": "Nowhere"}, "'Nowhere'"),
-        ({"CHATNEST_LEDGER__URL": "mysql://x"}, "ledger.url is none of memory:"),
+        ({"CHATNEST_LEDGER__URL": "mysql://x"}, "ledger.url: expected memory:"),
         ({"CHATNEST_LEDGER__URL": "sqlite:no/such/directory/x.db"}, "no/such/directory"),
         ({"CHATNEST_SERVER__PORT": "99999"}, "99999"),
         ({"CHATNEST_SERVER__HOST": "no_such_name.invalid"}, "no_such_name.invalid"),
@@ -485,4 +485,4 @@ def test_no_frame_waits_for_the_one_before_it_to_be_acknowledged():
 def test_a_model_whose_thinking_may_use_up_its_limit_is_named_at_the_start(real):
     process = real(CHATNEST_PROVIDER__MODEL="gpt-5-mini")
     process.ready()
-    process.find("warning: provider.model: gpt-5-mini thinks before it answers")
+    process.find("warning: provider.model: gpt-5-mini reasons before it answers")

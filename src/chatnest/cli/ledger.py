@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from chatnest.config.build import by_its_keys, open_ledger
+from chatnest.config.build import naming_keys, open_ledger
 from chatnest.config.sections import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.audit import (
@@ -48,7 +48,7 @@ def run(options: Namespace) -> None:
     """Do what one of the commands says, and exit. Raises ConfigurationError."""
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
-    with by_its_keys(config):
+    with naming_keys(config):
         ledger = _open(config.ledger, may_be_missing=options.action == "adopt")
     try:
         code = anyio.run(_run, ledger, options, config)

@@ -1,1 +1,1 @@
-"""Configuration: a ChatNestApp from a TOML file, the environment and flags."""
+"""Configuration: builds a ChatNestApp from a TOML file, the environment and flags."""

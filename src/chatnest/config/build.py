@@ -1,4 +1,4 @@
-"""From a Config to the chat that it describes."""
+"""Builds a ChatNestApp and its parts from a Config."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from starlette.types import Scope
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.config.sections import Config, LedgerSection, ProviderSection
-from chatnest.config.sources import naming
+from chatnest.config.sources import naming_sources
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
 from chatnest.identity.principals import BearerKeys, Identify, TrustedHeader, UserOrAddress
@@ -28,7 +28,7 @@ from chatnest.providers import (
     ServerSettings,
 )
 
-__all__ = ["build_chat", "by_its_keys", "open_ledger", "open_profiles"]
+__all__ = ["build_chat", "naming_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
@@ -53,36 +53,36 @@ _KEYS: Final[Mapping[str, str]] = {
     "trusted_proxies": "identity.trusted_proxies",
     "url": "ledger.url",
 }
-"""What the arguments of Python are called in a configuration."""
+"""Python argument → configuration key."""
 
 _VARIABLES: Final[Mapping[str, str]] = {
     "provider.base_url": "OPENAI_BASE_URL",
     "provider.organization": "OPENAI_ORG_ID",
     "provider.project": "OPENAI_PROJECT_ID",
 }
-"""What is read instead of keys that are not there."""
+"""Configuration key → environment variable that the provider reads if the key is not set."""
 
 _ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
 
 
 @contextmanager
-def by_its_keys(config: Config) -> Iterator[None]:
-    """Meanwhile, an error that begins with the name of an argument begins with its key, and with
-    whoever said that.
+def naming_keys(config: Config) -> Iterator[None]:
+    """Within this block, rewrite errors about a Python argument to name the configuration key and
+    its source.
     """
-    with naming(config.told):
+    with naming_sources(config.sources):
         try:
             yield
         except ConfigurationError as exc:
             argument, rest = _ARGUMENT.findall(exc.detail)[0]
             key = _KEYS.get(argument, argument)
-            key = key if key in config.told else _VARIABLES.get(key, key)
+            key = key if key in config.sources else _VARIABLES.get(key, key)
             raise ConfigurationError(key + rest) from exc
 
 
 def build_chat(config: Config) -> ChatNestApp:
-    """The chat of a configuration. Raises ConfigurationError."""
-    with by_its_keys(config):
+    """Build the chat of a configuration. Raises ConfigurationError."""
+    with naming_keys(config):
         return _build(config)
 
 
@@ -115,8 +115,9 @@ def _build(config: Config) -> ChatNestApp:
 
 
 def open_profiles(config: Config) -> list[str]:
-    """The names of the profiles that clients may use. Raises ConfigurationError for a default
-    profile that does not exist.
+    """Return the names of the profiles that clients may use.
+
+    Raises ConfigurationError for a default profile that does not exist.
     """
     if config.chat.allowed_profiles is not None:
         return config.chat.allowed_profiles
@@ -126,9 +127,9 @@ def open_profiles(config: Config) -> list[str]:
 
 
 def open_ledger(section: LedgerSection) -> Ledger:
-    """The ledger at an URL: ``memory:``, ``sqlite:PATH`` or a Redis server's.
+    """Open the ledger at a URL: ``memory:``, ``sqlite:PATH`` or the URL of a Redis server.
 
-    Raises ConfigurationError, which quotes no URL, since that may have a password.
+    Raises ConfigurationError without the URL, because the URL may contain a password.
     """
     scheme, _, rest = section.url.partition(":")
     if scheme == "memory" and not rest:
@@ -145,8 +146,8 @@ def open_ledger(section: LedgerSection) -> Ledger:
             max_connections=section.max_connections,
         )
     raise ConfigurationError(
-        "ledger.url is none of memory:, sqlite:PATH (such as sqlite:chatnest.db) and an address "
-        "of Redis or Valkey (such as redis://localhost:6379/0)"
+        "ledger.url: expected memory:, sqlite:PATH or the URL of a Redis or Valkey server, got "
+        "another one. Write for example sqlite:chatnest.db or redis://localhost:6379/0."
     )
 
 
@@ -178,15 +179,16 @@ def _provider(config: Config) -> Provider:
 
 
 def _headers(provider: ProviderSection) -> dict[str, str]:
-    """Header fields of a gateway's own, those of ``headers_env`` from the environment. Names that
-    come from there have no hyphens.
+    """Return additional header fields, with the values of ``headers_env`` from the environment.
+
+    Underscores in names become hyphens, because names of variables cannot contain hyphens.
     """
     headers = dict(provider.headers)
     for name, variable in provider.headers_env.items():
         if variable not in os.environ:
             raise ConfigurationError(
-                f"provider.headers_env[{name!r}]: expected a variable of the environment, got "
-                f"{variable!r}, which is not set. Set it, or take the field out."
+                f"provider.headers_env[{name!r}]: expected an environment variable that is set, "
+                f"got {variable!r}. Set it, or remove the field."
             )
         headers[name] = os.environ[variable].strip()
     return {name.replace("_", "-"): value for name, value in headers.items()}
@@ -198,7 +200,7 @@ def _identify(config: Config) -> Identify:
         return identify
 
     def visitor(scope: Scope) -> str | None:
-        """Canned answers count apart: they must use up nobody's real tokens."""
+        """Count canned answers under separate accounts, so that they use up no real tokens."""
         principal = identify(scope)
         return None if principal is None else f"demo/{principal}"
 
@@ -208,12 +210,14 @@ def _identify(config: Config) -> Identify:
 def _identity(config: Config) -> UserOrAddress | TrustedHeader | BearerKeys:
     identity = config.identity
     if identity.keys and identity.header:
-        raise ConfigurationError("identity has both header and keys: who is asking comes from one")
-    addresses = UserOrAddress(identity.trusted_proxies, ipv6_prefix=identity.ipv6_prefix)
-    if (identity.keys or identity.header) and "identity.ipv6_prefix" in config.told:
         raise ConfigurationError(
-            "identity.ipv6_prefix has no effect beside identity.keys and identity.header: nobody "
-            "is known by an address. Leave it out."
+            "identity: expected one of header and keys, got both. Remove one of them."
+        )
+    addresses = UserOrAddress(identity.trusted_proxies, ipv6_prefix=identity.ipv6_prefix)
+    if (identity.keys or identity.header) and "identity.ipv6_prefix" in config.sources:
+        raise ConfigurationError(
+            "identity.ipv6_prefix: expected users identified by their address, got identity.keys "
+            "or identity.header. Leave it out."
         )
     if identity.keys:
         return BearerKeys(identity.keys)

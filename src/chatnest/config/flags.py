@@ -1,4 +1,4 @@
-"""Options of ``serve`` and ``doctor``, which are the same: what one looks at the other runs by."""
+"""Options of ``serve`` and ``doctor``: both take the same, so ``doctor`` checks a later run."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -8,19 +8,19 @@ __all__ = ["add_settings", "flags_of"]
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """Where settings come from, and those that have a flag."""
+    """Add ``--config``, and a flag for each setting that has one."""
     add = parser.add_argument
-    add("--config", type=Path, metavar="FILE.toml", help="the configuration")
+    add("--config", type=Path, metavar="FILE.toml", help="the configuration file")
     add("--host", help="address to listen on (127.0.0.1)")
-    add("--port", type=int, help="port to listen on (8000); 0 takes a free one")
+    add("--port", type=int, help="port to listen on (8000); 0 picks a free one")
     add("--path", help="path of the chat (/api/chat)")
     add("--ledger", metavar="URL", help="sqlite:FILE (sqlite:chatnest.db), redis://HOST or memory:")
     add("--workers", type=int, metavar="N", help="worker processes (1)")
-    add("--demo", action="store_true", help="canned answers: no key, no network, no cost")
+    add("--demo", action="store_true", help="canned answers, without a key, network or cost")
 
 
 def flags_of(options: Namespace) -> dict[str, dict[str, Any]]:
-    """Those that were given, by section and key, as load_config takes them."""
+    """Return the flags that were given, by section and key, in the form load_config takes."""
     flags = {
         "server": {"host": options.host, "port": options.port, "workers": options.workers},
         "chat": {"path": options.path},

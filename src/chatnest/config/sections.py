@@ -1,9 +1,9 @@
-"""Config: what ``chatnest serve`` is told by a TOML file, the environment and its flags.
+"""Config: the settings of ``chatnest serve``, from a TOML file, the environment and its flags.
 
-The file is read first, ``CHATNEST_SECTION__KEY`` in the environment over it, flags over both.
-``PORT`` in the environment is the port where none of them names one.
-An unknown key is refused with its path and the nearest name that exists; a typo in a limit must
-not quietly leave the limit as it was. Secrets have no key here: they come from the environment.
+``CHATNEST_SECTION__KEY`` in the environment overrides the file, and flags override both. ``PORT``
+in the environment sets the port if none of them does. An unknown key raises an error with its path
+and the nearest known key, because a typo must not silently leave a limit unchanged. Secrets have no
+key here: they come from the environment.
 """
 
 import re
@@ -13,13 +13,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from chatnest._util.arguments import check_integer
 from chatnest.asgi.cors import check_origins
 from chatnest.bounds import Bounds
 from chatnest.config.sources import (
     Source,
     Tree,
     merge,
-    naming,
+    naming_sources,
     read_environ,
     read_file,
     read_port,
@@ -31,12 +32,14 @@ from chatnest.runs.base import RunSettings
 
 __all__ = ["Config", "load_config"]
 
-_LONGEST_END: Final = 86_400
+_MAX_SECONDS: Final = 86_400
+"""Maximum of a setting in seconds."""
+
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
 class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[provider]``"""
+    """The section ``[provider]``."""
 
     model: str = "gpt-4o-mini"
     base_url: str | None = None
@@ -57,7 +60,7 @@ class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[chat]``"""
+    """The section ``[chat]``."""
 
     path: str = "/api/chat"
     system_prompt: str = ""
@@ -70,7 +73,7 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[identity]``"""
+    """The section ``[identity]``."""
 
     header: str = ""
     keys: dict[str, str | list[str]] = {}
@@ -79,14 +82,14 @@ class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BudgetSection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[budget]``"""
+    """The section ``[budget]``."""
 
     timezone: str = "UTC"
     anonymous_daily_token_limit: int | Literal["unlimited"] | None = None
 
 
 class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[ledger]``"""
+    """The section ``[ledger]``."""
 
     url: str = "sqlite:chatnest.db"
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
@@ -98,23 +101,21 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     rates_when_away: Literal["refuse", "count"] = "count"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.busy_timeout <= _LONGEST_END:
+        if not 0 <= self.busy_timeout <= _MAX_SECONDS:
             raise ConfigurationError(
-                f"ledger.busy_timeout must be from 0 to {_LONGEST_END:,}, not {self.busy_timeout:g}"
+                f"ledger.busy_timeout: expected seconds from 0 to {_MAX_SECONDS:,}, "
+                f"got {self.busy_timeout:g}. Leave it out for 0.5."
             )
-        if not 0 < self.timeout <= _LONGEST_END:
+        if not 0 < self.timeout <= _MAX_SECONDS:
             raise ConfigurationError(
-                f"ledger.timeout must be greater than 0 and at most {_LONGEST_END:,}, "
-                f"not {self.timeout:g}"
+                f"ledger.timeout: expected seconds above 0 and at most {_MAX_SECONDS:,}, "
+                f"got {self.timeout:g}. Leave it out for 0.25."
             )
-        if self.max_connections < 1:
-            raise ConfigurationError(
-                f"ledger.max_connections must be at least 1, not {self.max_connections}"
-            )
+        check_integer("ledger.max_connections", self.max_connections, 1)
 
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[server]``"""
+    """The section ``[server]``."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -127,40 +128,40 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     allow_hosts: list[str] = []
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 1 << 16:
-            raise ConfigurationError(f"server.port must be from 0 to 65535, not {self.port}")
-        if self.workers < 1:
-            raise ConfigurationError(f"server.workers must be at least 1, not {self.workers}")
-        if not 1 <= self.idle_seconds <= _LONGEST_END:
+        check_integer("server.port", self.port, 0, 65_535)
+        check_integer("server.workers", self.workers, 1)
+        if not 1 <= self.idle_seconds <= _MAX_SECONDS:
             raise ConfigurationError(
-                f"server.idle_seconds: expected whole seconds from 1 to {_LONGEST_END:,}, "
+                f"server.idle_seconds: expected whole seconds from 1 to {_MAX_SECONDS:,}, "
                 f"got {self.idle_seconds}. Leave it out for 75."
             )
-        if not 0 < self.head_seconds <= _LONGEST_END:
+        if not 0 < self.head_seconds <= _MAX_SECONDS:
             raise ConfigurationError(
-                f"server.head_seconds: expected seconds above 0 and at most {_LONGEST_END:,}, "
+                f"server.head_seconds: expected seconds above 0 and at most {_MAX_SECONDS:,}, "
                 f"got {self.head_seconds:g}. Leave it out for 10."
             )
         for name in ("announce_seconds", "drain_seconds"):
             seconds = getattr(self, name)
-            if not 0 <= seconds <= _LONGEST_END:
+            if not 0 <= seconds <= _MAX_SECONDS:
                 raise ConfigurationError(
-                    f"server.{name} must be from 0 to {_LONGEST_END:,}, not {seconds:g}"
+                    f"server.{name}: expected seconds from 0 to {_MAX_SECONDS:,}, got {seconds:g}. "
+                    "Leave it out for the default."
                 )
         check_origins(self.allow_origins, name="server.allow_origins")
         for host in self.allow_hosts:
             if not _HOST.fullmatch(host):
                 raise ConfigurationError(
-                    f"server.allow_hosts: {host!r} is no host, such as chat.example.com: small "
-                    "letters, and no scheme, port or path"
+                    f"server.allow_hosts: expected a host such as chat.example.com, got {host!r}. "
+                    "Write it in lower case, without a scheme, a port or a path."
                 )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that ``chatnest serve`` can be told, with its defaults.
+    """All settings of ``chatnest serve``, with their defaults.
 
-    ``demo`` serves canned answers instead of the provider. ``written``: the profiles that the
-    configuration defines or changes. ``told`` says where each key that is not a default comes from.
+    ``demo`` serves canned answers instead of the provider. ``written`` has the names of the
+    profiles that the configuration defines or changes. ``sources`` has the source of each key that
+    was set, such as the path of the file.
     """
 
     provider: ProviderSection = ProviderSection()
@@ -175,7 +176,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSection = ServerSection()
     demo: bool = False
     written: tuple[str, ...] = ()
-    told: dict[str, str] = {}
+    sources: dict[str, str] = {}
 
 
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -200,25 +201,25 @@ def load_config(
     *,
     demo: bool = False,
 ) -> Config:
-    """The configuration from a file (if any), the environment and flags by section and key.
+    """Load the configuration from a file (if any), the environment, and flags by section and key.
 
     Raises ConfigurationError, whose message names the source, the path of the key and the remedy.
     """
-    sources = [] if path is None else [read_file(path)]
-    sources += [read_environ(environ, _JOINED), Source("the command line", flags)]
-    if not any("port" in source.tree.get("server", {}) for source in sources):
-        sources.append(read_port(environ))
+    read = [] if path is None else [read_file(path)]
+    read += [read_environ(environ, _JOINED), Source("the command line", flags)]
+    if not any("port" in source.tree.get("server", {}) for source in read):
+        read.append(read_port(environ))
     tree: Tree = {}
-    told: dict[str, str] = {}
-    for source in sources:
+    sources: dict[str, str] = {}
+    for source in read:
         settings = typed(source, _SECTIONS)
         tree = merge(tree, settings)
-        told |= dict.fromkeys(_keys(settings), source.name)
-    with naming(told):
+        sources |= dict.fromkeys(_keys(settings), source.name)
+    with naming_sources(sources):
         sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
         profiles = _profiles(tree.get("profiles", {}))
     written = tuple(tree.get("profiles", ()))
-    return Config(profiles=profiles, demo=demo, written=written, told=told, **sections)
+    return Config(profiles=profiles, demo=demo, written=written, sources=sources, **sections)
 
 
 def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
@@ -237,8 +238,8 @@ def _profiles(tree: Tree) -> tuple[Profile, ...]:
         values = {**base, **fields, "name": name}
         if missing := [field for field in required if field not in values]:
             raise ConfigurationError(
-                f"profiles.{name} is new, and needs all of its limits: {', '.join(missing)} "
-                f"{'is' if len(missing) == 1 else 'are'} missing"
+                f"profiles.{name}: expected all limits of a new profile, got none for "
+                f"{', '.join(missing)}. Add them."
             )
         named[name] = Profile(**values)
     return tuple(named.values())

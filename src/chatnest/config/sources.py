@@ -1,5 +1,5 @@
-"""Sources: where settings come from. Names and types are checked in each by itself, so that what is
-wrong is named with the file, the environment or the command line that it stands in.
+"""Sources of settings: a file, the environment, the command line. Each source is checked on its
+own, so that an error names the source of the wrong key or value.
 """
 
 import difflib
@@ -20,7 +20,7 @@ __all__ = [
     "Source",
     "Tree",
     "merge",
-    "naming",
+    "naming_sources",
     "read_environ",
     "read_file",
     "read_port",
@@ -30,18 +30,30 @@ __all__ = [
 PREFIX: Final = "CHATNEST_"
 
 PORT: Final = "PORT in the environment"
-"""The name of the source that hosting platforms use to assign a port."""
+"""Name of the source by which hosting platforms assign a port."""
 
-_OF_A_SERVICE: Final = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)")
+_KUBERNETES_NAME: Final = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)")
 
 Tree = dict[str, Any]
 
 Kinds = Mapping[str, type[msgspec.Struct]]
-"""What a section has, by its name. Those of profiles have profiles."""
+"""Type of each section's settings, by the section's name. The section "profiles" is not in it."""
+
+_TYPE_NAMES: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "an integer",
+    "object": "a table",
+    "str": "a string",
+}
+"""Names of msgspec's types in error messages."""
+
+_TYPE_ERROR: Final = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Settings by section and key. ``strings``: of no other type, as in the environment."""
+    """Settings by section and key. With ``strings`` all values are strings, as in environments."""
 
     name: str
     tree: Mapping[str, Any]
@@ -49,36 +61,47 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def read_file(path: Path) -> Source:
-    """A TOML file."""
+    """Read a TOML file. Raises ConfigurationError if it cannot be read or is not valid TOML."""
     try:
         return Source(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be read: {exc.strerror}") from exc
+        raise ConfigurationError(
+            f"{path}: expected a readable file, got an error: {exc.strerror}. Check the path and "
+            "its permissions."
+        ) from exc
     except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{path} is not UTF-8") from exc
+        raise ConfigurationError(
+            f"{path}: expected text in UTF-8, got other bytes. Save the file in UTF-8."
+        ) from exc
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigurationError(f"{path} is not TOML: {exc}") from exc
+        raise ConfigurationError(
+            f"{path}: expected TOML, got an error: {exc}. Correct that line."
+        ) from exc
 
 
 def read_port(environ: Mapping[str, str]) -> Source:
-    """``PORT``, by which hosting platforms such as Cloud Run and Heroku assign the port."""
+    """Read ``PORT``. Hosting platforms such as Cloud Run and Heroku assign the port by it."""
     port = environ.get("PORT", "").strip()
     return Source(PORT, {"server": {"port": port}} if port else {}, strings=True)
 
 
 def read_environ(environ: Mapping[str, str], sections: Collection[str]) -> Source:
-    """``CHATNEST_SECTION__KEY``. Other names are other programs'."""
+    """Read ``CHATNEST_SECTION__KEY``. Other names belong to other programs.
+
+    Raises ConfigurationError for a name that lacks one of its two underscores, for a key that is
+    also a section, and for text that is not UTF-8.
+    """
     tree: Tree = {}
     for name, value in environ.items():
-        if name.startswith("OPENAI_"):  # read by the provider
+        if name.startswith("OPENAI_"):  # the provider reads it
             _check_text(value, f"the environment: {name}")
         section, _, rest = name.removeprefix(PREFIX).lower().partition("_")
         if name.startswith(PREFIX) and "__" not in name and rest and section in sections:
-            if _is_of_kubernetes(name, value):
+            if _is_from_kubernetes(name, value):
                 continue
             raise ConfigurationError(
-                f"the environment: {name} is no key: sections and keys are joined by two "
-                f"underscores, as in {PREFIX}PROFILES__BALANCED__MAX_MESSAGES"
+                f"the environment: {name}: expected two underscores between a section and a key, "
+                f"got one. Write it as in {PREFIX}PROFILES__BALANCED__MAX_MESSAGES."
             )
         if name.startswith(PREFIX) and "__" in name:
             *parents, key = name[len(PREFIX) :].lower().split("__")
@@ -86,25 +109,34 @@ def read_environ(environ: Mapping[str, str], sections: Collection[str]) -> Sourc
             for parent in parents:
                 place = place.setdefault(parent, {})
                 if not isinstance(place, dict):
-                    raise ConfigurationError(f"the environment: {name} has a parent that is a key")
+                    raise ConfigurationError(
+                        f"the environment: {name}: expected a section above it, got a key with a "
+                        "value. Remove one of the two variables."
+                    )
             if isinstance(place.get(key), dict):
-                raise ConfigurationError(f"the environment: {name} is a section, not a key")
+                raise ConfigurationError(
+                    f"the environment: {name}: expected a key, got a section with keys of its "
+                    "own. Remove this variable or the ones below it."
+                )
             place[key] = value
     return Source("the environment", tree, strings=True)
 
 
-def _is_of_kubernetes(name: str, value: str) -> bool:
-    """A service named chatnest-server gives every pod CHATNEST_SERVER_PORT=tcp://10.0.0.1:80."""
-    return "://" in value or bool(_OF_A_SERVICE.fullmatch(name))
+def _is_from_kubernetes(name: str, value: str) -> bool:
+    """Return whether Kubernetes set this variable for a service.
+
+    A service named chatnest-server gives every pod CHATNEST_SERVER_PORT=tcp://10.0.0.1:80.
+    """
+    return "://" in value or bool(_KUBERNETES_NAME.fullmatch(name))
 
 
-# ---------------------------------------------------------------- what they say
+# ---------------------------------------------------------------- types
 
 
 def typed(source: Source, kinds: Kinds) -> Tree:
-    """The settings of a source, each of the type that its key has.
+    """Return the settings of a source, each converted to the type of its key.
 
-    Raises ConfigurationError for keys that do not exist and values of other types.
+    Raises ConfigurationError for an unknown key, and for a value of another type.
     """
     tree: Tree = {}
     for name, section in source.tree.items():
@@ -123,7 +155,10 @@ def typed(source: Source, kinds: Kinds) -> Tree:
 
 def _check_section(section: object, place: str, source: Source) -> None:
     if not isinstance(section, dict):
-        raise ConfigurationError(f"{source.name}: {place} must be a section, [{place}]")
+        raise ConfigurationError(
+            f"{source.name}: {place}: expected a section, got a value. Write [{place}] above its "
+            "keys."
+        )
 
 
 def _values(
@@ -141,11 +176,16 @@ def _known(key: str, names: list[str], place: str, source: Source, kinds: Kinds)
     if key in names:
         return
     if key == "api_key":
-        raise ConfigurationError(f"{source.name}: the key is read from OPENAI_API_KEY alone")
+        raise ConfigurationError(
+            f"{source.name}: {place}{key}: expected the secret in OPENAI_API_KEY alone, got it "
+            "here. Remove it here and set OPENAI_API_KEY in the environment."
+        )
     nearest = place + difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
     others = [f"{name}.{key}" for name, kind in kinds.items() if key in kind.__struct_fields__]
-    hint = f"there is {' and '.join(others)}" if others else f"the nearest is {nearest}"
-    raise ConfigurationError(f"{source.name}: there is no key {place}{key}; {hint}")
+    raise ConfigurationError(
+        f"{source.name}: {place}{key}: expected a known {'key' if place else 'section'}, got an "
+        f"unknown one. Did you mean {' or '.join(others or [nearest])}?"
+    )
 
 
 def _value(value: object, hint: Any, place: str, source: Source) -> object:
@@ -159,24 +199,62 @@ def _value(value: object, hint: Any, place: str, source: Source) -> object:
     try:
         return msgspec.convert(value, hint, strict=not source.strings)
     except msgspec.ValidationError as exc:
-        what, _, where = str(exc).partition(" - at `$")
-        permitted = " or ".join(_permitted(hint))
-        if permitted:
-            what = f"must be {permitted}, not {value!r}"
-        raise ConfigurationError(f"{source.name}: {place}{where.rstrip('`')}: {what}") from None
+        problem, _, where = str(exc).partition(" - at `$")
+        advice = " Write it without quotes." if _is_quoted(value, hint) else ""
+        wrong = _wrong_type(problem, value, hint)
+        raise ConfigurationError(
+            f"{source.name}: {place}{where.rstrip('`')}: {wrong}{advice}"
+        ) from None
 
 
-def _permitted(hint: Any) -> list[str]:
-    """What a key may be that takes certain words, and perhaps a number."""
+def _is_quoted(value: object, hint: Any) -> bool:
+    """Return whether a value is a string that stands for a valid value of another type."""
+    try:
+        msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return isinstance(value, str)
+
+
+def _wrong_type(problem: str, value: object, hint: Any) -> str:
+    """Translate an error of msgspec. A key that takes strings may hold a secret, so its value is
+    not shown.
+    """
+    if words := _words(hint):
+        return f"expected {' or '.join(words)}, got {value!r}."
+    types = _TYPE_ERROR.fullmatch(problem)
+    if types is None:
+        return f"expected another value, got an error: {problem}."
+    got = str(value).lower() if isinstance(value, bool) else repr(value)
+    if not _is_scalar(hint):
+        got = _type_names(types["got"])
+    return f"expected {_type_names(types['expected'])}, got {got}."
+
+
+def _type_names(types: str) -> str:
+    names = [_TYPE_NAMES[name] for name in types.split(" | ") if name in _TYPE_NAMES]
+    return " or ".join(names) or types
+
+
+def _is_scalar(hint: Any) -> bool:
+    """Return whether a key takes only numbers, true and false, and None."""
+    kinds = get_args(hint) or (hint,)
+    return all(kind in {int, float, bool, type(None)} for kind in kinds)
+
+
+def _words(hint: Any) -> list[str]:
+    """Return the words that a key takes, and "an integer" if it takes integers besides."""
     if get_origin(hint) is Literal:
         return [repr(word) for word in get_args(hint)]
-    words = [word for kind in get_args(hint) for word in _permitted(kind)]
-    return ["a whole number", *words] if words and int in get_args(hint) else words
+    words = [word for kind in get_args(hint) for word in _words(kind)]
+    return ["an integer", *words] if words and int in get_args(hint) else words
 
 
 def _check_text(value: str, place: str) -> None:
-    """Python keeps bytes of the environment and of the command line that are not UTF-8 as halves of
-    surrogate pairs, which fail much later: in JSON, or on their way to the model.
+    """Raise if the text was not UTF-8.
+
+    Python keeps such bytes of the environment and the command line as lone surrogates, which fail
+    only later: in JSON, or on their way to the model.
     """
     try:
         value.encode()
@@ -188,18 +266,18 @@ def _check_text(value: str, place: str) -> None:
 
 
 def _split(value: object, hint: object) -> object:
-    """A list may be written ``a, b`` in the environment."""
+    """Split ``a, b`` if the key takes a list: the environment has no other form for one."""
     takes_list = any(get_origin(kind) is list for kind in (hint, *get_args(hint)))
     if takes_list and isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value
 
 
-# ---------------------------------------------------------------- who said it
+# ---------------------------------------------------------------- merging
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """One tree, in which the second has the last word."""
+    """Merge two trees. Values of ``over`` override values of ``base``."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -209,15 +287,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 
 @contextmanager
-def naming(told: Mapping[str, str]) -> Iterator[None]:
-    """Meanwhile, an error that begins with a key is preceded by the source of that, or of what is
-    below it. ``told`` has the sources by key.
+def naming_sources(sources: Mapping[str, str]) -> Iterator[None]:
+    """Within this block, prefix an error about a key with the source of that key.
+
+    For a section, the prefix is the source of a key in it. ``sources`` has the sources by key.
     """
     try:
         yield
     except ConfigurationError as exc:
         key = re.split(r"[^\w.-]", exc.detail, maxsplit=1)[0]
-        found = [told[each] for each in told if each == key or each.startswith(f"{key}.")]
+        found = [sources[each] for each in sources if each == key or each.startswith(f"{key}.")]
         if not key or not found:
             raise
         raise ConfigurationError(f"{found[0]}: {exc.detail}") from exc

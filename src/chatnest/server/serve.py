@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from chatnest._util.addresses import is_loopback
 from chatnest.app import ChatNestApp
-from chatnest.config.build import build_chat, by_its_keys, open_profiles
+from chatnest.config.build import build_chat, naming_keys, open_profiles
 from chatnest.config.sections import Config
 from chatnest.config.sources import PORT
-from chatnest.config.thinking import thinks_too_long
+from chatnest.config.thinking import reasoning_warning
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
@@ -44,11 +44,11 @@ def serve(config: Config) -> None:
     _check_workers(config)
     chat = build_chat(config)  # in this process too, so that what is wrong is said once, and now
     make_site(config, chat)
-    with by_its_keys(config):
+    with naming_keys(config):
         anyio.run(_check_ledger, chat)
     listener = _listen(config)
     _say_where(config, listener, chat)
-    if thinking := thinks_too_long(config):
+    if thinking := reasoning_warning(config):
         _note("warning: provider.model: {}: {}".format(*thinking))
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
     seconds = config.server.announce_seconds
@@ -175,7 +175,7 @@ def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> No
         f"  model     {model}",
         f"  ledger    {chat.ledger!r}",
     ]
-    if config.told.get("server.port") == PORT:
+    if config.sources.get("server.port") == PORT:
         lines.append(f"  port      {port}, from {PORT}")
         if is_loopback(config.server.host):
             lines.append(

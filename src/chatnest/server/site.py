@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
 from chatnest.asgi.http import NO_SNIFFING
-from chatnest.config.build import build_chat, by_its_keys
+from chatnest.config.build import build_chat, naming_keys
 from chatnest.config.sections import Config
 from chatnest.errors import (
     ChatNestError,
@@ -142,7 +142,7 @@ def make_site(
         ],
         lifespan=lifespan,
     )
-    with by_its_keys(config):
+    with naming_keys(config):
         _check_path(config.chat.path, site.routes)
         app: ASGIApp = ChatNestMiddleware(
             _with_page_headers(site),

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
 from chatnest.config.sections import ProviderSection
-from chatnest.config.thinking import thinks_too_long
+from chatnest.config.thinking import reasoning_warning
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 
 __all__ = ["PROVIDER_CHECKS"]
@@ -62,7 +62,7 @@ def _model(findings: Findings) -> Check | None:
             f"{provider.model}, the default, at {host}: a local server has models of its own",
             "name one of them as provider.model",
         )
-    if thinking := thinks_too_long(findings.config):
+    if thinking := reasoning_warning(findings.config):
         return fail(name, *thinking)
     return ok(name, provider.model)
 
