@@ -12,7 +12,7 @@ from chatnest.bounds import Bounds
 from chatnest.streams.intake import Intake
 from chatnest.testing import FakeUpstream
 from tests.servers.support import LEFT_BEHIND
-from tests.soak import SOAKS, Progress
+from tests.support.soak import SOAKS, Progress
 
 # By default an example must not take longer than 200 ms: a machine that is slow fails nothing.
 settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,10 +30,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Progress(config))
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+LOOPS = {"asyncio": "asyncio", "uvloop": ("asyncio", {"use_uvloop": True}), "trio": "trio"}
+
+
+@pytest.fixture
 def anyio_backend(request):
-    """Every async test runs on both event loops."""
-    return request.param
+    """The event loop: asyncio and trio for every async test, unless it is marked with others."""
+    return LOOPS[request.param]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the event loops that its nearest marker ``loops`` names."""
+    if "anyio_backend" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("loops")
+        names = marker.args if marker is not None else ("asyncio", "trio")
+        metafunc.parametrize("anyio_backend", names, indirect=True)
 
 
 @pytest.fixture(autouse=True)

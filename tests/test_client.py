@@ -34,7 +34,7 @@ async def test_an_answer_is_read_piece_by_piece(upstream, port):
     assert next(each for each in limits["limits"] if each["name"] == "tokens")["used"] > 0
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_connection_that_breaks_is_made_again(upstream, port):
     upstream.default = Answer.stall(20, pieces=("abc ",), repeat=40)
     async with FaultProxy("127.0.0.1", port) as proxy, ChatNestClient(url(proxy.port)) as client:
@@ -55,7 +55,7 @@ async def test_a_connection_that_breaks_is_made_again(upstream, port):
 # which trio warns.
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_who_leaves_early_ends_it(upstream, port):
     upstream.default = Answer.stall(1)
     async with ChatNestClient(url(port)) as client, client.ask(HI) as answer:
@@ -64,7 +64,7 @@ async def test_who_leaves_early_ends_it(upstream, port):
     await upstream.until(lambda u: u.aborted == 1)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_cancel_gives_a_receipt(upstream, port):
     upstream.default = Answer.stall(1)
     async with ChatNestClient(url(port)) as client, client.ask(HI) as answer:

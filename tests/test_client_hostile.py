@@ -103,7 +103,7 @@ async def test_so_much_of_a_document_is_read_for_so_long(monkeypatch, call):
 
 # On trio, httpx2's connection pool leaves a generator to the garbage collector where a body is not
 # read to its end.
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+on_asyncio = pytest.mark.loops("asyncio")
 
 
 @on_asyncio

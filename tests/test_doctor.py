@@ -602,7 +602,7 @@ def test_as_a_process_whose_reader_leaves(tmp_path: Path):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("ahead", [-5_000, 0, 5_000])
 async def test_clocks_are_compared(anyio_backend: str, server: Server, ahead: int, monkeypatch):
     ledger = RedisLedger(server.url, timeout=10)

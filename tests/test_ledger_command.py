@@ -19,10 +19,10 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.sqlite.books import RowBooks
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
 from tests.ledger.server import Server
-from tests.ports import free_port
 from tests.servers.support import said
+from tests.support.ports import free_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 TODAY = ""  # when a test begins, since one day may end between two of them
 
@@ -30,11 +30,6 @@ TODAY = ""  # when a test begins, since one day may end between two of them
 @pytest.fixture(autouse=True)
 def _today(monkeypatch):
     monkeypatch.setitem(globals(), "TODAY", days.day_of(wall_clock(), "UTC"))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Command:

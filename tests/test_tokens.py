@@ -440,7 +440,7 @@ async def test_short_counts_take_no_thread(monkeypatch):
     assert await tokenizer.count("hello world") == 2
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # blockbuster knows no other
+@pytest.mark.loops("asyncio")  # blockbuster knows no other
 async def test_nothing_blocking_is_called_in_the_event_loop(unloaded, anyio_backend):
     with blockbuster_ctx():
         tokenizer = Tokenizer.for_model("gpt-4o")

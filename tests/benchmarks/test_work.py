@@ -28,7 +28,7 @@ from tests.benchmarks.upstream import HEAD, MARK, TOKEN, end
 OURS = str(Path(chatnest.__file__).parent)
 HERE = str(Path(__file__).parent)
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 @dataclass(frozen=True)

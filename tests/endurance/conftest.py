@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.endurance.results import Results
-from tests.soak import SOAKS
+from tests.support.soak import SOAKS
 
 Measured = Callable[..., None]
 

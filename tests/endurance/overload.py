@@ -25,7 +25,7 @@ from tests.benchmarks.load import question
 from tests.benchmarks.servers import cpu_seconds
 from tests.benchmarks.upstream import upstream_process
 from tests.endurance.support import python_path
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CORES = sorted(os.sched_getaffinity(0))
 TOKENS = 20

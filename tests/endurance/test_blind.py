@@ -12,7 +12,7 @@ from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
 from tests.endurance.support import CHECKED, leave, request, uvicorn_process
 from tests.endurance.test_phases import read_until
-from tests.soak import SOAKS, amount
+from tests.support.soak import SOAKS, amount
 
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
 DEADLINE = amount(4, 10)

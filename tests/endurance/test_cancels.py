@@ -22,7 +22,7 @@ from tests.endurance.support import (
     uvicorn_process,
 )
 from tests.servers.support import Client
-from tests.soak import SOAKS, amount
+from tests.support.soak import SOAKS, amount
 
 DONE = b"event: done"
 AT_ONCE = 60

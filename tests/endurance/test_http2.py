@@ -16,7 +16,7 @@ from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.support import leave
 from tests.servers.support import ask
 from tests.servers.test_frameworks import hypercorn_thread
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 BACKENDS = ("asyncio", "trio")
 

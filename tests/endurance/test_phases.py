@@ -21,8 +21,8 @@ from tests.endurance.support import (
     request,
     uvicorn_process,
 )
-from tests.soak import SOAKS, amount
-from tests.waiting import wait_for
+from tests.support.soak import SOAKS, amount
+from tests.support.waiting import wait_for
 
 SERVERS = [("asyncio", "h11"), ("uvloop", "httptools")]
 WAYS = ("FIN", "RST", "half-close")

@@ -25,7 +25,7 @@ from tests.endurance.support import (
     sockets,
 )
 from tests.servers.support import Process
-from tests.soak import SOAKS, amount
+from tests.support.soak import SOAKS, amount
 
 PIECE = "x" * 1_000
 SMALL = 4_096

@@ -14,10 +14,10 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.endurance.conftest import Measured
 from tests.endurance.support import CHECKED, open_files, python_path
-from tests.ports import free_port
 from tests.servers.support import LEFT_BEHIND, Client, Process, Reply
-from tests.soak import SOAKS, amount
-from tests.waiting import wait_for
+from tests.support.ports import free_port
+from tests.support.soak import SOAKS, amount
+from tests.support.waiting import wait_for
 
 DRAIN = 0.5
 STREAMS = amount(20, 100)

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests import books
 from tests.fire.app import open_ledger
-from tests.ports import free_port
 from tests.servers.support import Client, Process, Reply, ask
-from tests.waiting import PATIENCE, wait_for
+from tests.support import books
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE, wait_for
 
 DONE = b"event: done"
 

@@ -8,7 +8,7 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.fire.app import HOLD
 from tests.fire.support import Books, limits, send, serving
-from tests.soak import amount
+from tests.support.soak import amount
 
 REQUESTS, FIT = 500, 37
 

@@ -17,7 +17,7 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.fire.support import DONE, Books, chat
 from tests.servers.support import KEY, Client, Process, ask, children
-from tests.waiting import PATIENCE, wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 

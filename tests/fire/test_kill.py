@@ -11,7 +11,7 @@ from chatnest.testing import Answer, FailPoints, FakeUpstream
 from tests.fire.app import HOLD, LEASE
 from tests.fire.support import DONE, Books, chat, limits, send, serving
 from tests.servers.support import Client
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 EACH = 3
 """Streams that run at each worker."""

@@ -24,8 +24,8 @@ from tests.fire.test_store_lost import (
 )
 from tests.ledger.server import Server
 from tests.servers.support import Client, said
-from tests.soak import amount
-from tests.waiting import PATIENCE, wait_for
+from tests.support.soak import amount
+from tests.support.waiting import PATIENCE, wait_for
 
 
 def chatnest(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,8 @@ from chatnest.testing import Answer, FakeUpstream
 from tests.fire.support import DONE, Books, chat, send
 from tests.ledger.server import Server
 from tests.servers.support import KEY, Client, Process
-from tests.soak import amount
-from tests.waiting import PATIENCE, wait_for
+from tests.support.soak import amount
+from tests.support.waiting import PATIENCE, wait_for
 
 USER, ACCOUNT, FRESH = "ann", "header:ann", 8 + 4
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

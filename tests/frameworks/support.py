@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 from chatnest.ledger.base import wall_clock
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import Answer, FakeUpstream
-from tests.books import Books
 from tests.servers.support import KEY, LEFT_BEHIND, PATIENCE, Client, Process, ask
-from tests.soak import amount
+from tests.support.books import Books
+from tests.support.soak import amount
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 31

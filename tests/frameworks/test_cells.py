@@ -7,8 +7,8 @@ import pytest
 from tests.frameworks.programs import PROGRAMS, Program, save, well_served
 from tests.frameworks.servers import SERVERS
 from tests.frameworks.support import HOLD, INPUT
-from tests.ports import free_port
-from tests.soak import SOAKS
+from tests.support.ports import free_port
+from tests.support.soak import SOAKS
 
 TOLD = {("django_app", "daphne"), ("django_app", "gunicorn-uvicorn")}
 """What Django's page says that works, too. The others are many."""

@@ -13,7 +13,7 @@ from tests.frameworks.programs import (
     well_served,
 )
 from tests.frameworks.support import HOLD, INPUT
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)

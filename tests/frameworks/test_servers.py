@@ -11,8 +11,8 @@ from tests.frameworks import pages
 from tests.frameworks.h2_client import H2Client
 from tests.frameworks.servers import BIND, SERVERS, TRIO, Server
 from tests.frameworks.support import DONE, HOLD, INPUT, START, Site, serving
-from tests.ports import free_port
 from tests.servers.support import PATIENCE, ask
+from tests.support.ports import free_port
 
 ENDING = [
     name

@@ -22,7 +22,7 @@ from tests.hostile.floods import END, HEAD, INTERIM, LAST, chunk, event
 from tests.streams.support import Pulse, answer_to, ask, error, kinds, profile, serving, text
 
 pytestmark = pytest.mark.anyio
-asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has httpcore2
+asyncio_only = pytest.mark.loops("asyncio")  # trio has httpcore2
 
 
 async def test_reads_that_need_not_wait_do_not_keep_the_loop():

@@ -21,11 +21,11 @@ from tests.hostile import bodies
 from tests.hostile.cases import KINDS, post
 from tests.hostile.floods import FLOODS
 from tests.hostile.watchdog import Block, TrioWatch, Watchdog
-from tests.ports import free_port
 from tests.servers.support import Client, Process, ask
-from tests.soak import SOAKS, amount
 from tests.streams.support import answer_to, policies, profile, serving
-from tests.waiting import wait_for
+from tests.support.ports import free_port
+from tests.support.soak import SOAKS, amount
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.soak
 
@@ -162,7 +162,7 @@ def test_no_run_keeps_the_event_loop(server, upstream, name, record_property):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.loops("trio")
 @pytest.mark.parametrize("name", FLOODS if SOAKS else QUICK)
 async def test_no_flood_keeps_trio(anyio_backend, upstream, name, record_property):
     upstream.default = FLOODS[name]

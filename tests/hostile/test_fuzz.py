@@ -10,7 +10,7 @@ from chatnest.testing import FakeUpstream
 from tests.hostile.cases import CLOSED, Case
 from tests.hostile.fuzz import Fuzz
 from tests.hostile.support import Attack, Target, under_attack
-from tests.soak import amount
+from tests.support.soak import amount
 
 pytestmark = pytest.mark.soak
 

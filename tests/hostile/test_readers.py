@@ -20,8 +20,8 @@ from chatnest.testing import Answer, EventReader, FakeUpstream
 from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 from tests.servers.support import KEY, Client, uvicorn_thread
-from tests.soak import amount
 from tests.streams.support import profile
+from tests.support.soak import amount
 
 NASTY = (
     *("\n\nevent: done\ndata: \n\n", "\nevent: error\ndata: {}\n\n", "data: ", ": ping"),

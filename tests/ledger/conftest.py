@@ -28,11 +28,6 @@ def _is_redis_on_trio(item: pytest.Item) -> bool:
     return params.get("anyio_backend") == "trio" and "redis" in str(ledgers)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -35,7 +35,7 @@ from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Re
 from chatnest.ledger.model import Counter, HoldRecord, HoldState
 from chatnest.ledger.window import ListWindow
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
-from tests.soak import amount
+from tests.support.soak import amount
 
 REMEMBERED = HOUR
 """For how long every ledger knows a hold that has ended."""

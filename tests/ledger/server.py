@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 PATIENCE = 60
 """Seconds for what should take a few, on a machine on which much else is going on."""

@@ -49,7 +49,7 @@ def rows(path: Path) -> dict[str, int]:
         }
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_on_a_server(make_redis: MakeRedis, redis_server: Server, clock: Clock):
     ledger = make_redis(clock=clock)
     await look_and_be_refused(ledger)
@@ -58,7 +58,7 @@ async def test_on_a_server(make_redis: MakeRedis, redis_server: Server, clock: C
     assert [key for key in keys if not key.endswith(b":mark")] == []  # which the books have anyway
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_in_a_cluster(make_redis: MakeRedis, redis_cluster: Server, clock: Clock):
     ledger = make_redis(f"redis+cluster://{redis_cluster.address}", clock=clock)
     await look_and_be_refused(ledger)

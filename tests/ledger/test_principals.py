@@ -18,7 +18,7 @@ from tests.ledger.direct_redis import DirectRedis
 from tests.ledger.lives import finish
 from tests.ledger.server import running
 from tests.ledger.support import HOUR, SECOND, Clock, budget, rate, streams, wish
-from tests.soak import SOAKS, amount
+from tests.support.soak import SOAKS, amount
 
 Call = Coroutine[Any, Any, object]
 

@@ -11,12 +11,7 @@ from chatnest.ledger.redis import RedisLedger
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.server import running
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 async def test_what_is_known_of_the_server(make_redis: MakeRedis):

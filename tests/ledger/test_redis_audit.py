@@ -12,12 +12,7 @@ from tests.ledger.redis_support import watched
 from tests.ledger.server import Server
 from tests.ledger.support import Clock, admit, balance, budget, wish
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 def give(tokens: int, adjustment_id: str, account: str = "ann") -> Adjustment:

@@ -20,14 +20,9 @@ from tests.ledger.conftest import MakeRedis
 from tests.ledger.server import PATIENCE, Server, binary, running
 from tests.ledger.support import admit, balance, budget, streams, wish
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 LIMITS = (budget(1_000), streams(9))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

@@ -21,12 +21,7 @@ from tests.ledger.redis_support import limits_of
 from tests.ledger.server import Server, running, running_cluster
 from tests.ledger.support import MINUTE, Clock, admit, balance, budget, refuse, utc, wish
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 LIMITS = limits_of("ann")

@@ -26,12 +26,7 @@ from tests.ledger.support import (
     wish,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 async def test_the_servers_clock_decides(make_redis: MakeRedis):

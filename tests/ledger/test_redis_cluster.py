@@ -21,12 +21,7 @@ from tests.ledger.support import (
     wish,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 def slots(*accounts: str) -> list[str]:

@@ -23,12 +23,7 @@ from tests.ledger.support import (
     wish,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 def admitted_by(processes: "list[subprocess.Popen[str]]") -> int:
@@ -133,7 +128,7 @@ def test_two_event_loops_at_once(redis_server: Server):
     assert anyio.run(look) == (0, 3_700)
 
 
-@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.loops("trio")
 async def test_on_trio_it_says_what_to_do(anyio_backend: str):
     ledger = RedisLedger("redis://localhost")
 

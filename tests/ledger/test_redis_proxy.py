@@ -13,15 +13,10 @@ from tests.ledger.conftest import MakeRedis
 from tests.ledger.server import Server
 from tests.ledger.support import admit, balance, budget, rate, streams, wish
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 LIMITS = budget(1_000), streams(3), rate(5)
 WISH = wish(*LIMITS, hold_id="one")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

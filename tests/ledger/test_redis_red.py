@@ -7,12 +7,7 @@ from tests.ledger import test_red as red
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.support import Clock
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 # What a script says, what it says without its guard, and the check that rests on it.

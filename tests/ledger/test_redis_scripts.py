@@ -20,12 +20,7 @@ from tests.ledger.support import (
     wish,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 async def test_scripts_that_the_server_has_lost_are_sent_again(

@@ -15,7 +15,7 @@ import pytest
 from tests.ledger.conftest import Tell
 from tests.ledger.processes import start, told_by
 from tests.ledger.server import Server, running
-from tests.soak import amount
+from tests.support.soak import amount
 
 OPERATIONS = amount(4_000, 300_000)
 BUDGET = OPERATIONS * 5

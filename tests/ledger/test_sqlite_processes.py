@@ -54,7 +54,7 @@ def test_four_processes_settle_to_the_last_token(path: Path):
     assert len(rows(path, "SELECT * FROM turns")) == admitted
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_killed_process_leaves_a_hold_that_expires(path: Path):
     clock = Clock(wall_clock())
     ledger = SQLiteLedger(path, clock=clock, synchronous="NORMAL", busy_timeout=SECONDS)
@@ -107,7 +107,7 @@ def test_what_is_asked_for_at_the_exit_is_done(path: Path):
     assert figures(path) == (0, 2 * worker.HELD)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_refusal_tells_the_same_after_a_restart(path: Path, clock: Clock):
     limit = rate(1, window=10)
     for _ in range(2):

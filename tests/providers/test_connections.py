@@ -27,14 +27,9 @@ from chatnest.providers.http.transport import (
 from chatnest.testing import Answer, FakeUpstream
 from chatnest.turn import ModelCall
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop")]
 
 FIELDS = (("Authorization", "Bearer k"), ("X-Name", "v"))
-
-
-@pytest.fixture(params=["asyncio", "asyncio+uvloop"])
-def anyio_backend(request):
-    return ("asyncio", {"use_uvloop": request.param.endswith("uvloop")})
 
 
 class Server:

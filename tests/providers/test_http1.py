@@ -13,7 +13,7 @@ from chatnest.providers.http import http1
 from chatnest.providers.http.http1 import Http1Connection, Http1Response
 from chatnest.providers.http.transport import TransportError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = (
@@ -51,11 +51,6 @@ CLOSED_AFTER = {
     "HTTP/1.0": LENGTH.replace(b"1.1", b"1.0") + BODY,
     "up to the end": TO_THE_END + BODY,
 }
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 class Wire:

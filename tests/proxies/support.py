@@ -16,8 +16,8 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.frameworks import pages
 from tests.frameworks.support import START, accepts
-from tests.ports import free_port
 from tests.servers.support import PATIENCE, Client, Reply, ask
+from tests.support.ports import free_port
 
 GLOBAL = """
 daemon off;

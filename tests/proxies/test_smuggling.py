@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
 from tests.proxies.asked import Echo
 from tests.proxies.smuggling import SMUGGLED, Battle
 from tests.proxies.support import caddy, haproxy, nginx
 from tests.servers.support import Client, Process, uvicorn_thread
-from tests.soak import SOAKS, amount
-from tests.waiting import wait_for
+from tests.support.ports import free_port
+from tests.support.soak import SOAKS, amount
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from chatnest.testing import Answer
 from tests.runs.support import used
 from tests.servers.support import Client, ask, uvicorn_thread
 from tests.servers.test_uvicorn import chat
-from tests.soak import SOAKS
+from tests.support.soak import SOAKS
 
 FRAMES = 200
 END = 7_200

@@ -13,8 +13,8 @@ from tests.ledger.server import Server
 from tests.runs.support import used
 from tests.runs.test_workers import ROOMY
 from tests.servers.support import KEY, Client, Process, Reply, ask
-from tests.soak import amount
-from tests.waiting import wait_for
+from tests.support.soak import amount
+from tests.support.waiting import wait_for
 
 Lose = Callable[[], None]
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 FACTOR = 1.5
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(("runs", "pieces", "size"), [(3_000, 1, 3), (2_000, 10, 3), (40, 500, 30)])
 async def test_the_bytes_of_ended_runs_are_those_that_are_taken(runs, pieces, size):
     log = MemoryRunLog()

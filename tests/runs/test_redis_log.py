@@ -13,7 +13,7 @@ _DELETE = "return redis.call('DEL', KEYS[1], KEYS[2])"
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_key_whose_run_is_gone_is_free(redis_server):
     """As after half of a drop, or an eviction."""
     books = RedisLedger(redis_server.url, prefix=uuid4().hex, timeout=10)

@@ -13,7 +13,7 @@ from chatnest.errors import LedgerUnavailable
 from chatnest.runs.base import Claim
 from chatnest.runs.sqlite import SQLiteRunLog
 from tests.ledger.sqlite_support import SECONDS, lock_that_goes, write_lock
-from tests.soak import amount
+from tests.support.soak import amount
 
 pytestmark = pytest.mark.anyio
 

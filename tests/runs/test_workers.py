@@ -13,7 +13,7 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.runs.support import used
 from tests.servers.support import KEY, Client, Process, Reply, ask, children
-from tests.soak import amount
+from tests.support.soak import amount
 
 ROOMY = {
     "CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS": "100",

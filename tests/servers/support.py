@@ -17,7 +17,7 @@ from typing import Any, Self
 import uvicorn
 
 from chatnest.testing import EventReader
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 KEY = "sk-secret-of-the-operator"
 PATIENCE = 20.0

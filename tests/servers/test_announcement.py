@@ -18,7 +18,7 @@ import pytest
 from chatnest.server.announcement import Announcement
 from chatnest.testing import Answer
 from tests.servers.support import Client, Process, children, closed, runs
-from tests.waiting import PATIENCE, wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 DONE = b"event: done\ndata: \n\n"
 LONG = "3600"

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from chatnest.server.protocol import BoundedProtocol
 from tests.servers.support import PATIENCE, Client, Process, uvicorn_thread
 from tests.servers.wires import Recorder, wire
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 SOON = 0.4
 HALF = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Len"
@@ -136,7 +136,7 @@ def is_open(client: Client) -> bool:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize(("seconds", "queue"), [(0, "rests"), (6, "late")])
 async def test_a_body_that_was_waited_for_has_had_its_time(seconds, queue, monkeypatch):
     """As one that gets a 408 after ``body_seconds``: its connection does not wait as long again."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.benchmarks.upstream import upstream_process
-from tests.ports import free_port
 from tests.servers.support import KEY, Client, Process, ask
-from tests.waiting import wait_for
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 ORIGIN = "https://www.example.com"
 

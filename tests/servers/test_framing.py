@@ -14,13 +14,7 @@ from chatnest.streams.intake import Intake
 from tests.servers.support import Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend():
-    """uvicorn's own."""
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]  # uvicorn's
 
 
 INNER = b"GET /inner HTTP/1.1\r\nHost: x\r\n\r\n"

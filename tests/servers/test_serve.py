@@ -15,7 +15,7 @@ import pytest
 
 from chatnest.testing import CANARY, Answer
 from tests.servers.support import KEY, Client, ask, children, closed, runs, said
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 DONE = b"event: done\ndata: \n\n"
 

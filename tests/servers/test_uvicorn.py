@@ -12,8 +12,8 @@ from chatnest import ChatNestApp, DemoProvider, MemoryLedger, OpenAIProvider, Pr
 from chatnest.profiles import BALANCED, HardCaps
 from chatnest.testing import Answer, FakeUpstream
 from tests.servers.support import KEY, PATIENCE, Client, uvicorn_thread
-from tests.soak import SOAKS
-from tests.waiting import wait_for
+from tests.support.soak import SOAKS
+from tests.support.waiting import wait_for
 
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
 START = b"event: start\ndata: \n\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.support import Process, children, runs
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 

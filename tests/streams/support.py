@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import pytest
 
 from chatnest import BALANCED, Bounds, ChatNestApp, Limit, MemoryLedger, OpenAIProvider, Profile
 from chatnest.errors import LedgerUnavailable
@@ -29,13 +28,6 @@ from chatnest.policies import (
     TrimHistory,
 )
 from chatnest.testing import Conversation, FakeUpstream, parse_events
-
-EVENT_LOOPS = [
-    "asyncio",
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    "trio",
-]
-"""For an ``anyio_backend`` of a module's own, where uvloop's reads and ends matter as well."""
 
 KEY = "sk-secret-of-the-operator"
 CLIENT = "addr:127.0.0.1"

@@ -419,7 +419,7 @@ def natively(
     return asyncio.ensure_future(app(scope, receive, send))
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_native_cancellation_settles_all_the_same(upstream, times, anyio_backend):
     """As uvicorn does at the end of its patience. Once, and the client is told why."""
@@ -455,7 +455,7 @@ class SlowAfterTheFirst(Books):
         return await super().settle(hold, charge)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_the_first_that_a_server_has_cancelled_goes_when_all_are_settled(
     upstream, anyio_backend
 ):
@@ -475,7 +475,7 @@ async def test_the_first_that_a_server_has_cancelled_goes_when_all_are_settled(
         await asyncio.wait(requests)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_request_that_is_cancelled_alone_waits_for_nobody(upstream, anyio_backend):
     upstream.script(*[Answer.stall(2)] * 2)
     async with serving(upstream) as app:

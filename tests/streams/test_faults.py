@@ -18,11 +18,8 @@ from chatnest.providers.base import ProviderStream
 from chatnest.providers.sse import EventSplitter
 from chatnest.testing import CANARY, Answer, Conversation, faults
 from chatnest.turn import ModelCall
-from tests.ports import free_port
-from tests.soak import SOAKS
 from tests.streams.support import (
     CLIENT,
-    EVENT_LOOPS,
     KEY,
     PATIENCE,
     PING,
@@ -38,13 +35,10 @@ from tests.streams.support import (
     serving,
     text,
 )
+from tests.support.ports import free_port
+from tests.support.soak import SOAKS
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=EVENT_LOOPS)
-def anyio_backend(request):
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop", "trio")]
 
 
 # attempts, status, code, retryable, retry_after

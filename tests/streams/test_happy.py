@@ -19,7 +19,6 @@ from chatnest.testing import (
 from tests.streams.support import (
     CLIENT,
     DONE,
-    EVENT_LOOPS,
     KEY,
     PATIENCE,
     START,
@@ -36,12 +35,7 @@ from tests.streams.support import (
     token,
 )
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=EVENT_LOOPS)
-def anyio_backend(request):
-    return request.param
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop", "trio")]
 
 
 WHOLE = START + token("Hello") + token(" world") + token("!") + DONE

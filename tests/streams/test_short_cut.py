@@ -25,16 +25,11 @@ from tests.streams.support import (
     token,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop")]
 
 WORDS = tuple(f" word{number}" for number in range(50))
 ENDLESS = Answer.endless(pace=0.02)
 """Some of them come alone, and on a busy machine some meet."""
-
-
-@pytest.fixture(params=["asyncio", pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
-def anyio_backend(request):
-    return request.param
 
 
 @pytest.fixture(autouse=True)

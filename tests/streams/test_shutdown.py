@@ -28,7 +28,7 @@ from tests.streams.support import (
     serving,
     token,
 )
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.anyio
 

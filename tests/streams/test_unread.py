@@ -8,16 +8,11 @@ from chatnest import Bounds
 from chatnest.testing import Answer, Conversation, FakeUpstream
 from tests.streams.support import START, Books, answer_to, ask, error, serving
 
-pytestmark = pytest.mark.anyio
+# On trio httpx2 reads, and a margin stands for what it has not read.
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop")]
 
 PIECES = 400
 USAGE = (20, PIECES)
-
-
-@pytest.fixture(params=["asyncio", pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    """Elsewhere httpx2 reads, and a margin stands for what it has not read."""
-    return request.param
 
 
 def chunk(**fields: object) -> bytes:

@@ -228,7 +228,7 @@ async def test_a_field_of_the_developers_own_is_never_left_out(upstream):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_client_of_ones_own_learns_the_same(anyio_backend, upstream):
     upstream.script(unsupported("max_tokens"))
     async with (

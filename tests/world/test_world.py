@@ -64,7 +64,7 @@ async def test_a_shape_comes_out_as_the_table_has_it(upstream, caplog, shape: Sh
         assert "secret" not in line
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.loops("asyncio")
 async def test_a_reply_in_single_bytes_comes_out_the_same(anyio_backend, upstream):
     for name in ("stream: content as parts", "stream: gzip", "tags: tags in pieces"):
         head, _, body = SHAPES[name].reply.partition(b"\r\n\r\n")
