@@ -23,7 +23,7 @@ from chatnest import (
     OpenAIProvider,
 )
 from chatnest.cli import main
-from chatnest.diagnostics import visit
+from chatnest.diagnostics import probe
 from chatnest.diagnostics.checks import Check
 from chatnest.testing import Answer, FakeUpstream, FaultProxy
 from tests.proxies.support import caddy, nginx, shown
@@ -163,13 +163,13 @@ def test_a_proxy_that_buffers_to_the_end(upstream, check, tmp_path):
 
 
 def test_a_proxy_that_buffers_for_longer_than_one_waits(upstream, check, tmp_path, monkeypatch):
-    monkeypatch.setattr(visit, "_LONGEST_SILENCE", 1.0)
+    monkeypatch.setattr(probe, "_FIRST_FRAME_SECONDS", 1.0)
     settings = "proxy_ignore_headers X-Accel-Buffering;"
     with chat(upstream) as port, nginx(bare(port, settings), tmp_path) as outside:
         found = check(outside)
         upstream.wait(lambda u: u.aborted == 1)
     assert (found["frames"].level, found.code) == ("fail", 1), found.checks
-    assert found["frames"].found.startswith("none came while the answer was being written")
+    assert found["frames"].found.startswith("no frame arrived while the server was writing")
     assert found["leaving"].level in {"ok", "warn"}  # that gets through
     assert found["cost"].level == "skip"  # no header came that says which run it is
 
@@ -212,7 +212,7 @@ def test_a_proxy_that_keeps_leaving_to_itself(proxy, setting, upstream, check_ca
     with chat(upstream, slow) as port, ignorant(proxy, port, tmp_path) as outside:
         found = check_calmly(outside)
     assert (found["leaving"].level, found.code) == ("warn", 0), found.checks
-    assert found["leaving"].found.endswith("perhaps it hears by its next frames alone")
+    assert found["leaving"].found.endswith("perhaps only when it sends the next frames")
     assert setting in found["leaving"].advice
 
 
@@ -239,12 +239,12 @@ def test_a_long_way_is_no_fault(upstream, check_calmly):
 
 
 def test_a_way_on_which_no_end_gets_through(upstream, check_calmly, monkeypatch):
-    monkeypatch.setattr(visit, "_LONGEST_LEAVING", 0.5)
+    monkeypatch.setattr(probe, "_DISCONNECT_SECONDS", 0.5)
     with chat(upstream) as port:
         found = over_a_network(port, check_calmly, lambda proxy: proxy.half_open(only="up"))
         upstream.wait(lambda u: u.aborted == len(u.requests))
     assert (found["leaving"].level, found.code) == ("fail", 1), found.checks
-    assert found["leaving"].found.startswith("the server does not hear of it: the model goes on")
+    assert found["leaving"].found.startswith("the server does not notice: the model goes on")
     assert found["cost"].level == "ok"  # the check has ended it, and has the receipt
 
 
@@ -267,7 +267,7 @@ def test_a_stream_that_is_cut_on_its_way(upstream, check):
     with uvicorn_thread(cutting, log_level="critical") as port:
         found = check(port)
     assert (found["frames"].level, found.code) == ("fail", 1), found.checks
-    assert found["frames"].found.endswith(" s, it is cut off")
+    assert found["frames"].found.endswith(" s, the stream is cut off")
 
 
 # ---------------------------------------------------------------- who is asking
@@ -323,9 +323,9 @@ EVENTS = "text/event-stream"
 @pytest.mark.parametrize(
     ("content", "headers", "words"),
     [
-        (DEEP, {}, "200 application/json, by uvicorn: not chatnest's"),
+        (DEEP, {}, "200 application/json, by uvicorn: not from chatnest"),
         (b'{"limits":[{"name":"x","held":1e999}]}', {}, "200 application/json, by uvicorn: not"),
-        (b"no gzip", GARBLED, "200 application/json, not the gzip that it says it is"),
+        (b"no gzip", GARBLED, "200 application/json, not valid gzip"),
     ],
     ids=["deep", "infinite", "garbled"],
 )
@@ -343,9 +343,14 @@ def test_limits_that_cannot_be_read(content, headers, words, check):
     ("content", "kind", "headers", "words"),
     [
         (DEEP, JSON, {}, "200 application/json instead of a stream"),
-        (b"no gzip", JSON, GARBLED, "200 application/json, not the gzip that it says it is, inst"),
-        (b"no gzip", EVENTS, GARBLED, "none can be read: it is not the gzip that it says it is"),
-        (b"event: error\ndata: " + DEEP + b"\n\n", EVENTS, {}, "the answer ended in an error, unk"),
+        (b"no gzip", JSON, GARBLED, "200 application/json, not valid gzip, inst"),
+        (b"no gzip", EVENTS, GARBLED, "no frame can be read: the stream is not valid gzip"),
+        (
+            b"event: error\ndata: " + DEEP + b"\n\n",
+            EVENTS,
+            {},
+            "the answer ended with the error unk",
+        ),
     ],
     ids=["deep", "garbled", "a garbled stream", "a deep error"],
 )
@@ -406,10 +411,13 @@ def test_a_slash_at_the_end_and_a_query_are_kept(upstream, check):
     [
         (["http://127.0.0.1:9/api/chat"], "127.0.0.1 port 9 cannot be reached"),
         (["http://ann:hunter2@127.0.0.1:9/api/chat"], "127.0.0.1 port 9 cannot be reached"),
-        (["example.org/api/chat"], "URL must be an address such as"),
-        (["http://[::1"], "URL must be an address such as"),
-        (["http://127.0.0.1:9/", "--header", "secret"], "a header is written as"),
-        (["http://127.0.0.1:9/", "--header", "X: a\nsecret: b"], "a header is written as"),
+        (["example.org/api/chat"], "URL: expected an address such as"),
+        (["http://[::1"], "URL: expected an address such as"),
+        (["http://127.0.0.1:9/", "--header", "secret"], "--header: expected 'Name: value'"),
+        (
+            ["http://127.0.0.1:9/", "--header", "X: a\nsecret: b"],
+            "--header: expected 'Name: value'",
+        ),
     ],
 )
 def test_what_cannot_be_visited_is_a_sentence(arguments, words, capsys):
@@ -432,7 +440,7 @@ def test_what_cannot_be_visited_is_a_sentence(arguments, words, capsys):
         (Answer.insufficient_quota(), "503 upstream_account instead of a stream"),
         (
             Answer.cut(5, pieces=("word ",), repeat=9),
-            "the answer ended in an error, ups",
+            "the answer ended with the error ups",
         ),
     ],
 )

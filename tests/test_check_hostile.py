@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from chatnest.cli import main
-from chatnest.diagnostics import visit
+from chatnest.diagnostics import probe
 from chatnest.diagnostics.checks import Check
 from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
 from chatnest.diagnostics.report import report
@@ -124,9 +124,9 @@ def serving(says: dict[str, Says]) -> Iterator[str]:
 def _patient(monkeypatch):
     """What ends by itself ends by that, on a busy machine too."""
     monkeypatch.delenv("CHATNEST_CHECK_HEADER", raising=False)
-    for name in ("_PATIENCE", "_LONGEST_SILENCE", "_LONGEST_READ"):
-        monkeypatch.setattr(visit, name, HANG)
-    monkeypatch.setattr(visit, "_LONGEST_LEAVING", 0.2)
+    for name in ("_REPLY_SECONDS", "_FIRST_FRAME_SECONDS", "_READ_SECONDS"):
+        monkeypatch.setattr(probe, name, HANG)
+    monkeypatch.setattr(probe, "_DISCONNECT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def hurry(monkeypatch) -> Callable[[], None]:
     """For what only the time ends."""
 
     def hurry() -> None:
-        monkeypatch.setattr(visit, "_PATIENCE", 1.5)
-        monkeypatch.setattr(visit, "_LONGEST_SILENCE", 1.0)
-        monkeypatch.setattr(visit, "_LONGEST_READ", 1.0)
+        monkeypatch.setattr(probe, "_REPLY_SECONDS", 1.5)
+        monkeypatch.setattr(probe, "_FIRST_FRAME_SECONDS", 1.0)
+        monkeypatch.setattr(probe, "_READ_SECONDS", 1.0)
 
     return hurry
 
@@ -144,7 +144,7 @@ def hurry(monkeypatch) -> Callable[[], None]:
 def visited(says: dict[str, Says]) -> dict[str, Check]:
     async def bounded() -> Any:
         with anyio.fail_after(HANG):
-            return await visit.visit(url, {}, dry=False)
+            return await probe.probe(url, {}, dry=False)
 
     with serving(says) as url:
         seen = anyio.run(bounded)
@@ -164,11 +164,11 @@ MORE_TO_COME = {"Content_Length": "100000"}
 BODIES: dict[str, tuple[Says, str]] = {
     "a body without end": (
         flood(head(JSON, **CHUNKED), CHUNK),
-        "200 application/json, more than 256 KiB, without an end",
+        "200 application/json, longer than 256 KiB",
     ),
     "a bomb": (
         whole(ZEROS, Content_Encoding="gzip"),
-        "200 application/json, more than 256 KiB, without an end",
+        "200 application/json, longer than 256 KiB",
     ),
     "a bomb in a bomb": (
         whole(ONCE_MORE, Content_Encoding="gzip, gzip"),
@@ -176,7 +176,7 @@ BODIES: dict[str, tuple[Says, str]] = {
     ),
     "a trickle": (
         trickle(head(JSON, **CHUNKED), b"1\r\n \r\n"),
-        "200 application/json, without an end in time",
+        "200 application/json, not complete in time",
     ),
     "half a body": (
         lambda _: iter([head(JSON, **MORE_TO_COME), b"{"]),
@@ -197,7 +197,7 @@ def test_limits_that_do_not_end(what, hurry):
     found = visited({"GET /limits": says})
     assert {name: check.level for name, check in found.items()} == {"limits": "fail"}
     assert found["limits"].found == words
-    assert "not chatnest's" not in found["limits"].found
+    assert "not from chatnest" not in found["limits"].found
 
 
 @pytest.mark.parametrize("what", ["a body without end", "a trickle", "half a body"])
@@ -209,7 +209,7 @@ def test_later_replies_that_do_not_end(what, hurry):
     assert (found["limits"].level, found["runs"].level) == ("ok", "warn")
     assert found["runs"].found == f"{words} for /api/chat/runs/ID"
     assert (found["errors"].level, found["cost"].level) == ("fail", "skip")
-    assert found["errors"].found == f"a refused request brings {words}"
+    assert found["errors"].found == f"a refused request gets {words}"
 
 
 HEADS: dict[str, tuple[Says, str]] = {
@@ -268,28 +268,31 @@ def stream(**fields: str) -> bytes:
 START = b"event: start\ndata: \n\n"
 
 
-TOO_MUCH = "it is more than 256 KiB, without an end"
+TOO_MUCH = "the stream is longer than 256 KiB"
 ANSWERS: dict[str, tuple[Says, str]] = {
-    "an event without end": (flood(stream(), b"data: x\n" * 512), f"none can be read: {TOO_MUCH}"),
-    "a line without end": (flood(stream(), b"x" * 4_096), f"none can be read: {TOO_MUCH}"),
+    "an event without end": (
+        flood(stream(), b"data: x\n" * 512),
+        f"no frame can be read: {TOO_MUCH}",
+    ),
+    "a line without end": (flood(stream(), b"x" * 4_096), f"no frame can be read: {TOO_MUCH}"),
     "a line without end, later": (flood(stream() + START, b"x" * 4_096), f" s, {TOO_MUCH}"),
     "events without end": (flood(stream(), b"event: token\ndata: 1\n\n"), f" s, {TOO_MUCH}"),
     "events of nothing": (flood(stream(), b"\n\n" * 4_096), f" s, {TOO_MUCH}"),
-    "an event that trickles": (trickle(stream(), b"x"), "none came; of one, "),
+    "an event that trickles": (trickle(stream(), b"x"), "no frame arrived; an incomplete one has "),
     "a bomb in a bomb": (
         whole(ONCE_MORE, EVENTS, Content_Encoding="gzip, gzip"),
-        "none can be read: it is compressed more than once, by gzip, gzip",
+        "no frame can be read: the stream is compressed more than once, by gzip, gzip",
     ),
     "a page without end": (
         flood(head("text/html"), b"x" * 4_096),
-        "200 text/html, more than 256 KiB, without an end, instead of a stream",
+        "200 text/html, longer than 256 KiB, instead of a stream",
     ),
     "a page that trickles": (
         trickle(head("text/html"), b"x"),
-        "200 text/html, without an end in time, instead of a stream",
+        "200 text/html, not complete in time, instead of a stream",
     ),
-    "a head without end": (HEADS["a head without end"][0], "the connection was closed instead"),
-    "a head that trickles": (HEADS["a head that trickles"][0], "none came"),
+    "a head without end": (HEADS["a head without end"][0], "the connection closed without a frame"),
+    "a head that trickles": (HEADS["a head that trickles"][0], "no frame arrived"),
 }
 
 
@@ -316,7 +319,7 @@ def test_a_byte_at_a_time_is_read_until_it_is_too_much_or_too_late(hurry):
     hurry()
     found = visited({"GET /limits": flood(head(JSON, **CHUNKED), b"1\r\n \r\n" * 4_000)})
     assert found["limits"].found.startswith("200 application/json, ")
-    assert "without an end" in found["limits"].found
+    assert found["limits"].found.endswith(("longer than 256 KiB", "not complete in time"))
 
 
 def test_a_server_that_is_not_heard_of_again(hurry):

@@ -6,7 +6,7 @@ import pytest
 
 from chatnest.diagnostics.checks import Check
 from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
-from chatnest.diagnostics.seen import Answer, Reply, Seen
+from chatnest.diagnostics.observations import Answer, Observations, Reply
 
 LIMITS = {"limits": [{"name": "tokens", "held": 0}, {"name": "streams", "held": 0}]}
 
@@ -33,7 +33,7 @@ def answer(*pings: float, **fields: Any) -> Answer:
     return Answer(**{"frames": sorted(frames, key=lambda frame: frame[1]), **fields})
 
 
-def seen(**fields: Any) -> Seen:
+def seen(**fields: Any) -> Observations:
     given = {
         "scheme": "https",
         "host": "chat.example.org",
@@ -46,7 +46,7 @@ def seen(**fields: Any) -> Seen:
         "gone": 0.02,
         "receipt": {"outcome": "client_gone", "charged": 1234, "was_running": False},
     }
-    return Seen(**{**given, **fields})
+    return Observations(**{**given, **fields})
 
 
 def verdicts(**fields: Any) -> dict[str, Check]:
@@ -79,19 +79,27 @@ def test_a_key_that_everybody_on_the_way_reads(scheme, host, secrets, is_told):
 @pytest.mark.parametrize(
     ("limits", "words", "advice"),
     [
-        (reply(401, {"code": "unauthenticated"}), "401: it does not know", "--header"),
-        (reply(403, media_type="text/html"), "403: it does not know", "--header"),
+        (reply(401, {"code": "unauthenticated"}), "401: the request has no valid cred", "--header"),
+        (reply(403, media_type="text/html"), "403: the request has no valid cred", "--header"),
         (reply(503, {"code": "ledger_unavailable"}), "503 ledger_unavailable", "errors page"),
-        (reply(301, headers={"location": "https://x/"}), "301: it is elsewhere", "see https://x/"),
-        (reply(404, media_type="text/html"), "404 text/html: not", "route GET /api/chat/limits"),
+        (
+            reply(301, headers={"location": "https://x/"}),
+            "301: the address redirects",
+            "use https://x/",
+        ),
+        (
+            reply(404, media_type="text/html"),
+            "404 text/html: not from",
+            "route GET /api/chat/limits",
+        ),
         (
             reply(200, media_type="", headers={"server": "Apache"}),
-            "200 without a type, by Apa",
+            "200 without a content type, by Apa",
             "/l",
         ),
-        (reply(200, {"limits": 7}), "200 application/json: not", "/limits"),
-        (reply(200, {"limits": [{"name": "x"}]}), "200 application/json: not", "/limits"),
-        (reply(200, []), "200 application/json: not", "/limits"),
+        (reply(200, {"limits": 7}), "200 application/json: not from", "/limits"),
+        (reply(200, {"limits": [{"name": "x"}]}), "200 application/json: not from", "/limits"),
+        (reply(200, []), "200 application/json: not from", "/limits"),
     ],
 )
 def test_an_address_that_is_none(limits, words, advice):
@@ -119,7 +127,7 @@ def test_a_stream_that_is_garbled_from_some_frame_on():
     damaged = answer(0.2, 0.4, ended="garbled", headers={"content-encoding": "br"})
     found = verdicts(answer=damaged)
     assert found["frames"].level == "fail"
-    assert found["frames"].found == "after 1.0 s, it is not the br that it says it is"
+    assert found["frames"].found == "after 1.0 s, the stream is not valid br"
     assert "Content-Encoding" in found["frames"].advice
     assert found["leaving"].level == "skip"
 
@@ -128,8 +136,8 @@ def test_a_stream_that_is_garbled_from_some_frame_on():
     ("server", "advice"),
     [
         ("nginx/1.22.1", "proxy_intercept_errors"),
-        ("Caddy, uvicorn", "what is in between"),
-        ("cloudflare", "what is in between"),
+        ("Caddy, uvicorn", "the proxies in between"),
+        ("cloudflare", "the proxies in between"),
     ],
 )
 def test_errors_that_somebody_else_replaces(server, advice):
@@ -158,7 +166,7 @@ def test_pings_that_come_together_were_held_back(pings, level):
 @pytest.mark.parametrize(
     ("given", "level", "words"),
     [
-        (answer(), "fail", "0 in 1.0 s, and 5 a second"),
+        (answer(), "fail", "0 in 1.0 s, although the request asks for 5 a second"),
         (answer(0.2), "fail", "1 in 1.0 s"),
         (answer(0.9, 0.9), "ok", "pass: 2, all late"),
         (answer(0.2, 0.4), "ok", "pass: 2, in time"),
@@ -167,7 +175,7 @@ def test_pings_that_come_together_were_held_back(pings, level):
             "skip",
             "the answer took 0.1",
         ),
-        (Answer(), "skip", "no frame came"),
+        (Answer(), "skip", "no frame arrived"),
     ],
 )
 def test_pings(given, level, words):
@@ -179,14 +187,17 @@ def test_pings(given, level, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (Answer(was_held=True), "none came while the answer was being written: they are held back"),
-        (Answer(was_held=True, ended="unseen"), "none came while the answer was being written"),
-        (Answer(), "none came"),
-        (Answer(ended="cut"), "the connection was closed instead"),
-        (answer(0.2, 0.4, ended="cut"), "after 1.0 s, it is cut off"),
+        (
+            Answer(was_held=True),
+            "no frame arrived while the server was writing: frames are held back",
+        ),
+        (Answer(was_held=True, ended="unseen"), "no frame arrived while the server was writing"),
+        (Answer(), "no frame arrived"),
+        (Answer(ended="cut"), "the connection closed without a frame"),
+        (answer(0.2, 0.4, ended="cut"), "after 1.0 s, the stream is cut off"),
         (
             answer(error="upstream_timeout", ended="frame"),
-            "the answer ended in an error, upstream_t",
+            "the answer ended with the error upstream_t",
         ),
         (Answer(refusal=reply(504, media_type="text/html")), "504 text/html instead of a stream"),
         (Answer(refusal=reply(402, {"code": "mine"})), "402 mine instead of a stream"),
@@ -206,23 +217,23 @@ def test_streams_that_are_none(given, words):
             0.06,
             "client_gone",
             "ok",
-            "the server hears of it, within 60 ms; a round trip takes 10 ms",
+            "the server notices within 60 ms; a round trip takes 10 ms",
         ),
         (
             0.07,
             "client_gone",
             "warn",
-            "the server hears of it, within 70 ms; a round trip takes 10",
+            "the server notices within 70 ms; a round trip takes 10",
         ),
-        (None, "client_gone", "ok", "the server hears of it; when, others who ask as you do keep"),
+        (None, "client_gone", "ok", "the server notices; other requests of the same user hide"),
         (
             None,
             "cancelled",
             "fail",
-            "the server does not hear of it: the model goes on, and is paid",
+            "the server does not notice: the model goes on, at your cost",
         ),
-        (None, "", "fail", "the server does not hear of it"),
-        (0.2, "done", "skip", "the answer ended by itself meanwhile"),
+        (None, "", "fail", "the server does not notice: the model"),
+        (0.2, "done", "skip", "the answer ended on its own before the server noticed"),
     ],
 )
 def test_leaving(gone, outcome, level, words):
@@ -240,5 +251,5 @@ def test_what_is_heard_before_the_next_frame_was_not_told_by_it():
 def test_a_flood_of_pings_is_judged_at_once():
     """Comparing each with each would take minutes."""
     found = verdicts(answer=answer(*[0.5] * 20_000))
-    assert found["frames"].found == "held back, by 3999.8 s and more"
+    assert found["frames"].found == "held back, by at least 3999.8 s"
     assert found["pings"].found == "pass: 20000, all late"

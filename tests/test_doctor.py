@@ -113,7 +113,7 @@ def test_a_server_that_is_set_up_for_money(of_redis: Doctor, server: Server):
 
     assert found.of("fail") == set()
     assert {name for name in found.of("warn") if name.startswith("redis.")} == set()
-    assert found["redis.write"].found == f"{server.url} answers, and takes writes"
+    assert found["redis.write"].found == f"{server.url} answers and accepts writes"
     assert found["redis.appendfsync"].found == "always"
     assert found["redis.version"].found.startswith(("Valkey", "Redis"))
     assert found["redis.clock"].level == "ok"
@@ -402,7 +402,7 @@ async def _make(path: Path) -> None:
 
 def test_a_file_that_can_be_used_and_is_left_as_it_is(doctor: Doctor, tmp_path: Path):
     new = doctor()
-    assert new["sqlite.file"].found == "chatnest.db can be made"
+    assert new["sqlite.file"].found == "chatnest.db can be created"
     assert list(tmp_path.iterdir()) == []
     assert new.of("warn", "fail") == set()
     assert new.code == doctor("--strict").code == 0
@@ -580,9 +580,9 @@ def test_a_demo_needs_no_key_and_has_no_address(doctor: Doctor, monkeypatch: pyt
 
     found = doctor("--demo", *flags)
     assert (found.code, found.of("fail")) == (0, set())
-    assert found["provider.key"].found == "none is needed: canned answers, as --demo says"
+    assert found["provider.key"].found == "not needed: --demo serves canned answers"
     assert "provider.base_url" not in found.checks
-    assert found["identity"].found == "by address, at 127.0.0.1"
+    assert found["identity"].found == "by client address; listens on 127.0.0.1"
 
 
 def test_as_a_process_whose_reader_leaves(tmp_path: Path):

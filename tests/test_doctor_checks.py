@@ -284,5 +284,5 @@ def test_bearer_keys_say_who_is_asking():
 
     verdicts = checked(redis(), keys)
 
-    assert verdicts["identity"].found == "by the bearer keys of 1, at 127.0.0.1"
+    assert verdicts["identity"].found == "by bearer keys, users: 1; listens on 127.0.0.1"
     assert verdicts["identity.trusted_proxies"].level == "ok"

@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "protocol site",
         "serve",
     ),
-    "diagnostics": ("seen", "checks replies", "report visit", "check doctor"),
+    "diagnostics": ("observations", "checks responses", "probe report", "check doctor"),
     "diagnostics.checks": (
         "base",
         "endpoint machine profiles provider redis service sqlite",
@@ -107,7 +107,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai_chat.sdk",),
     "httpx2": (
         *("providers.openai_chat.sdk", "providers.http.connections", "providers.http.httpx2"),
-        *("providers.http.network", "client", "diagnostics.replies", "diagnostics.visit"),
+        *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),
     "httptools": ("providers.http.http1", "server.protocol"),

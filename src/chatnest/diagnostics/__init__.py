@@ -1,1 +1,1 @@
-"""Diagnostics: `doctor` looks at a configuration, `check` visits a deployment."""
+"""Diagnostics: `doctor` inspects a configuration, `check` probes a deployment."""

@@ -1,4 +1,4 @@
-"""``chatnest doctor``: look at everything before it matters, and say what to change."""
+"""``chatnest doctor``: checks the configuration, the ledger's store and this machine."""
 
 import os
 import platform
@@ -27,26 +27,26 @@ from chatnest.stores.survey import RedisSurvey, SQLiteSurvey, Surveyed
 __all__ = ["run"]
 
 _BAD: Final = 1
-"""Exit code; what cannot be looked at is 2."""
+"""Exit code if a check fails. A configuration that cannot be used gives 2."""
 
 
 def run(options: Namespace) -> None:
-    """Check, print and exit. Raises ConfigurationError for what ``chatnest serve`` refuses."""
+    """Check, print and exit. Raises ConfigurationError if ``chatnest serve`` would."""
     config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
-    findings = _look(config)
+    findings = _inspect(config)
     checks = [check for make in CHECKS if (check := make(findings)) is not None]
     report(checks, as_json=options.json)
     bad = {"fail", "warn"} if options.strict else {"fail"}
     sys.exit(_BAD if any(check.level in bad for check in checks) else 0)
 
 
-def _look(config: Config) -> Findings:
-    """Find out what there is, without a request to the model."""
+def _inspect(config: Config) -> Findings:
+    """Collect the findings, without a request to the model."""
     has_key = bool(os.environ.get("OPENAI_API_KEY"))
     base_url = config.provider.base_url or os.environ.get("OPENAI_BASE_URL") or ""
     if base_url == DEFAULT_BASE_URL:
         base_url = ""
-    # A key that is missing is a check of its own. Everything else must be fit to be served.
+    # A missing key is a check of its own, so demo stands in for it: all else must be servable.
     served = msgspec.structs.replace(config, demo=config.demo or not (has_key or base_url))
     chat = build_chat(served)
     make_site(served, chat)

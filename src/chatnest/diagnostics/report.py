@@ -1,4 +1,4 @@
-"""What checks have found, for people and for programs: a line each."""
+"""Prints the results of checks, one a line, as text or as JSON."""
 
 import json
 import os
@@ -18,17 +18,17 @@ _LEVELS: Final[tuple[Level, ...]] = ("ok", "warn", "fail", "skip")
 
 
 def report(checks: Sequence[Check], *, as_json: bool) -> None:
-    """Write them to standard output."""
+    """Write the checks to standard output."""
     try:
         (_write_json if as_json else _write)(checks)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_json(checks: Sequence[Check]) -> None:
     for check in checks:
-        sys.stdout.write(json.dumps(msgspec.to_builtins(check)) + "\n")  # in ASCII alone
+        sys.stdout.write(json.dumps(msgspec.to_builtins(check)) + "\n")  # ASCII only
 
 
 def _write(checks: Sequence[Check]) -> None:

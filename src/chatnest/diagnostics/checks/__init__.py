@@ -1,4 +1,4 @@
-"""Checks: what ``chatnest doctor`` looks at. Each file has those of one thing, as a tuple."""
+"""Checks of ``chatnest doctor``. Each module has a tuple of the checks of one subject."""
 
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, Level
 from chatnest.diagnostics.checks.machine import MACHINE_CHECKS

@@ -1,4 +1,4 @@
-"""A check: a function from what was found to a verdict, and what to do about it. No I/O."""
+"""A check: a function from findings to a verdict with advice. No I/O."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -14,7 +14,7 @@ Level = Literal["ok", "warn", "fail", "skip"]
 
 
 class Check(msgspec.Struct, frozen=True):
-    """``level``, and in words: ``found``, and unless all is well ``advice``."""
+    """A verdict: ``level``, the facts in ``found``, and ``advice`` unless the level is "ok"."""
 
     name: str
     level: Level
@@ -23,12 +23,13 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that checks are made from.
+    """The input of all checks.
 
-    ``has_key`` is whether there is a key for the provider, ``base_url`` where that is, empty for
-    OpenAI's own; ``proxy`` and ``trust`` say how it is reached, where it is not the usual way, and
-    what says so. ``survey`` is None for a ledger in memory. ``open_files`` is the soft limit of
-    this process, None where it is not known. ``versions`` are by the names of what is installed.
+    ``has_key`` is whether the provider has a key. ``base_url`` is the provider's address, empty for
+    OpenAI's API. ``proxy`` and ``trust`` describe a proxy and certificates on the way there with
+    the settings they come from, and are empty by default. ``survey`` is None for a ledger in
+    memory. ``open_files`` is the soft limit of this process, None if unknown. ``versions`` has the
+    versions of installed packages by name.
     """
 
     config: Config
@@ -42,24 +43,24 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CheckFunction = Callable[[Findings], Check | None]
-"""Gives None where there is nothing to check: another ledger is used."""
+"""A check. It returns None if it does not apply, for example to another kind of ledger."""
 
 
 def ok(name: str, found: str) -> Check:
-    """All is well."""
+    """Return a verdict for a setting that needs no change."""
     return Check(name, "ok", found)
 
 
 def warn(name: str, found: str, advice: str) -> Check:
-    """It works, until something happens."""
+    """Return a verdict for a setting that works until something else fails."""
     return Check(name, "warn", found, advice)
 
 
 def fail(name: str, found: str, advice: str) -> Check:
-    """It does not work, or limits do not hold."""
+    """Return a verdict for a setting that does not work, or lets limits be exceeded."""
     return Check(name, "fail", found, advice)
 
 
 def skip(name: str, found: str, advice: str) -> Check:
-    """It cannot be told."""
+    """Return a verdict for a setting that could not be checked."""
     return Check(name, "skip", found, advice)

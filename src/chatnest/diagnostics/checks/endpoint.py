@@ -1,4 +1,4 @@
-"""Checks of a deployed chat: what a visit has seen, and what to set where. No I/O."""
+"""Checks of a deployed chat: from a probe's observations to verdicts and advice. No I/O."""
 
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -8,134 +8,143 @@ import msgspec
 
 from chatnest._util.addresses import is_loopback
 from chatnest.diagnostics.checks.base import Check, fail, ok, skip, warn
-from chatnest.diagnostics.seen import MOST_BYTES, PING_SECONDS, Answer, Reply, Seen
+from chatnest.diagnostics.observations import (
+    MAX_BYTES,
+    PING_SECONDS,
+    Answer,
+    Observations,
+    Reply,
+)
 
 __all__ = ["ENDPOINT_CHECKS"]
 
 _HELD_BACK: Final = 0.15
-"""Seconds; below, it may be the machine that was busy."""
+"""Minimum delay of a ping, in seconds, that counts as held back. A busy machine may cause less."""
 _LATE: Final = 0.05
-"""Seconds, besides a round trip, in which a server hears of a client that has left. One that hears
-by failing to send takes as long as frames are apart.
+"""Maximum seconds, besides a round trip, in which a server notices a disconnect at once. A server
+that notices only by a failed send takes the time between two frames.
 """
 _LONG_ENOUGH: Final = 0.5
-"""Seconds of an answer in which two pings come."""
+"""Minimum seconds of an answer that can be judged: two pings arrive in them."""
 
 _BUFFERS: Final = {
-    "nginx": "in nginx's location of the chat, leave out proxy_ignore_headers X-Accel-Buffering, "
-    "or set proxy_buffering off",
-    "caddy": "in Caddy, leave out encode with a small minimum_length, or exclude the chat from it",
-    "": "have what is in between pass text/event-stream on at once, uncompressed: it is told so by "
-    "X-Accel-Buffering: no and Cache-Control: no-transform",
+    "nginx": "in nginx's location of the chat, remove proxy_ignore_headers X-Accel-Buffering, or "
+    "set proxy_buffering off",
+    "caddy": "in Caddy, remove encode with a small minimum_length, or exclude the chat from it",
+    "": "let the proxies in between pass text/event-stream on at once and uncompressed, as "
+    "X-Accel-Buffering: no and Cache-Control: no-transform request",
 }
 _IGNORES: Final = {
-    "nginx": "in nginx's location of the chat, leave out proxy_ignore_client_abort",
-    "caddy": "in Caddy's reverse_proxy, leave out flush_interval -1",
-    "": "have what is in between close its connection to the server when its client has left",
+    "nginx": "in nginx's location of the chat, remove proxy_ignore_client_abort",
+    "caddy": "in Caddy's reverse_proxy, remove flush_interval -1",
+    "": "let the proxies in between close their connection to the server when a client disconnects",
 }
 _REPLACES: Final = {
-    "nginx": "in nginx's location of the chat, leave out proxy_intercept_errors",
-    "": "have what is in between pass the server's own errors on",
+    "nginx": "in nginx's location of the chat, remove proxy_intercept_errors",
+    "": "let the proxies in between pass on the server's own errors",
 }
 
 _FLAWS: Final[Mapping[str, str]] = {
     "cut": "cut off",
-    "endless": f"more than {MOST_BYTES // 1024} KiB, without an end",
-    "garbled": "not the {encoding} that it says it is",
+    "endless": f"longer than {MAX_BYTES // 1024} KiB",
+    "garbled": "not valid {encoding}",
     "layered": "compressed more than once, by {encoding}",
-    "slow": "without an end in time",
+    "slow": "not complete in time",
 }
-_MENDS: Final[Mapping[str, str]] = {
-    "cut": "look at what is in between: its timeouts, and its log",
-    "endless": "see who it is that answers: chatnest does not",
-    "garbled": "look at what is in between: it sets Content-Encoding, and sends something else",
-    "layered": "have one of those that are in between compress it, or none",
-    "slow": "look at what is in between, and at the server's log",
+_REMEDIES: Final[Mapping[str, str]] = {
+    "cut": "check the timeouts and the logs of the proxies in between",
+    "endless": "check which server answers: chatnest does not send this much",
+    "garbled": "check the proxies in between: one sets Content-Encoding and sends other data",
+    "layered": "let at most one of the proxies in between compress",
+    "slow": "check the proxies in between, and the server's log",
 }
-_MOST_TOKENS: Final = 10**12
-"""What is more is no receipt."""
+_MAX_TOKENS: Final = 10**12
+"""Maximum plausible tokens in a receipt. A receipt with more is ignored."""
 
 
-def _address(seen: Seen) -> Check | None:
-    if seen.scheme == "https" or not seen.has_secrets or is_loopback(seen.host):
+def _address(observed: Observations) -> Check | None:
+    if observed.scheme == "https" or not observed.has_secrets or is_loopback(observed.host):
         return None
     return warn(
-        "address", "not encrypted: who is on the way reads your key", "use https:// for the chat"
+        "address",
+        "not encrypted: others on the network can read your key",
+        "use https:// for the chat",
     )
 
 
-def _limits(seen: Seen) -> Check:
-    name, reply = "limits", seen.limits
-    if seen.limits.held is not None:
+def _limits(observed: Observations) -> Check:
+    name, reply = "limits", observed.limits
+    if observed.limits.held is not None:
         return ok(name, f"answers in {_ms(reply.seconds)}{_by(reply)}")
     if reply.status in {401, 403}:
         return fail(
             name,
-            f"{reply.status}: it does not know who is asking",
-            "pass what your clients send, such as --header 'Authorization: Bearer KEY'",
+            f"{reply.status}: the request has no valid credentials",
+            "pass the header of your clients, such as --header 'Authorization: Bearer KEY'",
         )
     if reply.status in range(300, 400):
         return fail(
             name,
-            f"{reply.status}: it is elsewhere",
-            f"see {reply.headers.get('location', '')}",
+            f"{reply.status}: the address redirects",
+            f"use {reply.headers.get('location', 'the address it redirects to')}",
         )
     if reply.code:
         return fail(name, f"{reply.status} {reply.code}", "see the errors page of the reference")
-    return _others(
+    return _foreign(
         fail(
             name,
-            f"{_what(reply)}{_by(reply)}",
-            f"give the address that you POST to, and route GET {seen.path}/limits to the chat",
+            f"{_describe(reply)}{_by(reply)}",
+            f"give the URL that clients POST to, and route GET {observed.path}/limits to the chat",
         ),
         reply,
     )
 
 
-def _runs(seen: Seen) -> Check | None:
-    name, reply = "runs", seen.run
+def _runs(observed: Observations) -> Check | None:
+    name, reply = "runs", observed.run
     if reply is None:
         return None
     if reply.code == "not_found":
-        return ok(name, "can be picked up and cancelled")
-    found = f"{_what(reply)} for {seen.path}/runs/ID"
-    advice = "route GET and DELETE of it to the chat, or a lost answer cannot be picked up"
-    return _others(warn(name, found, advice), reply)
+        return ok(name, "can be resumed and cancelled")
+    found = f"{_describe(reply)} for {observed.path}/runs/ID"
+    advice = "route its GET and DELETE to the chat; otherwise no client can resume a lost answer"
+    return _foreign(warn(name, found, advice), reply)
 
 
-def _errors(seen: Seen) -> Check | None:
-    name, reply = "errors", seen.refusal
+def _errors(observed: Observations) -> Check | None:
+    name, reply = "errors", observed.refusal
     if reply is None:
         return None
     if reply.code:
-        return ok(name, f"a refused request is a problem document, {reply.code}")
-    found = f"a refused request brings {_what(reply)}"
-    return _others(fail(name, found, _of(_REPLACES, seen)), reply)
+        return ok(name, f"a refused request gets a problem document, {reply.code}")
+    found = f"a refused request gets {_describe(reply)}"
+    return _foreign(fail(name, found, _advice_for(_REPLACES, observed)), reply)
 
 
-def _frames(seen: Seen) -> Check | None:
-    name, answer = "frames", seen.answer
+def _frames(observed: Observations) -> Check | None:
+    name, answer = "frames", observed.answer
     if answer is None or answer.refusal is not None or answer.error or not answer.frames:
-        return _no_stream(name, seen)
+        return _no_stream(name, observed)
     held_back = _held_back(answer.times("ping"))
     if held_back >= _HELD_BACK:
-        found = f"held back{_compressed(answer)}, by {held_back:.1f} s and more"
-        return fail(name, found, _of(_BUFFERS, seen))
+        found = f"held back{_compressed(answer)}, by at least {held_back:.1f} s"
+        return fail(name, found, _advice_for(_BUFFERS, observed))
     if answer.ended in _FLAWS:
-        found = f"after {answer.frames[-1][1]:.1f} s, it is {_flaw(answer.ended, answer.headers)}"
-        return fail(name, found, _MENDS[answer.ended])
+        flaw = _flaw(answer.ended, answer.headers)
+        found = f"after {answer.frames[-1][1]:.1f} s, the stream is {flaw}"
+        return fail(name, found, _REMEDIES[answer.ended])
     if answer.lasted < _LONG_ENOUGH:
         return skip(name, *_too_short(answer))
-    found = f"come at once{_compressed(answer)}: {len(answer.frames)} in {answer.lasted:.1f} s"
+    found = f"arrive at once{_compressed(answer)}: {len(answer.frames)} in {answer.lasted:.1f} s"
     return ok(name, found)
 
 
-def _pings(seen: Seen) -> Check | None:
-    name, answer = "pings", seen.answer
+def _pings(observed: Observations) -> Check | None:
+    name, answer = "pings", observed.answer
     if answer is None:
-        return _no_stream(name, seen)
+        return _no_stream(name, observed)
     if not answer.frames:
-        return skip(name, "no frame came", "see frames")
+        return skip(name, "no frame arrived", "see frames")
     pings = answer.times("ping")
     if len(pings) > 1:
         late = _held_back(pings) >= _HELD_BACK
@@ -144,101 +153,99 @@ def _pings(seen: Seen) -> Check | None:
         return skip(name, *_too_short(answer))
     return fail(
         name,
-        f"{len(pings)} in {answer.lasted:.1f} s, and 5 a second were asked for",
-        "have what is in between pass the query on, and every event",
+        f"{len(pings)} in {answer.lasted:.1f} s, although the request asks for 5 a second",
+        "let the proxies in between pass on the query and every event",
     )
 
 
-def _leaving(seen: Seen) -> Check | None:
-    name, answer = "leaving", seen.answer
+def _disconnect(observed: Observations) -> Check | None:
+    name, answer = "leaving", observed.answer
     if answer is None:
-        return _no_stream(name, seen)
+        return _no_stream(name, observed)
     if answer.ended or answer.refusal is not None:
-        return skip(name, "there was no answer any more that could be left", "see frames")
-    outcome = None if seen.receipt is None else seen.receipt.get("outcome")
+        return skip(name, "the answer ended before the check could disconnect", "see frames")
+    outcome = None if observed.receipt is None else observed.receipt.get("outcome")
     if outcome == "done":
-        return skip(name, "the answer ended by itself meanwhile", "try again")
-    return _heard(name, seen, answer, others_ask=outcome == "client_gone")
+        return skip(name, "the answer ended on its own before the server noticed", "try again")
+    return _noticed(name, observed, answer, was_noticed=outcome == "client_gone")
 
 
-def _heard(name: str, seen: Seen, answer: Answer, *, others_ask: bool) -> Check:
-    if seen.gone is None and others_ask:
-        return ok(name, "the server hears of it; when, others who ask as you do keep from telling")
-    if seen.gone is None:
-        found = "the server does not hear of it: the model goes on, and is paid"
-        return fail(name, found, _of(_IGNORES, seen))
-    trip = seen.limits.seconds
-    found = f"the server hears of it, within {_ms(seen.gone)}; a round trip takes {_ms(trip)}"
-    if seen.gone - trip <= max(_LATE, answer.lasted / max(1, len(answer.frames))):
+def _noticed(name: str, observed: Observations, answer: Answer, *, was_noticed: bool) -> Check:
+    if observed.gone is None and was_noticed:
+        return ok(name, "the server notices; other requests of the same user hide the time")
+    if observed.gone is None:
+        found = "the server does not notice: the model goes on, at your cost"
+        return fail(name, found, _advice_for(_IGNORES, observed))
+    trip = observed.limits.seconds
+    found = f"the server notices within {_ms(observed.gone)}; a round trip takes {_ms(trip)}"
+    if observed.gone - trip <= max(_LATE, answer.lasted / max(1, len(answer.frames))):
         return ok(name, found)
-    found += "; perhaps it hears by its next frames alone"
-    return warn(name, found, _of(_IGNORES, seen))
+    found += "; perhaps only when it sends the next frames"
+    return warn(name, found, _advice_for(_IGNORES, observed))
 
 
-def _cost(seen: Seen) -> Check | None:
-    if seen.answer is None:
+def _cost(observed: Observations) -> Check | None:
+    if observed.answer is None:
         return None
-    charged = None if seen.receipt is None else seen.receipt.get("charged")
-    if not isinstance(charged, int) or not 0 <= charged < _MOST_TOKENS:
-        return skip(
-            "cost", "the server gave no receipt", "look at the ledger: chatnest ledger show"
-        )
+    charged = None if observed.receipt is None else observed.receipt.get("charged")
+    if not isinstance(charged, int) or not 0 <= charged < _MAX_TOKENS:
+        return skip("cost", "the server sent no receipt", "see chatnest ledger show")
     return ok("cost", f"{charged:,} tokens for this check")
 
 
-ENDPOINT_CHECKS: tuple[Callable[[Seen], Check | None], ...] = (
+ENDPOINT_CHECKS: tuple[Callable[[Observations], Check | None], ...] = (
     *(_address, _limits, _runs, _errors),
-    *(_frames, _pings, _leaving, _cost),
+    *(_frames, _pings, _disconnect, _cost),
 )
 
 
-# ---------------------------------------------------------------- what they share
+# ---------------------------------------------------------------- shared
 
 
 def _held_back(pings: list[float]) -> float:
-    """For how long one of them was held back at least: any two were sent further apart."""
+    """Return the minimum delay of a ping, from pings that arrive closer together than sent."""
     early = [number * PING_SECONDS - at for number, at in enumerate(pings)]
     earliest = accumulate(early, min)
     return max((mine - least for mine, least in zip(early, earliest, strict=True)), default=0.0)
 
 
-def _no_stream(name: str, seen: Seen) -> Check | None:
-    """Why there is nothing to judge a stream by. None where not even its address is right."""
-    answer = seen.answer
+def _no_stream(name: str, observed: Observations) -> Check | None:
+    """Return the verdict for an answer without frames, or None if the address is wrong."""
+    answer = observed.answer
     if answer is None:
-        untried = skip(name, "not tried", "without --dry, one short answer tells")
-        return None if seen.refusal is None else untried
+        untried = skip(name, "not tried", "run without --dry, which requests one short answer")
+        return None if observed.refusal is None else untried
     if answer.refusal is not None:
         return _refused(name, answer.refusal)
     if answer.error:
-        found = f"the answer ended in an error, {answer.error}"
+        found = f"the answer ended with the error {answer.error}"
         return fail(name, found, "see the errors page of the reference, and the server's log")
     if answer.ended in _FLAWS and answer.ended != "cut":
-        found = f"none can be read: it is {_flaw(answer.ended, answer.headers)}"
-        return fail(name, found, _MENDS[answer.ended])
+        found = f"no frame can be read: the stream is {_flaw(answer.ended, answer.headers)}"
+        return fail(name, found, _REMEDIES[answer.ended])
     if answer.was_held:
-        found = "none came while the answer was being written: they are held back"
-        return fail(name, found, _of(_BUFFERS, seen))
-    found = "none came" if answer.ended != "cut" else "the connection was closed instead"
+        found = "no frame arrived while the server was writing: frames are held back"
+        return fail(name, found, _advice_for(_BUFFERS, observed))
+    found = "no frame arrived" if answer.ended != "cut" else "the connection closed without a frame"
     if answer.rest:
-        found += f"; of one, {answer.rest:,} bytes without an end"
-    return fail(name, found, "see whether POST reaches the server, and what the logs say")
+        found += f"; an incomplete one has {answer.rest:,} bytes"
+    return fail(name, found, "check that POST reaches the server, and read the logs")
 
 
 def _refused(name: str, reply: Reply) -> Check:
-    what = f"{reply.status} {reply.code}" if reply.code else _what(reply)
-    found = f"{what}{',' if reply.flaw else ''} instead of a stream"
+    shown = f"{reply.status} {reply.code}" if reply.code else _describe(reply)
+    found = f"{shown}{',' if reply.flaw else ''} instead of a stream"
     after = reply.headers.get("retry-after", "")
     if after.isdecimal():
         return fail(name, found, f"try again in {after} s")
     if reply.flaw is not None:
-        return fail(name, found, _MENDS[reply.flaw])
+        return fail(name, found, _REMEDIES[reply.flaw])
     errors = "see the errors page of the reference, and the server's log"
-    return fail(name, found, errors if reply.code else "see the log of what is in between")
+    return fail(name, found, errors if reply.code else "see the logs of the proxies in between")
 
 
 def _too_short(answer: Answer) -> tuple[str, str]:
-    return f"the answer took {answer.lasted:.1f} s: too short to tell", "ask a slower model"
+    return f"the answer took {answer.lasted:.1f} s, too short to judge", "try a slower model"
 
 
 def _compressed(answer: Answer) -> str:
@@ -246,23 +253,23 @@ def _compressed(answer: Answer) -> str:
     return f", compressed by {encoding}" if encoding else ""
 
 
-def _of(advice: dict[str, str], seen: Seen) -> str:
-    server = seen.limits.headers.get("server", "").lower()
-    return next((said for name, said in advice.items() if name and name in server), advice[""])
+def _advice_for(advice: dict[str, str], observed: Observations) -> str:
+    server = observed.limits.headers.get("server", "").lower()
+    return next((text for name, text in advice.items() if name and name in server), advice[""])
 
 
-def _others(check: Check, reply: Reply) -> Check:
-    """``check`` as it is of a reply that is whole, and not of chatnest's making."""
+def _foreign(check: Check, reply: Reply) -> Check:
+    """Complete a verdict about a response that does not come from chatnest, or is flawed."""
     if reply.flaw is None:
-        return msgspec.structs.replace(check, found=f"{check.found}: not chatnest's")
-    return msgspec.structs.replace(check, advice=_MENDS[reply.flaw])
+        return msgspec.structs.replace(check, found=f"{check.found}: not from chatnest")
+    return msgspec.structs.replace(check, advice=_REMEDIES[reply.flaw])
 
 
-def _what(reply: Reply) -> str:
+def _describe(reply: Reply) -> str:
     if not reply.status:
         return "no answer" + (f" in {reply.seconds:.1f} s" if reply.flaw == "slow" else "")
-    what = f"{reply.status} {reply.media_type or 'without a type'}"
-    return what if reply.flaw is None else f"{what}, {_flaw(reply.flaw, reply.headers)}"
+    shown = f"{reply.status} {reply.media_type or 'without a content type'}"
+    return shown if reply.flaw is None else f"{shown}, {_flaw(reply.flaw, reply.headers)}"
 
 
 def _flaw(flaw: str, headers: Mapping[str, str]) -> str:

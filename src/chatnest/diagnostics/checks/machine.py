@@ -1,4 +1,4 @@
-"""Checks of the machine, and of what is installed on it. No I/O."""
+"""Checks of the machine and its installed packages. No I/O."""
 
 from functools import partial
 from typing import Final
@@ -8,7 +8,7 @@ from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, ok,
 __all__ = ["INSTALLED", "MACHINE_CHECKS"]
 
 INSTALLED: Final = ("chatnest", "python", "openai", "starlette", "uvicorn", "redis")
-"""What versions are shown of, where it is there."""
+"""Names whose versions are reported if they are installed."""
 
 _OPEN_FILES: Final = 4_096
 
@@ -17,11 +17,13 @@ def _open_files(findings: Findings) -> Check:
     name, limit = "machine.open_files", findings.open_files
     if limit is None:
         return skip(
-            name, "this system does not tell", f"see that a process may open {_OPEN_FILES:,}"
+            name, "this system does not report it", f"allow at least {_OPEN_FILES:,} open files"
         )
     if limit < _OPEN_FILES:
         return warn(
-            name, f"{limit:,}: each stream takes two", f"ulimit -n {_OPEN_FILES}, or LimitNOFILE="
+            name,
+            f"{limit:,}, and each stream takes two",
+            f"run ulimit -n {_OPEN_FILES}, or set LimitNOFILE={_OPEN_FILES}",
         )
     return ok(name, f"{limit:,}")
 

@@ -1,6 +1,4 @@
-"""Checks of profiles: which are open, and limits that others of the same profile keep from being
-reached. No I/O.
-"""
+"""Checks of profiles: the ones open to clients, and limits that can never be reached. No I/O."""
 
 from typing import Final
 
@@ -18,7 +16,10 @@ _USUAL_LEAST: Final = next(
 
 
 def _profiles(findings: Findings) -> Check:
-    """Such a limit is lowered to what has room, as chat-nest does it. It may not be meant so."""
+    """Report the open profiles, or a limit that another limit of its profile makes unreachable.
+
+    Such a limit is lowered to fit, as in chat-nest, which may not be the intention.
+    """
     name = "profiles"
     for profile in findings.config.profiles:
         for first, second in _unreached(profile):
@@ -37,7 +38,7 @@ def _profiles(findings: Findings) -> Check:
 
 def _unreached(profile: Profile) -> list[tuple[str, str]]:
     pairs = []
-    if profile.max_output_tokens >= profile.max_tokens_per_request:  # which has the input as well
+    if profile.max_output_tokens >= profile.max_tokens_per_request:  # the input counts, too
         pairs.append(("max_output_tokens", "max_tokens_per_request"))
     if profile.max_tokens_per_request > profile.daily_token_limit:
         pairs.append(("max_tokens_per_request", "daily_token_limit"))

@@ -14,13 +14,13 @@ __all__ = ["PROVIDER_CHECKS"]
 def _key(findings: Findings) -> Check:
     name = "provider.key"
     if findings.config.demo:
-        return ok(name, "none is needed: canned answers, as --demo says")
+        return ok(name, "not needed: --demo serves canned answers")
     if findings.has_key:
         return ok(name, "OPENAI_API_KEY is set")
     if findings.base_url:
-        return ok(name, "none; a server of your own may need none")
+        return ok(name, "not set; your own server may not need one")
     return fail(
-        name, "OPENAI_API_KEY is not set", "set it, or provider.base_url, or serve with --demo"
+        name, "OPENAI_API_KEY is not set", "set it, set provider.base_url, or serve with --demo"
     )
 
 
@@ -29,21 +29,21 @@ def _address(findings: Findings) -> Check | None:
     if findings.config.demo:
         return None
     if not url:
-        return ok(name, "OpenAI's own")
+        return ok(name, "OpenAI's API")
     parts = urlsplit(url)
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password
     if parts.scheme == "http" and not _is_here(host):
         return warn(
             name,
-            f"{shown} is not encrypted: the key and all that is said can be read",
+            f"{shown} is not encrypted: others on the network can read the key and all messages",
             "use https://",
         )
     return ok(name, shown)
 
 
 def _network(findings: Findings) -> Check | None:
-    """What is in force between this machine and the model's server."""
+    """Report the proxy and the trusted certificates between this machine and the provider."""
     if findings.config.demo:
         return None
     found = [f"through the proxy {findings.proxy}" if findings.proxy else "directly"]
@@ -59,8 +59,8 @@ def _model(findings: Findings) -> Check | None:
     if findings.base_url and is_local(host) and provider.model == ProviderSection().model:
         return warn(
             name,
-            f"{provider.model}, the default, at {host}: a local server has models of its own",
-            "name one of them as provider.model",
+            f"{provider.model} is the default, but {host} is a local server with its own models",
+            "set provider.model to one of them",
         )
     if thinking := reasoning_warning(findings.config):
         return fail(name, *thinking)

@@ -1,4 +1,4 @@
-"""Checks of a Redis or Valkey server: whether it keeps what it is told, and how well. No I/O."""
+"""Checks of a Redis or Valkey server: access, durability, memory, failover, clock. No I/O."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -10,7 +10,7 @@ from chatnest.stores.survey import RedisNode, RedisSurvey
 __all__ = ["REDIS_CHECKS"]
 
 _OLDEST: Final = 6
-"""The first major version that has all that RedisLedger's scripts use."""
+"""Oldest major version that supports RedisLedger's scripts."""
 
 _SLOTS: Final = 16_384
 _FULL: Final = 0.8
@@ -27,7 +27,7 @@ def _reach(findings: Findings) -> Check | None:
     why = survey.unwritable
     if why is not None:
         return fail("redis.write", f"{survey.shown}: {why.found}", why.advice)
-    return ok("redis.write", f"{survey.shown} answers, and takes writes")
+    return ok("redis.write", f"{survey.shown} answers and accepts writes")
 
 
 def _scripts(findings: Findings) -> Check | None:
@@ -39,11 +39,11 @@ def _scripts(findings: Findings) -> Check | None:
         return skip(name, "not tried", "see redis.write")
     if why is not None:
         return fail(name, why.found, why.advice)
-    return ok(name, "it runs our scripts")
+    return ok(name, "runs chatnest's scripts")
 
 
 def _each_node(name: str) -> Callable[[Callable[[RedisSurvey, RedisNode], Check]], CheckFunction]:
-    """The worst of what a check says of each primary, with the name of that one in a cluster."""
+    """Run a check on each primary and report the worst verdict, with its node in a cluster."""
 
     def of(check: Callable[[RedisSurvey, RedisNode], Check]) -> CheckFunction:
         @wraps(check)
@@ -53,7 +53,7 @@ def _each_node(name: str) -> Callable[[Callable[[RedisSurvey, RedisNode], Check]
                 return None
             checks = [(check(survey, node), node.name) for node in survey.nodes]
             if not checks:
-                return _not_told(survey, name)
+                return _not_reported(survey, name)
             result, node = max(checks, key=lambda pair: _SEVERITY[pair[0].level])
             where = f"{node}: " if node and result.level != "ok" else ""
             return Check(name, result.level, where + result.found, result.advice)
@@ -63,10 +63,10 @@ def _each_node(name: str) -> Callable[[Callable[[RedisSurvey, RedisNode], Check]
     return of
 
 
-def _not_told(survey: RedisSurvey, name: str) -> Check:
+def _not_reported(survey: RedisSurvey, name: str) -> Check:
     if survey.unwritable is not None:
-        return skip(name, "not told", "see redis.write")
-    return skip(name, "INFO is refused", "let the server's user use it")
+        return skip(name, "not reported", "see redis.write")
+    return skip(name, "INFO is refused", "grant it to the server's user")
 
 
 @_each_node("redis.version")
@@ -78,7 +78,7 @@ def _version(_: RedisSurvey, node: RedisNode) -> Check:
         shown = f"Valkey {info['valkey_version']}"
     major = version.partition(".")[0]
     if not major.isdecimal():
-        return skip("", "it does not tell its version", f"Redis {_OLDEST} is the oldest that works")
+        return skip("", "the server does not report its version", f"use Redis {_OLDEST} or newer")
     if int(major) < _OLDEST:
         return fail("", shown, f"use Redis {_OLDEST} or newer, or Valkey")
     return ok("", shown)
@@ -90,8 +90,8 @@ def _role(_: RedisSurvey, node: RedisNode) -> Check:
     if role == "master":
         return ok("", "primary")
     if role is None:
-        return skip("", "it does not tell its role", "see that it is a primary")
-    return fail("", f"not a primary: {role}", "name the primary, or use redis+sentinel://")
+        return skip("", "the server does not report its role", "check that it is a primary")
+    return fail("", f"not a primary: {role}", "use the primary's address, or redis+sentinel://")
 
 
 @_each_node("redis.appendonly")
@@ -99,28 +99,30 @@ def _appendonly(_: RedisSurvey, node: RedisNode) -> Check:
     info = node.info or {}
     if info.get("aof_last_write_status", "ok") != "ok":
         return fail(
-            "", "its last write to the append-only file failed", "look at its disk and its log"
+            "", "the last write to the append-only file failed", "check the server's disk and log"
         )
     match info.get("aof_enabled"):
         case "1":
             return ok("", "yes")
         case "0":
-            return warn("", "no: a restart forgets what was spent", "set appendonly yes")
-    return skip("", "it does not tell", "see that appendonly is yes")
+            return warn("", "no: a restart forgets all spending", "set appendonly yes")
+    return skip("", "the server does not report it", "check that appendonly is yes")
 
 
 @_each_node("redis.appendfsync")
 def _appendfsync(_: RedisSurvey, node: RedisNode) -> Check:
     value = (node.config or {}).get("appendfsync")
     if (node.info or {}).get("aof_enabled") != "1":
-        return skip("", "nothing is appended", "see redis.appendonly")
+        return skip("", "the server appends nothing", "see redis.appendonly")
     if value is None:
-        return skip("", "CONFIG GET is refused", "see yourself that appendfsync is always")
+        return skip("", "CONFIG GET is refused", "check that appendfsync is always")
     if value == "always":
         return ok("", value)
-    loses = "the last second and more" if value == "everysec" else "many seconds"
+    loses = "a second or more" if value == "everysec" else "many seconds"
     return warn(
-        "", f"{value}: a crash of the server loses {loses}", "for money, set appendfsync always"
+        "",
+        f"{value}: a crash of the server loses {loses}",
+        "set appendfsync always if tokens cost money",
     )
 
 
@@ -129,17 +131,19 @@ def _memory(_: RedisSurvey, node: RedisNode) -> Check:
     info = node.info or {}
     policy, limit = info.get("maxmemory_policy"), int(info.get("maxmemory", 0))
     if policy is None:
-        return skip("", "it does not tell", "see that maxmemory-policy is noeviction")
+        return skip(
+            "", "the server does not report it", "check that maxmemory-policy is noeviction"
+        )
     if policy != "noeviction":
-        advice = "set maxmemory-policy noeviction: a key that is evicted is a forgotten budget"
-        when = f"of {limit:,} bytes" if limit else "as soon as there is a maxmemory"
+        advice = "set maxmemory-policy noeviction: an evicted key is a forgotten budget"
+        when = f"at {limit:,} bytes" if limit else "once maxmemory is set"
         return fail("", f"{policy}, {when}: `chatnest serve` does not start", advice)
     used = int(info.get("used_memory", 0))
     if limit and used > _FULL * limit:
         return warn(
             "",
             f"noeviction, {used:,} of {limit:,} bytes used",
-            "raise maxmemory: when it is full, requests are refused",
+            "raise maxmemory: a full server refuses requests",
         )
     return ok("", f"noeviction, {limit:,} bytes" if limit else "noeviction, no maxmemory")
 
@@ -153,18 +157,18 @@ def _replicas(survey: RedisSurvey, node: RedisNode) -> Check:
     )
     if not count:
         if survey.kind == "plain":
-            return ok("", "none: no failover, and nothing that it could lose")
+            return ok("", "none, so no failover can lose data")
         return warn("", "none", "add one: there is nothing to fail over to")
     if wanted is None:
         return skip(
-            "", f"{count}; CONFIG GET is refused", "see that min-replicas-to-write is not 0"
+            "", f"{count}; CONFIG GET is refused", "check that min-replicas-to-write is not 0"
         )
     if wanted == "0":
         return warn(
             "",
-            f"{count}, and min-replicas-to-write 0: a failover forgets what a primary that was cut "
-            "off has admitted",
-            "set min-replicas-to-write 1, and min-replicas-max-lag as low as it may be",
+            f"{count}, with min-replicas-to-write 0: a failover forgets the requests that an "
+            "isolated primary admitted",
+            "set min-replicas-to-write 1, and min-replicas-max-lag as low as possible",
         )
     return ok("", f"{count}, min-replicas-to-write {wanted}")
 
@@ -176,19 +180,19 @@ def _cluster(survey: RedisSurvey, node: RedisNode) -> Check:
         if enabled:
             return fail(
                 "",
-                "a node of a cluster, behind an address for one server",
-                "name it as redis+cluster://HOST:6379",
+                "a cluster node, configured as a single server",
+                "use redis+cluster://HOST:6379",
             )
         return ok("", "none")
-    told = node.cluster
-    if told is None:
-        return skip("", "CLUSTER INFO is refused", "see that all slots are served")
-    assigned, good = (int(told.get(f"cluster_slots_{what}", 0)) for what in ("assigned", "ok"))
-    if told.get("cluster_state") != "ok" or min(assigned, good) < _SLOTS:
+    info = node.cluster
+    if info is None:
+        return skip("", "CLUSTER INFO is refused", "check that all slots are served")
+    assigned, good = (int(info.get(f"cluster_slots_{what}", 0)) for what in ("assigned", "ok"))
+    if info.get("cluster_state") != "ok" or min(assigned, good) < _SLOTS:
         return fail(
             "",
-            f"state {told.get('cluster_state')}, {good:,} of {_SLOTS:,} slots served",
-            "look at CLUSTER NODES",
+            f"state {info.get('cluster_state')}, {good:,} of {_SLOTS:,} slots served",
+            "read CLUSTER NODES",
         )
     return ok("", f"state ok, all of {_SLOTS:,} slots served")
 
@@ -197,15 +201,15 @@ def _cluster(survey: RedisSurvey, node: RedisNode) -> Check:
 def _clock(_: RedisSurvey, node: RedisNode) -> Check:
     skew = node.skew
     if skew is None:
-        return skip("", "TIME is refused", "let its user use it: the scripts do")
+        return skip("", "TIME is refused", "grant it to the server's user: the scripts need it")
     if abs(skew) > _SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
         return warn(
             "",
-            f"{abs(skew):,.1f} s {way} this machine's",
-            "synchronise both: its clock decides when a day ends",
+            f"{abs(skew):,.1f} s {way} this machine's clock",
+            "synchronise both: the server's clock decides when a day ends",
         )
-    return ok("", "as this machine's")
+    return ok("", "same as this machine's clock")
 
 
 def _round_trip(findings: Findings) -> Check | None:
@@ -217,7 +221,7 @@ def _round_trip(findings: Findings) -> Check | None:
         return skip(name, "not measured", "see redis.write")
     shown = f"{found * 1000:.1f} ms, the median"
     if found > _ROUND_TRIP_SECONDS:
-        return warn(name, shown, "each request waits for two of them: bring the server nearer")
+        return warn(name, shown, "move the server closer: each request waits for two round trips")
     return ok(name, shown)
 
 

@@ -1,4 +1,4 @@
-"""Checks of what is configured: who is asking, and times. No I/O."""
+"""Checks of the service's settings: identity, proxies, timeouts, protocol. No I/O."""
 
 from ipaddress import ip_network
 from typing import Final
@@ -12,21 +12,21 @@ from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 __all__ = ["SERVICE_CHECKS"]
 
 _PROXY_SECONDS: Final = 60
-"""After which nginx and most load balancers close a connection on which nothing comes."""
+"""Seconds of silence after which nginx and most load balancers close a connection."""
 
 _KILL_SECONDS: Final = 30
-"""What Kubernetes gives a process between SIGTERM and SIGKILL; Docker gives 10."""
+"""Seconds between SIGTERM and SIGKILL in Kubernetes; Docker waits 10."""
 
 
 def _proxies(findings: Findings) -> Check:
     name, identity = "identity.trusted_proxies", findings.config.identity
     named = identity.trusted_proxies
-    everybody = [each for each in named if each != "unix" and _is_everybody(each)]
-    if everybody:
+    unlimited = [each for each in named if each != "unix" and _is_every_address(each)]
+    if unlimited:
         return fail(
             name,
-            f"{everybody[0]} is everybody, and everybody may say who they are",
-            "name the proxies that are yours",
+            f"{unlimited[0]} is every address: any client can claim any identity",
+            "list only your own proxies",
         )
     if named:
         return ok(name, ", ".join(named))
@@ -34,14 +34,14 @@ def _proxies(findings: Findings) -> Check:
     if local and not identity.header and not identity.keys:
         return warn(
             name,
-            "none, on a loopback address: behind a proxy, all users are one",
-            "name the proxy's address, such as 127.0.0.1",
+            "none, on a loopback address: behind a proxy, all users share one address",
+            "add the proxy's address, such as 127.0.0.1",
         )
     if not local and identity.header:
         return warn(
             name,
-            "none: the header counts only when it comes from this machine, others get 401",
-            "name the proxy's address",
+            "none: the header counts only from this machine; other requests get a 401",
+            "add the proxy's address",
         )
     return ok(name, "none")
 
@@ -50,10 +50,10 @@ def _identity(findings: Findings) -> Check:
     name, config = "identity", findings.config
     header, host = config.identity.header, config.server.host
     if header:
-        return ok(name, f"by the header {header}, at {host}")
+        return ok(name, f"by the header {header}; listens on {host}")
     if keys := config.identity.keys:
-        return ok(name, f"by the bearer keys of {len(keys)}, at {host}")
-    return ok(name, f"by address, at {host}")
+        return ok(name, f"by bearer keys, users: {len(keys)}; listens on {host}")
+    return ok(name, f"by client address; listens on {host}")
 
 
 def _ping(findings: Findings) -> Check:
@@ -68,7 +68,7 @@ def _ping(findings: Findings) -> Check:
 
 
 def _times(findings: Findings) -> Check:
-    """Each should end before what is around it does, or never has its say."""
+    """Compare each timeout with the one around it, which must be longer."""
     host = urlsplit(findings.base_url).hostname or ""
     name, bounds = "bounds", findings.config.bounds.resolved(local=bool(host) and is_local(host))
     first_byte = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
@@ -85,16 +85,16 @@ def _times(findings: Findings) -> Check:
         if seconds >= limit:
             return warn(
                 name,
-                f"{inner} ({seconds:g} s) does not end before {outer} ({limit:g} s)",
+                f"{inner} ({seconds:g} s) must be shorter than {outer} ({limit:g} s)",
                 "lower the first, or raise the second",
             )
-    return ok(name, f"in order; a stream takes at most {bounds.stream_seconds:g} s")
+    return ok(name, f"consistent; a stream takes at most {bounds.stream_seconds:g} s")
 
 
 def _patience(findings: Findings) -> tuple[str, float]:
     ledger = findings.config.ledger
     match findings.survey:
-        case RedisSurvey():  # a wait for a connection, and one for the answer
+        case RedisSurvey():  # one wait for a connection, one for the reply
             return "twice ledger.timeout", 2 * ledger.timeout
         case SQLiteSurvey():
             return "ledger.busy_timeout", ledger.busy_timeout
@@ -110,22 +110,22 @@ def _drain(findings: Findings) -> Check:
     if longest >= _KILL_SECONDS:
         return warn(
             name,
-            f"{shown}: many supervisors kill after {_KILL_SECONDS} s",
-            "choose less, or have yours wait longer",
+            f"{shown}: many supervisors kill a process after {_KILL_SECONDS} s",
+            "choose less, or let your supervisor wait longer",
         )
     return ok(name, shown)
 
 
 def _protocol(_: Findings) -> Check:
-    """What a mounted application is served by, nobody can tell from here."""
+    """Report the option for uvicorn. The server of a mounted chat is unknown here."""
     return ok(
         "server.protocol",
-        "chatnest serve has its own; uvicorn with httptools, which serves other applications "
-        "unless told, needs --http chatnest.server:Protocol",
+        "chatnest serve uses its own; other applications under uvicorn with httptools, its "
+        "default, need --http chatnest.server:Protocol",
     )
 
 
-def _is_everybody(network: str) -> bool:
+def _is_every_address(network: str) -> bool:
     return ip_network(network, strict=False).prefixlen == 0
 
 

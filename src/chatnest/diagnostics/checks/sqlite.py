@@ -16,10 +16,10 @@ _NETWORK: Final = {
     *("ocfs2", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs"),
 }
 _FORGETS: Final = {
-    "overlay": "a container's own layer, which goes with it",
-    "aufs": "a container's own layer, which goes with it",
-    "tmpfs": "memory, which a restart of the machine empties",
-    "ramfs": "memory, which a restart of the machine empties",
+    "overlay": "a layer that is deleted with its container",
+    "aufs": "a layer that is deleted with its container",
+    "tmpfs": "memory, which a restart of the machine clears",
+    "ramfs": "memory, which a restart of the machine clears",
 }
 
 
@@ -30,10 +30,10 @@ def _memory(findings: Findings) -> Check | None:
     if workers > 1:
         return fail(
             name,
-            f"{workers} workers, each of which counts by itself: {workers} times every limit",
+            f"{workers} workers that count separately: {workers} times every limit",
             "use sqlite:chatnest.db or redis://HOST, or one worker",
         )
-    return warn(name, "a restart forgets what was spent", "use sqlite:chatnest.db or redis://HOST")
+    return warn(name, "a restart forgets all spending", "use sqlite:chatnest.db or redis://HOST")
 
 
 def _library(findings: Findings) -> Check | None:
@@ -57,7 +57,7 @@ def _file(findings: Findings) -> Check | None:
     name, why = "sqlite.file", survey.unusable
     if why is not None:
         return fail(name, f"{survey.path}: {why.found}", why.advice)
-    return ok(name, f"{survey.path} {'can be written' if survey.exists else 'can be made'}")
+    return ok(name, f"{survey.path} {'can be written' if survey.exists else 'can be created'}")
 
 
 def _file_system(findings: Findings) -> Check | None:
@@ -66,11 +66,11 @@ def _file_system(findings: Findings) -> Check | None:
         return None
     name, kind = "sqlite.file_system", survey.file_system
     if kind is None:
-        return skip(name, "this system does not tell", "use a local disk")
+        return skip(name, "this system does not report it", "use a local disk")
     if kind in _NETWORK or kind.startswith("fuse."):
-        return fail(name, f"{kind}, where locks cannot be relied on", "use a local disk, or Redis")
+        return fail(name, f"{kind}, where file locks are unreliable", "use a local disk, or Redis")
     if kind in _FORGETS:
-        return warn(name, f"{kind}: {_FORGETS[kind]}", "put the file on a disk, or a volume")
+        return warn(name, f"{kind}: {_FORGETS[kind]}", "put the file on a disk or a volume")
     return ok(name, kind)
 
 
@@ -80,7 +80,9 @@ def _synchronous(findings: Findings) -> Check | None:
     name, value = "sqlite.synchronous", findings.config.ledger.synchronous
     if value == "FULL":
         return ok(name, value)
-    return warn(name, f"{value}: a loss of power may undo the last charges", "for money, FULL")
+    return warn(
+        name, f"{value}: a power failure may undo the last charges", "set FULL if tokens cost money"
+    )
 
 
 def _disk(findings: Findings) -> Check | None:
@@ -89,12 +91,12 @@ def _disk(findings: Findings) -> Check | None:
         return None
     name, free = "sqlite.disk", survey.free
     if free is None:
-        return skip(name, "there is no directory to look at", "see sqlite.file")
+        return skip(name, "the directory does not exist", "see sqlite.file")
     shown = f"{free // _MB:,} MB free"
     if free < _NONE:
-        return fail(name, shown, "free some space: without it nothing is admitted")
+        return fail(name, shown, "free some space: a full disk refuses every request")
     if free < _SCARCE:
-        return warn(name, shown, "free some space: without it nothing is admitted")
+        return warn(name, shown, "free some space: a full disk refuses every request")
     return ok(name, shown)
 
 

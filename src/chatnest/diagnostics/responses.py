@@ -1,7 +1,7 @@
-"""Replies of a server that may be broken or hostile: as much of each as there should be, in time.
+"""Responses of a server that may be broken or hostile, read with limits on size and time.
 
-A head has at most 100 KiB, as httpcore2 has it. What a server says of itself is cut here to what a
-sentence has room for, before it is anybody's to show.
+httpcore2 limits a head to 100 KiB. Text from the server is truncated and stripped of control
+characters here, so that the checks can print it.
 """
 
 import json
@@ -14,7 +14,7 @@ import anyio
 import httpx2
 
 from chatnest._util.terminal import said
-from chatnest.diagnostics.seen import MOST_BYTES, Flaw, Reply
+from chatnest.diagnostics.observations import MAX_BYTES, Flaw, Reply
 
 __all__ = ["FlawedError", "close", "fetch", "headers_of", "media_type", "parsed", "pieces", "read"]
 
@@ -22,7 +22,7 @@ _CLOSING_SECONDS: Final = 1.0
 
 
 class FlawedError(Exception):
-    """A body that could not be read to its end, and why."""
+    """The body could not be read to its end. ``flaw`` is the reason."""
 
     def __init__(self, flaw: Flaw) -> None:
         self.flaw: Flaw = flaw
@@ -30,9 +30,9 @@ class FlawedError(Exception):
 
 
 async def fetch(http: httpx2.AsyncClient, request: httpx2.Request, patience: float) -> Reply:
-    """A small reply, or what has come of it in so many seconds.
+    """Return a small response, or the part of it that arrived within ``patience`` seconds.
 
-    Raises httpx2.RequestError where the connection ends before there is a head.
+    Raises httpx2.RequestError if the connection ends before the head.
     """
     since = monotonic()
     response = None
@@ -44,7 +44,7 @@ async def fetch(http: httpx2.AsyncClient, request: httpx2.Request, patience: flo
 
 
 async def read(response: httpx2.Response, since: float, patience: float) -> Reply:
-    """The rest of a small reply, or what comes of it in so many seconds. It is closed then."""
+    """Read the rest of a small response for at most ``patience`` seconds, and close it."""
     content = bytearray()
     flaw: Flaw | None = "slow"
     try:
@@ -68,18 +68,18 @@ async def read(response: httpx2.Response, since: float, patience: float) -> Repl
 
 
 async def pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """A body, uncompressed, in the pieces in which it comes, until there is enough of it.
+    """Yield the pieces of a body, uncompressed, as they arrive.
 
-    Raises FlawedError for what comes after that, and for what cannot be read.
+    Raises FlawedError if the body is longer than `MAX_BYTES` or cannot be read.
     """
     if "," in response.headers.get("content-encoding", ""):
-        raise FlawedError("layered")  # a few bytes may be a day's work, with no way to stop it
+        raise FlawedError("layered")  # a few bytes could take hours to decompress, unstoppably
     size = 0
     try:
         async with aclosing(response.aiter_bytes()) as body:
-            async for piece in body:  # at most 1 MiB each, which may have been 1 KiB
+            async for piece in body:  # at most 1 MiB each, even from 1 KiB compressed
                 size += len(piece)
-                if size > MOST_BYTES:
+                if size > MAX_BYTES:
                     raise FlawedError("endless")
                 yield piece
     except httpx2.DecodingError as exc:
@@ -89,23 +89,23 @@ async def pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
 
 
 async def close(response: httpx2.Response) -> None:
-    """Let go of its connection, unless all of it was read, whatever ends us."""
+    """Close the response. Shielded from cancellation, and bounded by `_CLOSING_SECONDS`."""
     with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
         await response.aclose()
 
 
 def media_type(response: httpx2.Response) -> str:
-    """In small letters, without parameters."""
+    """Return the content type in lower case, without parameters."""
     return said(response.headers.get("content-type", "").partition(";")[0].strip().lower())
 
 
 def headers_of(response: httpx2.Response) -> dict[str, str]:
-    """By their names in small letters."""
+    """Return the headers by their names in lower case."""
     return {name: said(value) for name, value in response.headers.items()}
 
 
 def parsed(content: bytes | bytearray) -> Any:
-    """JSON, None for anything else."""
+    """Parse JSON. Return None for anything else."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

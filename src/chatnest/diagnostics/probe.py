@@ -1,9 +1,9 @@
-"""A visit to a deployed chat, from outside: what came back, and when. It asks for one answer.
+"""A probe of a deployed chat from outside. It requests one answer and records the frames' times.
 
-Pings are the clock. They are asked for at a known interval, so that two which arrive closer
-together than they were sent show that the first was held back, however fast the model is.
+Pings are the clock: the server sends them at a known interval. If two pings arrive closer together
+than that, the first was held back, no matter how fast the model is.
 
-The server may be broken or hostile: whatever it sends, a visit ends within two minutes.
+The server may be broken or hostile, so every wait is bounded. A probe ends within two minutes.
 """
 
 import math
@@ -18,7 +18,8 @@ import anyio
 import httpx2
 
 from chatnest._util.terminal import said
-from chatnest.diagnostics.replies import (
+from chatnest.diagnostics.observations import PING_SECONDS, Answer, Observations, Reply
+from chatnest.diagnostics.responses import (
     FlawedError,
     close,
     fetch,
@@ -28,41 +29,43 @@ from chatnest.diagnostics.replies import (
     pieces,
     read,
 )
-from chatnest.diagnostics.seen import PING_SECONDS, Answer, Reply, Seen
 from chatnest.errors import ConfigurationError
 
-__all__ = ["visit"]
+__all__ = ["probe"]
 
 _PINGS: Final = 4
-_PATIENCE: Final = 15.0
-"""Seconds for one small reply, from the request to its last byte."""
+_REPLY_SECONDS: Final = 15.0
+"""Maximum seconds of one small response, from the request to its last byte."""
 _CONNECT_SECONDS: Final = 10.0
-_LONGEST_SILENCE: Final = 9.0
-"""Seconds for the first frame: a stream begins after 5, whatever the model does."""
-_LONGEST_READ: Final = 3.0
-"""Seconds from the first frame on; by then, pings have come, or do not come. As many for what comes
-instead of frames, and for the server to say that it writes.
+_FIRST_FRAME_SECONDS: Final = 9.0
+"""Maximum seconds before the first frame. A stream starts after 5, even if the model is silent."""
+_READ_SECONDS: Final = 3.0
+"""Maximum seconds of reading after the first frame, which is enough for several pings. Also the
+timeout of a response that is not a stream, and of a request for ``/limits`` during the answer.
 """
-_LONGEST_LEAVING: Final = 5.0
+_DISCONNECT_SECONDS: Final = 5.0
+"""Maximum seconds for the server to notice the disconnect."""
 _POLL: Final = 0.05
 _SECRET: Final = {"authorization", "cookie"}
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _QUESTION: Final = "Write the numbers from 1 to 100, in words."
-"""The answer is long enough to be left while it is being written."""
+"""A question whose answer is long enough for a disconnect in the middle."""
 
 
-async def visit(url: str, headers: Mapping[str, str], *, dry: bool) -> Seen:
-    """Look at the chat at ``url``. Unless ``dry``, ask it for an answer, and leave that unread.
+async def probe(url: str, headers: Mapping[str, str], *, dry: bool) -> Observations:
+    """Probe the chat at ``url``. Unless ``dry``, request an answer and disconnect in the middle.
 
-    Raises ConfigurationError where nothing speaks HTTP.
+    Raises ConfigurationError if the URL is invalid, or no HTTP server answers there.
     """
     try:
         address = httpx2.URL(url)
-        timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)  # the rest has one deadline
+        timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)  # `fetch` bounds the rest
         async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http:
-            return await _Visitor(http, address).visit(dry=dry)
+            return await _Probe(http, address).run(dry=dry)
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as exc:
-        raise ConfigurationError("URL must be an address such as https://host/api/chat") from exc
+        raise ConfigurationError(
+            "URL: expected an address such as https://host/api/chat, got another form."
+        ) from exc
     except httpx2.RequestError as exc:
         reason = said(str(exc)) or type(exc).__name__
         raise ConfigurationError(f"{_place(address)} cannot be reached: {reason}") from exc
@@ -72,19 +75,21 @@ def _place(url: httpx2.URL) -> str:
     return f"{url.host} port {url.port or (443 if url.scheme == 'https' else 80)}"
 
 
-class _Visitor:
+class _Probe:
     def __init__(self, http: httpx2.AsyncClient, url: httpx2.URL) -> None:
         self._http = http
         self._url = url
         self._held_before = 0
 
-    async def visit(self, *, dry: bool) -> Seen:
-        first = await fetch(self._http, self._request("GET", "/limits"), _PATIENCE)
+    async def run(self, *, dry: bool) -> Observations:
+        first = await fetch(self._http, self._request("GET", "/limits"), _REPLY_SECONDS)
         if not first.status:
-            raise ConfigurationError(f"{_place(self._url)} does not answer within {_PATIENCE:g} s")
-        # The first has paid for the connection: the second shows what a round trip takes.
+            raise ConfigurationError(
+                f"{_place(self._url)} does not answer within {_REPLY_SECONDS:g} s"
+            )
+        # The first request opened the connection, so the second one measures a round trip.
         limits = first if first.flaw else await self._small("GET", "/limits")
-        seen = Seen(
+        observed = Observations(
             scheme=self._url.scheme,
             host=self._url.host,
             path=self._url.path.rstrip("/"),
@@ -92,17 +97,17 @@ class _Visitor:
             limits=limits,
         )
         if limits.status != httpx2.codes.OK or limits.held is None:
-            return seen
+            return observed
         self._held_before = limits.held
-        seen.run = await self._small("GET", f"/runs/{'0' * 32}")
-        seen.refusal = await self._small("POST", content=b"{}")
+        observed.run = await self._small("GET", f"/runs/{'0' * 32}")
+        observed.refusal = await self._small("POST", content=b"{}")
         if not dry:
-            seen.answer = answer = await self._ask()
-            left = monotonic()
+            observed.answer = answer = await self._ask()
+            disconnected = monotonic()
             if not answer.ended and answer.refusal is None:
-                seen.gone = await self._until_it_is_gone(left)
-            seen.receipt = await self._receipt(answer)
-        return seen
+                observed.gone = await self._until_released(disconnected)
+            observed.receipt = await self._receipt(answer)
+        return observed
 
     async def _small(
         self, method: str, path: str = "", content: bytes | None = None, *, within: float = 0.0
@@ -110,7 +115,7 @@ class _Visitor:
         since = monotonic()
         request = self._request(method, path, content)
         try:
-            return await fetch(self._http, request, within or _PATIENCE)
+            return await fetch(self._http, request, within or _REPLY_SECONDS)
         except httpx2.RequestError:
             return Reply(flaw="cut", seconds=monotonic() - since)
 
@@ -122,14 +127,14 @@ class _Visitor:
         return self._url.copy_with(path=self._url.path.rstrip("/") + path)
 
     async def _is_held(self) -> bool | None:
-        """Whether the server says that it is writing for us. None where it does not say."""
-        held = (await self._small("GET", "/limits", within=_LONGEST_READ)).held
+        """Return whether the server reports that it is writing our answer; None if unknown."""
+        held = (await self._small("GET", "/limits", within=_READ_SECONDS)).held
         return None if held is None else held > self._held_before
 
     # ------------------------------------------------ the one answer
 
     async def _ask(self) -> Answer:
-        """Ask, read until there is enough to tell, and leave by closing the connection."""
+        """Request an answer, read enough of it to judge, and close the connection."""
         answer = Answer()
         async with anyio.create_task_group() as tasks:
 
@@ -155,48 +160,48 @@ class _Visitor:
             json={"messages": [{"role": "user", "content": _QUESTION}]},
             headers={
                 "idempotency-key": f'"{uuid.uuid4()}"',
-                "accept-encoding": "gzip",  # as browsers say: what is compressed may come late
+                "accept-encoding": "gzip",  # as browsers do: compression may delay frames
             },
         )
         response = await self._http.send(request, stream=True)
         try:
             answer.headers = headers_of(response)
             if media_type(response) != "text/event-stream":
-                answer.refusal = await read(response, since, _LONGEST_READ)
+                answer.refusal = await read(response, since, _READ_SECONDS)
             else:
                 await _read_frames(answer, response, since)
         finally:
             await close(response)
 
     async def _watch(self, answer: Answer) -> None:
-        """Hear from the server whether it writes, until there is nothing more to wait for."""
+        """Poll whether the server is writing, until reading longer would show nothing new."""
         since = monotonic()
         while True:
             await anyio.sleep(4 * _POLL)
             held = await self._is_held()
             if answer.was_held and held is False and not answer.frames:
                 answer.ended = "unseen"
-                await anyio.sleep(1)  # what was held back to the end comes now
+                await anyio.sleep(1)  # frames that a proxy held back to the end arrive now
                 return
             answer.was_held = answer.was_held or bool(held)
             first = answer.frames[0][1] if answer.frames else math.inf
-            silence = _LONGEST_SILENCE + (_LONGEST_READ if answer.headers else 0)
+            silence = _FIRST_FRAME_SECONDS + (_READ_SECONDS if answer.headers else 0)
             now = monotonic() - since
-            if now > first + _LONGEST_READ or (not answer.frames and now > silence):
+            if now > first + _READ_SECONDS or (not answer.frames and now > silence):
                 return
 
     # ------------------------------------------------ after it
 
-    async def _until_it_is_gone(self, left: float) -> float | None:
-        """Seconds until the server says that it writes for us no more. None: not in time."""
-        while monotonic() < left + _LONGEST_LEAVING:
+    async def _until_released(self, since: float) -> float | None:
+        """Return the seconds until the server reports that it stopped writing, or None if late."""
+        while monotonic() < since + _DISCONNECT_SECONDS:
             if await self._is_held() is False:
-                return monotonic() - left
-            await anyio.sleep(_POLL / 5 if monotonic() < left + 2 * _POLL else _POLL)
+                return monotonic() - since
+            await anyio.sleep(_POLL / 5 if monotonic() < since + 2 * _POLL else _POLL)
         return None
 
     async def _receipt(self, answer: Answer) -> dict[str, Any] | None:
-        """What came of it; where it is still being written, this ends it."""
+        """Return the server's receipt of the answer. The request also ends a running answer."""
         run = answer.headers.get("chatnest-run-id", "")
         if not _RUN_ID.fullmatch(run):
             return None
@@ -219,7 +224,7 @@ async def _read_frames(answer: Answer, response: httpx2.Response, since: float) 
 
 
 def _take(answer: Answer, frame: bytes, now: float) -> str:
-    """Note a frame. Gives its name."""
+    """Record a frame and return its name."""
     fields = dict(line.partition(b": ")[::2] for line in frame.split(b"\n"))
     name = fields.get(b"event", b"").decode("ascii", "replace")
     answer.frames.append((name, now))
