@@ -762,8 +762,8 @@ def test_a_path_of_the_servers_own_is_not_the_chats(capsys, command, path, taken
         2,
         "",
         (
-            f"chatnest: the command line: chat.path '{path}' is taken: chatnest serve has "
-            f"something of its own at {taken}. Choose another, such as /api/chat\n"
+            "chatnest: the command line: chat.path: expected a path that chatnest serve does not "
+            f"use, got '{path}' (it serves {taken}). Choose another, such as /api/chat.\n"
         ),
     )
 

@@ -628,7 +628,7 @@ def test_serve_says_why_the_ledger_is_away(server: Server, tmp_path: Path):
         "CHATNEST_LEDGER__TIMEOUT": "10",
     }
     with Process(arguments, cwd=tmp_path, **where) as process:
-        line = process.find("warning: RedisLedger.* is away").string
+        line = process.find("warning: RedisLedger.* is unavailable").string
         process.find("Press Ctrl")
         process.signal(signal.SIGTERM)
         process.wait()

@@ -45,7 +45,7 @@ def asks(port: int) -> bool:
 
 
 def announcing(process: Process) -> bool:
-    return any("all else goes on" in line for line in process.lines)
+    return any("shutdown announced: " in line for line in process.lines)
 
 
 def said_at(process: Process, what: str) -> datetime:
@@ -140,7 +140,9 @@ def test_all_processes_may_be_told(real):
     port = process.ready()
     workers = children(process.pid)
     process.signal(signal.SIGTERM)
-    begun = said_at(process, "ending in 2 s")  # a parent that hears of it late is another matter
+    begun = said_at(
+        process, "shutdown announced: seconds=2."
+    )  # a parent that hears of it late is another matter
     for worker in filter(runs, workers):
         os.kill(worker, signal.SIGTERM)
     first = said_at(process, "running answers have")
@@ -233,7 +235,7 @@ def test_an_announcement_that_never_came_leaves_nothing():
 
 def test_a_worker_that_is_told_before_its_parent_waits_for_it(monkeypatch):
     """For a moment; and then until the announcement is over."""
-    monkeypatch.setattr("chatnest.server.announcement._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("chatnest.server.announcement._POLL_SECONDS", 0.05)
     announcement = Announcement(3600)
     is_set, looks = announcement._begun.is_set, 0
 

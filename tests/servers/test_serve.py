@@ -67,7 +67,7 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
         assert reply.events[-2:] == ["usage", "done"]
         assert "canned answer" in reply.text
         assert client.get("/api/chat").status == 404
-    process.find("model +none: canned answers")
+    process.find("model +none: --demo serves canned answers")
     process.signal(signal.SIGTERM)
     process.wait()
     assert "Traceback" not in "".join(process.lines)

@@ -24,7 +24,8 @@ if "--multiprocessing-fork" in sys.orig_argv:
 
 
 IMPATIENT = """
-from chatnest.cli import main, workers
+from chatnest.cli import main
+from chatnest.server import workers
 workers._HANGS_SECONDS = 1
 main()
 """
@@ -88,7 +89,7 @@ def test_who_ends_before_it_has_begun_is_replaced(slow):
     slow.wait_for(3)  # by now it has looked at the two
     with slow.let():
         os.kill(first, signal.SIGKILL)
-        slow.process.find(f"worker {first} ended with status -9: there is another")
+        slow.process.find(f"worker replaced: worker={first} cause=exit status -9")
         slow.wait_for(4)
         assert runs(second)
         slow.process.signal(signal.SIGTERM)
@@ -98,7 +99,7 @@ def test_who_ends_before_it_has_begun_is_replaced(slow):
 @impatient
 def test_who_hangs_before_it_has_begun_is_replaced(slow):
     slow.wait_for(4)
-    slow.process.find("did not answer: there is another")
+    slow.process.find("worker replaced: .* cause=no answer")
 
 
 @impatient
@@ -108,7 +109,7 @@ def test_who_hangs_later_is_replaced(slow):
         slow.process.ready()
         hangs, *_ = slow.starting & set(children(slow.process.pid))
         os.kill(hangs, signal.SIGSTOP)
-        slow.process.find(f"worker {hangs} did not answer: there is another")
+        slow.process.find(f"worker replaced: worker={hangs} cause=no answer")
         slow.process.ready()
         slow.process.signal(signal.SIGTERM)
         slow.process.wait()

@@ -1,7 +1,8 @@
-"""Announcement: a server that is told to end says so for a while, and serves on, before it ends.
+"""Announcement: delays the graceful shutdown while ``/readyz`` already reports it.
 
-Who sends requests here looks at ``/readyz`` now and then, on a new connection. Once the server has
-begun to end it takes none, and what comes before the next look is refused.
+A load balancer polls ``/readyz`` at intervals, on a new connection. A server that is shutting down
+accepts no connections, so requests before the next poll would be refused. With an announcement the
+server goes on serving until the load balancer has noticed.
 """
 
 import asyncio
@@ -19,14 +20,15 @@ __all__ = ["Announcement", "OfParent"]
 
 _log = logging.getLogger("chatnest.cli")
 
-_LOOK_SECONDS: Final = 1.0
-"""Between two looks of a worker at what its parent was told, which reaches it in a thousandth."""
+_POLL_SECONDS: Final = 1.0
+"""Seconds between two checks by a worker of its parent's announcement."""
 
 
 class Announcement:
-    """Of a process that serves alone, or that has workers. SIGTERM begins it; the server hears of
-    that when ``seconds`` are over, or as soon as there is a second signal. It hears of SIGINT at
-    once: who presses Ctrl+C is waiting.
+    """The announcement of a process that serves alone, or that has workers.
+
+    SIGTERM starts it. The server receives that signal after ``seconds``, or as soon as a second
+    signal arrives. The server receives SIGINT at once, because Ctrl+C comes from a waiting user.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -36,27 +38,27 @@ class Announcement:
 
     @property
     def begun(self) -> bool:
-        """Whether the server is about to end."""
+        """Whether the announcement has started."""
         return self._begun.is_set()
 
     def to_workers(self) -> "OfParent":
-        """What is sent to the workers."""
+        """Return the announcement in the form that is sent to the workers."""
         return OfParent(self._begun, self._over)
 
     @contextmanager
     def before_end(self) -> Iterator[None]:
-        """Meanwhile, signals come here before they come to the server, which has its handlers."""
+        """Within this block, handle signals before the server's own handlers."""
         thread = threading.Thread(target=self._end_in_time, daemon=True)
         thread.start()
         try:
-            with heard_first(self._hear):
+            with heard_first(self._handle):
                 yield
         finally:
             self._over.set()
             self._begun.set()
             thread.join()
 
-    def _hear(self, number: int, server_does: Callable[[], object]) -> None:
+    def _handle(self, number: int, server_does: Callable[[], object]) -> None:
         if number == signal.SIGTERM and not self._begun.is_set() and not self._over.is_set():
             self._begun.set()
         else:
@@ -64,81 +66,84 @@ class Announcement:
             server_does()
 
     def _end_in_time(self) -> None:
-        """In a thread, since a parent has no event loop. It is there before the signal: what a
-        handler may do is little.
+        """Wait for the announcement, and end the server after it.
+
+        This runs in a thread, because a parent has no event loop. The thread exists before the
+        signal, because a signal handler must not do much.
         """
         self._begun.wait()
         if self._over.is_set():
             return
-        _log.warning("ending in %g s: /readyz says so, and all else goes on", self._seconds)
+        _log.warning("shutdown announced: seconds=%g. /readyz gives 503 now.", self._seconds)
         if not self._over.wait(self._seconds):
-            # A parent that waits for a worker hears nothing until that has ended, which waits too.
+            # A parent that joins a worker handles no signals, and that worker waits for `over`.
             self._over.set()
             signal.raise_signal(signal.SIGTERM)
 
 
 class OfParent:
-    """An announcement in a worker, whose parent is told, and tells it to end when that is over.
+    """The announcement in a worker. The parent receives SIGTERM, and ends the worker afterwards.
 
-    Whoever tells all processes (as systemd does) tells the worker as well. Its SIGTERM waits until
-    the announcement is over; where there is none, for a moment: its parent may not know yet.
+    systemd sends SIGTERM to all processes, including the worker. The worker holds such a signal
+    until the announcement is over. Without an announcement it holds the signal for a moment, as
+    the parent may receive its own signal later.
     """
 
     def __init__(self, begun: "_Flag", over: "_Flag") -> None:
         self._begun = begun
         self._over = over
-        self._told = False
+        self._is_waiting = False
 
     @property
     def begun(self) -> bool:
-        """Whether the server is about to end."""
+        """Whether the announcement has started."""
         return self._begun.is_set()
 
     @contextmanager
     def before_end(self) -> Iterator[None]:
-        """Meanwhile, signals come here before they come to the server, which has its handlers."""
+        """Within this block, handle signals before the server's own handlers."""
         loop = asyncio.get_running_loop()
 
-        def hear(number: int, server_does: Callable[[], object]) -> None:
-            if number == signal.SIGTERM and not self._told and not self._over.is_set():
-                self._told = True
-                loop.call_soon_threadsafe(loop.call_later, _LOOK_SECONDS, look)
+        def handle(number: int, server_does: Callable[[], object]) -> None:
+            if number == signal.SIGTERM and not self._is_waiting and not self._over.is_set():
+                self._is_waiting = True
+                loop.call_soon_threadsafe(loop.call_later, _POLL_SECONDS, check)
             else:
                 server_does()
 
-        def look() -> None:
+        def check() -> None:
             if self._begun.is_set() and not self._over.is_set():
-                loop.call_later(_LOOK_SECONDS, look)
+                loop.call_later(_POLL_SECONDS, check)
             else:
                 signal.raise_signal(signal.SIGTERM)
 
-        with heard_first(hear):
+        with heard_first(handle):
             yield
 
 
 class _Flag:
-    """Once it has been set, it is so in every process that it was sent to. They only look; when
-    the process that made it has ended, they see it set.
+    """A flag that its process sets once, for all processes that received a copy.
 
-    multiprocessing's Event has a lock, which a worker would keep that is killed while it looks.
+    Copies can only read it. If the process that created the flag has ended, copies read it as set.
+    multiprocessing's Event has a lock, which a worker that is killed while reading would keep.
     """
 
     def __init__(self) -> None:
-        self._heard, self._say = multiprocessing.Pipe(duplex=False)
+        self._reader, self._writer = multiprocessing.Pipe(duplex=False)
 
     def __getstate__(self) -> Any:
-        return self._heard
+        return self._reader
 
-    def __setstate__(self, heard: Any) -> None:
-        self._heard = heard
+    def __setstate__(self, reader: Any) -> None:
+        self._reader = reader
 
     def set(self) -> None:
         if not self.is_set():
-            self._say.send_bytes(b"!")  # which nobody takes out
+            self._writer.send_bytes(b"!")  # stays in the pipe: no process reads it
 
     def is_set(self) -> bool:
-        return self._heard.poll()
+        return self._reader.poll()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether it was set within ``seconds``, or at all, however long that takes."""
-        return self._heard.poll(seconds)
+        """Wait for at most ``seconds``, or without a limit. Return whether the flag is set."""
+        return self._reader.poll(seconds)

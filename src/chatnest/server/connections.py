@@ -1,8 +1,7 @@
-"""Connections: those of a worker that wait for their client, with a deadline for each of them.
+"""Connections: the connections of a worker that wait for their client, each with a deadline.
 
-A connection that serves a request is in no queue: its answer has deadlines of its own. When
-descriptors run out, the connection that has waited longest is closed first, so that a new one gets
-in.
+A connection that serves a request is not in a queue, because its answer has its own deadlines. When
+descriptors run out, the connection that has waited longest is closed first, which admits a new one.
 """
 
 import logging
@@ -18,58 +17,59 @@ __all__ = ["Connection", "Connections", "Queue", "backlog"]
 _log = logging.getLogger("chatnest.cli")
 
 _TICK_SECONDS: Final = 1.0
-"""Seconds between two looks at the deadlines, at most."""
+"""Maximum seconds between two checks of the deadlines."""
 
 _LATE_SECONDS: Final = 1.0
-"""Seconds for the rest of a body that had its time before it was answered."""
+"""Maximum seconds for the rest of a body that had already used up its time before its answer."""
 
 _RESERVED: Final = 2
-"""One of so many descriptors is kept for upstream connections and for what comes in one burst."""
+"""Divisor of the descriptor limit: that share is reserved for upstream connections and bursts."""
 
 _LARGEST_RESERVE: Final = 2_730
-"""Descriptors; three quarters of them are a backlog of some 2,048."""
+"""Maximum reserved descriptors. Three quarters of them give a backlog of about 2,048."""
 
 _HEAD_GRACE_SECONDS: Final = 1.0
-"""Seconds in which a head is not late: an older body that is still coming goes before it."""
+"""Seconds before a head counts as late. Until then, an older incomplete body is closed first."""
 
-_SAY_SECONDS: Final = 60.0
-"""Seconds between two lines of the log about descriptors."""
+_LOG_SECONDS: Final = 60.0
+"""Minimum seconds between two log lines about descriptors."""
 
 
 class Connection(Protocol):
-    """What is kept in the queues. ``queue`` is the one that it is in, and for the table to set."""
+    """A connection in the queues. ``queue`` is its current queue; only the table sets it."""
 
     queue: "Queue | None"
 
     def expire(self) -> None:
-        """End a connection whose deadline has passed."""
+        """End the connection because its deadline has passed."""
         ...
 
     def abort(self) -> None:
-        """Free its descriptor at once."""
+        """Free the descriptor at once."""
         ...
 
 
 Queue: TypeAlias = OrderedDict[Connection, float]
-"""Connections in the order in which they began to wait, each with that time."""
+"""Connections in the order in which they started to wait, each with that time."""
 
 
 class Connections:
-    """The queues of a worker: ``heads`` have a request's head to send, ``bodies`` the body of a
-    request that is being served, ``rests`` the body of one that was answered already, ``late`` the
-    same after a body that was waited for in vain, and ``idle`` ones nothing. One timer looks at all
-    of them.
+    """The queues of a worker, by what its connections wait for. One timer checks all of them.
+
+    ``heads``: the head of a request. ``bodies``: the body of a request that is being served.
+    ``rests``: the rest of a body whose request was already answered. ``late``: the same, if the
+    body had used up its time before the answer. ``idle``: the next request.
     """
 
     def __init__(
         self, loop: AbstractEventLoop, *, head_seconds: float, rest_seconds: float, idle: float
     ) -> None:
         self.heads: Queue = OrderedDict()
-        self.bodies: Queue = OrderedDict()  # the application has a deadline for these
+        self.bodies: Queue = OrderedDict()  # the application has their deadline
         self.rests: Queue = OrderedDict()
         self.late: Queue = OrderedDict()
         self.idle: Queue = OrderedDict()
-        self._leaving: Queue = OrderedDict()  # closed for their descriptors, which they still have
+        self._closing: Queue = OrderedDict()  # closed for their descriptors, but not yet freed
         self._late_after = rest_seconds / 2
         self._now = loop.time
         self._call_later: Callable[[float, Callable[[], None]], TimerHandle] = loop.call_later
@@ -84,28 +84,29 @@ class Connections:
         self._limit = _most_descriptors()
         self._full = self._limit - _reserve(self._limit)
         self._closed = 0
-        self._said = -inf
+        self._logged_at = -inf
 
     def move(self, connection: Connection, queue: Queue | None) -> None:
-        """From the queue that it is in to the end of another one, or to none."""
+        """Move a connection to the end of another queue, or out of all queues."""
         if connection.queue is not None:
             connection.queue.pop(connection, None)
         connection.queue = queue
         if queue is not None:
             queue[connection] = self._now()
-            if not self._armed and queue is not self.bodies and queue is not self._leaving:
+            if not self._armed and queue is not self.bodies and queue is not self._closing:
                 self._armed = True
-                self._call_later(self._tick, self._look)
+                self._call_later(self._tick, self._check)
 
     def move_to_rest(self, connection: Connection) -> None:
-        """Its request was answered before its body was there. If that was waited for, as for one
-        that gets a 408, it has had its time.
+        """Move a connection whose request was answered before the end of its body.
+
+        If the body had used up its time, as before a 408, the rest gets only `_LATE_SECONDS`.
         """
         since = self.bodies.get(connection, inf)
         is_late = self._now() - since >= self._late_after
         self.move(connection, self.late if is_late else self.rests)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._now()
         for queue, seconds in self._deadlines:
             while queue and now - next(iter(queue.values())) >= seconds:
@@ -114,27 +115,30 @@ class Connections:
                 connection.expire()
         self._armed = any(queue for queue, _ in self._deadlines)
         if self._armed:
-            self._call_later(self._tick, self._look)
+            self._call_later(self._tick, self._check)
 
     # ------------------------------------------------ descriptors
 
     def make_room(self, newcomer: Connection, descriptor: int) -> None:
-        """Close those that have waited longest if ``descriptor`` is from the reserve. A new
-        descriptor is the lowest that is free, so that at least as many are in use.
+        """Close the connections that waited longest if ``descriptor`` is in the reserve.
+
+        A new descriptor is always the lowest free one, so at least as many are in use.
         """
         if descriptor < self._full:
             return
-        while descriptor - len(self._leaving) >= self._full:
+        while descriptor - len(self._closing) >= self._full:
             oldest = self._oldest(newcomer)
             if oldest is None:
                 break
-            self.move(oldest, self._leaving)
+            self.move(oldest, self._closing)
             oldest.abort()
             self._closed += 1
-        self._say(descriptor)
+        self._log_closed(descriptor)
 
     def _oldest(self, newcomer: Connection) -> Connection | None:
-        """The one longest without a head, or if these are all new, without a whole request."""
+        """Return the connection that waited longest for a head. If all heads are recent, compare
+        with the oldest incomplete body, too.
+        """
         since, oldest = inf, None
         for queue, _ in self._deadlines:
             first = next(iter(queue), None)
@@ -145,9 +149,9 @@ class Connections:
             return first if self.bodies[first] < since else oldest
         return oldest
 
-    def _say(self, descriptor: int) -> None:
+    def _log_closed(self, descriptor: int) -> None:
         now = self._now()
-        if now - self._said < _SAY_SECONDS:
+        if now - self._logged_at < _LOG_SECONDS:
             return
         _log.warning(
             "open files: descriptors=%d limit=%d closed=%d. Connections without a complete request "
@@ -157,12 +161,13 @@ class Connections:
             self._limit,
             self._closed,
         )
-        self._said, self._closed = now, 0
+        self._logged_at, self._closed = now, 0
 
 
 def backlog() -> int:
-    """How many connections may wait to be accepted. The event loop accepts all of them before it
-    can close one, so they must fit into the reserve: beyond the limit it would close them.
+    """Return the maximum number of connections that wait to be accepted.
+
+    The event loop accepts all of them before it can close one, so they must fit into the reserve.
     """
     return max(1, int(_reserve(_most_descriptors()) * 3 // 4))
 

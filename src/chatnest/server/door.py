@@ -1,7 +1,7 @@
-"""Door: accepts the connections of ``chatnest serve``, all that wait, and refuses chats in a crowd.
+"""Door: accepts all waiting connections of ``chatnest serve``, and refuses chats under overload.
 
-uvloop accepts one connection in a turn of its loop. Clients of a busy worker then wait in the
-kernel, for seconds, where nobody knows of them and nobody can refuse them.
+uvloop accepts one connection per turn of its loop. Clients of a busy worker would then wait in the
+kernel for seconds, where the server can neither count nor refuse them.
 """
 
 import asyncio
@@ -16,25 +16,25 @@ from chatnest.streams.intake import Intake
 __all__ = ["Door"]
 
 _ACCEPTED_AT_ONCE: Final = 128
-"""Maximum connections that are accepted in one turn of the event loop."""
+"""Maximum connections accepted in one turn of the event loop."""
 _PEEKED: Final = 16_384
-"""Maximum bytes of a request that is refused without a parser."""
+"""Maximum bytes of a request that can be refused without a parser."""
 _DEFER_SECONDS: Final = 1
-"""For which the kernel keeps a connection in a crowd until its first bytes are there."""
+"""Seconds that the kernel holds a connection under overload until its first bytes arrive."""
 _DEFER: Final[int | None] = getattr(socket, "TCP_DEFER_ACCEPT", None)
 _PAUSE_SECONDS: Final = 0.1
-"""After a failure to accept, such as for want of descriptors."""
+"""Seconds before the next attempt to accept after a failure, such as a lack of descriptors."""
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n", re.IGNORECASE)
 _NOT_PLAIN: Final = re.compile(rb"\r\n(?:expect|transfer-encoding|upgrade):", re.IGNORECASE)
 
 
 class Door:
-    """Accepts connections of ``listener``, and hands each to a protocol that ``make`` makes.
+    """Accepts connections of ``listener``, and hands each to a protocol created by ``make``.
 
-    While ``intake`` is crowded, it looks at the bytes that have come first. A whole request that
-    begins with ``begins`` is put to ``admit``: True lets it in, bytes are its answer, and None
-    leaves it to the protocol. Such an answer costs a tenth of what a protocol does.
+    While ``intake`` is crowded, the door peeks at the first bytes. It passes a complete request
+    that begins with ``begins`` to ``admit``: True admits the request, bytes are its refusal, and
+    None leaves the request to the protocol. Such a refusal costs a tenth of a protocol's.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Door:
         self._handing_over: set[asyncio.Task[Any]] = set()
 
     def open(self) -> None:
-        """Accept from here on."""
+        """Start accepting."""
         if self._listener.fileno() >= 0:
             self._listener.setblocking(False)
             self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting, and close the listener."""
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener)
             self._listener.close()
@@ -86,25 +86,26 @@ class Door:
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(_PAUSE_SECONDS, self.open)
                 return
-            taken = crowded and self._look_at(connection)
+            taken = crowded and self._screen(connection)
             if taken is not None:
                 self._hand_over(connection, taken=taken)
 
     def _defer(self, crowded: bool) -> None:
-        """In a crowd, have the kernel keep connections until their first bytes are there. On Linux;
-        elsewhere a connection without bytes is its protocol's.
+        """Under overload, let the kernel hold connections until their first bytes arrive.
+
+        This needs Linux. Elsewhere the protocol waits for the first bytes.
         """
         if crowded is not self._deferring and _DEFER is not None:
             self._deferring = crowded
             seconds = _DEFER_SECONDS if crowded else 0
             self._listener.setsockopt(socket.IPPROTO_TCP, _DEFER, seconds)
 
-    def _look_at(self, connection: socket.socket) -> bool | None:
-        """Whether its first request was let in; None if all is said and it is closed."""
+    def _screen(self, connection: socket.socket) -> bool | None:
+        """Return whether the first request was admitted, or None if it was refused and closed."""
         try:
             data = connection.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return False  # the protocol waits for it
+            return False  # the protocol waits for the first bytes
         except OSError:
             data = b""
         if data and not self._is_whole(data):
@@ -118,8 +119,10 @@ class Door:
         return None
 
     def _is_whole(self, data: bytes) -> bool:
-        """Whether it is one request, with its body and nothing else: bytes that are not read would
-        have the kernel reset the connection before its answer is read.
+        """Return whether the bytes are one complete request and nothing else.
+
+        The kernel would reset a connection that is closed with unread bytes, so the client might
+        lose the answer.
         """
         if not data.startswith(self._begins):
             return False
@@ -144,7 +147,7 @@ class Door:
     def _handed_over(self, task: asyncio.Task[Any]) -> None:
         self._handing_over.discard(task)
         if not task.cancelled():
-            task.exception()  # the client has left meanwhile
+            task.exception()  # the client has disconnected
 
 
 def _answer(connection: socket.socket, size: int, answer: bytes) -> None:
@@ -152,4 +155,4 @@ def _answer(connection: socket.socket, size: int, answer: bytes) -> None:
         connection.recv(size, socket.MSG_DONTWAIT)
         connection.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except OSError:
-        pass  # it has left
+        pass  # the client has disconnected

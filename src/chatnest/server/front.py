@@ -1,4 +1,4 @@
-"""Front: what ``chatnest serve`` refuses before there is a task for it, and how it says so."""
+"""Front: refuses chats under overload before a task exists for them."""
 
 import asyncio
 import select
@@ -21,16 +21,15 @@ from chatnest.streams.intake import Intake, Soon
 __all__ = ["Front", "answer_at_once", "is_hung_up"]
 
 _HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)
-"""Linux tells that a peer has closed its side without reading what it sent before."""
+"""Poll flag of a peer that has closed its side. Linux sets it even before earlier data is read."""
 
 
 class Front:
-    """The outermost application. A chat that its worker cannot take is refused on the bytes of its
-    head: by the Door at ``listener``, which has no parser, else by ``refuse_at_once``, before there
-    is a task.
+    """The outermost application. It refuses a chat that its worker cannot take as early as it can.
 
-    Where pages of other origins may read the answer (``by_origin``), their requests are refused
-    behind CORS, which lets them.
+    The Door at ``listener`` refuses a chat without a parser; ``refuse_at_once`` refuses it after
+    its head, before a task. If pages of other origins may read the answer (``by_origin``), the
+    application refuses their requests behind CORS, which adds the headers that allow it.
     """
 
     def __init__(
@@ -47,17 +46,18 @@ class Front:
         self._path = path
         self._listener = listener
         self._by_origin = by_origin
-        self._whole, self._begun = (intake, True), (intake, False)  # shared by all of them
+        self._whole, self._begun = (intake, True), (intake, False)  # shared by all requests
         self._before, self._after = _overloaded()
         self._door: Door | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """An ASGI application, without a frame of its own."""
+        """Run the ASGI application. Not a coroutine, which saves a frame."""
         return self._app(scope, receive, send)
 
     def refuse_at_once(self, scope: Scope, soon: Soon, *, taken: bool) -> bytes | None:
-        """A response without its status line and Connection, or None to serve the request.
-        ``taken`` says that it was let in already, as a whole.
+        """Return a refusal without its status line and Connection, or None to serve the request.
+
+        ``taken``: the Door has already admitted the complete request.
         """
         if scope["method"] != "POST" or scope["path"] != self._path:
             return None
@@ -74,7 +74,7 @@ class Front:
     # ------------------------------------------------ the door
 
     def open(self, protocol: HttpToolsProtocol) -> None:
-        """Accept connections, beside uvicorn, for protocols such as its first one."""
+        """Open the Door, which accepts connections beside uvicorn for protocols like this one."""
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
@@ -82,19 +82,19 @@ class Front:
         make = partial(type(protocol), protocol.config, state, protocol.app_state, _loop=loop)
 
         def admit(head: bytes) -> bool | bytes | None:
-            """Whether a chat may begin, or its refusal; None for what is no chat."""
+            """Return True to admit a chat, the bytes of its refusal, or None for the protocol."""
             if self._by_origin and b"\norigin:" in head.lower():
                 return None
             if self._intake.take(loop.call_soon, whole=True):
                 return True
-            return _said(state, b"connection: close\r\n") + self._refusal()
+            return _head(state, b"connection: close\r\n") + self._refusal()
 
         begins = f"POST {self._path} HTTP/1.1\r\n".encode()
         self._door = Door(listener, loop, make, self._intake, begins=begins, admit=admit)
         self._door.open()
 
     def close(self) -> None:
-        """Leave the rest to uvicorn, which is about to end."""
+        """Stop accepting. uvicorn, which is about to shut down, serves the rest."""
         if self._door is not None:
             self._door.close()
         elif self._listener is not None:
@@ -103,35 +103,36 @@ class Front:
 
 
 def answer_at_once(protocol: HttpToolsProtocol, cycle: RequestResponseCycle, rest: bytes) -> None:
-    """Answer 503, as uvicorn's own ``send`` would do. What still comes of the request's body is
-    read over. The connection stays, unless requests or a body wait behind this one.
+    """Answer 503, as uvicorn's own ``send`` would. The rest of the request's body is discarded.
+
+    The connection stays open, unless pipelined requests or an expected body follow.
     """
     stays = cycle.keep_alive and not protocol.pipeline and not cycle.waiting_for_100_continue
     connection = b"" if stays else b"connection: close\r\n"
-    protocol.transport.write(_said(protocol.server_state, connection) + rest)
+    protocol.transport.write(_head(protocol.server_state, connection) + rest)
     cycle.response_started = cycle.response_complete = True
     if not stays:
         protocol.transport.close()
     protocol.on_response_complete()
 
 
-def _said(state: ServerState, connection: bytes) -> bytes:
+def _head(state: ServerState, connection: bytes) -> bytes:
     date = b"".join(b"%b: %b\r\n" % field for field in state.default_headers)
     return b"HTTP/1.1 503 Service Unavailable\r\n" + date + connection
 
 
 def is_hung_up(transport: asyncio.BaseTransport) -> bool:
-    """Whether the peer has closed its side of a connection, read or not."""
+    """Return whether the peer has closed its side, even if earlier data is still unread."""
     descriptor: Any = transport.get_extra_info("socket")
     if descriptor is None or not _HUNG_UP:
         return False
-    look = select.poll()
-    look.register(descriptor.fileno(), _HUNG_UP)
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(descriptor.fileno(), _HUNG_UP)
+    return bool(poll.poll(0))
 
 
 def _overloaded() -> tuple[bytes, bytes]:
-    """The head and the document, before and after the id of the request."""
+    """Return the head and document of a refusal, before and after the request's id."""
     mark, id_length = "\0", len(new_request_id())
     problem = problem_document(Overloaded(), mark)
     before, _, after = msgspec.json.encode(problem).partition(msgspec.json.encode(mark)[1:-1])

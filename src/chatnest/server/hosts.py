@@ -1,11 +1,11 @@
-"""OnlyForHosts: a server of this machine's own answers to this machine's names alone.
+"""OnlyForHosts: protects a local server against DNS rebinding, by a check of ``Host``.
 
-A page of anybody's can have its own name lead to 127.0.0.1 (DNS rebinding). What is served there is
-then that page's own to the browser, to be read and written as it likes, unless the name by which it
-asks is refused. An address cannot be made to lead elsewhere. Browsers tell who asks in ``Origin``
-with every POST and DELETE (Fetch, section 3.2), and leave it out of a page's GETs to its own host.
-So a GET may be a page's; any other request without ``Origin`` is not, and may use any name, unless
-the operator has named those that count.
+Any web page can point its own domain at 127.0.0.1 (DNS rebinding). To the browser, the local server
+is then the page's own origin, so the page can read and write it unless the server rejects the
+domain's name. An IP address cannot be rebound. Browsers send ``Origin`` with every POST and DELETE
+(Fetch, section 3.2), but not with a page's GETs to its own host. A GET may therefore come from a
+page. Any other request without ``Origin`` does not, so it may use any name, unless the operator has
+listed the allowed ones.
 """
 
 import re
@@ -30,10 +30,10 @@ _LONGEST_HOST: Final = 300
 
 
 def hosts_of(config: Config) -> Collection[str] | None:
-    """The names that a configuration answers to, beside this machine's own; None for any.
+    """Return the allowed names besides this machine's own; None allows any name.
 
-    Without ``server.allow_hosts`` they are any, unless the server is this machine's alone: on a
-    loopback address, and with no proxy before it.
+    Without ``server.allow_hosts`` any name is allowed, unless the server is local: on a loopback
+    address, without a proxy in front.
     """
     server = config.server
     if server.allow_hosts:
@@ -43,8 +43,10 @@ def hosts_of(config: Config) -> Collection[str] | None:
 
 
 class OnlyForHosts:
-    """Answers 421 (RFC 9110, section 15.5.20) to requests for another host: to those that may be a
-    page's, and to all where ``hosts`` are named. A request without ``Host`` is no browser's.
+    """Rejects requests for other hosts with 421 (RFC 9110, section 15.5.20).
+
+    With ``hosts``, every request is checked, otherwise only requests that may come from a page. A
+    request without ``Host`` does not come from a browser.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -52,7 +54,7 @@ class OnlyForHosts:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application."""
+        """Run the ASGI application, or reject the request."""
         if scope["type"] == "http" and self._is_refused(scope):
             await respond_problem(scope, send, MisdirectedRequest(), new_request_id())
         else:
@@ -71,7 +73,7 @@ class OnlyForHosts:
 
 
 def _name(host: str) -> str:
-    """``Host`` without its port and brackets; nothing where it is none (RFC 9110, section 7.2)."""
+    """Return ``Host`` without port and brackets, or "" if it is invalid (RFC 9110, section 7.2)."""
     if len(host) > _LONGEST_HOST:
         return ""
     match = _AUTHORITY.fullmatch(host.strip(" \t").lower())

@@ -1,4 +1,4 @@
-"""Answers to HTTP/1.0, which has no chunks: a body of unknown length ends with the connection."""
+"""HTTP/1.0 responses, which have no chunks: a body of unknown length ends with the connection."""
 
 from typing import Any, Final
 
@@ -8,8 +8,10 @@ _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
 class Unchunked:
-    """The transport of one answer. It takes the chunks apart that uvicorn makes of a body without
-    a length (RFC 9112, section 6.1), one write at a time; everything else passes through.
+    """The transport of one HTTP/1.0 response: unwraps the chunks that uvicorn writes.
+
+    uvicorn sends a body without a length in chunks, one write for each event; HTTP/1.0 does not
+    allow that (RFC 9112, section 6.1). Everything else passes through.
     """
 
     __slots__ = ("_chunked", "_headed", "_transport")
@@ -23,7 +25,7 @@ class Unchunked:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """One head, or what uvicorn writes for one event of the body."""
+        """Write a head, or uvicorn's bytes for one event of the body."""
         if not self._headed:
             self._headed = not data.startswith(b"HTTP/1.1 100 ")
             self._chunked = self._headed and _CHUNKED in data

@@ -1,4 +1,4 @@
-"""``chatnest serve``: own the socket, say where to look, run uvicorn with one worker or several."""
+"""``chatnest serve``: opens the socket, prints the addresses, runs uvicorn with its workers."""
 
 import os
 import socket
@@ -33,21 +33,24 @@ from chatnest.stores.reasons import reason_of
 __all__ = ["serve"]
 
 _SEND_BUFFER: Final = 32_768
-"""Bytes in the kernel for one client: enough for a stream, little for a thousand that stall."""
+"""Bytes of the kernel's send buffer per client: enough for a stream, little for 1,000 stalled ones.
+"""
 
 _GRACE_SECONDS: Final = 10
-"""For uvicorn to close connections, after the drain has ended their streams."""
+"""Seconds for uvicorn to close connections, after the drain has ended their streams."""
 
 
 def serve(config: Config) -> None:
-    """Serve until a signal ends it. Raises ConfigurationError before anything is started."""
+    """Serve until a signal. Raises ConfigurationError before a worker starts."""
     _check_workers(config)
-    chat = build_chat(config)  # in this process too, so that what is wrong is said once, and now
+    chat = build_chat(
+        config
+    )  # in the parent, too, so that an error is reported once, before the workers
     make_site(config, chat)
     with naming_keys(config):
         anyio.run(_check_ledger, chat)
     listener = _listen(config)
-    _say_where(config, listener, chat)
+    _print_start(config, listener, chat)
     if thinking := reasoning_warning(config):
         _note("warning: provider.model: {}: {}".format(*thinking))
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
@@ -66,13 +69,13 @@ def _run_workers(
 ) -> None:
     log_warnings()
     app = partial(create_app, announcement.to_workers() if announcement else None, door)
-    workers = Workers(_settings(config, app), [listener], door)  # from here on it has signals
+    workers = Workers(_settings(config, app), [listener], door)  # installs its signal handlers
     with announcement.before_end() if announcement else nullcontext():
         workers.run()
 
 
 def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
-    http: Any = partial(  # whatever is called as the class is
+    http: Any = partial(  # uvicorn takes any callable with the class's arguments
         BoundedProtocol,
         head_seconds=config.server.head_seconds,
         rest_seconds=config.bounds.body_seconds,
@@ -85,11 +88,11 @@ def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
         lifespan="on",
         http=http,
         backlog=backlog(),
-        ws="none",  # a request for one is served as if it had not asked
+        ws="none",  # a WebSocket request is served as plain HTTP
         log_level="warning",
-        log_config=None,  # what it says has a time and a name, as what we say
+        log_config=None,  # uvicorn's lines then have our format
         access_log=False,
-        proxy_headers=False,  # which addresses count is chatnest's to say: [identity]
+        proxy_headers=False,  # chatnest's [identity] decides which proxies to trust
         server_header=False,
         timeout_keep_alive=config.server.idle_seconds,
         headers=[("keep-alive", f"timeout={config.server.idle_seconds}")],
@@ -101,72 +104,77 @@ def _check_workers(config: Config) -> None:
     workers, url = config.server.workers, config.ledger.url
     if workers > 1 and url.startswith("memory:"):
         raise ConfigurationError(
-            f"ledger memory: counts in each process alone, so {workers} workers would allow "
-            f"{workers} times every limit: use --ledger sqlite:chatnest.db or redis://HOST, or one "
-            "worker"
+            f"ledger.url: expected a ledger that {workers} workers can share, got memory:. With it "
+            f"they would allow {workers} times every limit. Use --ledger sqlite:chatnest.db or "
+            "redis://HOST, or one worker."
         )
     if workers > 1 and url.startswith("sqlite:") and not SQLiteLedger.wal_is_safe:
         _note(
-            "warning: this SQLite can, very rarely, damage a file that several processes write "
-            "(fixed in 3.51.3): prefer one worker"
+            "warning: ledger.url: this SQLite can, very rarely, damage a file that several "
+            "processes write (fixed in 3.51.3). Prefer one worker."
         )
 
 
 async def _check_ledger(chat: ChatNestApp) -> None:
-    """Raise ConfigurationError for books that cannot be. Say why others are away: they may come
-    back, and /readyz tells when.
+    """Raise ConfigurationError if the ledger cannot work with this configuration.
+
+    An unavailable ledger is only a warning: it may become available, and /readyz reports it.
     """
     try:
         await chat.check_books()
         if isinstance(chat.ledger, RedisLedger):
             await _check_eviction(chat.ledger)
     except LedgerUnavailable as exc:
-        _note(f"warning: {chat.ledger!r} is away: {reason_of(exc)}")
+        _note(f"warning: {chat.ledger!r} is unavailable: {reason_of(exc)}")
     finally:
         await chat.ledger.aclose()
 
 
 async def _check_eviction(ledger: RedisLedger) -> None:
-    """Raise ConfigurationError for a server that may evict keys, whatever its memory: each key is
-    somebody's budget. A server that does not tell (some managed ones) gets a warning.
+    """Raise ConfigurationError if the server may evict keys, because each key is a user's budget.
+
+    A server that does not report its policy (some managed ones) gives a warning.
     """
     policies = await ledger.policies()
     for policy in policies.values():
         if policy != "noeviction":
             raise ConfigurationError(
-                f"maxmemory-policy of {ledger!r}: expected noeviction, got {policy}. A key that is "
-                "evicted is a forgotten budget: set it in the server's configuration."
+                f"maxmemory-policy of {ledger!r}: expected noeviction, got {policy}. An evicted "
+                "key is a forgotten budget: set noeviction in the server's configuration."
             )
     if not policies:
         _note(
-            f"warning: {ledger!r} does not tell its maxmemory-policy: see that it is noeviction, "
-            "since a key that is evicted is a forgotten budget"
+            f"warning: {ledger!r} does not report its maxmemory-policy. Check that it is "
+            "noeviction: an evicted key is a forgotten budget."
         )
 
 
 def _listen(config: Config) -> socket.socket:
-    """A listening socket of our own, whose settings every accepted connection inherits."""
+    """Open the listening socket. Every accepted connection inherits its settings."""
     host, port = config.server.host, config.server.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=backlog())
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}") from exc
+        raise ConfigurationError(
+            f"server.port: expected an address to listen on, got {host} port {port}: {reason}. "
+            "Choose another port or host."
+        ) from exc
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    # Connections inherit it. asyncio would set it only where the socket names its protocol.
+    # Connections inherit this. asyncio sets it only on a socket that names its protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: let go of a peer that takes nothing any more
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: drop a peer that acknowledges no data
         milliseconds = int(config.bounds.send_seconds * 1000)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     return listener
 
 
-def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> None:
+def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> None:
     host, port = listener.getsockname()[:2]
     host = "localhost" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  # a comparison
     base, path = f"http://{host}:{port}", config.chat.path
-    model = "none: canned answers, as --demo says" if config.demo else chat.provider.model
+    model = "none: --demo serves canned answers" if config.demo else chat.provider.model
     lines = [
         f"chatnest {version('chatnest')}",
         f"  page      {base}/",
@@ -185,7 +193,7 @@ def _say_where(config: Config, listener: socket.socket, chat: ChatNestApp) -> No
 
 
 def _profile_lines(config: Config) -> Iterator[str]:
-    """Which profiles are open, with their limits, and which are not."""
+    """Yield a line for each open profile with its limits, and one for the closed profiles."""
     names = [profile.name for profile in config.profiles]
     allowed = open_profiles(config)
     usual = config.chat.default_profile

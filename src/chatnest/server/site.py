@@ -41,7 +41,7 @@ from chatnest.stores.reasons import reason_of
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
 
 CONFIG_VARIABLE: Final = "CHATNEST_RESOLVED_CONFIG"
-"""The environment variable in which ``chatnest serve`` hands its workers their configuration."""
+"""Environment variable by which ``chatnest serve`` passes the configuration to its workers."""
 
 _log = logging.getLogger("chatnest.cli")
 
@@ -62,7 +62,7 @@ _PAGE_HEADERS: Final = (
         ),
     ),
     NO_SNIFFING,
-    (b"x-dns-prefetch-control", b"off"),  # nor the name of a link in an answer, until it is clicked
+    (b"x-dns-prefetch-control", b"off"),  # no DNS query for a link until it is clicked
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
@@ -72,8 +72,9 @@ _PAGE_HEADERS: Final = (
 def create_app(
     announcement: Announcement | OfParent | None = None, listener: socket.socket | None = None
 ) -> ASGIApp:
-    """What a worker serves, by the configuration in its environment. It accepts connections of
-    ``listener`` beside uvicorn; see Door.
+    """Build the application of a worker from the configuration in its environment.
+
+    The application accepts connections of ``listener`` itself, beside uvicorn; see Door.
     """
     log_warnings()
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
@@ -81,7 +82,7 @@ def create_app(
 
 
 def log_warnings() -> None:
-    """To standard error, with a time and a name."""
+    """Log warnings to standard error, with a time and the logger's name."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -91,8 +92,9 @@ def make_site(
     announcement: Announcement | OfParent | None = None,
     listener: socket.socket | None = None,
 ) -> ASGIApp:
-    """The page at ``/``, ``/healthz`` and ``/readyz``, and the chat at its path, which is none of
-    these. Raises ConfigurationError.
+    """Build the page at ``/``, the health checks ``/healthz`` and ``/readyz``, and the chat.
+
+    Raises ConfigurationError if the chat's path is one of the others.
     """
     page = Path(str(files("chatnest.server") / "pages" / "chat"))
     settings = {
@@ -167,17 +169,17 @@ def _check_path(path: str, routes: Iterable[BaseRoute]) -> None:
         below = isinstance(route, Mount) and path.startswith(f"{route.path}/")
         if path == route.path != "/" or below:
             raise ConfigurationError(
-                f"path {path!r} is taken: chatnest serve has something of its own at {route.path}. "
-                "Choose another, such as /api/chat"
+                f"path: expected a path that chatnest serve does not use, got {path!r} "
+                f"(it serves {route.path}). Choose another, such as /api/chat."
             )
 
 
 async def _end_with_parent() -> None:
-    """A worker whose parent was killed ends as if it had been told to: nobody else will tell it."""
+    """End this worker as by SIGTERM if its parent was killed, because no signal would follow."""
     parent = multiprocessing.parent_process()
     if parent is not None and sys.platform != "win32":
-        await anyio.wait_readable(parent.sentinel)  # a pipe that only the parent can write to
-        _log.warning("the process that started this worker is gone")
+        await anyio.wait_readable(parent.sentinel)  # readable once the parent has exited
+        _log.warning("parent exited: worker=%d. The worker ends, too.", os.getpid())
         os.kill(os.getpid(), signal.SIGTERM)
 
 

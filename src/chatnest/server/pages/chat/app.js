@@ -1,4 +1,4 @@
-// The page: joins the composer, the conversation, the endpoint and what is shown of them.
+// The page: connects the composer, the conversation, the endpoint and their views.
 
 import { Composer } from "./composer.js";
 import { Conversation, newId } from "./conversation.js";
@@ -19,9 +19,9 @@ import { TurnView, noticeOf } from "./turnview.js";
 /** @param {string} id */
 const element = (id) => /** @type {any} */ (document.getElementById(id));
 
-/** @type {Settings | null} null until the server has told them */
+/** @type {Settings | null} null until they are fetched */
 let settings = null;
-/** @type {AbortController | null} of the answer that is being written */
+/** @type {AbortController | null} aborts the running answer */
 let running = null;
 
 /** @type {Map<Turn, TurnView>} */
@@ -54,18 +54,18 @@ const signIn = new SignIn(
   { check: (key) => fetchLimits(settings?.chat_path ?? "", "", key), signedIn, signOut, announce },
 );
 
-/** For those who listen: said once, politely; never the tokens of an answer. */
+/** Announces a text once to screen readers, politely. Never used for the tokens of an answer. */
 function announce(/** @type {string} */ text) {
   const status = element("status");
   status.textContent = "";
-  requestAnimationFrame(() => (status.textContent = text)); // the same words again are said again
+  requestAnimationFrame(() => (status.textContent = text)); // a repeated text is announced again
 }
 
-// ---------------------------------------------------------------- asking
+// ---------------------------------------------------------------- questions
 
 function send(/** @type {string} */ question) {
   composer.text = "";
-  // Half of a surrogate pair, left by a cut in an emoji, is not JSON that a server has to take.
+  // A split emoji leaves a lone surrogate, which a server may reject in JSON.
   const turn = conversation.add(question.toWellFormed(), profile.name);
   show(turn);
   run(turn);
@@ -76,20 +76,20 @@ function retry(turn) {
   if (running || !settings || signIn.missing) return;
   turn.profile = profile.name;
   run(turn);
-  composer.focus(); // the button that was pressed is gone
+  composer.focus(); // the pressed button disappears
 }
 
-/** @param {Turn} turn whose answer the page before a reload did not read to its end */
+/** @param {Turn} turn a turn whose answer was still running at a reload */
 const goOn = (turn) => run(turn, turn.run);
 
 /**
  * @param {Turn} turn
- * @param {string} known the run that goes on, or "" for a new one
+ * @param {string} known the run to resume, or "" for a new run
  */
 async function run(turn, known = "") {
   if (running || !settings) return;
   const controller = new AbortController();
-  const before = turn.answer; // a retry that is refused does not cost what was there
+  const before = turn.answer; // a refused retry keeps the previous answer
   running = controller;
   Object.assign(turn, { state: "running", answer: "", problem: null, retryAt: null, usage: null, run: known });
   composer.running = true;
@@ -104,7 +104,7 @@ async function run(turn, known = "") {
       conversation.save();
     },
     onToken: (/** @type {string} */ text) => {
-      if (!turn.answer) refreshLimits(false); // now its worst case is held
+      if (!turn.answer) refreshLimits(false); // the tokens are reserved now
       turn.answer += text;
       views.get(turn)?.grow();
     },
@@ -112,11 +112,11 @@ async function run(turn, known = "") {
   const outcome = known
     ? await resume(settings.chat_path, known, reading)
     : await ask(settings.chat_path, request, { ...reading, key: newId() });
-  if (running !== controller) return; // a new chat has begun in the meantime
+  if (running !== controller) return; // a new chat has begun
   running = null;
   composer.running = false;
   end(turn, outcome, before);
-  // What was stopped is settled a moment after the server has seen that nobody reads any more.
+  // The server settles a stopped answer shortly after it notices the disconnect.
   if (outcome.kind === "stopped") window.setTimeout(refreshLimits, 300);
   else refreshLimits();
 }
@@ -124,7 +124,7 @@ async function run(turn, known = "") {
 /**
  * @param {Turn} turn
  * @param {import("./endpoint.js").Outcome} outcome
- * @param {string} before the answer of the attempt before, where there was one
+ * @param {string} before the answer of the previous attempt, or ""
  */
 function end(turn, outcome, before) {
   if ("problem" in outcome && settings?.keys && outcome.problem.code === "unauthenticated") {
@@ -159,12 +159,12 @@ function stop() {
   running?.abort();
 }
 
-/** Puts a question back where it can be changed. @param {Turn} turn */
+/** Puts a question back into the composer. @param {Turn} turn */
 function reuse(turn) {
   const typed = composer.text.trim();
   composer.text = typed ? `${turn.question}\n\n${typed}` : turn.question;
   if (turn.state === "refused") {
-    conversation.remove(turn); // the model never saw it
+    conversation.remove(turn); // the model never received it
     views.get(turn)?.remove();
     views.delete(turn);
   }
@@ -187,30 +187,30 @@ function newChat() {
 
 // ---------------------------------------------------------------- signing in and out
 
-/** Known to the server, or nobody need be. */
+/** Enables the composer, once the user is signed in or the server needs no key. */
 async function enter() {
   await refreshLimits();
-  if (signIn.missing) return; // the key that was kept is not valid any more
+  if (signIn.missing) return; // the stored key is no longer valid
   composer.ready = true;
   const left = conversation.last;
   if (left?.state === "running" && left.run) goOn(left);
 }
 
-/** @param {boolean} again whether the key is the one that was asked for again */
+/** @param {boolean} again whether the same user signed in again */
 function signedIn(again) {
-  if (!again) newChat(); // what stands here may be somebody else's
+  if (!again) newChat(); // the conversation may belong to another user
   composer.focus();
   enter();
 }
 
-/** Leaves nothing of this person's in the tab. */
+/** Removes all of the user's data from the tab. */
 function signOut() {
   newChat();
   composer.text = "";
   shutOut();
 }
 
-/** The key was valid once, or looked like one. */
+/** Signs the user out, because the server no longer accepts the key. */
 function turnedAway() {
   shutOut();
   signIn.ask("Your key is not known here any more.");
@@ -221,7 +221,7 @@ function shutOut() {
   meter.hide();
 }
 
-// ---------------------------------------------------------------- showing
+// ---------------------------------------------------------------- views
 
 /** @param {Turn} turn */
 function show(turn) {
@@ -248,7 +248,7 @@ async function connect() {
     return;
   }
   element("model").textContent = settings.model;
-  element("model").title = settings.model; // it may be cut
+  element("model").title = settings.model; // the visible name may be truncated
   element("endpoint").textContent = settings.chat_path;
   element("demo").hidden = !settings.demo;
   document.title = `${settings.model} · chatnest`;
@@ -272,11 +272,11 @@ async function refreshLimits(again = true) {
   const key = currentKey();
   try {
     const limits = await fetchLimits(settings.chat_path, asked);
-    // Another profile was chosen while this was under way, or another person is here.
+    // The profile or the user changed during the request.
     if (asked !== profile.name || key !== currentKey()) return;
     profile.offer(limits);
     meter.show(limits);
-    // An answer's last bytes can be here before its tokens are in the books: look once more.
+    // The last bytes of an answer can arrive before it is settled: check once more.
     if (again && !running && meter.unsettled) window.setTimeout(refreshLimits, 1500, false);
   } catch (error) {
     if (!(error instanceof ProblemError)) throw error;

@@ -1,7 +1,7 @@
-// Copy buttons: text to the clipboard, and a word that it is there.
+// Copy buttons: copy text to the clipboard and announce the result.
 
 /**
- * @param {string} label for those who do not see what the button belongs to
+ * @param {string} label the accessible name
  * @param {() => string} text
  */
 export function copyButton(label, text) {
@@ -29,12 +29,12 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyTheOldWay(text); // no clipboard object outside of secure contexts, such as plain HTTP
+    return copyBySelection(text); // no clipboard API outside secure contexts, such as over plain HTTP
   }
 }
 
 /** @param {string} text */
-function copyTheOldWay(text) {
+function copyBySelection(text) {
   const before = document.activeElement;
   const box = document.createElement("textarea");
   box.value = text;

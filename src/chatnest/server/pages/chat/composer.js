@@ -1,4 +1,4 @@
-// Where a message is written: the box, its keys, and the two buttons.
+// The composer: the message box, its keys, and the two buttons.
 
 import { draft } from "./conversation.js";
 
@@ -18,7 +18,7 @@ export class Composer {
     this.text = draft.read();
     box.addEventListener("input", () => this.#changed());
     box.addEventListener("keydown", (event) => {
-      // An Enter that ends the choice of a character (IME) is not ours; Safari says so by 229 only.
+      // An Enter that ends an IME composition does not submit; Safari marks it by keyCode 229 only.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       form.requestSubmit();
@@ -28,10 +28,10 @@ export class Composer {
       if (this.sendable) page.send(this.box.value.trim());
     });
     stop.addEventListener("click", (event) => {
-      // The second click of a double click on Send lands here, and was not meant.
+      // The second click of a double click on Send lands here; ignore it.
       if (event.detail < 2) page.stop();
     });
-    // A click beside the text, but within the frame, is meant for the text.
+    // A click on the form's frame focuses the text box.
     form.addEventListener("click", (event) => event.target === form && box.focus());
   }
 
@@ -53,7 +53,7 @@ export class Composer {
     this.#changed();
   }
 
-  /** The button that fits is shown, and has the focus if the other one had it. */
+  /** Shows Send or Stop, and moves the focus if the hidden button had it. */
   set running(/** @type {boolean} */ running) {
     const active = document.activeElement;
     this.#running = running;
@@ -71,7 +71,7 @@ export class Composer {
 
   #changed() {
     this.send.disabled = !this.sendable;
-    this.box.style.height = "auto"; // or it would never become smaller
+    this.box.style.height = "auto"; // lets the box shrink
     this.box.style.height = `${this.box.scrollHeight}px`; // the stylesheet has the maximum
     draft.save(this.box.value);
   }

@@ -1,4 +1,4 @@
-// The conversation: turns of question and answer, kept for as long as the tab lives. No DOM.
+// The conversation: turns of question and answer, stored until the tab is closed. No DOM.
 
 /**
  * @typedef {"running" | "done" | "stopped" | "refused" | "incomplete"} State
@@ -10,7 +10,7 @@
 const KEY = "chatnest.conversation";
 const DRAFT = "chatnest.draft";
 
-// The server trims to its profile anyway; this keeps a long evening's talk below its body bound.
+// The server trims by profile; these limits keep a long conversation below its body limit.
 const MOST_MESSAGES = 40;
 const MOST_CHARACTERS = 60_000;
 
@@ -22,8 +22,8 @@ export class Conversation {
     const kept = read(KEY);
     if (Array.isArray(kept)) this.turns = kept;
     for (const turn of this.turns) {
-      if (turn.state !== "running" || turn.run) continue; // the server may still know it
-      turn.state = "incomplete"; // nobody is listening to that stream any more
+      if (turn.state !== "running" || turn.run) continue; // the server may still have the run
+      turn.state = "incomplete"; // the reload ended that stream
       turn.problem = { code: "reloaded", detail: "", status: 0, retryable: true, retryAfter: null, charged: null };
     }
   }
@@ -57,8 +57,8 @@ export class Conversation {
   }
 
   /**
-   * What goes to the server to have `turn` answered: what was said before it, newest kept, and its
-   * question. Turns without an answer are left out: the model never took part in them.
+   * Returns the messages of a request for `turn`: the conversation before it, trimmed from the start,
+   * and its question. Turns without an answer are left out.
    *
    * @param {Turn} turn
    */
@@ -82,7 +82,7 @@ export class Conversation {
   }
 }
 
-/** What is being typed, so that a reload does not lose it. */
+/** The text in the composer, stored so that a reload keeps it. */
 export const draft = {
   read: () => String(read(DRAFT) ?? ""),
   save: (/** @type {string} */ text) => write(DRAFT, text),
@@ -93,7 +93,7 @@ function read(key) {
   try {
     return JSON.parse(sessionStorage.getItem(key) ?? "null");
   } catch {
-    return null; // blocked, or not ours
+    return null; // storage is blocked, or the value is not JSON
   }
 }
 
@@ -105,11 +105,11 @@ function write(key, value) {
   try {
     sessionStorage.setItem(key, JSON.stringify(value));
   } catch {
-    // Blocked or full: the page goes on, only a reload will not find it.
+    // Storage is blocked or full: the page works, but a reload loses the conversation.
   }
 }
 
-/** `crypto.randomUUID` exists in secure contexts only, and this page is also served over plain HTTP. */
+/** A random id. `crypto.randomUUID` needs a secure context, and this page also works over plain HTTP. */
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

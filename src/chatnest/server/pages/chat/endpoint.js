@@ -1,4 +1,4 @@
-// The server, as this page knows it: its settings, its limits, and one question at a time. No DOM.
+// The server's endpoints: its settings, its limits, and one question at a time. No DOM.
 
 import { authorization } from "./key.js";
 import { readEvents } from "./stream.js";
@@ -16,7 +16,7 @@ import { readEvents } from "./stream.js";
  *   | {kind: "incomplete", problem: Problem}} Outcome
  */
 
-/** A refusal, or no answer at all, to a plain GET. */
+/** A plain GET was refused or got no answer. */
 export class ProblemError extends Error {
   /** @param {Problem} problem */
   constructor(problem) {
@@ -26,7 +26,7 @@ export class ProblemError extends Error {
 }
 
 /**
- * The server's settings. Its paths are below the page's own place: a proxy may serve the whole site
+ * Fetches the server's settings. Paths are relative to the page: a proxy may serve the whole site
  * under a prefix that the server does not know.
  * @returns {Promise<Settings>}
  */
@@ -39,19 +39,19 @@ export const fetchSettings = async () => {
 /**
  * @param {string} chatPath
  * @param {string} profile "" leaves the choice to the server
- * @param {string} [key] another than the one that is kept
+ * @param {string} [key] a key other than the stored one
  * @returns {Promise<import("./limits.js").Limits>}
  */
 export const fetchLimits = (chatPath, profile, key) =>
   getJson(`${chatPath}/limits${profile ? `?profile=${encodeURIComponent(profile)}` : ""}`, authorization(key));
 
-/** For how long the server goes on writing when nobody reads, and for how long we come back: seconds. */
+/** Seconds that the server continues after a disconnect. PAUSES reconnect for about as long. */
 const LINGER = 30;
 const PAUSES = [250, 500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000]; // ms
 
 /**
- * Ask once. Never throws: whatever happens is an outcome, and only a `done` event makes it "done".
- * A connection that breaks is made again, and goes on where it broke, if the server knows how.
+ * Asks one question. Never throws: every failure is an outcome, and only a `done` event gives "done".
+ * After a lost connection it reconnects and resumes the answer, if the server supports runs.
  *
  * @param {string} chatPath
  * @param {{messages: {id: string, role: string, content: string}[], profile: string}} request
@@ -70,7 +70,7 @@ export async function ask(chatPath, request, { key, ...reading }) {
       "Idempotency-Key": `"${key}"`,
       ...answer.who,
     },
-    // usageEvent: the stream then says what the answer cost and why it ended.
+    // usageEvent: the stream then reports the answer's tokens and its finish reason.
     body: JSON.stringify({ ...request, usageEvent: true, linger: LINGER }),
   };
   const outcome = await answer.read(chatPath, init);
@@ -79,7 +79,7 @@ export async function ask(chatPath, request, { key, ...reading }) {
 }
 
 /**
- * The rest of an answer that this page, or the one before a reload, began to read.
+ * Resumes an answer after a lost connection or a reload.
  *
  * @param {string} chatPath
  * @param {string} run
@@ -90,10 +90,10 @@ export function resume(chatPath, run, reading) {
   return new Answer(chatPath, reading, run).goOn(incomplete("dropped"));
 }
 
-/** One answer, over as many connections as it takes. */
+/** One answer, read over one or more connections. */
 class Answer {
   answered = false;
-  /** Header fields of the person who asked, who may have signed out by the time it is stopped. */
+  /** The user's header fields, kept because the user may sign out before the answer is stopped. */
   who = authorization();
   #last = 0;
 
@@ -126,7 +126,7 @@ class Answer {
   }
 
   /**
-   * One connection.
+   * Reads the answer over one connection.
    *
    * @param {string} url
    * @param {RequestInit} init
@@ -172,18 +172,18 @@ class Answer {
         return { kind: "done", usage };
       } else if (name === "error") {
         return { kind: "incomplete", problem: problemFrom(parsed(data), 200) };
-      } // start and ping say that the server is there; names we do not know are for others
+      } // start and ping only show that the server is alive; unknown names are ignored
     }
-    return incomplete("dropped"); // an end without a terminal event is not an answer's end
+    return incomplete("dropped"); // a stream without a terminal event was cut off
   }
 }
 
-/** Whether it ended on its way, and not by anybody's will. */
+/** Whether the connection was lost, rather than the answer ended or stopped. */
 const cut = (/** @type {Outcome} */ outcome) =>
   "problem" in outcome && ["dropped", "unreachable"].includes(outcome.problem.code);
 
 /**
- * Stopped before the server had said anything: nobody knows the run yet, but the key leads to it.
+ * Cancels a run that was stopped before the response: the idempotency key finds the run's id.
  *
  * @param {string} chatPath
  * @param {RequestInit} init
@@ -196,7 +196,7 @@ async function cancelUnseen(chatPath, init, who) {
     if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", headers: who, keepalive: true });
     await response.body?.cancel();
   } catch {
-    // Nobody is there: then nobody writes.
+    // The server is unreachable, so there is nothing to cancel here.
   }
 }
 
@@ -227,7 +227,7 @@ async function getJson(url, headers = {}) {
 }
 
 /**
- * The problem document of a response, or what its status says where a proxy answered instead.
+ * Returns the problem document of a response, or one made from its status if a proxy answered.
  *
  * @param {Response} response
  */
@@ -240,7 +240,7 @@ async function problemOf(response) {
 }
 
 /**
- * @param {any} fields an RFC 9457 document, the data of an `error` event, or anything at all
+ * @param {any} fields an RFC 9457 document, the data of an `error` event, or any other value
  * @param {number} status
  * @returns {Problem}
  */
@@ -267,7 +267,7 @@ function parsed(text) {
 }
 
 /**
- * A problem that the server did not tell us of.
+ * Returns a problem that the page detected itself.
  *
  * @param {string} code
  * @returns {Problem}

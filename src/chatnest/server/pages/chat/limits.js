@@ -1,4 +1,4 @@
-// What is left and when it comes back: the quiet meter under the composer.
+// The meter under the composer: the remaining tokens and requests, and the time of the next reset.
 
 import { span } from "./time.js";
 
@@ -20,7 +20,7 @@ export class LimitsMeter {
 
   /**
    * @param {{root: HTMLElement, bar: HTMLElement, tokens: HTMLElement, requests: HTMLElement}} elements
-   * @param {() => void} onReset something has come back: what is shown is no longer true
+   * @param {() => void} onReset called when a limit has reset, so that the shown values are outdated
    */
   constructor({ root, bar, tokens, requests }, onReset) {
     this.root = root;
@@ -40,14 +40,14 @@ export class LimitsMeter {
     this.#awaitReset();
   }
 
-  /** The limits could not be had: say nothing rather than something old. */
+  /** Hides the meter when the limits could not be fetched, rather than showing old values. */
   hide() {
     this.#limits = [];
     window.clearTimeout(this.#resets);
     this.root.hidden = true;
   }
 
-  /** Whether the server was still counting something as in use. */
+  /** Whether the server still held a reservation. */
   get unsettled() {
     return this.#limits.some(({ held }) => held > 0);
   }
@@ -70,7 +70,7 @@ export class LimitsMeter {
     const left = remaining > 0 ? `${number.format(remaining)} of ${number.format(limit)}` : "No";
     const words = `${left} ${unit} left${period}`;
     const wait = after === null ? 0 : after - (Date.now() - this.#receivedAt) / 1000;
-    // A minute comes back by itself before anyone has read about it, unless they wait for it.
+    // A limit per minute resets before the text is read, so show its reset only when nothing remains.
     const worthSaying = wait > 0 && (remaining <= 0 || (seconds ?? 0) > 3600);
     return worthSaying ? `${words} · ${seconds === 86400 ? "resets in" : "more in"} ${span(wait)}` : words;
   }
@@ -79,14 +79,14 @@ export class LimitsMeter {
     window.clearTimeout(this.#resets);
     const waits = this.#limits.flatMap(({ reset_after: after }) => after ?? []);
     if (waits.length === 0) return;
-    // Not more often than every ten seconds: this is a hint, not a clock.
+    // At most once every ten seconds: an approximate value is enough.
     const wait = Math.max(10, Math.min(...waits) + 1);
     this.#resets = window.setTimeout(this.onReset, Math.min(wait, 86400) * 1000);
   }
 }
 
 /**
- * The limit of this unit that ends first, where there are several (a person's, everybody's).
+ * Returns the limit of this unit with the least remaining, if there are several.
  *
  * @param {Limit[]} limits
  * @param {string} unit

@@ -1,7 +1,7 @@
-// Markdown to safe DOM, a block at a time, so that a growing answer is not made anew with each token.
+// Markdown to safe DOM, block by block, so that a token does not redraw a whole answer.
 //
-// Three guards, each enough by itself for the usual attacks: the Markdown here has no HTML in it (tags
-// are text), what comes out is cleaned by DOMPurify to a short list, and the page's CSP forbids the rest.
+// Three guards, each of which stops the usual attacks alone: HTML in the Markdown is treated as text,
+// DOMPurify reduces the output to a short list of tags, and the page's CSP forbids the rest.
 
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
@@ -10,18 +10,18 @@ import { copyButton } from "./clipboard.js";
 const marked = new Marked({
   gfm: true,
   tokenizer: {
-    html: () => undefined, // not an HTML block: a paragraph
+    html: () => undefined, // an HTML block becomes a paragraph
     tag(source) {
-      const lineBreak = /^<br\s*\/?>/i.exec(source); // models use it inside tables
+      const lineBreak = /^<br\s*\/?>/i.exec(source); // models use <br> inside tables
       return lineBreak ? { type: "br", raw: lineBreak[0] } : undefined;
     },
   },
   renderer: {
     heading({ tokens, depth }) {
-      const level = Math.min(6, depth + 2); // the page itself has used h1 and h2
+      const level = Math.min(6, depth + 2); // the page itself uses h1 and h2
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
     },
-    // An image would be a request to wherever the model says: a link asks the reader first.
+    // An image would send a request to any address the model chose; a link needs a click.
     image({ href, text }) {
       const words = escaped(text || "image");
       return `<a href="${escaped(href)}">${words}</a>`;
@@ -46,8 +46,8 @@ const CLEAN = {
 const DEEPEST = 100;
 
 /**
- * One answer's text as DOM, brought up to date by `show`. What is there is a function of the text
- * alone, however it came: a block stays only if it would be drawn the same again.
+ * One answer's text as DOM, updated by `show`. The DOM depends on the text alone, not on the pieces
+ * it arrived in: an unchanged block keeps its elements, any other block is drawn again.
  */
 export class MarkdownView {
   /** @type {{drawing: Drawing, element: HTMLElement}[]} */
@@ -64,13 +64,13 @@ export class MarkdownView {
     try {
       drawings = drawingsOf(text);
     } catch {
-      drawings = null; // nested deeper than the stack
+      drawings = null; // the nesting exceeds the stack
     }
     if (drawings) this.#update(drawings);
     else this.#showPlain(text);
   }
 
-  /** The words still count, where their Markdown cannot be drawn. @param {string} text */
+  /** Shows the plain text if its Markdown cannot be drawn. @param {string} text */
   #showPlain(text) {
     this.#blocks = [];
     const plain = document.createElement("p");
@@ -99,15 +99,15 @@ export class MarkdownView {
 }
 
 /**
- * Everything that a block's DOM is made from. Its Markdown is not enough: what comes later may define a
- * link in it, and may turn out not to have done so.
+ * The complete input of a block's DOM. The block's Markdown alone is not enough, because later text
+ * may define a link in it, or stop defining one as it grows.
  *
  * @typedef {{language: string, code: string} | {html: string}} Drawing
  */
 
 /**
  * @param {string} text
- * @returns {Drawing[] | null} null where it is nested too deep; where the stack ends is chance
+ * @returns {Drawing[] | null} null if it is nested too deep. The limit does not depend on the stack.
  */
 function drawingsOf(text) {
   const tokens = marked.lexer(text).filter(({ type }) => type !== "space" && type !== "def");
@@ -149,8 +149,8 @@ function block(drawing) {
 }
 
 /**
- * The usual case of a long answer: a code block that grows. Its scroll position and the focus on its
- * button survive when only the text is changed.
+ * Updates a growing code block, the usual case of a long answer, by changing only its text. That keeps
+ * its scroll position and the focus on its button.
  *
  * @param {{drawing: Drawing, element: HTMLElement}} old
  * @param {Drawing} drawing
@@ -167,7 +167,7 @@ function clean(html) {
   const fragment = /** @type {DocumentFragment} */ (DOMPurify.sanitize(html, CLEAN));
   for (const link of fragment.querySelectorAll("a")) {
     if (!link.hasAttribute("href")) {
-      link.replaceWith(...link.childNodes); // an address we do not open: its words stay
+      link.replaceWith(...link.childNodes); // the address is not allowed: keep the text only
       continue;
     }
     link.target = "_blank";
@@ -192,7 +192,7 @@ function clean(html) {
 
 /**
  * @param {string} text
- * @param {string} language "" where none is named
+ * @param {string} language "" if none is named
  */
 function codeBlock(text, language) {
   const figure = document.createElement("div");
@@ -212,11 +212,11 @@ function codeBlock(text, language) {
   return figure;
 }
 
-/** @param {string} text which a parser may have ended with a line of its own */
+/** @param {string} text the code; the parser may have added a final newline */
 const shownCode = (text) => text.replace(/\n$/, "");
 
 /**
- * What scrolls sideways must be reachable for those who have no pointer.
+ * Makes a horizontally scrolling element reachable by keyboard.
  *
  * @param {HTMLElement} element
  * @param {string} label
@@ -227,7 +227,7 @@ function makeScrollable(element, label) {
   element.setAttribute("aria-label", label);
 }
 
-/** @param {string | undefined} info what follows the fence */
+/** @param {string | undefined} info the text after the fence */
 const languageOf = (info) => /^[\w+#.-]{1,24}/.exec(info ?? "")?.[0] ?? "";
 
 /** @param {string} text */

@@ -1,4 +1,4 @@
-// Problems in a person's words: a sentence for each code, and the server's own where none fits.
+// Problems in plain words: a sentence for each code, or the server's detail for an unknown code.
 
 /** @typedef {import("./endpoint.js").Problem} Problem */
 
@@ -65,7 +65,7 @@ const BY_STATUS = {
  * @returns {string} one or two sentences
  */
 export function explain(problem, when) {
-  // A stream that was started early can fail before the model said anything, so both tables count.
+  // A stream that started early can fail before the model's first token, so both tables apply.
   const known = when === "refused" ? BEFORE : { ...BEFORE, ...DURING };
   if (Object.hasOwn(known, problem.code)) return known[problem.code] + charge(problem);
   if (problem.detail) return sentence(problem.detail) + charge(problem);
@@ -74,14 +74,14 @@ export function explain(problem, when) {
   return rest + charge(problem);
 }
 
-/** What the model finished for, where that is worth a word. */
+/** Explains a finish reason, or returns "" if it needs no explanation. */
 export function explainFinish(/** @type {string | null | undefined} */ reason) {
   if (reason === "length") return "Cut short: the answer reached the longest length this profile allows.";
   if (reason === "content_filter") return "Cut short: the provider’s content filter stepped in.";
   return "";
 }
 
-/** Only an `error` event says what was charged; a refusal costs nothing and needs no word. */
+/** Explains the charge. Only an `error` event has one; a refusal costs nothing. */
 function charge(/** @type {Problem} */ { charged }) {
   if (charged === null) return "";
   return charged ? " What was written counts towards today’s tokens." : " Nothing was counted.";

@@ -1,9 +1,9 @@
-// The choice of a profile, kept for the next visit.
+// The choice of a profile, stored for the next visit.
 
 const KEY = "chatnest.profile";
 
 export class ProfileChoice {
-  /** What counts where nothing was chosen. */
+  /** The profile used if the user has not chosen one. */
   fallback = "";
   #chosen = stored();
 
@@ -20,7 +20,7 @@ export class ProfileChoice {
     });
   }
 
-  /** "" where the server is to choose. */
+  /** The profile's name, or "" to let the server choose. */
   get name() {
     return this.#chosen || this.fallback;
   }
@@ -36,17 +36,17 @@ export class ProfileChoice {
       return new Option(label, name, false, name === profile);
     });
     const same = [...this.select.options].map(({ value }) => value).join() === profiles.join();
-    // An open list would close if its options were exchanged.
+    // Replacing the options would close an open list.
     if (same) this.select.value = profile;
     else this.select.replaceChildren(...options);
     this.select.disabled = profiles.length < 2;
     this.select.title = longest ? `Answers of up to ${longest.toLocaleString("en")} tokens` : "";
   }
 
-  /** The choice is no longer open to this person. Returns whether there was one to forget. */
+  /** Drops a choice that the user may no longer use. Returns whether there was one. */
   forget() {
     const had = this.name !== "";
-    if (!this.#chosen) this.fallback = ""; // not even the default is: let the server say which
+    if (!this.#chosen) this.fallback = ""; // the default is not allowed either: let the server choose
     this.#chosen = "";
     store("");
     return had;
@@ -57,7 +57,7 @@ function stored() {
   try {
     return localStorage.getItem(KEY) ?? "";
   } catch {
-    return ""; // storage is blocked: the choice lasts as long as the page
+    return ""; // storage is blocked, so the choice lasts until a reload
   }
 }
 

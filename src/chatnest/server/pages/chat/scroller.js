@@ -1,13 +1,13 @@
-// Keeps the end in view while an answer grows, but only for who is looking at the end.
+// Keeps the end in view while an answer grows, if the reader was at the end.
 
-const NEAR = 40; // pixels that still count as the end
+const NEAR = 40; // maximum pixels from the end that count as the end
 
 export class Scroller {
   #pinned = false;
 
   /**
-   * @param {HTMLElement} element what scrolls
-   * @param {HTMLElement} jump the button that leads to the end
+   * @param {HTMLElement} element the scrolling element
+   * @param {HTMLElement} jump the button that scrolls to the end
    */
   constructor(element, jump) {
     this.element = element;
@@ -15,13 +15,13 @@ export class Scroller {
     element.addEventListener("scroll", () => this.#look(), { passive: true });
     jump.addEventListener("click", () => {
       this.toEnd();
-      element.focus({ preventScroll: true }); // the button goes, so the focus must not go with it
+      element.focus({ preventScroll: true }); // the button disappears, so move the focus
     });
-    // The composer grows, the window turns, a keyboard opens: the end stays the end.
+    // Stay at the end when the size changes: the composer grows, the device turns, a keyboard opens.
     new ResizeObserver(() => this.follow()).observe(element);
   }
 
-  /** The content has grown. */
+  /** Called when the content has grown. */
   follow() {
     if (this.#pinned) this.toEnd();
     else this.#offer();

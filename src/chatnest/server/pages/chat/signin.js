@@ -1,4 +1,4 @@
-// Signing in with a key, where the server wants one, and out again.
+// Signing in with a key, if the server requires one, and signing out.
 
 import { ProblemError } from "./endpoint.js";
 import { currentKey, isSendable, keepKey } from "./key.js";
@@ -8,14 +8,14 @@ const UNKNOWN = "This key is not known here. Check it, or ask whoever runs this 
 
 export class SignIn {
   #wanted = false;
-  /** The key that was forgotten last, by this page alone. */
+  /** The key that this page removed last. */
   #former = "";
 
   /**
    * @param {{form: HTMLFormElement, box: HTMLInputElement, send: HTMLButtonElement, note: HTMLElement,
    *   out: HTMLButtonElement}} elements
    * @param {{check: (key: string) => Promise<unknown>, signedIn: (again: boolean) => void, signOut: () => void,
-   *   announce: (text: string) => void}} page `check` throws ProblemError for a key that is not known
+   *   announce: (text: string) => void}} page `check` throws ProblemError for an unknown key
    */
   constructor({ form, box, send, note, out }, page) {
     this.form = form;
@@ -29,7 +29,7 @@ export class SignIn {
       this.#try(box.value.trim());
     });
     out.addEventListener("click", () => {
-      page.signOut(); // which may have to end something in the name of the key
+      page.signOut(); // needs the key, to stop a running answer
       this.ask();
     });
   }
@@ -39,12 +39,12 @@ export class SignIn {
     this.#draw();
   }
 
-  /** Whether a key is wanted, and there is none. */
+  /** Whether a key is required but not stored. */
   get missing() {
     return this.#wanted && !currentKey();
   }
 
-  /** Forget the key, and ask for one. */
+  /** Removes the key and prompts for one. */
   ask(text = "") {
     this.#former = currentKey();
     keepKey("");
@@ -81,7 +81,7 @@ export class SignIn {
       if (!(error instanceof ProblemError)) throw error;
       const { problem } = error;
       if (problem.status === 401) return UNKNOWN;
-      // Whoever is told anything else by the chat has been recognized.
+      // Any other error from the chat means that the key was accepted.
       if (problem.code !== "ledger_unavailable" && problem.status !== 403) return explain(problem, "refused");
     }
     return "";

@@ -1,8 +1,8 @@
-// The wire, read: the bytes of a text/event-stream to its events. No DOM, no fetch.
+// A parser from the bytes of a text/event-stream to its events. No DOM, no fetch.
 
 /** @typedef {{name: string, data: string, id: string}} StreamEvent */
 
-/** Text in pieces of any size to whole events, after the HTML standard's event stream rules. */
+/** Parses text in pieces of any size to complete events, by the HTML standard's event stream rules. */
 export class EventParser {
   #rest = "";
   #name = "";
@@ -47,7 +47,7 @@ export class EventParser {
 }
 
 /**
- * The events of a response body. Ends when the body ends; a frame without its blank line is dropped.
+ * Yields the events of a response body until it ends. A frame without its blank line is dropped.
  *
  * @param {ReadableStream<Uint8Array>} body
  * @returns {AsyncGenerator<StreamEvent>}
@@ -63,6 +63,6 @@ export async function* readEvents(body) {
       yield* parser.push(decoder.decode(value, { stream: true }));
     }
   } finally {
-    reader.cancel().catch(() => {}); // it may be over or broken already: there is nothing to save
+    reader.cancel().catch(() => {}); // the body may have ended or failed already
   }
 }

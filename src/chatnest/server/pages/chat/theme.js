@@ -1,4 +1,4 @@
-// Light or dark. Not a module and in the head, so that the choice is there before the first paint.
+// Light or dark theme. Not a module, and in the head, so that it applies before the first paint.
 
 (() => {
   const root = document.documentElement;
@@ -8,7 +8,7 @@
     try {
       return localStorage.getItem("chatnest.theme");
     } catch {
-      return null; // storage is blocked: follow the system
+      return null; // storage is blocked, so follow the system
     }
   };
   const store = (theme) => {

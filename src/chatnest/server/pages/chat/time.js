@@ -1,7 +1,7 @@
-// Spans of time, in words and as countdowns. No DOM.
+// Time spans as text, and countdowns. No DOM.
 
 /**
- * Rounded up, so that who waits that long has waited long enough.
+ * Formats a time span, rounded up so that waiting for it is always long enough.
  *
  * @param {number} seconds
  * @returns {string} "45 s", "3 min 20 s", "12 min", "14 h 14 min"
@@ -18,18 +18,18 @@ const join = (/** @type {number} */ a, /** @type {string} */ big, /** @type {num
   b === 0 ? `${a} ${big}` : `${a} ${big} ${b} ${small}`;
 
 /**
- * Calls `tick` at once and then with every second, until `at` is reached: then `tick(0)`, last.
+ * Calls `tick` now and every second until `at`, and finally `tick(0)`.
  *
  * @param {number} at milliseconds since the epoch
  * @param {(seconds: number) => void} tick
- * @returns {() => void} ends it early
+ * @returns {() => void} stops the countdown
  */
 export function countdown(at, tick) {
   let timer = 0;
   const step = () => {
     const left = (at - Date.now()) / 1000;
     tick(Math.max(0, left));
-    // To the next whole second, so that no number is shown for two seconds or skipped.
+    // Wait for the next whole second, so that no number is skipped or shown for two seconds.
     if (left > 0) timer = window.setTimeout(step, (left % 1) * 1000 + 15);
   };
   step();

@@ -1,4 +1,4 @@
-// One turn on the page: the question, the answer as it grows, and how it ended.
+// One turn on the page: the question, the growing answer, and a notice about its end.
 
 import { copyButton } from "./clipboard.js";
 import { MarkdownView } from "./markdown.js";
@@ -37,7 +37,7 @@ export class TurnView {
     return /** @type {HTMLElement} */ (this.element.querySelector(`.${name}`));
   }
 
-  /** More text has come: drawn with the next frame, whatever else comes before it. */
+  /** Draws new text with the next animation frame. Further calls before that frame have no effect. */
   grow() {
     if (!this.#frame) this.#frame = requestAnimationFrame(this.#draw);
   }
@@ -52,19 +52,19 @@ export class TurnView {
     this.prose.show(this.turn.answer);
     this.#part("writing-text").textContent = "Writing";
     this.page.drawn();
-    // A very long answer takes longer to draw: leave two thirds of the time to everything else.
+    // A very long answer is slow to draw, so leave two thirds of the time to other work.
     this.#busyUntil = performance.now() + 2 * (performance.now() - start);
   };
 
   /**
-   * The state has changed.
+   * Draws the turn after its state has changed.
    *
-   * @param {{last: boolean}} where only the last turn can be tried again
+   * @param {{last: boolean}} where only the last turn can be retried
    */
   update({ last }) {
     const { turn } = this;
     const shown = JSON.stringify([last, turn]);
-    if (shown === this.#shown) return; // what someone has selected or focused in it stays so
+    if (shown === this.#shown) return; // an unchanged turn keeps its selection and focus
     this.#shown = shown;
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -124,7 +124,7 @@ export class TurnView {
 }
 
 /**
- * How a turn ended, in words; null where the end needs none.
+ * Returns a notice about a turn's end, or null if it needs none.
  *
  * @param {Turn} turn
  */
