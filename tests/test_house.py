@@ -80,7 +80,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "server": (
         "announcement connections door hosts http10 interpreter workers",
         "front",
-        "protocol site",
+        "flow framing site",
+        "protocol",
         "serve",
     ),
     "diagnostics": ("observations", "checks responses", "probe report", "check doctor"),
@@ -110,7 +111,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
         *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),
-    "httptools": ("providers.http.http1", "server.protocol"),
+    "httptools": ("providers.http.http1", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite"),
     "redis": ("ledger.redis.*", "stores.*"),

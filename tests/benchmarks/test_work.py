@@ -21,7 +21,7 @@ import pytest
 import chatnest
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.asgi.http import SEND_NOW
-from chatnest.server.protocol import _Flow
+from chatnest.server.flow import Flow
 from tests.benchmarks.load import question
 from tests.benchmarks.upstream import HEAD, MARK, TOKEN, end
 
@@ -125,7 +125,7 @@ class Work:
         self.total: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
         transport: Any = self
-        self.flow = _Flow(transport)
+        self.flow = Flow(transport)
 
     async def receive(self) -> dict[str, Any]:
         if self._asked:

@@ -112,7 +112,7 @@ BOUNDED = {
         "answer_stream chunks decode error_documents faults figures provider think_tags waits"
     ),
     "runs": "base entries key memory redis run service sqlite writer",
-    "server": "announcement connections door hosts protocol serve site workers",
+    "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "intake open_streams stream",
     "tokens": "tokenizer",
     "wire": "native",

@@ -1,83 +1,65 @@
-"""BoundedProtocol: uvicorn's HTTP/1.1, with bounds on what a client may send and how slowly, with
-bodies that are never read as requests, and with less memory for a connection that is silent.
+"""BoundedProtocol: uvicorn's HTTP/1.1 with limits on the size and speed of requests.
+
+It also frames bodies safely, and needs less memory for a silent connection.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import httptools
-from starlette.types import Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from chatnest.asgi.heads import MOST_FIELDS
-from chatnest.asgi.http import NO_SNIFFING, SEND_NOW
-from chatnest.server.connections import Connections, Queue
-from chatnest.server.front import Front, answer_at_once, is_hung_up
+from chatnest.asgi.http import SEND_NOW
+from chatnest.server.connections import Connections
+from chatnest.server.flow import Event, Flow
+from chatnest.server.framing import BODY, IDLE, NO_TRAILERS, TOO_LARGE, Framing, Refused
+from chatnest.server.front import Front, answer_at_once
 from chatnest.server.http10 import Unchunked
 
 __all__ = ["BoundedProtocol"]
 
-_T = TypeVar("_T")
-
 _HEAD_BYTES = 65_536
-_URL_BYTES: Final = 8_192
-"""Maximum bytes of a URL, which uvicorn decodes: as long as one should be supported (RFC 9110,
-section 4.1).
-"""
+"""Maximum bytes of a head that arrives in several reads."""
 _WRITE_BUFFER = 16_384
-"""Bytes that wait in this process for a client that does not read, beside those of the kernel."""
+"""Maximum bytes buffered in this process for a slow client, beside the kernel's buffer."""
 _HEAD_SECONDS: Final = 10.0
-"""Seconds from a connection, or from the first byte of a later request, to the end of its head."""
+"""Maximum seconds from a connection, or a later request's first byte, to the end of its head."""
 _REST_SECONDS: Final = 10.0
-"""Seconds for the rest of a body after its request was answered."""
+"""Maximum seconds for the rest of a body after its request was answered."""
 _MOST_PIPELINED: Final = 64
-"""Requests that wait on one connection for the answers to those before them."""
-
-_IDLE, _BODY = -1, -2
-_REFUSAL: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_TOO_LARGE: Final = _REFUSAL % b"431 Request Header Fields Too Large"
-_URL_TOO_LONG: Final = _REFUSAL % b"414 URI Too Long"
-_TOO_SLOW: Final = _REFUSAL % b"408 Request Timeout"
+"""Maximum requests that wait on one connection for earlier answers (pipelining)."""
 
 _connections: Final = WeakKeyDictionary[ServerState, Connections]()
-"""The table of each server; uvicorn makes one ServerState in each worker."""
+"""The table of each server. uvicorn creates one ServerState in each worker."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Answers 431 to a head (request line and fields) of more than 64 KiB or 128 fields, 414 to a
-    URL of more than 8 KiB, and closes. A head of few fields that comes whole in a single read is
-    taken, however long they are: it was in the memory already.
+class BoundedProtocol(Framing):
+    """Answers 431 to a head of more than 64 KiB or 128 fields, and 414 to a URL above 8 KiB.
 
-    A request to upgrade to anything but a WebSocket is served as if it had not asked: httptools
-    would skip its body and take what follows for a request. Trailers are dropped, lest they count
-    as fields that a proxy has let through.
+    Either response closes the connection. A head (request line and fields) that arrives in a single
+    read may be longer, because it is in memory already, but the limit on its fields still applies.
 
-    What an open connection rarely needs is made when it does, which is 3 KiB for each of those that
-    wait for a model.
+    A request for an upgrade to anything but a WebSocket is served as if it had not asked, because
+    httptools would skip its body and parse the next bytes as a request. Trailers are dropped: a
+    proxy does not filter them, so they must not count as fields.
+
+    Objects that few connections need are created on demand, which saves 3 KiB for each connection
+    that waits for a model.
     """
 
-    # Attributes above uvicorn's own would have CPython give each connection a dict of its own.
-    __slots__ = ("_deaf", "_ended", "_head", "_running", "_table", "queue", "taken", "url")
+    # Attributes beyond uvicorn's own would make CPython give each connection a dict of its own.
+    __slots__ = ("_ended", "_running", "taken")
 
-    _deaf: bool  # whether nothing more is read as HTTP
-    _ended: bool  # whether a head or a body has ended in what is being read
-    _head: int  # bytes of a head that is under way, or _IDLE between requests, or _BODY
-    _running: RequestResponseCycle | None  # the one that is answered, which others may be behind
-    _table: Connections
-    queue: Queue | None
-    taken: bool  # whether its first request, a chat, may begin
-    expect_100_continue: bool
-    flow: FlowControl
+    _ended: bool  # whether a head or a body ended in the current read
+    _running: RequestResponseCycle | None  # the request that is being answered
+    flow: Flow
     headers: Any
-    parser: httptools.HttpRequestParser
     pipeline: Any
-    url: bytes
+    taken: bool  # whether the Door has admitted the first request, a chat
 
     def __init__(
         self,
@@ -107,10 +89,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
-        self._head, self._deaf = _IDLE, False
+        self._head, self._ignores_input = IDLE, False
         super().connection_made(transport)
-        self.flow = _Flow(transport)
-        self.pipeline = ()  # as it is for most, all the time
+        self.flow = Flow(transport)
+        self.pipeline = ()  # most connections never need a deque
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self._table.move(self, self._table.heads)
         if (connected := transport.get_extra_info("socket")) is not None:
@@ -121,13 +103,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._table.move(self, None)
         super().connection_lost(exc)
         cycle, self._running = self._running, None
-        if cycle is not None and cycle is not self.cycle:  # uvicorn tells the newest alone
+        if cycle is not None and cycle is not self.cycle:  # uvicorn notifies the newest one only
             cycle.disconnected = True
             cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with at most 256 KiB."""
-        if self._deaf:
+        if self._ignores_input:
             return
         self._ended = False
         try:
@@ -140,139 +122,52 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head >= 0 and not self._ended:
             self._head += len(data)
             if self._head > _HEAD_BYTES:
-                self._refuse(_TOO_LARGE)
-        elif self._head == _BODY and self.queue is None:
+                self._refuse(TOO_LARGE)
+        elif self._head == BODY and self.queue is None:
             self._table.move(self, self._table.bodies)
 
-    # ------------------------------------------------ framing
-
-    def _feed(self, data: bytes | memoryview) -> None:
-        """To the parser, which stops behind the head of a request that asks for an upgrade. It
-        would go on with another request there; instead it reads the same head without ``Upgrade``,
-        and then what follows as that request's body (RFC 9110, section 7.8: a server may ignore
-        the field).
-        """
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as exc:
-                if self._should_upgrade():
-                    self.handle_websocket_upgrade()
-                    return
-                data = memoryview(data)[exc.args[0] :]
-                head = self._head_without_upgrade()
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-                self.parser.feed_data(head)
-            else:
-                return
-
-    def _head_without_upgrade(self) -> bytes:
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
-        lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
-        return b"\r\n".join([*lines, b"", b""])
-
-    def _should_upgrade(self) -> bool:
-        """Not beside an answer that is under way: its bytes and those of a WebSocket would mix."""
-        cycle: Any = self.cycle  # None of the first request
-        return (cycle is None or cycle.response_complete) and super()._should_upgrade()
-
-    def handle_websocket_upgrade(self) -> None:
-        """The connection is another protocol's from here on."""
-        self._table.move(self, None)
-        super().handle_websocket_upgrade()
-
-    def _refuse(self, answer: bytes | None = None) -> None:
-        """Read no more, and say so (400 without ``answer``) if no other answer is in the way."""
-        self._deaf = True
-        cycle: Any = self.cycle
-        is_free = cycle is None or cycle.response_complete
-        if self._head == _BODY and (is_free or self.pipeline or cycle.response_started):
-            self.transport.close()  # this request has its answer, or another one is under way
-        elif self._head == _BODY or is_free:
-            self._say_and_close(answer)
-        else:  # whole requests came before: they are served, and no more
-            cycle.keep_alive = False
-
-    def _say_and_close(self, answer: bytes | None) -> None:
-        self._table.move(self, None)
-        if answer is None:
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
-        else:
-            self.transport.write(answer)
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """The answer to bytes that are not HTTP: uvicorn's, with nosniff."""
-        fields = [
-            *self.server_state.default_headers,
-            NO_SNIFFING,
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(msg)),
-            (b"connection", b"close"),
-        ]
-        head = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, msg.encode()))
-        self.transport.close()
+    # ------------------------------------------------ requests
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Called by the parser at the first byte of a request."""
         self._head = 0
         if self.queue is self._table.idle:
             self._table.move(self, self._table.heads)
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        """A part of it."""
-        self.url += url
-        if len(self.url) > _URL_BYTES:
-            raise _NotServed(_URL_TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field, or a trailer, which is forgotten. uvicorn's, with a bound on their number."""
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        if len(self.headers) >= MOST_FIELDS:
-            raise _NotServed(_TOO_LARGE)
-        self.headers.append((name, value))
-
     def on_headers_complete(self) -> None:
-        """The end of a head."""
+        """Called by the parser at the end of a head. Starts the request, or queues it."""
         self._ended = True
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise _NotServed
+                raise Refused
             if not self._should_upgrade():
-                return  # it comes again without the field
-        before: Any = self.cycle  # None of the first request
+                return  # the parser gets the head again, without Upgrade
+        before: Any = self.cycle  # None before the first request
         if len(self.pipeline) >= _MOST_PIPELINED:
-            raise _NotServed
+            raise Refused
         if not self.pipeline and before and not before.response_complete:
-            self.pipeline = deque()  # the next request has come before this one's answer
+            self.pipeline = deque()  # the next request arrived before the end of this answer
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
         super().on_headers_complete()
-        self._head = _BODY
+        self._head = BODY
         if self.cycle is before:
-            return  # a WebSocket's
-        # What was refused at once has an answer already.
+            return  # a WebSocket's head creates no cycle
+        # A request that was refused at once is answered already.
         self._table.move(self, self._table.rests if self.cycle.response_complete else None)
-        self.cycle.message_event = _Event()  # type: ignore[assignment]  # all that is used of it
-        self.headers = _NO_TRAILERS
+        self.cycle.message_event = Event()  # type: ignore[assignment]  # has the methods in use
+        self.headers = NO_TRAILERS
         if self.expect_100_continue:
-            # An answer before the body leaves open whether the body comes.
+            # After an answer without 100, the client may or may not send the body.
             self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """A task, unless the application refuses the request at once."""
+        """Start a task for a request, unless the application refuses the request at once."""
         scope: Any = cycle.scope
         scope["extensions"] = {SEND_NOW: self.flow}
         if scope["http_version"] == "1.0":
-            scope["extensions"] = {SEND_NOW: None}  # a piece is a chunk
+            scope["extensions"] = {SEND_NOW: None}  # it would write chunks
             transport: Any = Unchunked(cycle.transport)
             cycle.transport, cycle.keep_alive = transport, False
         taken, self.taken = self.taken, False
@@ -286,8 +181,8 @@ class BoundedProtocol(HttpToolsProtocol):
             answer_at_once(self, cycle, refusal)
 
     def on_message_complete(self) -> None:
-        """The end of a body: what follows is another head."""
-        self._head, self._ended = _IDLE, True
+        """Called by the parser at the end of a body."""
+        self._head, self._ended = IDLE, True
         if self.parser.should_upgrade():
             return
         table, cycle = self._table, self.cycle
@@ -297,10 +192,10 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.more_body = False
             cycle.message_event.set()
 
-    # ------------------------------------------------ time
+    # ------------------------------------------------ responses and deadlines
 
     def on_response_complete(self) -> None:
-        """The end of an answer. uvicorn's, but for a timer of each connection's own."""
+        """Called at the end of a response. As uvicorn's, without a timer for each connection."""
         self.server_state.total_requests += 1
         self._running = None
         if self.transport.is_closing():
@@ -311,118 +206,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
             return
         table = self._table
-        if self._head == _BODY:
+        if self._head == BODY:
             table.move_to_rest(self)
         else:
-            table.move(self, table.idle if self._head == _IDLE else table.heads)
-
-    def expire(self) -> None:
-        """Called when its deadline has passed."""
-        if self.transport.is_closing():
-            return
-        if self._head >= 0:
-            self.transport.write(_TOO_SLOW)
-        self.transport.close()
-
-    def abort(self) -> None:
-        """Called when its descriptor is needed."""
-        self.transport.abort()
-
-
-class _NotServed(Exception):
-    """A request that is refused with ``answer``; without one as if it were no HTTP."""
-
-    def __init__(self, answer: bytes | None = None) -> None:
-        super().__init__()
-        self.answer = answer
-
-
-class _NoTrailers(list[tuple[bytes, bytes]]):
-    """Where fields behind a body go."""
-
-    __slots__ = ()
-
-    def append(self, _: tuple[bytes, bytes]) -> None:
-        """Forget it. It never went through a proxy's rules for fields, such as who is asking."""
-
-
-_NO_TRAILERS: Final = _NoTrailers()
-
-
-class _Flow(FlowControl):
-    """uvicorn's, with an event only while somebody waits for a client that does not read; it knows
-    when nobody has to, and so is SendNow, too.
-    """
-
-    __slots__ = ("_transport", "_writable", "read_paused", "write_paused")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._writable: asyncio.Event | None = None
-        self.read_paused = False
-        self.write_paused = False
-
-    def belongs_to(self, send: Send) -> bool:
-        """See SendNow."""
-        return getattr(getattr(send, "__self__", None), "flow", None) is self
-
-    def piece(self, encode: Callable[[_T], bytes], content: _T) -> bool:
-        """See SendNow. uvicorn's own ``send`` does the same for a body of unknown length."""
-        if self.write_paused or self._transport.is_closing():
-            return False
-        body = encode(content)
-        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        return True
-
-    def is_gone(self) -> bool:
-        """See SendNow."""
-        return self._transport.is_closing() or is_hung_up(self._transport)
-
-    async def drain(self) -> None:
-        """Wait until the client reads again."""
-        if self.write_paused:
-            if self._writable is None:
-                self._writable = asyncio.Event()
-            await self._writable.wait()
-
-    def pause_writing(self) -> None:
-        """Called by the event loop."""
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        """Called by the event loop, and at the connection's end."""
-        self.write_paused = False
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
-
-
-class _Event:
-    """asyncio.Event in a fifth of its memory. It has no deque, and one waiter for most of the time:
-    whoever watches for the client's leaving.
-    """
-
-    __slots__ = ("_is_set", "_waiters")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._waiters: tuple[asyncio.Future[None], ...] = ()
-
-    def set(self) -> None:
-        self._is_set = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def clear(self) -> None:
-        self._is_set = False
-
-    async def wait(self) -> None:
-        if self._is_set:
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters += (waiter,)
-        try:
-            await waiter
-        finally:
-            self._waiters = tuple(each for each in self._waiters if each is not waiter)
+            table.move(self, table.idle if self._head == IDLE else table.heads)
