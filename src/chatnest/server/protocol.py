@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chatnest.asgi.http import SEND_NOW
-from chatnest.server.connections import Connections
+from chatnest.server.connections import Connections, Queue
 from chatnest.server.flow import Event, Flow
 from chatnest.server.framing import BODY, IDLE, NO_TRAILERS, TOO_LARGE, Framing, Refused
 from chatnest.server.front import Front, answer_at_once
@@ -59,6 +59,7 @@ class BoundedProtocol(Framing):
     flow: Flow
     headers: Any
     pipeline: Any
+    queue: Queue | None
     taken: bool  # whether the Door has admitted the first request, a chat
 
     def __init__(
