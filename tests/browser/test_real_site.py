@@ -281,6 +281,7 @@ def test_the_page_works_below_a_prefix_that_a_proxy_strips(page: Page, site: Rea
 
     page.route("**/*", strip)
     page.goto(prefix)
+    expect(page.locator("#limits-tokens")).to_contain_text("70,000 of")  # Enter sends from here on
     ask(page, "Hello?")
     expect(page.locator(".turn").last).to_have_attribute("data-state", "done", timeout=20_000)
     expect(page.locator("#limits-tokens")).not_to_contain_text("70,000 of")

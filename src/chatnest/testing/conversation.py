@@ -112,7 +112,7 @@ class Conversation:
             self._group.cancel_scope.cancel()
             await self._group.__aexit__(None, None, None)
 
-    # What the test reads
+    # The response
 
     @property
     def status(self) -> int:
@@ -141,7 +141,7 @@ class Conversation:
             raise ValueError(f"not a JSON object: {document!r}")  # noqa: TRY004 - as json.loads
         return document
 
-    # What the test waits for
+    # Waiting
 
     async def started(self) -> None:
         """Wait for the status and headers."""
@@ -200,7 +200,7 @@ class Conversation:
         await self.until(known, "the next event")
         return self.messages[number] if len(self.messages) > number else None
 
-    # What the test does
+    # The client's actions
 
     def send_body(self, body: bytes = b"", *, more: bool = False) -> None:
         """Hand a part of the request's body to the app. It is the last part unless `more`."""

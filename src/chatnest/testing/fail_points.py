@@ -76,7 +76,7 @@ class FailPoints:
     def __repr__(self) -> str:
         return f"FailPoints({self.ledger!r})"
 
-    # What the test does
+    # Arming
 
     def arm(self, point: str, action: str, *, times: int | None = 1) -> None:
         """Make `point` fail with `action` the next `times` times; None means always.

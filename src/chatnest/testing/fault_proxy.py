@@ -68,7 +68,7 @@ class FaultProxy:
             while self._relays:
                 self._relays.pop().drop()
 
-    # What the test reads
+    # Counters
 
     def url(self, scheme: str = "redis") -> str:
         """Return the proxy's address for a client, such as `redis://127.0.0.1:40123`."""
@@ -168,7 +168,7 @@ class FaultProxy:
         """Drop the next reply and close its connection by FIN, `times` times in total.
 
         The request has reached the server, and the server has carried it out. A reply is the next
-        data from the server; with `to`, the next data after a request that contains those bytes
+        data from the server; with `to`, the next data after a request that contains these bytes
         (in its last 64 KiB). 0 means none from now on.
         """
         self._faults.replies_to_lose = int(_not_negative("times", times))

@@ -68,13 +68,13 @@ export async function ask(chatPath, request, { key, ...reading }) {
       "Content-Type": "application/json",
       Accept: "text/event-stream",
       "Idempotency-Key": `"${key}"`,
-      ...answer.who,
+      ...answer.authorization,
     },
     // usageEvent: the stream then reports the answer's tokens and its finish reason.
     body: JSON.stringify({ ...request, usageEvent: true, linger: LINGER }),
   };
   const outcome = await answer.read(chatPath, init);
-  if (outcome.kind === "stopped" && !answer.answered) cancelUnseen(chatPath, init, answer.who);
+  if (outcome.kind === "stopped" && !answer.answered) cancelUnknown(chatPath, init, answer.authorization);
   return answer.goOn(outcome);
 }
 
@@ -94,7 +94,7 @@ export function resume(chatPath, run, reading) {
 class Answer {
   answered = false;
   /** The user's header fields, kept because the user may sign out before the answer is stopped. */
-  who = authorization();
+  authorization = authorization();
   #last = 0;
 
   /**
@@ -113,12 +113,12 @@ class Answer {
     for (const pause of PAUSES) {
       if (!this.run || !cut(outcome) || signal.aborted) break;
       await wait(this.#last || pause > PAUSES[0] ? pause : 0, signal);
-      const next = await this.read(`${this.chatPath}/runs/${this.run}?after=${this.#last}`, { headers: this.who });
+      const next = await this.read(`${this.chatPath}/runs/${this.run}?after=${this.#last}`, { headers: this.authorization });
       if (next.kind !== "refused" || next.problem.code === "unreachable") outcome = next;
       else return { kind: "incomplete", problem: { ...next.problem, code: "reloaded" } };
     }
     if (signal.aborted && this.run) {
-      const init = { method: "DELETE", headers: this.who, keepalive: true };
+      const init = { method: "DELETE", headers: this.authorization, keepalive: true };
       fetch(`${this.chatPath}/runs/${this.run}`, init).catch(() => {});
       return { kind: "stopped" };
     }
@@ -187,13 +187,13 @@ const cut = (/** @type {Outcome} */ outcome) =>
  *
  * @param {string} chatPath
  * @param {RequestInit} init
- * @param {Record<string, string>} who
+ * @param {Record<string, string>} headers
  */
-async function cancelUnseen(chatPath, init, who) {
+async function cancelUnknown(chatPath, init, headers) {
   try {
     const response = await fetch(chatPath, init);
     const run = response.headers.get("ChatNest-Run-Id");
-    if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", headers: who, keepalive: true });
+    if (run) await fetch(`${chatPath}/runs/${run}`, { method: "DELETE", headers, keepalive: true });
     await response.body?.cancel();
   } catch {
     // The server is unreachable, so there is nothing to cancel here.

@@ -4,7 +4,7 @@
 
 /** @type {Record<string, string>} */
 const BEFORE = {
-  unauthenticated: "You are not signed in. Reload the page to sign in, or ask whoever runs this chat how.",
+  unauthenticated: "You are not signed in. Reload the page to sign in, or ask this chat’s operator how.",
   unknown_key: "You are not signed in any more. Sign in with your key, then send this again.",
   forbidden: "Your account may not use this chat.",
   forbidden_profile: "Your account may not use this profile. Choose another one and send again.",
@@ -20,7 +20,7 @@ const BEFORE = {
   upstream_timeout: "The model’s provider took too long to answer.",
   upstream_overloaded: "The model’s provider is busy at the moment.",
   upstream_error: "The model’s provider had a fault of its own.",
-  upstream_interrupted: "The model’s provider broke off before it said anything.",
+  upstream_interrupted: "The model’s provider broke off before the answer began.",
   upstream_rejected: "The model’s provider did not take this message.",
   upstream_bad_response: "The model’s provider sent something that is not an answer.",
   upstream_account:

@@ -4,7 +4,7 @@ import { ProblemError } from "./endpoint.js";
 import { currentKey, isSendable, keepKey } from "./key.js";
 import { explain } from "./problems.js";
 
-const UNKNOWN = "This key is not known here. Check it, or ask whoever runs this chat for another one.";
+const UNKNOWN = "This key is not known here. Check it, or ask this chat’s operator for another one.";
 
 export class SignIn {
   #wanted = false;
