@@ -27,11 +27,21 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict inside, and complete for those who use the package."""
-    session.install(".[serve,trio]")
+    session.install(".[serve,redis,trio]")
     install(session, "types")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     session.run("mypy")
     session.run("pyright", "--verifytypes", "chatnest", "--ignoreexternal")
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Tests that start no process, on asyncio, against the sources: under a minute."""
+    session.install("-e", ".[serve,redis,trio]")
+    install(session, "unit")
+    chosen = ["-m", "not process and not soak", "--loops", "asyncio"]
+    session.run("pytest", *(session.posargs or ["-n", "auto"]), *chosen)
 
 
 @nox.session
@@ -39,7 +49,8 @@ def tests(session: nox.Session) -> None:
     """All tests, against the built wheel, with coverage. Arguments go to pytest."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
     session.install(".[serve,redis,trio]")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
     session.notify("coverage")
@@ -50,7 +61,8 @@ def redis_server(session: nox.Session) -> None:
     """RedisLedger against another server: ``nox -s redis_server -- /usr/bin/redis-server``."""
     binary, *arguments = session.posargs or [shutil.which("redis-server") or "redis-server"]
     session.install(".[serve,redis,trio]")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     session.run(
         *("pytest", "-n", "auto", "-k", "redis", *(arguments or ["tests/ledger"])),
         env={"CHATNEST_REDIS_SERVER": binary},
@@ -61,7 +73,8 @@ def redis_server(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What repeats things at random, at length: some ninety minutes on two cores."""
     session.install(".[serve,redis,trio]")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     several = ["-n", "auto", "-m", "soak", "--ignore=tests/endurance"]
     alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
     for arguments in [session.posargs] if session.posargs else [several, alone]:
@@ -74,7 +87,8 @@ def soak(session: nox.Session) -> None:
 def warnings(session: nox.Session) -> None:
     """All tests as Python's developers' mode and asyncio's debug mode see them."""
     session.install(".[serve,redis,trio]")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     checked = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1"}
     session.run("pytest", *(session.posargs or ["-n", "auto", "-W", "error"]), env=checked)
 
@@ -83,7 +97,8 @@ def warnings(session: nox.Session) -> None:
 def cells(session: nox.Session) -> None:
     """Every framework under every server, into docs/discussion/cells.md: some eight minutes."""
     session.install(".[serve,redis,trio]")
-    install(session, "tests")
+    install(session, "unit")
+    install(session, "integration")
     report = f"{session.create_tmp()}/cells.xml"
     options = ["-o", "junit_family=xunit1", "--junitxml", report]  # which has properties
     session.run("pytest", "tests/frameworks/test_cells.py", *options, env={"CHATNEST_SOAK": "1"})
@@ -101,6 +116,6 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """What the last tests reached."""
-    install(session, "tests")
+    install(session, "unit")
     session.run("coverage", "combine")
     session.run("coverage", "report")

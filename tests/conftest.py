@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from chatnest.bounds import Bounds
 from chatnest.streams.intake import Intake
 from chatnest.testing import FakeUpstream
 from tests.servers.support import LEFT_BEHIND
+from tests.support import processes
 from tests.support.soak import SOAKS, Progress
 
 # By default an example must not take longer than 200 ms: a machine that is slow fails nothing.
@@ -19,7 +21,15 @@ settings.register_profile("any pace", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any pace")
 
 
+LOOPS = {"asyncio": "asyncio", "uvloop": ("asyncio", {"use_uvloop": True}), "trio": "trio"}
+
 _OF_THE_MACHINE = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loops", default=",".join(LOOPS), help="event loops, of those that a test runs on"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,9 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name.lower(), None)
     if SOAKS:
         config.pluginmanager.register(Progress(config))
-
-
-LOOPS = {"asyncio": "asyncio", "uvloop": ("asyncio", {"use_uvloop": True}), "trio": "trio"}
 
 
 @pytest.fixture
@@ -44,7 +51,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "anyio_backend" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("loops")
         names = marker.args if marker is not None else ("asyncio", "trio")
-        metafunc.parametrize("anyio_backend", names, indirect=True)
+        chosen = metafunc.config.getoption("loops").split(",")
+        few = [name for name in names if name in chosen]
+        metafunc.parametrize("anyio_backend", few or names, indirect=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m "not process"``, do not import what needs the packages of more than unit tests."""
+    unwanted = "not process" in config.getoption("markexpr")
+    return True if unwanted and processes.is_folder(collection_path) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    processes.mark(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    return (yield from processes.watch(item))
 
 
 @pytest.fixture(autouse=True)

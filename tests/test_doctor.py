@@ -108,6 +108,7 @@ def config_set(server: Server, **settings: object) -> None:
 # ---------------------------------------------------------------- Redis
 
 
+@pytest.mark.process
 def test_a_server_that_is_set_up_for_money(of_redis: Doctor, server: Server):
     found = of_redis(server.url)
 
@@ -121,6 +122,7 @@ def test_a_server_that_is_set_up_for_money(of_redis: Doctor, server: Server):
         assert client.keys("*:counters") == client.keys("*:holds") == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("settings", "level", "what"),
     [
@@ -152,6 +154,7 @@ def test_settings(
     assert of_redis(server.url, "--strict").code == (0 if level == "ok" else 1)
 
 
+@pytest.mark.process
 def test_passwords(of_redis: Doctor, server: Server):
     unneeded = of_redis(f"redis://:wr0ng@{server.address}")
     assert "has no password, and the address has one" in unneeded["redis.write"].found
@@ -170,6 +173,7 @@ def test_passwords(of_redis: Doctor, server: Server):
             assert "hunter2" not in output
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("rights", "found"),
     [
@@ -184,6 +188,7 @@ def test_a_user_who_may_not(of_redis: Doctor, server: Server, rights: str, found
     assert found in of_redis(f"redis://ann:pw@{server.address}")["redis.write"].found
 
 
+@pytest.mark.process
 def test_a_user_with_the_rights_that_are_advised(of_redis: Doctor, server: Server):
     with server.client() as client:
         may = "~chatnest:* +@read +@write +@scripting +@connection +time +info"
@@ -203,6 +208,7 @@ def test_a_user_with_the_rights_that_are_advised(of_redis: Doctor, server: Serve
     assert "INFO is refused" in eve["redis.role"].found
 
 
+@pytest.mark.process
 def test_a_replica(of_redis: Doctor, server: Server, tmp_path: Path):
     (tmp_path / "replica").mkdir()
     with running(tmp_path / "replica", "--replicaof", f"127.0.0.1 {server.port}") as replica:
@@ -220,6 +226,7 @@ def test_a_replica(of_redis: Doctor, server: Server, tmp_path: Path):
     assert (found.code, primary.code) == (1, 0)
 
 
+@pytest.mark.process
 def test_clusters(of_redis: Doctor, server: Server, tmp_path: Path):
     (tmp_path / "cluster").mkdir()
     with running_cluster(tmp_path / "cluster") as cluster:
@@ -238,6 +245,7 @@ def test_clusters(of_redis: Doctor, server: Server, tmp_path: Path):
     assert "is no cluster" in none["redis.write"].found
 
 
+@pytest.mark.process
 def test_sentinels(of_redis: Doctor, server: Server, tmp_path: Path):
     (tmp_path / "sentinel").mkdir()
     settings = tmp_path / "sentinel" / "sentinel.conf"
@@ -255,6 +263,7 @@ def test_sentinels(of_redis: Doctor, server: Server, tmp_path: Path):
     assert "is no sentinel" in none["redis.write"].found
 
 
+@pytest.mark.process
 def test_a_server_that_is_away(of_redis: Doctor, server: Server, tmp_path: Path):
     server.stop()
     for url in (server.url, f"redis+cluster://{server.address}"):
@@ -264,6 +273,7 @@ def test_a_server_that_is_away(of_redis: Doctor, server: Server, tmp_path: Path)
     assert "no such socket" in of_redis(f"unix://{tmp_path}/none.sock")["redis.write"].found
 
 
+@pytest.mark.process
 def test_a_frozen_server_does_not_hold_it_up(doctor: Doctor, server: Server):
     with server.frozen():
         for url in (server.url, f"redis+cluster://{server.address}"):
@@ -287,6 +297,7 @@ def ended_within(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
 def test_tls(of_redis: Doctor, tmp_path: Path):
     with tls_server(tmp_path) as port:
@@ -585,6 +596,7 @@ def test_a_demo_needs_no_key_and_has_no_address(doctor: Doctor, monkeypatch: pyt
     assert found["identity"].found == "by client address; listens on 127.0.0.1"
 
 
+@pytest.mark.process
 def test_as_a_process_whose_reader_leaves(tmp_path: Path):
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
     with subprocess.Popen(
@@ -601,6 +613,7 @@ def test_as_a_process_whose_reader_leaves(tmp_path: Path):
         assert process.wait(PATIENCE) == 1  # there is no key
 
 
+@pytest.mark.process
 @pytest.mark.anyio
 @pytest.mark.loops("asyncio")
 @pytest.mark.parametrize("ahead", [-5_000, 0, 5_000])
@@ -620,6 +633,7 @@ async def test_clocks_are_compared(anyio_backend: str, server: Server, ahead: in
 # ---------------------------------------------------------------- serve says why, too
 
 
+@pytest.mark.process
 def test_serve_says_why_the_ledger_is_away(server: Server, tmp_path: Path):
     config_set(server, requirepass="hunter2")
     arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0"]

@@ -8,6 +8,8 @@ import pytest
 
 from tests.test_package import PROJECT, names
 
+pytestmark = pytest.mark.process
+
 EXTRAS = {extra: names(each) for extra, each in PROJECT["optional-dependencies"].items()}
 BROUGHT = {"sniffio"}
 """Packages of an extra that openai brings in any case."""

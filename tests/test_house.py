@@ -359,6 +359,7 @@ def test_public_names_are_sorted_and_all_there_are():
     assert set(chatnest.__all__) == public
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("statement", ["import chatnest", "import chatnest.cli"])
 def test_an_import_brings_nothing_that_costs_time(statement):
     heavy = ("openai", "httptools", "httpx2", "tiktoken", "pydantic", "uvicorn", "sqlite3", "redis")

@@ -22,7 +22,7 @@ from tests.ledger.server import Server
 from tests.servers.support import said
 from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio"), pytest.mark.process]
 
 TODAY = ""  # when a test begins, since one day may end between two of them
 

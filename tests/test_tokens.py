@@ -224,6 +224,7 @@ def test_an_encoding_that_does_not_ship_is_refused(encoding):
         Tokenizer.for_model("gpt-4", encoding=encoding)
 
 
+@pytest.mark.process
 def test_importing_it_does_not_import_tiktoken():
     code = """if True:
         import sys, chatnest.tokens.tokenizer

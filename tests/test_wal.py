@@ -28,6 +28,7 @@ for path in sys.argv[1], sys.argv[1] + "-runs":
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("version", "strict"), [("3.36.0", "False"), ("3.37.0", "True")])
 def test_tables_are_strict_where_sqlite_knows_what_that_is(version, strict, tmp_path: Path):
     """Or an older one could not make them."""

@@ -51,6 +51,7 @@ def test_a_reader_sees_what_is_lost(data):
     assert isinstance(reader.lost, Lost)
 
 
+@pytest.mark.process
 def test_the_model_says_what_it_was_asked_for():
     with upstream_process() as upstream:
         for tokens, gap in ((1, 0), (3_000, 0), (3, 2)):

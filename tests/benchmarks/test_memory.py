@@ -5,6 +5,8 @@ machine, so that a regression fails here. (``nox -s bench`` measures the pages.)
 import socket
 from contextlib import ExitStack
 
+import pytest
+
 from tests.benchmarks.load import question
 from tests.benchmarks.upstream import MARK, upstream_process
 from tests.benchmarks.weighed import Weighed, weighed_process
@@ -25,6 +27,7 @@ ADVICE = (
 )
 
 
+@pytest.mark.process
 def test_a_silent_stream_keeps_no_more_than_it_did(tmp_path, record_property):
     with (
         upstream_process() as upstream,

@@ -19,7 +19,7 @@ from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
 
 def shown() -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/doctor.md").read_text()
@@ -17,6 +19,7 @@ def lasting(text: str) -> str:
     return re.sub(r"^\w+ +(machine\.open_files +).*", r"\1", text, flags=re.MULTILINE)
 
 
+@pytest.mark.process
 def test_the_command_says_what_the_page_shows(tmp_path: Path):
     (block,) = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     command, _, shown = block.partition("\n")
@@ -40,6 +43,8 @@ def test_the_command_says_what_the_page_shows(tmp_path: Path):
 LIMITED = """
 import resource, sys
 resource.getrlimit = lambda _: (65_536, 65_536)
+import pytest
+
 from chatnest.cli import main
 main(sys.argv[1:])
 """

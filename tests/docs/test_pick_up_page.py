@@ -16,6 +16,7 @@ COMMANDS = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.
 MARK = "=" * 20
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_of_the_page(tmp_path: Path):
     command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]

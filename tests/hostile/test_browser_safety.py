@@ -195,6 +195,7 @@ async def test_a_host_is_a_name(host):
         ServerSection(allow_hosts=[host])
 
 
+@pytest.mark.process
 def test_two_hosts_are_both_looked_at(tmp_path: Path):
     command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     with Process(command, cwd=tmp_path) as process:

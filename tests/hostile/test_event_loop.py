@@ -114,6 +114,7 @@ def judge(name: str, block: Block, record_property: Callable[[str, object], None
     assert block.cpu < (TARGET if SOAKS else 2_000), name
 
 
+@pytest.mark.process
 def test_control(server, record_property):
     """What an event loop that has nothing to do is kept by."""
     block = server.worst_of(1, lambda: time.sleep(amount(1, 5)))

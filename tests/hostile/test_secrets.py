@@ -183,7 +183,9 @@ async def test_nothing_is_told_of_who_leaves(upstream, where):
     }[where]
     with everything_logged() as lines:
         async with (
-            serving(upstream, identify=BearerKeys(ANN)) as app,
+            serving(
+                upstream, identify=BearerKeys(ANN), bounds=Bounds(early_start_seconds=0.1)
+            ) as app,
             Conversation(app, json=ask(PROMPT), headers=HEADERS) as c,
         ):
             await upstream.until(lambda u: u.requests)

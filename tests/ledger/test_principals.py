@@ -110,6 +110,7 @@ def assert_bounded(ledger: MemoryLedger, most: int, others: PyCounter[type]) -> 
     return len(holds._records)
 
 
+@pytest.mark.process
 @pytest.mark.soak
 def test_every_key_in_redis_ends_by_itself_whoever_comes(tmp_path: Path, clock: Clock, tell: Tell):
     principals, at_once = amount(5_000, 1_000_000), 500

@@ -84,6 +84,7 @@ def test_settings_are_greater_than_nothing(setting: str):
         RedisLedger("redis://localhost", **{setting: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.process
 def test_without_the_extra_it_says_what_to_install():
     program = (
         "import sys; sys.modules['redis'] = None\n"

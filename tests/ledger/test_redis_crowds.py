@@ -37,6 +37,7 @@ def figures(server: Server) -> list[int]:
     return [int(figure) for figure in counter.split()]
 
 
+@pytest.mark.redis
 def test_four_processes_never_hold_and_settle_more_than_there_is(tmp_path: Path):
     with running(tmp_path) as server:
         # Each looks at every admission's figures, which are of one moment.
@@ -47,6 +48,7 @@ def test_four_processes_never_hold_and_settle_more_than_there_is(tmp_path: Path)
     assert worker.BUDGET.limit - worker.HELD < taken * worker.COST <= worker.BUDGET.limit
 
 
+@pytest.mark.redis
 def test_500_at_once_in_four_processes_get_what_there_is(tmp_path: Path):
     with running(tmp_path) as server:
 

@@ -17,6 +17,8 @@ from tests.ledger.processes import start, told_by
 from tests.ledger.server import Server, running
 from tests.support.soak import amount
 
+pytestmark = pytest.mark.process
+
 OPERATIONS = amount(4_000, 300_000)
 BUDGET = OPERATIONS * 5
 """So that it is used up shortly before the end: a turn costs some 20, and takes three of them."""

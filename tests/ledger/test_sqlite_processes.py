@@ -25,7 +25,7 @@ from tests.ledger.support import (
     wish,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
 
 def figures(path: Path) -> tuple[int, int]:

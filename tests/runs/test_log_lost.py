@@ -16,6 +16,8 @@ from tests.servers.support import KEY, Client, Process, Reply, ask
 from tests.support.soak import amount
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.process
+
 Lose = Callable[[], None]
 
 EACH = amount(10, 100)

@@ -15,6 +15,8 @@ from tests.runs.support import used
 from tests.servers.support import KEY, Client, Process, Reply, ask, children
 from tests.support.soak import amount
 
+pytestmark = pytest.mark.process
+
 ROOMY = {
     "CHATNEST_PROFILES__BALANCED__MAX_CONCURRENT_STREAMS": "100",
     "CHATNEST_PROFILES__BALANCED__REQUESTS_PER_MINUTE": "1000",

@@ -26,6 +26,7 @@ if "--multiprocessing-fork" in sys.orig_argv:
 IMPATIENT = """
 from chatnest.cli import main
 from chatnest.server import workers
+assert workers._HANGS_SECONDS
 workers._HANGS_SECONDS = 1
 main()
 """

@@ -66,7 +66,7 @@ async def setting(upstream, ledger):
         profiles=[own],
         default_profile="own",
         policies=[DailyBudget()],
-        bounds=Bounds(ledger_seconds=10, lag_seconds=20),
+        bounds=Bounds(ledger_seconds=10, lag_seconds=20, early_start_seconds=0.1),
     ) as app:
         yield app, watched, each
 
@@ -83,11 +83,10 @@ async def test_exactly_as_many_get_in_as_there_is_budget_for(upstream, setting):
                 refused.append(c.problem() if c.is_complete else None)
             else:
                 admitted.append(c)
-                if len(admitted) + len(refused) == REQUESTS:
-                    upstream.release()
             if len(admitted) + len(refused) == REQUESTS:
                 everybody.set()
             await everybody.wait()
+            await upstream.until(lambda u: len(u.requests) >= ADMITTED)  # streams start early
             upstream.release()
             await c.read_all()
             if c.status == 429:

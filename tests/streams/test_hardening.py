@@ -123,6 +123,7 @@ async def test_a_name_where_a_part_belongs_is_refused_at_once(part):
         ChatNestApp(**{"provider": DemoProvider(), **part})
 
 
+@pytest.mark.process
 def test_a_head_without_end_is_answered_431(tmp_path):
     command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     with Process(command, cwd=tmp_path) as process:

@@ -55,7 +55,12 @@ async def test_of_twenty_at_once_on_a_budget_for_two_two_get_in(upstream):
                 everybody.set()
             await everybody.wait()
 
-    options = {"profiles": [own], "default_profile": "own", "policies": [DailyBudget()]}
+    options = {
+        "profiles": [own],
+        "default_profile": "own",
+        "policies": [DailyBudget()],
+        "bounds": Bounds(lag_seconds=PATIENCE, early_start_seconds=0.1),
+    }
     async with serving(upstream, **options) as app, anyio.create_task_group() as group:
         for _ in range(20):
             group.start_soon(one)

@@ -101,6 +101,7 @@ def test_a_wrong_action_is_told(ledger: FailPoints, tmp_path: Path):
         FailPoints(MemoryLedger(), folder=tmp_path)
 
 
+@pytest.mark.process
 def test_a_kill_is_one():
     program = """
 import anyio

@@ -67,6 +67,7 @@ async def test_a_hold_that_stays_is_named():
     await probe.settled(before, slack=THREADS)
 
 
+@pytest.mark.process
 async def test_another_process_is_looked_into_from_outside():
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: ASYNC220  # at once

@@ -328,6 +328,7 @@ def test_after_stop_connections_are_refused():
             FakeUpstream(port=again.port).start()
 
 
+@pytest.mark.process
 def test_run_by_hand():
     command = [sys.executable, "-W", "error", "-m", "chatnest.testing.upstream"]
     options = ["--text", "a b", "--pieces", "5", "--pace", "0.001"]
@@ -352,6 +353,7 @@ def test_run_by_hand():
     assert pieces == ["", "a", " b", "a", " b", "a", None]
 
 
+@pytest.mark.process
 def test_import_of_chatnest_leaves_the_kit_out():
     check = "import sys, chatnest; sys.exit('chatnest.testing' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
