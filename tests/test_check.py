@@ -29,6 +29,8 @@ from chatnest.testing import Answer, FakeUpstream, FaultProxy
 from tests.proxies.support import caddy, nginx, shown
 from tests.servers.support import KEY, Process, uvicorn_thread
 
+pytestmark = pytest.mark.process  # servers, mostly in threads
+
 LONG = Answer(pieces=("word ",), repeat=390, pace=0.05)
 """Twenty seconds, if nobody leaves, as one does after three."""
 BRIEF = Answer(pieces=("word ",), repeat=60, pace=0.02)
@@ -107,7 +109,6 @@ def bare(port: int, settings: str = "") -> str:
 # ---------------------------------------------------------------- all is well
 
 
-@pytest.mark.process
 def test_chatnest_serve_is_well(check_calmly, tmp_path):
     arguments = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     with Process(arguments, cwd=tmp_path) as process:
@@ -117,7 +118,6 @@ def test_chatnest_serve_is_well(check_calmly, tmp_path):
     assert found.code == 0
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("proxy", [nginx, caddy])
 def test_what_the_page_of_proxies_shows_is_well(proxy, upstream, check_calmly, tmp_path):
     with chat(upstream) as port:
@@ -152,7 +152,6 @@ def test_a_dry_check_asks_no_model(upstream, check):
 # ---------------------------------------------------------------- what holds frames back
 
 
-@pytest.mark.process
 def test_a_proxy_that_buffers_to_the_end(upstream, check, tmp_path):
     with (
         chat(upstream, BRIEF) as port,
@@ -165,7 +164,6 @@ def test_a_proxy_that_buffers_to_the_end(upstream, check, tmp_path):
     assert found["leaving"].level == "skip"
 
 
-@pytest.mark.process
 def test_a_proxy_that_buffers_for_longer_than_one_waits(upstream, check, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "_FIRST_FRAME_SECONDS", 1.0)
     settings = "proxy_ignore_headers X-Accel-Buffering;"
@@ -178,7 +176,6 @@ def test_a_proxy_that_buffers_for_longer_than_one_waits(upstream, check, tmp_pat
     assert found["cost"].level == "skip"  # no header came that says which run it is
 
 
-@pytest.mark.process
 def test_a_proxy_that_compresses_and_buffers(upstream, check, tmp_path):
     settings = f"{GZIP} proxy_http_version 1.1; proxy_ignore_headers X-Accel-Buffering;"
     with chat(upstream, BRIEF) as port, nginx(bare(port, settings), tmp_path) as outside:
@@ -187,7 +184,6 @@ def test_a_proxy_that_compresses_and_buffers(upstream, check, tmp_path):
     assert found["frames"].found.startswith("held back, compressed by gzip, by ")
 
 
-@pytest.mark.process
 def test_a_proxy_that_compresses_at_once_is_well(upstream, check_calmly, tmp_path):
     with chat(upstream) as port, nginx(bare(port, GZIP), tmp_path) as outside:
         found = check_calmly(outside)
@@ -208,7 +204,6 @@ def ignorant(proxy: Proxy, port: int, folder: Path) -> Iterator[int]:
         yield outside
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("proxy", "setting"),
     [(nginx, "proxy_ignore_client_abort"), (caddy, "flush_interval -1")],

@@ -20,6 +20,8 @@ from chatnest.diagnostics.checks.endpoint import ENDPOINT_CHECKS
 from chatnest.diagnostics.report import report
 from chatnest.errors import ConfigurationError
 
+pytestmark = pytest.mark.process  # servers, mostly in threads
+
 HANG = 60.0
 """Seconds, for what takes two."""
 
