@@ -1,5 +1,6 @@
 """What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest."""
 
+import os
 import shutil
 
 import nox
@@ -41,7 +42,8 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".[serve,redis,trio]")
     install(session, "unit")
     chosen = ["-m", "not process and not soak", "--loops", "asyncio"]
-    session.run("pytest", *(session.posargs or ["-n", "auto"]), *chosen)
+    workers = str((os.cpu_count() or 1) + 1)  # tests wait now and then
+    session.run("pytest", *(session.posargs or ["-n", workers]), *chosen)
 
 
 @nox.session
