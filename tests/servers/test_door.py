@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks.upstream import upstream_process
+from benchmarks.upstream import upstream_process
 from tests.servers.support import KEY, Client, Process, ask
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for

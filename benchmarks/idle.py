@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.crowd import crowd
-from tests.benchmarks.load import run
-from tests.benchmarks.servers import USUAL, Server, tree
+from benchmarks.bench import Bench
+from benchmarks.crowd import crowd
+from benchmarks.load import run
+from benchmarks.servers import USUAL, Server, tree
 
 __all__ = ["Idle"]
 

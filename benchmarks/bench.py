@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks.servers import Server, Setting
-from tests.benchmarks.upstream import Upstream
+from benchmarks.servers import Server, Setting
+from benchmarks.upstream import Upstream
 
 __all__ = ["Bench", "Workload"]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.benchmarks.figures import Figures
+from benchmarks.figures import Figures
 
 __all__ = ["TARGETS", "Target"]
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.benchmarks.servers import Command, Kind, Place
+from benchmarks.servers import Command, Kind, Place
 
 __all__ = ["LITELLM"]
 

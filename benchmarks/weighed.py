@@ -55,7 +55,7 @@ def weighed_process(upstream: int, folder: Path) -> Iterator[Weighed]:
     keeps something for each frame.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.weighed", str(upstream), str(folder)],
+        [sys.executable, "-m", "benchmarks.weighed", str(upstream), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         env={name: value for name, value in os.environ.items() if "COVERAGE" not in name},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from tests.benchmarks.load import Reader
+from benchmarks.load import Reader
 
 __all__ = ["Crowd", "crowd"]
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from tests.benchmarks.peers.model import Question, answer
+from benchmarks.peers.model import Question, answer
 
 app = FastAPI()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.servers import Command, Kind, Place
+from benchmarks.servers import Command, Kind, Place
 
 __all__ = ["SERVERS", "beside"]
 
@@ -50,7 +50,7 @@ url = "{ledger.format(place=place)}"
 
 def _uvicorn(name: str, http: str = "httpx2") -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
-        arguments = ["-m", "uvicorn", f"tests.benchmarks.peers.{name}:app"]
+        arguments = ["-m", "uvicorn", f"benchmarks.peers.{name}:app"]
         arguments += ["--port", str(place.port), "--backlog", "4096"]
         arguments += ["--loop", "uvloop", "--http", "httptools"]
         arguments += ["--log-level", "error", "--no-access-log"]

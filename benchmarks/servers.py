@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.load import question
+from benchmarks.load import question
 
 CORE = 1
 LOAD_CORE = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from tests.benchmarks.upstream import MARK
+from benchmarks.upstream import MARK
 
 __all__ = ["Lost", "Reader", "calm", "question", "read_all", "run"]
 

@@ -4,10 +4,10 @@ import asyncio
 import statistics
 from time import perf_counter
 
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.crowd import Crowd, crowd
-from tests.benchmarks.load import Reader, run
-from tests.benchmarks.servers import USUAL, Server
+from benchmarks.bench import Bench
+from benchmarks.crowd import Crowd, crowd
+from benchmarks.load import Reader, run
+from benchmarks.servers import USUAL, Server
 
 __all__ = ["First"]
 

@@ -167,7 +167,7 @@ class Upstream:
 def upstream_process() -> Iterator[Upstream]:
     """The model, on the core of whoever starts it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.upstream"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.upstream"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:

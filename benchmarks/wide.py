@@ -4,11 +4,11 @@ import asyncio
 import sys
 from itertools import pairwise
 
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.crowd import Crowd, crowd
-from tests.benchmarks.load import run
-from tests.benchmarks.servers import Server, Setting
-from tests.benchmarks.spent import Spent
+from benchmarks.bench import Bench
+from benchmarks.crowd import Crowd, crowd
+from benchmarks.load import run
+from benchmarks.servers import Server, Setting
+from benchmarks.spent import Spent
 
 __all__ = ["Wide"]
 

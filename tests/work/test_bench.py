@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 
-from tests.benchmarks.figures import Figures
-from tests.benchmarks.load import Lost, Reader, question, read_all, run
-from tests.benchmarks.report import costs, verdicts
-from tests.benchmarks.targets import Target
-from tests.benchmarks.upstream import HEAD, TOKEN, end, upstream_process
+from benchmarks.figures import Figures
+from benchmarks.load import Lost, Reader, question, read_all, run
+from benchmarks.report import costs, verdicts
+from benchmarks.targets import Target
+from benchmarks.upstream import HEAD, TOKEN, end, upstream_process
 
 
 class Transport:

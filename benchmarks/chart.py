@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tests.benchmarks.figures import Figures
-from tests.benchmarks.report import COSTS, number
+from benchmarks.figures import Figures
+from benchmarks.report import COSTS, number
 
 __all__ = ["chart"]
 

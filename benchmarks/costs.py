@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.load import read_all, run
-from tests.benchmarks.servers import Server, Setting
-from tests.benchmarks.spent import Spent
+from benchmarks.bench import Bench
+from benchmarks.load import read_all, run
+from benchmarks.servers import Server, Setting
+from benchmarks.spent import Spent
 
 __all__ = ["COSTS", "Cost", "warm"]
 

@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
+import benchmarks.upstream
 import chatnest
+from benchmarks.load import question
+from benchmarks.upstream import HEAD, MARK, TOKEN, end
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.asgi.http import SEND_NOW
 from chatnest.server.flow import Flow
-from tests.benchmarks.load import question
-from tests.benchmarks.upstream import HEAD, MARK, TOKEN, end
 
 OURS = str(Path(chatnest.__file__).parent)
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parent), str(Path(benchmarks.upstream.__file__).parent)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
@@ -89,7 +90,7 @@ REQUEST = {"sends": 3, "timers": 6, "calls of ours": 306, "calls of others": 640
 ADVICE = (
     "(what is done now, its ceiling). More work than before: see what was added for each token or "
     "request. Where it has to be, measure what it costs (nox -s bench) and raise the ceiling in "
-    "tests/benchmarks/test_work.py; where there is less to do now, lower it."
+    "tests/work/test_work.py; where there is less to do now, lower it."
 )
 
 

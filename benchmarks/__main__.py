@@ -14,18 +14,18 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.benchmarks.about import about
-from tests.benchmarks.bench import Bench, Workload
-from tests.benchmarks.costs import warm
-from tests.benchmarks.figures import Figures
-from tests.benchmarks.kinds import SERVERS, beside
-from tests.benchmarks.litellm import LITELLM
-from tests.benchmarks.load import Lost
-from tests.benchmarks.page import write
-from tests.benchmarks.report import busy, costs, failures, others, verdicts
-from tests.benchmarks.servers import LOAD_CORE, Server, serving
-from tests.benchmarks.upstream import upstream_process
-from tests.benchmarks.workloads import WORKLOADS
+from benchmarks.about import about
+from benchmarks.bench import Bench, Workload
+from benchmarks.costs import warm
+from benchmarks.figures import Figures
+from benchmarks.kinds import SERVERS, beside
+from benchmarks.litellm import LITELLM
+from benchmarks.load import Lost
+from benchmarks.page import write
+from benchmarks.report import busy, costs, failures, others, verdicts
+from benchmarks.servers import LOAD_CORE, Server, serving
+from benchmarks.upstream import upstream_process
+from benchmarks.workloads import WORKLOADS
 
 _TRIES = 2
 _WAITED = 0.02
@@ -58,7 +58,7 @@ def _measured(options: argparse.Namespace) -> Figures:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="three rounds of less work: a minute or two")
     add("--rounds", type=int, help="how often everything is measured (5, quick 3)")

@@ -3,10 +3,10 @@
 from contextlib import suppress
 from functools import partial
 
-from tests.benchmarks.bench import Bench
-from tests.benchmarks.load import Lost, read_all, run
-from tests.benchmarks.servers import Server, Setting
-from tests.benchmarks.spent import Spent
+from benchmarks.bench import Bench
+from benchmarks.load import Lost, read_all, run
+from benchmarks.servers import Server, Setting
+from benchmarks.spent import Spent
 
 __all__ = ["Refused"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tests.benchmarks.figures import Figures
-from tests.benchmarks.targets import TARGETS
+from benchmarks.figures import Figures
+from benchmarks.targets import TARGETS
 
 __all__ = ["COLUMNS", "busy", "costs", "failures", "number", "others", "verdicts"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from tests.benchmarks.servers import Server, cpu_seconds
-from tests.benchmarks.upstream import Upstream
+from benchmarks.servers import Server, cpu_seconds
+from benchmarks.upstream import Upstream
 
 __all__ = ["Spent"]
 

@@ -1,6 +1,6 @@
 """Five times the peak at one worker of ``chatnest serve``, half of it from clients that leave.
 
-``python -m tests.endurance.overload [SECONDS]`` prints what came of it. Server and load have a core
+``python -m soak.overload [SECONDS]`` prints what came of it. Server and load have a core
 each; figures are compared within one run.
 """
 
@@ -21,9 +21,9 @@ from time import perf_counter
 
 import uvloop
 
-from tests.benchmarks.load import question
-from tests.benchmarks.servers import cpu_seconds
-from tests.benchmarks.upstream import upstream_process
+from benchmarks.load import question
+from benchmarks.servers import cpu_seconds
+from benchmarks.upstream import upstream_process
 from tests.endurance.support import python_path
 from tests.support.ports import free_port
 

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.benchmarks import report
-from tests.benchmarks.chart import chart
-from tests.benchmarks.figures import Figures
-from tests.benchmarks.kinds import SERVERS
-from tests.benchmarks.workloads import WORKLOADS
+from benchmarks import report
+from benchmarks.chart import chart
+from benchmarks.figures import Figures
+from benchmarks.kinds import SERVERS
+from benchmarks.workloads import WORKLOADS
 
 __all__ = ["FOLDER", "figures_of_the_docs", "filled", "write"]
 
-FOLDER = Path(__file__).parents[2] / "docs" / "discussion"
+FOLDER = Path(__file__).parents[1] / "docs" / "discussion"
 BEGIN = "<!-- written by: nox -s bench -- --write-docs -->\n"
 END = "<!-- end of what was written -->\n"
 

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.benchmarks.load import question
-from tests.benchmarks.upstream import MARK, upstream_process
-from tests.benchmarks.weighed import Weighed, weighed_process
+from benchmarks.load import question
+from benchmarks.upstream import MARK, upstream_process
+from benchmarks.weighed import Weighed, weighed_process
 
 FEW, MANY = 100, 300
 """Streams: between the two, what the server keeps anyway does not show."""
@@ -23,7 +23,7 @@ MOST = 27_300
 ADVICE = (
     "bytes for each silent stream. More than before: see what was added to it, or is held by it. "
     "Where it has to be, measure what it costs (nox -s bench) and raise MOST in "
-    "tests/benchmarks/test_memory.py; where there is less now, lower it."
+    "tests/work/test_memory.py; where there is less now, lower it."
 )
 
 

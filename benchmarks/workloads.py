@@ -1,0 +1,14 @@
+"""All that is measured, by name and in this order."""
+
+from benchmarks.bench import Workload
+from benchmarks.costs import COSTS
+from benchmarks.first import First
+from benchmarks.idle import Idle
+from benchmarks.refused import Refused
+from benchmarks.wide import Wide
+
+__all__ = ["WORKLOADS"]
+
+WORKLOADS: dict[str, Workload] = {
+    each.name: each for each in (*COSTS, First(), Refused(), Idle(), Wide())
+}

@@ -1,0 +1,1 @@
+"""Programs that load a server for minutes, and print what came of it."""

@@ -1,0 +1,1 @@
+"""Work and memory, counted: the same on every machine."""
