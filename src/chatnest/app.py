@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
+from os import PathLike
 from typing import Final
 
 import anyio
@@ -174,6 +175,16 @@ class ChatNestApp(Lifetime):
         )
         self._look_ups = LookUps(bounds.look_ups_per_minute)
         self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
+
+    @staticmethod
+    def from_config(path: str | PathLike[str]) -> "ChatNestApp":
+        """Load the TOML file at ``path`` and the environment, and build the chat that ``chatnest
+        serve --config`` would serve. Raises ConfigurationError.
+        """
+        # config/ imports this module: it builds what is defined here.
+        from chatnest.config.build import load_chat  # noqa: PLC0415
+
+        return load_chat(path)
 
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"

@@ -4,13 +4,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from starlette.types import Scope
 
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
-from chatnest.config.sections import Config, LedgerSection, ProviderSection
+from chatnest.config.sections import Config, LedgerSection, ProviderSection, load_config
 from chatnest.config.sources import naming_sources
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
@@ -28,7 +29,7 @@ from chatnest.providers import (
     ServerSettings,
 )
 
-__all__ = ["build_chat", "naming_keys", "open_ledger", "open_profiles"]
+__all__ = ["build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
@@ -78,6 +79,11 @@ def naming_keys(config: Config) -> Iterator[None]:
             key = _KEYS.get(argument, argument)
             key = key if key in config.sources else _VARIABLES.get(key, key)
             raise ConfigurationError(key + rest) from exc
+
+
+def load_chat(path: str | os.PathLike[str]) -> ChatNestApp:
+    """Load a configuration file and the environment, and build their chat."""
+    return build_chat(load_config(Path(path), os.environ, {}))
 
 
 def build_chat(config: Config) -> ChatNestApp:
