@@ -138,7 +138,7 @@ def read_until(sock: socket.socket, mark: bytes) -> None:
 def test_stop_stops_in_every_phase(tmp_path, upstream, measured: Measured, loop: str, http: str):
     """Promise C. In short, with a server that would complain of what it leaves behind."""
     upstream.default = answer
-    rounds = amount(2, 100)
+    rounds = amount(1, 100)
     took: dict[str, list[float]] = defaultdict(list)
     with (
         hole() as nowhere,

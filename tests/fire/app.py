@@ -62,6 +62,7 @@ def create_app() -> ChatNestApp:
         bounds=Bounds(
             ledger_seconds=2 * PATIENCE,
             lag_seconds=2 * PATIENCE,
+            early_start_seconds=0.2,
             look_ups_per_minute=1_000_000,  # a test that waits asks for its limits all the time
         ),
         identify=lambda scope: header(scope, b"x-user") or None,

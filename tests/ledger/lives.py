@@ -41,7 +41,7 @@ REMEMBERED = HOUR
 """For how long every ledger knows a hold that has ended."""
 
 EACH = 500
-in_shards = pytest.mark.parametrize("shard", range(amount(2_000, 20_000) // EACH))
+in_shards = pytest.mark.parametrize("shard", range(amount(1_000, 20_000) // EACH))
 """Lives by the five hundred, so that several processes can share them, and memory is let go of."""
 
 SETTINGS = settings(

@@ -57,7 +57,7 @@ def test_memory_is_bounded_whoever_comes(clock: Clock, tell: Tell):
         hold = ask(ledger, number)
         for call in end_of(ledger, number, hold):
             finish(call, None)
-        if number % (principals // 50) == 0:
+        if number % (principals // amount(10, 50)) == 0:
             sizes.append(assert_bounded(ledger, most, others))
 
     spent = time.process_time() - begun

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatnest import ChatNestApp, DemoProvider, MemoryLedger, OpenAIProvider, Profile
+from chatnest import Bounds, ChatNestApp, DemoProvider, MemoryLedger, OpenAIProvider, Profile
 from chatnest.profiles import BALANCED, HardCaps
 from chatnest.testing import Answer, FakeUpstream
 from tests.servers.support import KEY, PATIENCE, Client, uvicorn_thread
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_closes_the_upstream(upstream, server, how, phase):
         if phase == "headers"
         else Answer.stall(1 if phase == "between tokens" else 0)
     )
-    with uvicorn_thread(chat(upstream), **server) as port:
+    with uvicorn_thread(chat(upstream, bounds=Bounds(early_start_seconds=0.1)), **server) as port:
         client = Client(port)
         client.request("POST", body={"messages": [{"role": "user", "content": "Hi"}]})
         if phase != "headers":
