@@ -54,6 +54,7 @@ async def test_of_twenty_at_once_on_a_budget_for_two_two_get_in(upstream):
             if len(statuses) == 20:
                 everybody.set()
             await everybody.wait()
+            await upstream.until(lambda u: len(u.requests) >= 2)  # streams start early
 
     options = {
         "profiles": [own],
