@@ -522,6 +522,49 @@ def test_a_key_is_missed_for_openai_s_own_address_too(doctor: Doctor, monkeypatc
     assert doctor()["provider.key"].level == "fail"
 
 
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("key", [f'"{KEY}"', f"'{KEY}'", f"Bearer {KEY}"])
+def test_a_key_with_something_around_it_is_refused(key: str, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--ledger", "memory:"])
+    output, errors = capsys.readouterr()
+
+    assert (caught.value.code, output) == (2, "")
+    assert errors.startswith("chatnest: OPENAI_API_KEY: expected a key")
+    assert errors.count("\n") == 1
+    assert KEY not in errors
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://gateway.example/v1/chat/completions",
+        "https://gateway.example/v1/?api-version=2024-10-21",
+    ],
+)
+def test_an_address_with_a_path_or_a_query_is_understood(url: str, doctor: Doctor, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+
+    found = doctor()["provider.base_url"]
+
+    assert (found.level, found.found) == ("ok", "https://gateway.example/v1")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:11434", "localhost:1234", "192.168.0.7:8000", "ollama"]
+)
+def test_a_local_server_with_the_model_of_a_hosted_one(host: str, doctor: Doctor, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}/v1")
+    found = doctor()["provider.model"]
+
+    assert found.level == "warn"
+    assert "provider.model" in found.advice
+
+    monkeypatch.setenv("CHATNEST_PROVIDER__MODEL", "llama3.2")
+    assert doctor()["provider.model"].level == "ok"
+
+
 def test_without_a_limit_of_open_files(doctor: Doctor, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
 

@@ -7,6 +7,7 @@ from chatnest._util.addresses import is_local, is_loopback
 from chatnest.config.sections import ProviderSection
 from chatnest.config.thinking import reasoning_warning
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
+from chatnest.providers.http.network import split_query
 
 __all__ = ["PROVIDER_CHECKS"]
 
@@ -30,7 +31,7 @@ def _address(findings: Findings) -> Check | None:
         return None
     if not url:
         return ok(name, "OpenAI's API")
-    parts = urlsplit(url)
+    parts = urlsplit(split_query(url, {})[0])
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password
     if parts.scheme == "http" and not _is_here(host):
