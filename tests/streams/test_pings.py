@@ -355,7 +355,7 @@ async def test_an_idle_model_is_not_blamed_for_a_stalled_reader(clock):
     with FakeUpstream(Answer.tokens(60, piece)) as upstream:
         async with serving(upstream, **options) as app, Conversation(app, json=ask()) as c:
             await c.until(lambda: c.received)
-            c.stall()
+            c.stall(room=500)  # for pings: the write that waits must be a token's
             await c.blocked()
             clock.advance(2 * Bounds().idle_seconds)
             await clock.looked_at()
