@@ -104,6 +104,8 @@ class Battle:
                 reply.read_all()
             except (OSError, EOFError, ValueError) as exc:
                 self.failures.append(f"{type(exc).__name__} {exc}"[:200])
+                if client is not None:
+                    client.socket.close()
                 client = None
                 continue
             if reply.status != 200:
