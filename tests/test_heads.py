@@ -7,13 +7,13 @@ import pytest
 
 import chatnest.asgi.heads
 import chatnest.identity.principals
-import chatnest.runs.key
 from chatnest import ChatNestApp
+from chatnest.asgi import resumption
 from chatnest.asgi.heads import check_head, query_value
+from chatnest.asgi.resumption import idempotency_key, last_event_id
 from chatnest.errors import HeadTooLarge, InvalidRequest
 from chatnest.identity.principals import BearerKeys, ClientAddress
 from chatnest.providers import DemoProvider
-from chatnest.runs.key import idempotency_key, last_event_id
 from chatnest.server.hosts import OnlyForHosts
 from chatnest.testing import Conversation
 
@@ -93,9 +93,9 @@ class Pattern:
 
 @pytest.mark.parametrize("value", [rb'"' + rb"\"" * SIZE + b'"', b"x" * SIZE, b'"' + b"x" * SIZE])
 def test_no_pattern_sees_a_long_idempotency_key(value, monkeypatch):
-    patterns = {name: Pattern(getattr(chatnest.runs.key, name)) for name in ("_STRING", "_BARE")}
+    patterns = {name: Pattern(getattr(resumption, name)) for name in ("_STRING", "_BARE")}
     for name, pattern in patterns.items():
-        monkeypatch.setattr(chatnest.runs.key, name, pattern)
+        monkeypatch.setattr(resumption, name, pattern)
     with pytest.raises(InvalidRequest, match="1 to 255"):
         idempotency_key(scope((b"idempotency-key", value)))
     assert max(pattern.seen for pattern in patterns.values()) <= 2 * 255 + 2

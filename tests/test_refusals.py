@@ -64,7 +64,7 @@ async def test_a_worker_repeats_the_ledgers_refusal_and_honours_its_end():
     ledger = FlakyLedger(clock)
     accounts = Accounts(ledger, Bounds())
     for n in range(RATE.limit):
-        accounts.begin(make_turn(), lambda: (RATE, BUDGET))
+        accounts.weigh(make_turn(), lambda _: (RATE, BUDGET))
         await accounts.admit(make_turn(f"t{n}"), (RATE, BUDGET))
     with pytest.raises(LimitExceeded) as told:
         await accounts.admit(make_turn("t8"), (RATE, BUDGET))
@@ -72,7 +72,7 @@ async def test_a_worker_repeats_the_ledgers_refusal_and_honours_its_end():
     clock.advance(10)
 
     with pytest.raises(LimitExceeded) as again:
-        accounts.begin(make_turn(), lambda: (RATE, BUDGET))
+        accounts.weigh(make_turn(), lambda _: (RATE, BUDGET))
 
     assert ledger.calls == []
     assert (told.value.retry_after, again.value.retry_after) == (60, 50)
@@ -80,5 +80,5 @@ async def test_a_worker_repeats_the_ledgers_refusal_and_honours_its_end():
     assert again.value.headers["RateLimit"] == '"requests";r=0;t=50'
 
     clock.advance(50)
-    accounts.begin(make_turn(), lambda: (RATE, BUDGET))
+    accounts.weigh(make_turn(), lambda _: (RATE, BUDGET))
     await accounts.admit(make_turn("t9"), (RATE, BUDGET))

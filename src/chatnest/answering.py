@@ -1,7 +1,7 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -53,21 +53,17 @@ class Answering:
         self._bounds = bounds
         self._first_byte_seconds = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
 
-    async def answer(self, begin: Callable[[], Awaitable[Turn]], stream: Stream) -> Done:
-        """``begin`` gives the turn. Policies, then one admission, then the model, then one
-        settlement, whatever happens.
-        """
-        turn = await begin()
-        del begin
-        large = self._accounts.begin(turn, partial(self._policies.limits, turn))
+    async def answer(self, turn: Turn, stream: Stream) -> Done:
+        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        admission = self._accounts.weigh(turn, self._policies.limits)
         await self._policies.prepare(turn)
         await turn.fit()
         await stream.check_client()
-        admitted = await self._accounts.admit(turn, self._policies.limits(turn), large=large)
+        admitted = await admission.hold()
         stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
         stream.headers["ChatNest-Request-Id"] = turn.id  # as the books have it
         hold = admitted.hold
-        del admitted  # the limits need not live as long as the stream
+        del admission, admitted  # the limits need not live as long as the stream
         stream.keep(partial(self._accounts.renew, hold))
         failure: BaseException | None = None
         try:

@@ -1,37 +1,32 @@
-"""ChatNestApp: an LLM chat as a raw ASGI callable. Read from the top, it is the whole flow.
-
-How it starts and ends is in lifetime.py.
+"""ChatNestApp: an LLM chat as a raw ASGI callable. It routes; incoming.py reads a request, and
+answering.py sees to its answer. parts.py puts the parts together, lifespan.py starts and ends them.
 """
 
 import logging
-import math
 import re
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from os import PathLike
 from typing import Final
 
 import anyio
-from anyio import fail_after, move_on_after
-from anyio.abc import TaskGroup
+from anyio import fail_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest._util.arguments import check_kinds, check_parts, check_positive
 from chatnest._util.identifiers import new_request_id
-from chatnest.accounting.accounts import LEASE, Accounts
+from chatnest.accounting.accounts import LEASE
 from chatnest.accounting.local_books import WhenAway
-from chatnest.answering import Answering
 from chatnest.asgi.heads import check_head, query_value
 from chatnest.asgi.http import (
     TAKEN,
     bounded,
-    is_gone,
     local_path,
-    read_json_body,
     respond_json,
     respond_nothing,
     respond_problem,
 )
+from chatnest.asgi.resumption import last_event_id
 from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
 from chatnest.errors import (
@@ -39,32 +34,24 @@ from chatnest.errors import (
     ClientGone,
     ConfigurationError,
     InternalError,
-    InvalidRequest,
     LedgerUnavailable,
     MethodNotAllowed,
     NotFound,
     Overloaded,
 )
-from chatnest.events import Done
-from chatnest.identity.access import Access, AllowedProfiles
-from chatnest.identity.principals import Identify, UserOrAddress
+from chatnest.identity.access import AllowedProfiles
+from chatnest.identity.principals import Identify
+from chatnest.incoming import IncomingChat
 from chatnest.ledger.base import Ledger
-from chatnest.ledger.memory import MemoryLedger
-from chatnest.lifespan import Lifetime
-from chatnest.lookups import LookUps
-from chatnest.policies import Policy, standard_policies
-from chatnest.policies.base import PolicyChain
-from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile, check_profiles
-from chatnest.providers import OpenAIProvider, Provider
-from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
+from chatnest.parts import Parts
+from chatnest.policies import Policy
+from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
+from chatnest.providers import Provider
+from chatnest.request import profile_name
 from chatnest.runs import RunLog, RunSettings
-from chatnest.runs.key import idempotency_key, last_event_id
-from chatnest.runs.place import beside
-from chatnest.runs.service import Runs, RunWriter
 from chatnest.streams.intake import Intake
-from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.stream import Stream
-from chatnest.turn import Turn
+from chatnest.turn import LookUp
 from chatnest.wire import NativeWire
 from chatnest.wire.limits import limits_document
 
@@ -75,14 +62,8 @@ _log = logging.getLogger("chatnest.app")
 RUN: Final = re.compile(r"/runs/([0-9a-f]{32})/?\Z")
 """The end of a run's path."""
 
-_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
-_GONE_SECONDS: Final = 1.0
-"""For a server to tell of a disconnect that the kernel knows of already."""
-_LEAST_PING: Final = 0.2
-"""Seconds: a ping is cheaper than a token, of which there are more."""
 
-
-class ChatNestApp(Lifetime):
+class ChatNestApp:
     """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` says
     what is left. The same object is a route, a mounted application or an application of its own.
 
@@ -125,56 +106,42 @@ class ChatNestApp(Lifetime):
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
     ) -> None:
-        check_positive(ping_interval=ping_interval)
-        check_kinds(
-            hard_caps=(hard_caps, HardCaps),
-            bounds=(bounds, Bounds),
-            runs=(runs, RunSettings),
-            when_away=(when_away, WhenAway),
-        )
-        self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
-        self._access = Access(
-            identify=identify if identify is not None else UserOrAddress(),
-            profiles=self.profiles,
-            default=default_profile,
-            allowed=allowed_profiles,
-        )
-        check_parts(provider=provider, ledger=ledger, identify=identify)
-        ledger = ledger if ledger is not None else MemoryLedger()
-        provider = provider if provider is not None else OpenAIProvider()
-        is_local = getattr(provider, "is_local", False)
-        bounds = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
-        settings = runs if runs is not None else RunSettings()
-        log = run_log if run_log is not None else beside(ledger, settings)
-        self._policies = PolicyChain(standard_policies() if policies is None else policies)
-        super().__init__(
+        parts = Parts(
             provider=provider,
+            profiles=profiles,
+            hard_caps=hard_caps,
+            default_profile=default_profile,
+            allowed_profiles=allowed_profiles,
+            policies=policies,
             ledger=ledger,
-            accounts=Accounts(
-                ledger,
-                bounds,
-                charge_unanswered=charge_unanswered is not False,
-                charge_timeouts=charge_unanswered is True or not is_local,
-                when_away=when_away,
-            ),
-            streams=OpenStreams(bounds.settle_seconds),
-            run_log=log,
+            identify=identify,
+            system_prompt=system_prompt,
+            allow_client_system_prompt=allow_client_system_prompt,
+            usage_event=usage_event,
+            charge_unanswered=charge_unanswered,
+            when_away=when_away,
+            ping_interval=ping_interval,
             bounds=bounds,
+            runs=runs,
+            run_log=run_log,
             drain_at_signal=drain_at_signal,
-            budgets=self._policies.budgets,
         )
-        self._answering = Answering(self.provider, self._policies, self._accounts, bounds)
-        self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
-        self._allow_client_system_prompt = allow_client_system_prompt
+        self.profiles: dict[str, Profile] = parts.profiles
+        self.provider: Provider = parts.provider
+        self.ledger: Ledger = parts.ledger
+        self.intake: Intake = parts.intake
+        self._access = parts.access
+        self._accounts = parts.accounts
+        self._answering = parts.answering
+        self._bounds = parts.bounds
+        self._incoming = parts.incoming
+        self._lifetime = parts.lifetime
+        self._look_ups = parts.look_ups
+        self._policies = parts.policies
+        self._runs = parts.runs
+        self._streams = parts.streams
         self._usage_event = usage_event
-        self._ping_seconds = ping_interval
         self._knows_server = False
-        self._realm = f"{self.provider.model}\0{system_prompt}"
-        self.intake: Intake = Intake(
-            bounds.lag_seconds, bounds.streams, partial(len, self._streams)
-        )
-        self._look_ups = LookUps(bounds.look_ups_per_minute)
-        self._runs = Runs(log, settings, bounds, self._streams, LEASE / 1_000)
 
     @staticmethod
     def from_config(path: str | PathLike[str]) -> "ChatNestApp":
@@ -189,6 +156,50 @@ class ChatNestApp(Lifetime):
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
 
+    # ------------------------------------------------ start and end
+
+    async def ready(self) -> None:
+        """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
+        await self._lifetime.ready()
+
+    async def check_books(self) -> None:
+        """Raise ConfigurationError where the ledger can never work with these policies, or
+        LedgerUnavailable.
+        """
+        await self._lifetime.check_books()
+
+    async def start(self) -> None:
+        """Load what would hold up the first request, and try the ledger: see Lifetime.start."""
+        await self._lifetime.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, give running answers ``seconds``, then end them."""
+        await self._lifetime.drain(seconds)
+
+    def when_draining(self, act: Callable[[], object]) -> None:
+        """Call ``act`` as soon as a drain begins, in its event loop."""
+        self._lifetime.when_draining(act)
+
+    async def aclose(self) -> None:
+        """End what runs, settle it, and close the provider and the ledger."""
+        await self._lifetime.aclose()
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """``start``, ``tended`` and ``aclose`` around a host's own lifespan."""
+        return self._lifetime.lifespan()
+
+    def tended(self) -> AbstractAsyncContextManager[None]:
+        """Within this block waiting settlements are written, and old runs are forgotten: see
+        Lifetime.tended.
+        """
+        return self._lifetime.tended()
+
+    async def serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """The lifespan of an application that has none of its own."""
+        await self._lifetime.serve_lifespan(receive, send)
+
+    # ------------------------------------------------ one request
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application: http, and lifespan where it runs alone."""
         if scope["type"] == "http":
@@ -200,8 +211,6 @@ class ChatNestApp(Lifetime):
             await self.serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
-
-    # ------------------------------------------------ one request
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()
@@ -243,130 +252,54 @@ class ChatNestApp(Lifetime):
     async def _chat(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
     ) -> None:
-        """The body first, alone; then one stream, which watches for the client's leaving."""
+        """The request first, alone; then one stream, which watches for the client's leaving."""
         intake, is_whole = (scope.get("extensions") or {}).get(TAKEN, (None, False))
         if intake is not self.intake and not self.intake.take():
             raise Overloaded
         del intake
         try:
-            with self._streams.receiving(self._bounds.body_seconds):
-                # In a list, since the body need not live as long as the stream.
-                unread = [
-                    await read_json_body(head, receive, max_bytes=self._bounds.body_bytes),
-                ]
-            if is_gone(scope):
-                await _wait_until_gone(receive)
-            key = idempotency_key(scope) if b"idempotency-key" in head else None
+            chat = await self._incoming.read(scope, receive, head, request_id)
             del head
-            wire = NativeWire(request_id=request_id, usage_event=self._usage_event)
-            stream = self._stream(scope, receive, send, wire, request_id)
         except BaseException:
             if is_whole:
                 self.intake.place(counted=True)(False)  # by position
             raise
+        in_run = chat.key is not None or self._runs.settings.resumable
+        wire = NativeWire(
+            request_id=request_id, usage_event=chat.usage_event, next_id=1 if in_run else None
+        )
+        stream = self._stream((scope, receive, send), wire, chat.ping_seconds)
         stream.called = self.intake.place(counted=is_whole)
         try:
-            if key is None and not self._runs.settings.resumable:
-                async with self._streams.holding(stream):
-                    await stream.run(
-                        partial(self._answering.answer, partial(self._begin, scope, unread, wire))
-                    )
+            if in_run:
+                await self._chat_in_run(chat, stream)
                 return
-            await self._chat_in_run(scope, unread, wire, stream, key)
+            write = partial(self._answering.answer, chat.turn(request_id))
+            del chat
+            async with self._streams.holding(stream):
+                await stream.run(write)
         finally:
             if stream.called is not None:
                 stream.leave_place()
 
-    async def _chat_in_run(
-        self, scope: Scope, unread: list[bytes], wire: NativeWire, stream: Stream, key: str | None
-    ) -> None:
+    async def _chat_in_run(self, chat: IncomingChat, stream: Stream) -> None:
         """A run may outlive the stream of its first reader."""
         async with anyio.create_task_group() as hosts, self._streams.holding(stream):
-            write = partial(self._write_in_run, scope, unread, wire, hosts=hosts, key=key)
-            await stream.run(write)
-
-    async def _begin(self, scope: Scope, unread: list[bytes], wire: NativeWire) -> Turn:
-        principal = await self._access.principal(scope)
-        request = parse_request(unread.pop())
-        wire.usage_event |= request.usage_event
-        if request.linger is not None:
-            raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
-        return await self._turn(wire.request_id, principal, request)
-
-    async def _write_in_run(
-        self,
-        scope: Scope,
-        unread: list[bytes],
-        wire: NativeWire,
-        stream: Stream,
-        *,
-        hosts: TaskGroup,
-        key: str | None,
-    ) -> Done:
-        principal = await self._access.principal(scope)
-        request = parse_request(unread.pop())
-        wire.usage_event |= request.usage_event
-        wire.next_id = 1
-        await stream.check_client()
-        return await self._runs.answer(
-            stream,
-            hosts,
-            partial(self._write_run, stream, principal, request),
-            principal=principal,
-            key=key,
-            request=request,
-            run_id=wire.request_id,
-            realm=self._realm,
-        )
+            await stream.run(partial(self._runs.answer, chat, hosts=hosts))
 
     def _stream(
-        self, scope: Scope, receive: Receive, send: Send, wire: NativeWire, request_id: str
+        self, client: tuple[Scope, Receive, Send], wire: NativeWire, ping_seconds: float
     ) -> Stream:
-        ping_seconds = self._ping_seconds
-        if scope.get("query_string"):
-            ping_seconds = min(ping_seconds, _ping_seconds(scope))
         return Stream(
-            scope,
-            receive,
-            send,
+            *client,
             wire=wire,
             bounds=self._bounds,
             ping_seconds=ping_seconds,
             renew_seconds=LEASE / 3_000,
-            request_id=request_id,
+            request_id=wire.request_id,
         )
-
-    async def _turn(self, turn_id: str, principal: str, request: ChatRequest) -> Turn:
-        system = self._system
-        if request.system_prompt and self._allow_client_system_prompt:
-            system = (*system, self._client_system(request.system_prompt))
-        return Turn(
-            turn_id=turn_id,
-            principal=principal,
-            request=request,
-            profile=await self._access.profile(principal, request.profile),
-            model=self.provider.model,
-            counter=self.provider.counter,
-            system=system,
-        )
-
-    def _client_system(self, prompt: str) -> ChatMessage:
-        most = self._bounds.client_system_prompt_bytes
-        if len(prompt.encode()) > most:
-            raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
-        return ChatMessage("system", prompt)
 
     # ------------------------------------------------ one run
-
-    async def _write_run(
-        self, first: Stream, principal: str, request: ChatRequest, run: RunWriter
-    ) -> Done:
-        async def begin() -> Turn:
-            run.turn = await self._turn(run.hold_id, principal, request)
-            return run.turn
-
-        run.stream.headers = first.headers  # what is left is told to the first reader
-        return await self._answering.answer(begin, run.stream)
 
     async def _one_run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
         """``GET`` continues a run after the last event that was seen, ``DELETE`` ends it."""
@@ -386,9 +319,9 @@ class ChatNestApp(Lifetime):
         if page.end is not None and after >= page.last:
             await respond_nothing(self._bounded(send))
             return
-        wire = NativeWire(request_id=run_id, usage_event=self._usage_event)
-        wire.next_id = after + 1
-        stream = self._stream(scope, receive, send, wire, run_id)
+        ping_seconds = self._incoming.ping_seconds(scope)
+        wire = NativeWire(request_id=run_id, usage_event=self._usage_event, next_id=after + 1)
+        stream = self._stream((scope, receive, send), wire, ping_seconds)
         stream.headers = {"ChatNest-Run-Id": run_id}
         async with self._streams.holding(stream):
             await stream.run(partial(self._runs.follow, run_id, principal=principal, after=after))
@@ -401,32 +334,19 @@ class ChatNestApp(Lifetime):
         principal = await self._access.principal(scope)
         self._look_ups.count(principal)
         asked = query_value(scope, "profile")
-        name = None if asked is None else profile_name(asked)
-        turn = await self._turn("", principal, ChatRequest(messages=(), profile=name))
+        profile = await self._access.profile(
+            principal, None if asked is None else profile_name(asked)
+        )
+        look_up = LookUp(
+            principal=principal,
+            profile=profile,
+            model=self.provider.model,
+            counter=self.provider.counter,
+        )
         try:
             with fail_after(self._bounds.ledger_seconds):
-                states = await self.ledger.usage(self._policies.shown_limits(turn))
+                states = await self.ledger.usage(self._policies.shown_limits(look_up))
         except TimeoutError:
             raise LedgerUnavailable from None
         allowed = await self._access.allowed(principal)
-        await respond_json(scope, send, limits_document(turn.profile, allowed, states))
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    """Let the server come to it, in an instant, and raise ClientGone. It would take an application
-    that returns before for one that forgot to answer.
-    """
-    with move_on_after(_GONE_SECONDS):
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    raise ClientGone
-
-
-def _ping_seconds(scope: Scope) -> float:
-    """How often the client asks for a ping, by ``?ping=SECONDS``. Raises InvalidRequest."""
-    value = query_value(scope, "ping")
-    if value is None:
-        return math.inf
-    if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
-        raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
-    return float(value)
+        await respond_json(scope, send, limits_document(profile, allowed, states))

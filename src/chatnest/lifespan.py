@@ -29,7 +29,7 @@ _FORGET_SECONDS: Final = 1.0
 
 
 class Lifetime:
-    """The parts of an application that have a start or an end, in their order. ChatNestApp is one.
+    """The parts of an application that have a start or an end, in their order.
 
     Raises ConfigurationError for a ``drain_at_signal`` that is no time.
     """

@@ -31,7 +31,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks for: at least one message of the user's, none of the system's.
+    """What a client asks for: at least one message of the user's, none of the system's. That of a
+    LookUp alone has no messages.
 
     ``profile`` is a name in its current form, or None for the default. The two limits are
     positive and can only lower what the profile allows. ``system_prompt`` is what the client

@@ -18,7 +18,7 @@ from chatnest.events import (
 from chatnest.profiles import Profile
 from chatnest.request import ChatMessage, ChatRequest
 
-__all__ = ["Answer", "ModelCall", "TokenCounter", "Turn", "joined"]
+__all__ = ["Answer", "LookUp", "ModelCall", "TokenCounter", "Turn", "joined"]
 
 _UNLIMITED = 1 << 62
 _MOST_LATE = 128
@@ -283,10 +283,29 @@ class Turn:
         self.messages = joined(self.messages)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
-        least = self.reply_tokens + sum(map(self.least_tokens, messages))
-        if least + self.min_output_tokens > cap + _FAR:  # not worth the counting
-            raise RequestTooLarge(needed=least + self.min_output_tokens, limit=cap)
-        self.input_tokens = self.reply_tokens + sum(await self.tokens(messages))
-        if self.input_tokens + self.min_output_tokens > cap:
-            raise RequestTooLarge(needed=self.input_tokens + self.min_output_tokens, limit=cap)
+        reply, output = self.reply_tokens, self.min_output_tokens
+        least = reply + sum(map(self.least_tokens, messages)) + output
+        if least > cap + _FAR:  # not worth the counting
+            raise RequestTooLarge(needed=least, limit=cap)
+        self.input_tokens = reply + sum(await self.tokens(messages))
+        if self.input_tokens + output > cap:
+            raise RequestTooLarge(needed=self.input_tokens + output, limit=cap)
         self.max_output_tokens = min(self.max_output_tokens, cap - self.input_tokens)
+
+
+class LookUp(Turn):
+    """A turn without a conversation, for somebody who asks what is left: the limits of a turn of
+    theirs under ``profile``. It is never answered, and costs nothing.
+    """
+
+    def __init__(
+        self, *, principal: str, profile: Profile, model: str, counter: TokenCounter
+    ) -> None:
+        super().__init__(
+            turn_id="",
+            principal=principal,
+            request=ChatRequest(messages=(), profile=profile.name),
+            profile=profile,
+            model=model,
+            counter=counter,
+        )

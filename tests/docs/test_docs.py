@@ -100,9 +100,9 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app client lifespan lookups request turn",
+    "": "answering app client incoming lifespan lookups request turn",
     "accounting": "accounts effort local_books nearing outbox refusals",
-    "asgi": "heads http",
+    "asgi": "heads http resumption",
     "config": "sections",
     "identity": "access principals",
     "policies": "anonymous",

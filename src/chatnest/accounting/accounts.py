@@ -26,7 +26,7 @@ from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused,
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
-__all__ = ["LEASE", "Accounts"]
+__all__ = ["LEASE", "Accounts", "Admission"]
 
 _log = logging.getLogger("chatnest.accounting")
 
@@ -69,26 +69,24 @@ class Accounts:
         self._effort = Effort()
         self._nearing = Nearing()
 
-    def begin(self, turn: Turn, limits: Callable[[], tuple[Limit, ...]]) -> bool:
-        """Before ``turn`` is counted: whether that is work, as `admit` wants to know. ``limits``
-        are asked for where there is a reason.
+    def weigh(self, turn: Turn, limits: "LimitsOf") -> "Admission":
+        """The admission of ``turn``, before its tokens are counted. ``limits`` names the limits of
+        a turn.
 
-        Raises LimitExceeded where the ledger is known to refuse, so that nobody is kept busy by
-        counting what will be refused, and where too much such work has come to nothing.
+        Raises LimitExceeded if the ledger is known to refuse the turn, so that nothing is counted
+        in vain, and if too many large requests under these limits came to nothing.
         """
         large = sum(map(len, map(_content, turn.messages))) > _LARGE
         if large or self._known:
-            under, now = limits(), self.ledger.now()
+            under, now = limits(turn), self.ledger.now()
             refused = self._known.find(under, now)
             if refused is None and large:
                 refused = self._effort.begin(under, now)
             if refused is not None:
                 raise _refusal(refused, 0)
-        return large
+        return Admission(self, turn, limits, self._effort if large else None)
 
-    async def admit(
-        self, turn: Turn, limits: tuple[Limit, ...], *, large: bool = False
-    ) -> Admitted:
+    async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its output to what is left.
 
         Raises LimitExceeded, having counted nothing, or LedgerUnavailable.
@@ -104,8 +102,6 @@ class Accounts:
         if isinstance(answer, Refused):
             self._known.remember(answer, turn.min_output_tokens + turn.reply_tokens + 1)
             raise _refusal(answer, wish.min_tokens)
-        if large:
-            self._effort.undo(limits, answer.now)
         for state in answer.states:
             if state.limit.hidden and state.limit.kind == "budget":
                 self._nearing.look(state)
@@ -208,6 +204,28 @@ class Accounts:
         return turn.answer.begun or self._charge_unanswered
 
 
+LimitsOf = Callable[[Turn], tuple[Limit, ...]]
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A turn that may be admitted. Its policies prepare it before ``hold``, which can change its
+    limits. ``effort`` has noted a large one.
+    """
+
+    accounts: Accounts
+    turn: Turn
+    limits: LimitsOf
+    effort: Effort | None
+
+    async def hold(self) -> Admitted:
+        """Admit the turn: see Accounts.admit."""
+        limits = self.limits(self.turn)
+        admitted = await self.accounts.admit(self.turn, limits)
+        if self.effort is not None:
+            self.effort.undo(limits, admitted.now)
+        return admitted
+
+
 def _completed(turn: Turn, usage: Usage) -> Usage | None:
     """A figure that lacks a part: none where it has no output beside something that came, with our
     count of the input where it has a total alone.
@@ -249,26 +267,20 @@ def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     wait = seconds_until(refused.now + refused.retry_after, refused.now)
     fits = limit.kind != "budget" or limit.limit >= min_tokens  # or else no waiting helps
     if limit.hidden:
-        code = _CODES[limit.kind]
         detail = "What this service allows to all of its visitors together is used up for now."
     elif limit.kind == "rate":
-        code = "rate_limited"
         detail = f"No more than {limit.limit} requests are taken in {limit.window} seconds."
     elif limit.kind == "concurrency":
-        code = "too_many_streams"
         detail = f"No more than {limit.limit} answers are written at a time."
     elif not fits:
-        code = "budget_exhausted"
         detail = f"This needs {min_tokens:,} tokens at least, and a day has {limit.limit:,}."
     elif refused.by_held:
-        code = "budget_exhausted"
         detail = "What is left of today's tokens is held for answers that are being written."
     else:
-        code = "budget_exhausted"
         detail = f"Today's {limit.limit:,} tokens are used up, or too few are left for this."
     return LimitExceeded(
         detail,
-        code=code,
+        code=_CODES[limit.kind],
         limit=limit.name,
         retry_after=wait if fits else None,
         retryable=fits,

@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from starlette.types import Scope
 
@@ -12,11 +12,13 @@ from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest
 from chatnest.identity.principals import Identify
 from chatnest.profiles import Profile, bounds_above
 
-__all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "open_by_default"]
+__all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "Wait", "open_by_default"]
 
 _log = logging.getLogger("chatnest.access")
 
 _MOST_WARNINGS: Final = 100
+
+_T = TypeVar("_T")
 
 MAX_PRINCIPAL_BYTES: Final = 2_048
 """Of a principal's name, in UTF-8: principals are keys of the ledger."""
@@ -27,6 +29,18 @@ _NEVER_IN_NAMES: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[Collection[str]]]
 """Names of profiles for everybody, or a function from principal to names; it may be async."""
+
+
+class Wait(Protocol):
+    """How to wait for a hook of the operator's that is async."""
+
+    def __call__(self, hook: Awaitable[_T], /) -> Awaitable[_T]:
+        """What it returns."""
+        ...
+
+
+def _plainly(hook: Awaitable[_T], /) -> Awaitable[_T]:
+    return hook
 
 
 class Access:
@@ -70,13 +84,14 @@ class Access:
         self._warned: set[str] = set()
         self._refused_names = 0
 
-    async def principal(self, scope: Scope) -> str:
+    async def principal(self, scope: Scope, wait: Wait = _plainly) -> str:
         """Who is asking: a name as `_is_name` has it. Raises Unauthenticated for None and for any
-        other str, and TypeError for any other object, which is a fault of ``identify``.
+        other str, and TypeError for any other object, which is a fault of ``identify``. ``wait``
+        waits for a hook that is async.
         """
         principal: object = self._identify(scope)
         if inspect.isawaitable(principal):
-            principal = await principal
+            principal = await wait(principal)
         if principal is None:
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
         if not issubclass(type(principal), str) or not isinstance(principal, str):
@@ -106,22 +121,22 @@ class Access:
                 ascii(principal[:_SHOWN]),
             )
 
-    async def allowed(self, principal: str) -> list[str]:
+    async def allowed(self, principal: str, wait: Wait = _plainly) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
         if self._open is not None or not callable(self._allowed):
             return list(self._open or ())
         names = self._allowed(principal)
-        names = (await names if inspect.isawaitable(names) else names) or ()
+        names = (await wait(names) if inspect.isawaitable(names) else names) or ()
         allowed = {names} if isinstance(names, str) else set(names)
         self._warn_of(allowed - set(self._profiles))
         return [name for name in self._profiles if name in allowed]
 
-    async def profile(self, principal: str, name: str | None) -> Profile:
+    async def profile(self, principal: str, name: str | None, wait: Wait = _plainly) -> Profile:
         """The profile of that name, or the default, or the first that is open where the default
         is not. Raises InvalidRequest for a name that does not exist, ForbiddenProfile for one
         that is not open.
         """
-        allowed = await self.allowed(principal) if self._open is None else self._open
+        allowed = await self.allowed(principal, wait) if self._open is None else self._open
         if name is None:
             name = self._default if self._default in allowed else next(iter(allowed), "")
         elif name not in self._profiles:

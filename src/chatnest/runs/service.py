@@ -12,10 +12,10 @@ from anyio import CancelScope, move_on_after
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
+from chatnest.answering import Answering
 from chatnest.bounds import Bounds
 from chatnest.errors import (
     ChatNestError,
-    InvalidRequest,
     KeyReused,
     LedgerUnavailable,
     NotFound,
@@ -24,16 +24,17 @@ from chatnest.errors import (
     RunLost,
 )
 from chatnest.events import Delta, Done, Failed
-from chatnest.request import ChatRequest
+from chatnest.incoming import IncomingChat
 from chatnest.runs.base import Claim, Page, RunLog, RunSettings
 from chatnest.runs.entries import Entry, read_batch
 from chatnest.runs.key import fingerprint, hold_id, key_id
 from chatnest.runs.run import Run
-from chatnest.runs.writer import LEASE, RunWriter, WriteRun
+from chatnest.runs.writer import LEASE, RunWriter
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.stream import Stream
+from chatnest.turn import Turn
 
-__all__ = ["RunWriter", "Runs", "WriteRun"]
+__all__ = ["Runs"]
 
 _log = logging.getLogger("chatnest.runs")
 _T = TypeVar("_T")
@@ -57,14 +58,25 @@ class _Unknown(NotFound):
 
 class Runs:
     """The runs of an application. Those that are written on this event loop are followed directly,
-    all others by their log.
+    all others by their log. ``realm`` tells chats apart that share a log, and ``lease`` is how
+    long a hold lives, in seconds.
     """
 
     def __init__(
-        self, log: RunLog, settings: RunSettings, bounds: Bounds, streams: OpenStreams, lease: float
+        self,
+        log: RunLog,
+        settings: RunSettings,
+        bounds: Bounds,
+        streams: OpenStreams,
+        answering: Answering,
+        *,
+        realm: str,
+        lease: float,
     ) -> None:
         self.log = log
         self.settings = settings
+        self._answering = answering
+        self._realm = realm
         self._bounds = bounds
         self._streams = streams
         self._renew_seconds = lease / 3
@@ -72,26 +84,15 @@ class Runs:
 
     # ------------------------------------------------ a request
 
-    async def answer(
-        self,
-        stream: Stream,
-        hosts: TaskGroup,
-        write: WriteRun,
-        *,
-        principal: str,
-        key: str | None,
-        request: ChatRequest,
-        run_id: str,
-        realm: str,
-    ) -> Done:
-        """Begin a run in ``hosts``, or join the one of ``key``, and follow it to its end.
+    async def answer(self, chat: IncomingChat, stream: Stream, *, hosts: TaskGroup) -> Done:
+        """Begin a run in ``hosts``, or join the one of the chat's key, and follow it to its end.
 
-        ``realm`` tells chats apart that share a store. Raises KeyReused for a key of another
-        request, and whatever ended the run.
+        Raises KeyReused for a key of another request, and whatever ended the run.
         """
-        linger = self._linger(key, request)
-        place = None if key is None else key_id(realm, principal, key)
-        print_ = fingerprint(request)
+        await stream.check_client()
+        principal, run_id = chat.principal, chat.id
+        place = None if chat.key is None else key_id(self._realm, principal, chat.key)
+        print_ = fingerprint(chat.request)
         claim_one = partial(
             self.log.claim, place, owner=principal, fingerprint=print_, run_id=run_id, lease=LEASE
         )
@@ -106,12 +107,12 @@ class Runs:
                     owner=principal,
                     key=place,
                     fingerprint=print_,
-                    linger=linger,
+                    linger=self._linger(chat),
                     max_bytes=self.settings.max_bytes,
                 )
                 self._local()[claim.run_id] = run
-                name = run_id if place is None else hold_id(place, run_id)
-                hosts.start_soon(self._host, run, name, write)
+                turn = chat.turn(run_id if place is None else hold_id(place, run_id))
+                hosts.start_soon(self._host, run, turn, stream.headers)
             else:
                 stream.headers["Idempotency-Replayed"] = "true"
             try:
@@ -131,12 +132,12 @@ class Runs:
                 await self._asked(partial(self.log.drop, run_id))
             raise
 
-    def _linger(self, key: str | None, request: ChatRequest) -> float:
-        if request.linger is None:
-            return self.settings.linger if key is not None else 0.0
-        if key is None:
-            raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
-        return min(request.linger, self.settings.max_linger)
+    def _linger(self, chat: IncomingChat) -> float:
+        if chat.key is None:
+            return 0.0
+        if chat.request.linger is None:
+            return self.settings.linger
+        return min(chat.request.linger, self.settings.max_linger)
 
     async def owned(self, run_id: str, principal: str, after: int) -> Page:
         """What is known of a run. Raises NotFound for somebody else's, and for none."""
@@ -236,8 +237,10 @@ class Runs:
 
     # ------------------------------------------------ a run
 
-    async def _host(self, run: Run, name: str, write: WriteRun) -> None:
-        """Write a run, whoever reads it, and its log."""
+    async def _host(self, run: Run, turn: Turn, headers: dict[str, str]) -> None:
+        """Write a run, whoever reads it, and its log. ``headers`` are those of its first reader,
+        who is shown what is left.
+        """
         stream = run.stream = Stream(
             {"type": "http"},
             run.receive,
@@ -248,11 +251,12 @@ class Runs:
             renew_seconds=self._renew_seconds,
             request_id=run.run_id,
         )
-        writer = RunWriter(name, stream, run, self.log)
+        stream.headers = headers
+        writer = RunWriter(turn, stream, run, self.log)
 
-        async def answer(_: Stream) -> Done:
+        async def answer(stream: Stream) -> Done:
             try:
-                return await write(writer)
+                return await self._answering.answer(turn, stream)
             except ChatNestError as exc:
                 writer.failure = exc
                 raise

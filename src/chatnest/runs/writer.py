@@ -1,7 +1,6 @@
 """RunWriter: a run on its way into the log, for readers elsewhere and those who come later."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -14,7 +13,7 @@ from chatnest.runs.run import Run
 from chatnest.streams.stream import Stream
 from chatnest.turn import Turn
 
-__all__ = ["LEASE", "RunWriter", "WriteRun"]
+__all__ = ["LEASE", "RunWriter"]
 
 _log = logging.getLogger("chatnest.runs")
 
@@ -25,14 +24,11 @@ _BATCH_SECONDS: Final = 0.05
 
 
 class RunWriter:
-    """Writes ``run`` down while ``stream`` writes it, under the hold ``hold_id``. The writer of the
-    answer sets ``turn``.
-    """
+    """Writes ``run`` down while ``stream`` writes the answer of ``turn``."""
 
-    def __init__(self, hold_id: str, stream: Stream, run: Run, log: RunLog) -> None:
-        self.hold_id = hold_id
+    def __init__(self, turn: Turn, stream: Stream, run: Run, log: RunLog) -> None:
+        self.turn = turn
         self.stream = stream
-        self.turn: Turn | None = None
         self.failure: ChatNestError | None = None
         self._run = run
         self._run_log = log
@@ -61,9 +57,8 @@ class RunWriter:
     async def close(self) -> None:
         """Record the end, or drop a run that has cost and said nothing."""
         run, turn, cause = self._run, self.turn, self._cause
-        costs = turn is not None and turn.charged > 0
         try:
-            if not run.said and not costs and not isinstance(run.end, Done):
+            if not run.said and not turn.charged and not isinstance(run.end, Done):
                 await self._run_log.drop(run.run_id)
                 return
             run.ensure_end(cause)
@@ -125,10 +120,5 @@ class RunWriter:
         )
 
 
-WriteRun = Callable[[RunWriter], Awaitable[Done]]
-
-
-def _end(turn: Turn | None, cause: ChatNestError) -> RunEnd:
-    if turn is None:
-        return RunEnd(outcome=cause.code, charged=0, source="none")
+def _end(turn: Turn, cause: ChatNestError) -> RunEnd:
     return RunEnd(outcome=turn.outcome or cause.code, charged=turn.charged, source=turn.source)

@@ -11,10 +11,10 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest._util.loops import call_soon
 from chatnest._util.signals import heard_first
-from chatnest.errors import ServerShutdown, SlowBody
+from chatnest.errors import ServerShutdown, SlowBody, StreamTimeout
 from chatnest.streams.stream import Stream
 
-__all__ = ["OpenStreams", "at_signal"]
+__all__ = ["Arrival", "OpenStreams", "at_signal"]
 
 _T = TypeVar("_T")
 
@@ -63,21 +63,25 @@ class OpenStreams:
             return here
 
     @contextmanager
-    def receiving(self, seconds: float) -> Iterator[None]:
-        """A body arrives meanwhile; raises SlowBody where it does not. A drain cuts it short, since
-        what it asks for would be refused: raises ServerShutdown then, and when one began before.
+    def receiving(self, seconds: float) -> "Iterator[Arrival]":
+        """A request is read within this block; raises SlowBody if its body takes longer. A drain
+        ends the block, since the request would be refused: raises ServerShutdown then, and when a
+        drain began before.
         """
         self.check()
         scope = CancelScope(deadline=anyio.current_time() + seconds)
+        arrival = Arrival(scope)
         self._bodies[scope] = current_token()
         try:
             with scope:
-                yield
+                yield arrival
         finally:
             self._bodies.pop(scope, None)
-        self.check()
+        if self._draining:
+            raise ServerShutdown
         if scope.cancelled_caught:
-            raise SlowBody(seconds)
+            hooks = arrival.hook_seconds
+            raise SlowBody(seconds) if hooks is None else StreamTimeout(hooks)
 
     async def drain(self, seconds: float) -> None:
         """Let no stream begin, let those that run finish for ``seconds``, then end those left with
@@ -99,6 +103,18 @@ class OpenStreams:
     async def _none_left(self) -> None:
         while self._streams or self._bodies:  # noqa: ASYNC110  # they may be of other event loops
             await anyio.sleep(_POLL_SECONDS)
+
+
+class Arrival(msgspec.Struct):
+    """A request that is being read: its body, then the operator's hooks."""
+
+    scope: CancelScope
+    hook_seconds: float | None = None
+
+    def allow_hooks(self, seconds: float) -> None:
+        """The body is whole, and an async hook runs: it may take ``seconds``."""
+        self.scope.deadline = anyio.current_time() + seconds
+        self.hook_seconds = seconds
 
 
 class _Holding(msgspec.Struct):

@@ -35,10 +35,12 @@ class NativeWire:
 
     __slots__ = ("next_id", "request_id", "usage_event")
 
-    def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
+    def __init__(
+        self, *, request_id: str, usage_event: bool = False, next_id: int | None = None
+    ) -> None:
         self.request_id: str = request_id
         self.usage_event: bool = usage_event
-        self.next_id: int | None = None
+        self.next_id: int | None = next_id
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if self.next_id is not None:

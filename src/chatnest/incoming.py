@@ -1,0 +1,189 @@
+"""Incoming: makes one frozen value of a request, IncomingChat, before anything is sent."""
+
+import logging
+import math
+import re
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from typing import Final, TypeVar
+
+import anyio
+import msgspec
+from anyio import CancelScope, move_on_after
+from starlette.types import Receive, Scope
+
+from chatnest.asgi.heads import query_value
+from chatnest.asgi.http import is_gone, read_json_body
+from chatnest.asgi.resumption import idempotency_key
+from chatnest.bounds import STREAM_SECONDS, Bounds
+from chatnest.errors import ClientGone, InvalidRequest
+from chatnest.identity.access import Access
+from chatnest.profiles import Profile
+from chatnest.providers import Provider
+from chatnest.request import ChatMessage, ChatRequest, parse_request
+from chatnest.streams.open_streams import Arrival, OpenStreams
+from chatnest.turn import TokenCounter, Turn
+
+__all__ = ["Incoming", "IncomingChat"]
+
+_log = logging.getLogger("chatnest.app")
+_T = TypeVar("_T")
+
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_GONE_SECONDS: Final = 1.0
+"""Maximum seconds to wait until a server reports a disconnect that the kernel has seen already."""
+_LEAST_PING: Final = 0.2
+"""Minimum seconds between pings. A ping costs less than a token, and tokens come more often."""
+
+
+class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat request that is valid: who asks, what is asked, of which model, under which profile.
+
+    ``system`` is what opens the conversation, ``key`` the Idempotency-Key, ``usage_event`` whether
+    the stream shows the cost.
+    """
+
+    id: str
+    principal: str
+    request: ChatRequest
+    profile: Profile
+    model: str
+    counter: TokenCounter
+    system: tuple[ChatMessage, ...]
+    key: str | None
+    ping_seconds: float
+    usage_event: bool
+
+    def turn(self, turn_id: str) -> Turn:
+        """A new turn that answers this request."""
+        return Turn(
+            turn_id=turn_id,
+            principal=self.principal,
+            request=self.request,
+            profile=self.profile,
+            model=self.model,
+            counter=self.counter,
+            system=self.system,
+        )
+
+
+class Incoming:
+    """Reads requests: body, key, identity, profile, in this order. ``resumable`` chats may have a
+    linger without a key.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        provider: Provider,
+        bounds: Bounds,
+        streams: OpenStreams,
+        *,
+        system_prompt: str,
+        allow_client_system_prompt: bool,
+        usage_event: bool,
+        ping_seconds: float,
+    ) -> None:
+        self._access = access
+        self._provider = provider
+        self._bounds = bounds
+        self._streams = streams
+        self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
+        self._allow_client_system_prompt = allow_client_system_prompt
+        self._usage_event = usage_event
+        self._ping_seconds = ping_seconds
+
+    async def read(
+        self, scope: Scope, receive: Receive, head: Mapping[bytes, bytes], request_id: str
+    ) -> IncomingChat:
+        """The chat that a request asks for. A shutdown ends the wait for it.
+
+        Raises what is wrong with the request, or ClientGone.
+        """
+        bounds = self._bounds
+        with self._streams.receiving(bounds.body_seconds) as arrival:
+            body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
+            if is_gone(scope):
+                await _wait_until_gone(receive)
+            key = idempotency_key(scope) if b"idempotency-key" in head else None
+            ping_seconds = self._ping_seconds
+            if scope.get("query_string"):
+                ping_seconds = self.ping_seconds(scope)
+            watched = partial(self._watched, receive, arrival)
+            principal = await self._access.principal(scope, watched)
+            request = parse_request(body)
+            if request.linger is not None and key is None:
+                raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
+            return IncomingChat(
+                id=request_id,
+                principal=principal,
+                request=request,
+                profile=await self._access.profile(principal, request.profile, watched),
+                model=self._provider.model,
+                counter=self._provider.counter,
+                system=self._opening(request) if request.system_prompt else self._system,
+                key=key,
+                ping_seconds=ping_seconds,
+                usage_event=request.usage_event or self._usage_event,
+            )
+
+    async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
+        """What an async hook returns. If the client leaves, ends the hook and raises ClientGone."""
+        arrival.allow_hooks(self._bounds.stream_seconds or STREAM_SECONDS)
+        results: list[_T] = []
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_leave_with, receive, tasks.cancel_scope)
+            try:
+                results.append(await hook)
+            except Exception as exc:  # noqa: BLE001  # raised below, in no group
+                failure = exc
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if not results:
+            raise ClientGone
+        return results[0]
+
+    def ping_seconds(self, scope: Scope) -> float:
+        """Seconds between pings: the client may ask for fewer. Raises InvalidRequest."""
+        return min(self._ping_seconds, _ping_seconds(scope))
+
+    def _opening(self, request: ChatRequest) -> tuple[ChatMessage, ...]:
+        prompt = request.system_prompt
+        if prompt is None or not self._allow_client_system_prompt:
+            return self._system
+        most = self._bounds.client_system_prompt_bytes
+        if len(prompt.encode()) > most:
+            raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
+        return (*self._system, ChatMessage("system", prompt))
+
+
+async def _leave_with(receive: Receive, scope: CancelScope) -> None:
+    """Cancel ``scope`` when the client leaves."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception as exc:  # noqa: BLE001  # of a middleware or a server: as good as gone
+        _log.debug("receive failed: %s", type(exc).__name__)
+    scope.cancel()
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    """Wait until the server reports the disconnect, and raise ClientGone. A server that has not
+    seen it would take an application that returns first for one that forgot to answer.
+    """
+    with move_on_after(_GONE_SECONDS):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    raise ClientGone
+
+
+def _ping_seconds(scope: Scope) -> float:
+    """How often the client asks for a ping, by ``?ping=SECONDS``. Raises InvalidRequest."""
+    value = query_value(scope, "ping")
+    if value is None:
+        return math.inf
+    if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
+        raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
+    return float(value)

@@ -1,0 +1,120 @@
+"""Parts: what an application consists of, checked and put together once."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from chatnest._util.arguments import check_kinds, check_parts, check_positive
+from chatnest.accounting.accounts import LEASE, Accounts
+from chatnest.accounting.local_books import WhenAway
+from chatnest.answering import Answering
+from chatnest.bounds import Bounds
+from chatnest.identity.access import Access, AllowedProfiles
+from chatnest.identity.principals import Identify, UserOrAddress
+from chatnest.incoming import Incoming
+from chatnest.ledger.base import Ledger
+from chatnest.ledger.memory import MemoryLedger
+from chatnest.lifespan import Lifetime
+from chatnest.lookups import LookUps
+from chatnest.policies import Policy, standard_policies
+from chatnest.policies.base import PolicyChain
+from chatnest.profiles import HardCaps, Profile, check_profiles
+from chatnest.providers import OpenAIProvider, Provider
+from chatnest.runs import RunLog, RunSettings
+from chatnest.runs.place import beside
+from chatnest.runs.service import Runs
+from chatnest.streams.intake import Intake
+from chatnest.streams.open_streams import OpenStreams
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """The parts of one ChatNestApp, from its arguments: see there. Raises ConfigurationError."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider | None,
+        profiles: Iterable[Profile],
+        hard_caps: HardCaps,
+        default_profile: str,
+        allowed_profiles: AllowedProfiles | None,
+        policies: Sequence[Policy] | None,
+        ledger: Ledger | None,
+        identify: Identify | None,
+        system_prompt: str,
+        allow_client_system_prompt: bool,
+        usage_event: bool,
+        charge_unanswered: bool | None,
+        when_away: WhenAway | None,
+        ping_interval: float,
+        bounds: Bounds | None,
+        runs: RunSettings | None,
+        run_log: RunLog | None,
+        drain_at_signal: float | None,
+    ) -> None:
+        check_positive(ping_interval=ping_interval)
+        check_kinds(
+            hard_caps=(hard_caps, HardCaps),
+            bounds=(bounds, Bounds),
+            runs=(runs, RunSettings),
+            when_away=(when_away, WhenAway),
+        )
+        self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
+        self.access: Access = Access(
+            identify=identify if identify is not None else UserOrAddress(),
+            profiles=self.profiles,
+            default=default_profile,
+            allowed=allowed_profiles,
+        )
+        check_parts(provider=provider, ledger=ledger, identify=identify)
+        self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
+        self.provider: Provider = provider if provider is not None else OpenAIProvider()
+        is_local = getattr(self.provider, "is_local", False)
+        bounds = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
+        settings = runs if runs is not None else RunSettings()
+        log = run_log if run_log is not None else beside(self.ledger, settings)
+        self.bounds: Bounds = bounds
+        self.policies: PolicyChain = PolicyChain(
+            standard_policies() if policies is None else policies
+        )
+        self.accounts: Accounts = Accounts(
+            self.ledger,
+            bounds,
+            charge_unanswered=charge_unanswered is not False,
+            charge_timeouts=charge_unanswered is True or not is_local,
+            when_away=when_away,
+        )
+        self.streams: OpenStreams = OpenStreams(bounds.settle_seconds)
+        self.lifetime: Lifetime = Lifetime(
+            provider=self.provider,
+            ledger=self.ledger,
+            accounts=self.accounts,
+            streams=self.streams,
+            run_log=log,
+            bounds=bounds,
+            drain_at_signal=drain_at_signal,
+            budgets=self.policies.budgets,
+        )
+        self.answering: Answering = Answering(self.provider, self.policies, self.accounts, bounds)
+        self.incoming: Incoming = Incoming(
+            self.access,
+            self.provider,
+            bounds,
+            self.streams,
+            system_prompt=system_prompt,
+            allow_client_system_prompt=allow_client_system_prompt,
+            usage_event=usage_event,
+            ping_seconds=ping_interval,
+        )
+        self.intake: Intake = Intake(bounds.lag_seconds, bounds.streams, partial(len, self.streams))
+        self.look_ups: LookUps = LookUps(bounds.look_ups_per_minute)
+        self.runs: Runs = Runs(
+            log,
+            settings,
+            bounds,
+            self.streams,
+            self.answering,
+            realm=f"{self.provider.model}\0{system_prompt}",
+            lease=LEASE / 1_000,
+        )
