@@ -1,4 +1,4 @@
-"""Bounds: how much memory and time one stream may take, whoever misbehaves. No I/O."""
+"""Bounds: the memory and time that one stream may take. No I/O."""
 
 from typing import Final
 
@@ -11,14 +11,14 @@ __all__ = ["Bounds"]
 
 
 _LONGEST = 1e9
-"""Seconds or bytes that no bound exceeds; beyond it clocks fail."""
+"""Maximum of a bound, in seconds or bytes. Clocks fail on larger numbers."""
 
 FIRST_BYTE_SECONDS: Final = 30.0
 STREAM_SECONDS: Final = 300.0
 
 _OF_LOCAL_SERVER: Final = {"first_byte_seconds": 300.0, "stream_seconds": 600.0}
 _OF_OTHERS: Final = {"first_byte_seconds": FIRST_BYTE_SECONDS, "stream_seconds": STREAM_SECONDS}
-"""By default. A local server may have to load its model first."""
+"""Defaults. A local server may have to load its model first."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,35 +27,35 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     body_bytes: int = 262_144
-    """A request's body."""
+    """Maximum bytes of a request body."""
     body_seconds: float = 10.0
-    """From the first event to the whole body."""
+    """Maximum time from the first event of a request to the end of its body."""
     first_byte_seconds: float | None = None
-    """From the call of the model to the first of its answer, over all attempts. None: 30, and 300
-    for a local server, which may have to load its model first.
+    """Maximum time from the call of the model to the first byte of its answer, over all attempts.
+    None means 30, or 300 for a local server, which may have to load its model first.
     """
     early_start_seconds: float = 5.0
-    """After which a stream starts although the model has not answered yet."""
+    """Time after which a stream starts even if the model has not answered yet."""
     idle_seconds: float = 30.0
-    """Between two pieces of the model's answer."""
+    """Maximum time between two pieces of the model's answer."""
     stream_seconds: float | None = None
-    """A whole stream. None: 300, and 600 with a local server."""
+    """Maximum time of a whole stream. None means 300, or 600 with a local server."""
     send_seconds: float = 30.0
-    """One write to a client that does not read."""
+    """Maximum time of one write to a client that does not read."""
     answer_bytes: int = 1_048_576
-    """A whole answer, in UTF-8."""
+    """Maximum bytes of a whole answer, in UTF-8."""
     ledger_seconds: float = 0.6
-    """One operation of the ledger before it counts as away."""
+    """Maximum time of one ledger operation. After it, the ledger counts as unavailable."""
     settle_seconds: float = 5.0
-    """The settlement of a turn, when everything else has ended."""
+    """Maximum time of a turn's settlement, after everything else has ended."""
     client_system_prompt_bytes: int = 8_192
-    """A system prompt of the client's, where it is allowed at all."""
+    """Maximum bytes of a client's system prompt, if clients may send one."""
     look_ups_per_minute: int = 300
-    """GET and DELETE requests of one principal in a minute, in each worker."""
+    """Maximum GET and DELETE requests of one principal per minute, in each worker."""
     lag_seconds: float = 0.25
-    """Maximum length of a turn of the event loop after which new chats are let in."""
+    """Maximum length of an event loop turn. After a longer one, the worker refuses new chats."""
     streams: int = 10_000
-    """Maximum streams that are open in a worker."""
+    """Maximum open streams in a worker."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
@@ -67,7 +67,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")
 
     def resolved(self, *, local: bool) -> "Bounds":
-        """The same with numbers for what is None."""
+        """A copy of these bounds with the defaults in place of None."""
         missing = {
             name: seconds
             for name, seconds in (_OF_LOCAL_SERVER if local else _OF_OTHERS).items()

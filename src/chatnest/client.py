@@ -1,9 +1,11 @@
-"""ChatNestClient: ask a chatnest server from Python, and lose nothing when the connection breaks.
+"""ChatNestClient: a Python client of a chatnest server that survives broken connections.
 
-It comes back by itself: with the same Idempotency-Key while nothing has been said, then to the run,
-after the last event that was read. So an answer is generated and charged once, and read once.
+It reconnects by itself: with the same Idempotency-Key until the first event has arrived, then by
+resuming the run after the last event that it read. So an answer is generated, charged and read
+once.
 
-The server may be broken or hostile: what is no answer is read within bounds, and not inflated.
+The server may be broken or hostile: everything but the answer is read within bounds, and nothing
+is decompressed.
 """
 
 import json
@@ -26,18 +28,20 @@ _NEVER: Final = 1e9
 _CUT: Final = "cut_off"
 
 _DOCUMENT_BYTES: Final = 65_536
-"""As much of a problem document, of limits or of a receipt as is read."""
+"""Maximum bytes of a problem document, of limits or of a receipt."""
 
 _DOCUMENT_SECONDS: Final = 5.0
-"""For which the rest of one is waited for, once its head is there."""
+"""Maximum seconds to wait for the rest of such a document after its head."""
 
 _EVENT_BYTES: Final = 4_194_304
-"""Bytes of an event that has not ended; it is as if the connection had broken."""
+"""Maximum bytes of an incomplete event. A larger one counts as a broken connection."""
 
 
 class ChatError(Exception):
-    """The server refused, or the answer is not whole. ``code`` and the rest are the server's, as in
-    docs/reference/errors.md; ``cut_off`` (status 0) says that it could not be reached for too long.
+    """The server refused the request, or the answer is incomplete.
+
+    The fields are the server's, as in docs/reference/errors.md. The code ``cut_off``, with status
+    0, means that the server could not be reached for too long.
     """
 
     def __init__(self, status: int, fields: Mapping[str, Any]) -> None:
@@ -51,12 +55,12 @@ class ChatError(Exception):
 
 
 def _seconds(said: object) -> float | None:
-    """None for what is no time to wait for."""
+    """The delay in seconds, or None if it is missing or implausible."""
     return said if isinstance(said, int | float) and 0 <= said < _NEVER else None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a cancel: ``charged`` tokens, by the figure of ``source``."""
+    """The result of a cancellation: ``source`` says which figure ``charged`` is, in tokens."""
 
     run_id: str
     was_running: bool
@@ -66,10 +70,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer:
-    """An answer that is being read: iterate over it for its text, piece by piece.
+    """An answer in progress: iterate over it for its text, piece by piece.
 
-    ``run_id`` is known with the first piece, ``usage`` (the server's event) at the end.
-    Iterating raises ChatError for what ended it, and for what refused it.
+    ``run_id`` is set with the first piece, ``usage`` (the server's event) at the end. Iterating
+    raises ChatError if the server refuses the request or the answer ends with an error.
     """
 
     def __init__(self, client: "ChatNestClient", body: bytes, key: str) -> None:
@@ -85,21 +89,21 @@ class Answer:
         return self._pieces
 
     async def text(self) -> str:
-        """All that is left of it."""
+        """The rest of the text, in one string."""
         return "".join([piece async for piece in self._pieces])
 
     async def cancel(self) -> Receipt | None:
-        """Have the server end it. None where it has not said which run it is."""
+        """Cancel the answer on the server. None if its run is not known yet."""
         if self.run_id is None:
             return None
         return await self._client.cancel(self.run_id)
 
     async def aclose(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         await self._pieces.aclose()
 
     async def _read(self) -> AsyncGenerator[str, None]:
-        """Connections, one after the other, until one has brought the end."""
+        """Read the pieces, over as many connections as it takes to get to the end."""
         patience, pause = self._client.patience, _SHORTEST_PAUSE
         give_up = anyio.current_time() + patience
         while True:
@@ -129,7 +133,7 @@ class Answer:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _request(self) -> httpx2.Request:
-        """For the answer, or for what is left of it."""
+        """The request for the answer, or for the rest of it."""
         http, url = self._client.http, self._client.url
         if self.run_id is not None and self._last:
             return http.build_request(
@@ -143,7 +147,7 @@ class Answer:
         )
 
     async def _follow(self, response: httpx2.Response) -> AsyncGenerator[str, None]:
-        """The pieces of one connection that are new. Raises what ended the answer."""
+        """The new pieces from one connection. Raises ChatError if the answer ends with an error."""
         ended = False
         events = _Events()
         async with aclosing(response.aiter_raw()) as pieces:
@@ -163,13 +167,13 @@ class Answer:
 
 
 class _Events:
-    """Events of chatnest's wire, whose lines end with LF, out of bytes in any pieces."""
+    """Splits bytes in pieces of any size into events of the native wire, whose lines end in LF."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[str, str, int]]:
-        """The name, data and number of each event that is whole now."""
+        """The name, data and number of each event that ``data`` completes."""
         *frames, self._rest = (self._rest + data).split(b"\n\n")
         if len(self._rest) > _EVENT_BYTES:
             raise _CutOffError
@@ -184,7 +188,7 @@ class _Events:
 
 
 class _CutOffError(Exception):
-    """The body ended before the answer, or is broken from here on."""
+    """The body ended before the answer did, or is invalid."""
 
 
 def _decoded(data: str, kind: type[_T]) -> _T:
@@ -198,7 +202,7 @@ def _decoded(data: str, kind: type[_T]) -> _T:
 async def _response(
     http: httpx2.AsyncClient, request: httpx2.Request
 ) -> AsyncIterator[httpx2.Response]:
-    """Once its head is there. Raises httpx2.TransportError."""
+    """The response, as soon as its head has arrived. Raises httpx2.TransportError."""
     request.headers["accept-encoding"] = "identity"  # or it may come late, and all at once
     response = await http.send(request, stream=True)
     try:
@@ -214,12 +218,12 @@ async def _check(response: httpx2.Response) -> None:
 
 
 async def _problem(response: httpx2.Response) -> dict[str, Any]:
-    """The problem document, or what the status says where a proxy answered instead."""
+    """The problem document, or a code made from the status if a proxy answered instead."""
     return await _document(response) or {"code": f"http_{response.status_code}"}
 
 
 async def _document(response: httpx2.Response) -> dict[str, Any] | None:
-    """The JSON object that its body is, or what is read of that. None where it is none."""
+    """The body as a JSON object, or None if it is not one or exceeds its bounds."""
     body = bytearray()
     with anyio.move_on_after(_DOCUMENT_SECONDS) as reading:
         async with aclosing(response.aiter_raw()) as pieces:
@@ -235,10 +239,12 @@ async def _document(response: httpx2.Response) -> dict[str, Any] | None:
 
 
 class ChatNestClient:
-    """A chat at ``url``, such as ``https://example.com/api/chat``. On asyncio and trio.
+    """A client of the chat at ``url``, such as ``https://example.com/api/chat``. Runs on asyncio
+    and trio.
 
-    ``headers`` say who is asking. ``patience`` is for how many seconds it tries to come back, and
-    waits where the server says when. ``http`` is a client of your own, whose closing is yours.
+    ``headers`` go with every request, for authentication. ``patience`` is the number of seconds for
+    which the client tries to reconnect, or waits if the server asks it to. ``http`` is a client of
+    your own, which you close yourself.
     """
 
     def __init__(
@@ -271,12 +277,13 @@ class ChatNestClient:
         linger: float | None = None,
         key: str | None = None,
     ) -> AsyncIterator[Answer]:
-        """Ask, and read the answer within the block. Leaving it early ends the answer, unless it
-        lingers.
+        """Send a chat request and read its answer within the block. Leaving the block early cancels
+        the answer, unless ``linger`` is set.
 
-        ``messages`` have ``role`` and ``content``. ``linger`` is for how many seconds the server
-        goes on when the connection breaks (as long as ``patience``, where it allows that much).
-        ``key`` is the Idempotency-Key, by default a new one: give your own to make two calls one.
+        ``messages`` have ``role`` and ``content``. ``linger`` is the number of seconds for which
+        the server continues the answer after a disconnect, by default ``patience``; the server may
+        allow less. ``key`` is the Idempotency-Key, by default a new one. Two calls with the same
+        key share one answer.
         """
         body = {
             "messages": [dict(message) for message in messages],
@@ -298,7 +305,7 @@ class ChatNestClient:
                         await self.cancel(answer.run_id)
 
     async def cancel(self, run_id: str) -> Receipt:
-        """Have the server end a run. Raises ChatError."""
+        """Cancel a run on the server. Raises ChatError."""
         document = await self._fetch("DELETE", f"/runs/{run_id}")
         try:
             return msgspec.convert(document, Receipt)
@@ -306,13 +313,13 @@ class ChatNestClient:
             raise ChatError(0, {"detail": "The server's answer is no receipt."}) from exc
 
     async def limits(self, profile: str | None = None) -> dict[str, Any]:
-        """What is left, as docs/reference/wire.md says. Raises ChatError."""
+        """The limits and what is left of them, as in docs/reference/wire.md. Raises ChatError."""
         return await self._fetch("GET", "/limits", {} if profile is None else {"profile": profile})
 
     async def _fetch(
         self, method: str, path: str, params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """A document below ``url``. Raises ChatError."""
+        """Fetch a document below ``url``. Raises ChatError."""
         request = self.http.build_request(method, f"{self.url}{path}", params=params)
         try:
             async with _response(self.http, request) as response:
@@ -325,6 +332,6 @@ class ChatNestClient:
         return document
 
     async def aclose(self) -> None:
-        """Close the connections that are its own."""
+        """Close the HTTP client, unless it was passed in."""
         if self._owns:
             await self.http.aclose()

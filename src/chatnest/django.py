@@ -1,6 +1,6 @@
-"""Django: the user of its session as the principal, read as Django reads it.
+"""Django: the user of a Django session as the principal.
 
-The chat stands outside Django's handler, where no middleware of Django's has run.
+The chat runs outside of Django's handler, so Django's middleware has not run for its requests.
 """
 
 import io
@@ -14,13 +14,14 @@ __all__ = ["session_user"]
 
 
 async def session_user(scope: Scope) -> str | None:
-    """``user:`` and the primary key of the user who is logged in, else None, which is a 401.
+    """``user:`` and the primary key of the logged-in user, or None, which is a 401.
 
     For ``ChatNestApp(identify=session_user)``. The session comes from ``SESSION_ENGINE`` and the
-    user from ``AUTHENTICATION_BACKENDS``: one that is inactive, or whose password has changed
-    since, is nobody. The session is only read: its life is not prolonged, and nothing in it is
-    changed. Runs in a worker thread, whose database connections are closed afterwards, since no
-    signal of Django's would do it. What Django raises, a lost database for instance, is raised.
+    user from ``AUTHENTICATION_BACKENDS``. The result is None for an inactive user, and for a user
+    whose password has changed since the login. The session is only read: neither its expiry nor
+    its content changes. The look-up runs in a worker thread and closes its database connections
+    afterwards, since Django's signals do not fire here. Exceptions of Django, such as for a lost
+    database, pass through.
     """
     return await anyio.to_thread.run_sync(_session_user, scope)
 
@@ -44,12 +45,14 @@ def _session_user(scope: Scope) -> str | None:
 
 
 class _Copy(dict[str, Any]):
-    """What is in a session. Django gives one that a key of SECRET_KEY_FALLBACKS has signed a new
-    key; whose cookie could not be told of it would be logged out.
+    """A copy of a session's content whose key never changes.
+
+    Django renews the key of a session that a key of SECRET_KEY_FALLBACKS has signed. Without a
+    response that sets the new cookie, this would log the user out.
     """
 
     def cycle_key(self) -> None:
-        """The middleware's to do, in a request that can set a cookie."""
+        """Do nothing: Django's middleware renews the key in a request that can set a cookie."""
 
     def flush(self) -> None:
-        """As cycle_key."""
+        """Do nothing, as cycle_key."""

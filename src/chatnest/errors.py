@@ -1,8 +1,8 @@
-"""The exceptions of chatnest: each with its HTTP status, its code and its retry advice. No I/O.
+"""The exceptions of chatnest, each with its HTTP status, its code and its retry advice. No I/O.
 
     ChatNestError
     ├── ConfigurationError             raised at start, never during a request
-    │   └── ZoneConflict               at start, or where a limit of another zone is first used
+    │   └── ZoneConflict               at start, or at the first use of a limit in another time zone
     ├── RequestError                   the request cannot be served as it is
     │   ├── InvalidRequest             400  shape of the body
     │   ├── Unauthenticated            401  identify() returned None
@@ -13,35 +13,35 @@
     │   ├── BodyTooLarge               413  bytes
     │   ├── RequestTooLarge            413  tokens
     │   ├── UnsupportedMediaType       415
-    │   ├── MisdirectedRequest         421  the name of another server
-    │   ├── HeadTooLarge               431  fields, or the query
+    │   ├── MisdirectedRequest         421  Host is not a name of this server
+    │   ├── HeadTooLarge               431  too many header fields, or a long query
     │   ├── KeyReused                  422  an Idempotency-Key of another request
-    │   └── ReplayUnavailable          410  the run's events are not all kept
+    │   └── ReplayUnavailable          410  the first events of the run were dropped
     ├── LimitExceeded                  429  a rate, a budget, a number of streams
     ├── LedgerUnavailable              503
-    ├── Overloaded                     503  the worker is behind
+    ├── Overloaded                     503  the worker has too much work
     ├── ServerShutdown                 503
-    ├── UpstreamError                  what came of the call to the model
-    │   ├── UpstreamUnavailable        502  no HTTP answer
+    ├── UpstreamError                  the call to the model failed
+    │   ├── UpstreamUnavailable        502  no HTTP response
     │   ├── UpstreamTimeout            504
     │   ├── UpstreamOverloaded         503  a rate limit, or 503
     │   ├── UpstreamServerError        502  5xx
     │   ├── UpstreamAccount            503  the operator's key or quota
-    │   ├── UpstreamRejected           502  it did not take the request
+    │   ├── UpstreamRejected           502  the provider rejected the request
     │   ├── ContextLengthExceeded      400
-    │   ├── UpstreamBadResponse        502  not what a chat completion looks like
-    │   ├── UpstreamInterrupted        502  ended before it said that it had
-    │   └── EmptyAnswer                502  finished, and nothing was written
+    │   ├── UpstreamBadResponse        502  the response is not a chat completion
+    │   ├── UpstreamInterrupted        502  the answer ended without its end mark
+    │   └── EmptyAnswer                502  the answer ended without any text
     ├── StreamTimeout                  504  the stream's own deadline
-    ├── AnswerTooLong                  502  more than was asked for
-    ├── InternalError                  500  a fault of ours or of a policy
-    ├── RunLost                        503  its worker is not heard of any more
-    ├── RunCancelled                   409  somebody had it end
-    └── ClientGone                     499  nobody read any more
-        └── ClientStalled              499  it did not take what was sent
+    ├── AnswerTooLong                  502  more than the request allows
+    ├── InternalError                  500  a fault of chatnest or of a policy
+    ├── RunLost                        503  the run's worker disappeared
+    ├── RunCancelled                   409  cancelled by a request
+    └── ClientGone                     499  the client disconnected
+        └── ClientStalled              499  the client stopped reading
 
-Messages are written here, from facts that the caller passes: never from an upstream's text,
-never from what a client sent.
+This module writes the messages, from facts that the caller passes. A message never contains text
+of an upstream or of a client.
 """
 
 import math
@@ -91,12 +91,12 @@ __all__ = [
 
 
 class ChatNestError(Exception):
-    """The root of everything that chatnest raises on purpose.
+    """The base class of all exceptions that chatnest raises on purpose.
 
-    ``detail`` is a sentence for the person who reads it, ``retryable`` says whether the same
-    request may succeed later, ``retry_after`` (seconds) when; None where nobody can know.
-    ``charged`` says whether any tokens were charged for the turn that failed so, ``of_run`` whether
-    it is the last event of a run, and not what befell one of its readers.
+    ``detail`` is a sentence for people. ``retryable`` is whether the same request may succeed
+    later, and ``retry_after`` the seconds until then, or None if that is unknown. ``charged`` is
+    whether the failed turn was charged any tokens. ``of_run`` is whether this error is the last
+    event of a run; otherwise it concerns one reader of the run.
     """
 
     status: int = 500
@@ -119,7 +119,7 @@ class ChatNestError(Exception):
         return {}
 
     def fields(self) -> dict[str, object]:
-        """What problem documents and error frames say alike; ``retry_after`` in whole seconds."""
+        """Fields of problem documents and of error frames; ``retry_after`` is in whole seconds."""
         fields: dict[str, object] = {"code": self.code, "retryable": self.retryable}
         if self.retry_after is not None:
             fields["retry_after"] = max(1, math.ceil(self.retry_after))
@@ -127,15 +127,16 @@ class ChatNestError(Exception):
 
 
 class ConfigurationError(ChatNestError):
-    """The application cannot start like this; the message says what to change."""
+    """The application cannot start with this configuration; the message says what to change."""
 
     code = "configuration_error"
     title = "Configuration error"
 
 
 class ZoneConflict(ConfigurationError):
-    """A limit's days are counted in one time zone, and it was used with another: ``kept`` is the
-    zone in the ledger's books, ``asked`` the other one.
+    """A limit was used with another time zone than the one in which the ledger counts its days.
+
+    ``kept`` is the zone in the ledger's books, ``asked`` the other one.
     """
 
     def __init__(self, name: str, kept: str, asked: str) -> None:
@@ -153,7 +154,7 @@ class ZoneConflict(ConfigurationError):
 
 
 class RequestError(ChatNestError):
-    """The request cannot be served as it is; sending it again does not help."""
+    """The request cannot be served as it is; a retry fails again."""
 
     status = 400
     code = "bad_request"
@@ -161,14 +162,14 @@ class RequestError(ChatNestError):
 
 
 class InvalidRequest(RequestError):
-    """The body is not a chat request; ``detail`` names the place and what belongs there."""
+    """The body is not a chat request; ``detail`` names the field and what is expected there."""
 
     code = "invalid_request"
     title = "Invalid request"
 
 
 class Unauthenticated(RequestError):
-    """``identify`` did not say who is asking. ``challenge`` says how one does (RFC 9110, section
+    """``identify`` returned None. ``challenge`` is the value of WWW-Authenticate (RFC 9110, section
     11.6.1).
     """
 
@@ -189,7 +190,7 @@ class Unauthenticated(RequestError):
 
 
 class ForbiddenProfile(RequestError):
-    """The profile exists, or not; either way this caller may not use it."""
+    """The caller may not use this profile, whether it exists or not."""
 
     status = 403
     code = "forbidden_profile"
@@ -201,7 +202,7 @@ class ForbiddenProfile(RequestError):
 
 
 class NotFound(RequestError):
-    """There is nothing at this path."""
+    """Nothing is served at this path."""
 
     status = 404
     code = "not_found"
@@ -212,7 +213,7 @@ class NotFound(RequestError):
 
 
 class MisdirectedRequest(RequestError):
-    """``Host`` names another server: perhaps a page that has its own name lead here."""
+    """``Host`` names another server, as in an attack by DNS rebinding."""
 
     status = 421
     code = "misdirected_request"
@@ -226,7 +227,7 @@ class MisdirectedRequest(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """RFC 9110, section 15.5.6: the answer carries Allow."""
+    """The path does not support the method. The response has Allow (RFC 9110, section 15.5.6)."""
 
     status = 405
     code = "method_not_allowed"
@@ -242,7 +243,7 @@ class MethodNotAllowed(RequestError):
 
 
 class SlowBody(RequestError):
-    """The body did not arrive within its time."""
+    """The body did not arrive in time."""
 
     status = 408
     code = "slow_body"
@@ -254,7 +255,7 @@ class SlowBody(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The body has more bytes than are read."""
+    """The body has more bytes than allowed."""
 
     status = 413
     code = "body_too_large"
@@ -265,7 +266,7 @@ class BodyTooLarge(RequestError):
 
 
 class RequestTooLarge(RequestError):
-    """More tokens than one request may use; 413 and not 429, since waiting never helps."""
+    """The request needs more tokens than one request may use: a 413, since waiting never helps."""
 
     status = 413
     code = "request_too_large"
@@ -279,7 +280,7 @@ class RequestTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """Only JSON is read. It also keeps HTML forms of other origins out."""
+    """The body is not JSON. This also keeps out HTML forms of other origins."""
 
     status = 415
     code = "unsupported_media_type"
@@ -290,7 +291,7 @@ class UnsupportedMediaType(RequestError):
 
 
 class HeadTooLarge(RequestError):
-    """A part of the request's head is larger than what is read (RFC 6585, section 5)."""
+    """A part of the request's head is larger than allowed (RFC 6585, section 5)."""
 
     status = 431
     code = "head_too_large"
@@ -301,7 +302,7 @@ class HeadTooLarge(RequestError):
 
 
 class KeyReused(RequestError):
-    """An Idempotency-Key came with another request before."""
+    """The Idempotency-Key was used with another request."""
 
     status = 422
     code = "idempotency_key_reused"
@@ -314,7 +315,7 @@ class KeyReused(RequestError):
 
 
 class ReplayUnavailable(RequestError):
-    """Events that the reader has not seen are not kept any more."""
+    """Events that the reader still needs were dropped from the run's log."""
 
     status = 410
     code = "replay_unavailable"
@@ -330,8 +331,8 @@ class ReplayUnavailable(RequestError):
 class LimitExceeded(ChatNestError):
     """A limit refused the request, and nothing was counted against any limit.
 
-    ``code`` tells the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``; and
-    ``limit`` is the name of the one that refused.
+    ``code`` is the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``. ``limit``
+    is the name of the limit that refused.
     """
 
     status = 429
@@ -364,7 +365,7 @@ class LimitExceeded(ChatNestError):
 
 
 class LedgerUnavailable(ChatNestError):
-    """The books cannot be written, so nothing that costs money is started."""
+    """The ledger cannot be written, so nothing that costs money starts."""
 
     status = 503
     code = "ledger_unavailable"
@@ -377,7 +378,7 @@ class LedgerUnavailable(ChatNestError):
 
 
 class Overloaded(ChatNestError):
-    """The worker is too far behind to begin another answer, or writes as many as it may."""
+    """The worker has too much work to start another answer, or its maximum of open streams."""
 
     status = 503
     code = "overloaded"
@@ -390,7 +391,7 @@ class Overloaded(ChatNestError):
 
 
 class ServerShutdown(ChatNestError):
-    """The process is about to end."""
+    """The process is shutting down."""
 
     status = 503
     code = "server_shutdown"
@@ -408,10 +409,10 @@ class ServerShutdown(ChatNestError):
 class UpstreamError(ChatNestError):
     """The call to the model failed.
 
-    ``transient`` says whether one more attempt of ours, before the stream, makes sense;
-    ``reached_model`` whether the model may have worked although nothing of an answer came, so
-    that the input is charged. ``facts`` are for the log alone: ``code`` and ``param`` as the
-    provider named them, which may be anything, and facts of ours.
+    ``transient`` is whether chatnest may retry before the stream starts. ``reached_model`` is
+    whether the model may have worked although no part of an answer came, so the input is charged.
+    ``facts`` are for the log alone: our own, and ``code`` and ``param`` from the provider's
+    response, which may be any text.
     """
 
     status = 502
@@ -434,7 +435,7 @@ class UpstreamError(ChatNestError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """No HTTP answer: refused, DNS, TLS, closed at once, or not HTTP at all."""
+    """No HTTP response: connection refused, DNS, TLS, closed at once, or not HTTP."""
 
     code = "upstream_unavailable"
     title = "The model cannot be reached"
@@ -442,7 +443,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The model took the request and then said nothing for too long."""
+    """The model accepted the request and then sent nothing for too long."""
 
     status = 504
     code = "upstream_timeout"
@@ -451,7 +452,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamOverloaded(UpstreamError):
-    """The model's provider asks to come back later."""
+    """The model's provider answered with a rate limit or a 503."""
 
     status = 503
     code = "upstream_overloaded"
@@ -460,7 +461,7 @@ class UpstreamOverloaded(UpstreamError):
 
 
 class UpstreamServerError(UpstreamError):
-    """The model's provider failed inside: a 5xx."""
+    """The model's provider answered with a 5xx."""
 
     code = "upstream_error"
     title = "The model's provider failed"
@@ -468,7 +469,7 @@ class UpstreamServerError(UpstreamError):
 
 
 class UpstreamAccount(UpstreamError):
-    """The operator's key, permission or quota: nothing that a client can mend."""
+    """The provider refused the operator's key, permission or quota. A client cannot fix this."""
 
     status = 503
     code = "upstream_account"
@@ -477,7 +478,7 @@ class UpstreamAccount(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The provider did not take the request as chatnest made it."""
+    """The provider rejected the request that chatnest sent."""
 
     code = "upstream_rejected"
     title = "The model did not take the request"
@@ -493,14 +494,14 @@ class ContextLengthExceeded(UpstreamRejected):
 
 
 class UpstreamBadResponse(UpstreamError):
-    """An answer that is no chat completion. It may have been billed, so nobody asks again."""
+    """The response is not a chat completion. It may have been billed, so there is no retry."""
 
     code = "upstream_bad_response"
     title = "The model's answer could not be read"
 
 
 class UpstreamInterrupted(UpstreamError):
-    """The answer ended before the model said that it was finished, or because it failed."""
+    """The answer ended without its end mark, or because the model failed."""
 
     code = "upstream_interrupted"
     title = "The answer was cut off"
@@ -508,8 +509,9 @@ class UpstreamInterrupted(UpstreamError):
 
 
 class EmptyAnswer(UpstreamError):
-    """The model finished and had written nothing. ``spent`` says whether its limit was used up,
-    by thinking for the most part: then the same request fails again.
+    """The model finished without writing anything.
+
+    ``spent`` is whether it used up its output limit, mostly by thinking: then a retry fails again.
     """
 
     code = "empty_answer"
@@ -542,7 +544,7 @@ class StreamTimeout(ChatNestError):
 
 
 class AnswerTooLong(ChatNestError):
-    """The model wrote more than it was asked for, and was stopped."""
+    """The model wrote more than the request allowed, so chatnest stopped it."""
 
     status = 502
     code = "answer_too_long"
@@ -550,14 +552,14 @@ class AnswerTooLong(ChatNestError):
 
 
 class InternalError(ChatNestError):
-    """A fault of chatnest or of a policy; the log has it, the client does not."""
+    """A fault of chatnest or of a policy. The log has the details, the client gets none."""
 
     def __init__(self) -> None:
         super().__init__("Something went wrong on the server.")
 
 
 class RunLost(ChatNestError):
-    """The worker that wrote the answer is not heard of any more."""
+    """The worker that wrote the answer disappeared."""
 
     status = 503
     code = "run_lost"
@@ -572,7 +574,7 @@ class RunLost(ChatNestError):
 
 
 class RunCancelled(ChatNestError):
-    """The answer was cancelled by request."""
+    """A request cancelled the answer."""
 
     status = 409
     code = "cancelled"
@@ -583,7 +585,7 @@ class RunCancelled(ChatNestError):
 
 
 class ClientGone(ChatNestError):
-    """The client left: there is nobody to tell. Who asks later with the same key is told."""
+    """The client disconnected. A later request with the same Idempotency-Key gets this error."""
 
     status = 499
     code = "client_gone"
@@ -596,7 +598,7 @@ class ClientGone(ChatNestError):
 
 
 class ClientStalled(ClientGone):
-    """The client did not take what it was sent."""
+    """The client stopped reading."""
 
     code = "client_stalled"
     title = "Client stalled"

@@ -1,4 +1,4 @@
-"""LookUps: the rate of requests that only look, for each principal, in this worker. No I/O."""
+"""LookUps: the rate of requests that only read, by principal, in this worker. No I/O."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -10,15 +10,15 @@ __all__ = ["LookUps"]
 
 _MINUTE: Final = 60.0
 _MOST: Final = 10_000
-"""Maximum principals that are remembered."""
+"""Maximum principals in the table."""
 
 
 class LookUps:
-    """GET and DELETE of a principal, at most ``per_minute`` a minute (GCRA).
+    """Allows ``per_minute`` GET and DELETE requests of a principal per minute (GCRA).
 
-    For each principal we store one time, at which its bucket is empty again. A time that has passed
-    is the same as none. A full table forgets those first, then the principals that owe least, so
-    that a flood of new addresses cannot make it forget the one that asks too often.
+    For each principal we store one time, at which its bucket is empty again. An entry whose time
+    has passed has no effect, so a full table drops such entries first. Then it drops the earliest
+    times: a flood of new addresses cannot push out a principal that asks too often.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = monotonic) -> None:
@@ -31,7 +31,7 @@ class LookUps:
         return len(self._empty_at)
 
     def count(self, principal: str) -> None:
-        """One more. Raises LimitExceeded, having counted nothing."""
+        """Count one request. Raises LimitExceeded, and then counts nothing."""
         now = self._clock()
         empty_at = max(self._empty_at.get(principal, now), now) + self._interval
         if empty_at - now > _MINUTE + self._interval / 2:
@@ -46,7 +46,7 @@ class LookUps:
             self._make_room(now)
 
     def _make_room(self, now: float) -> None:
-        """Forget a quarter at least, so that it is rarely done."""
+        """Drop at least a quarter of the entries, so that this is rarely needed."""
         owing = sorted(at for at in self._empty_at.values() if at > now)
         most = _MOST * 3 // 4
         keep_from = owing[-most] if len(owing) > most else now

@@ -1,4 +1,4 @@
-"""ChatNestMiddleware: a chat in front of any ASGI application, which gets everything else."""
+"""ChatNestMiddleware: a chat in front of any ASGI application, which gets all other requests."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,17 @@ __all__ = ["ChatNestMiddleware"]
 
 
 class ChatNestMiddleware:
-    """Serves ``path``, ``path/limits`` and ``path/runs/...`` by ``chat`` and passes the rest to
-    ``app``: websockets, lifespan, and every other path. These are untouched, but for the answer to
-    a request with ``Upgrade``, which closes the connection.
+    """Serves ``path``, ``path/limits`` and ``path/runs/...`` with ``chat``, and passes everything
+    else to ``app``: other paths, websockets, lifespan. These pass unchanged, except that the
+    response to a request with ``Upgrade`` closes the connection.
 
-    Lifespan goes to both; an application without it (Django) is served it. The outermost place
-    sees the connection as it came; a place below authentication sees the user. Pages of
-    ``allow_origins``, exact origins, may call the chat, with cookies, and nothing else by it.
+    Lifespan events go to both. For an application without lifespan (Django), the middleware
+    handles them. As the outermost layer it sees the connection's own address; below authentication
+    it sees the user. Pages of ``allow_origins``, which are exact origins, may call the chat with
+    cookies; the other paths are not opened to them.
 
-    Raises ConfigurationError for what cannot work. Where an event loop runs already, as in
-    Starlette's ``add_middleware``, it fails the startup instead.
+    Raises ConfigurationError. If an event loop runs already, as in Starlette's ``add_middleware``,
+    the startup fails instead.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class ChatNestMiddleware:
         return self.app
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Start the chat before the application's startup completes, and close it before its
-        shutdown does, so that what it settles is written while the application still stands.
+        """Start the chat before the application's startup completes, and close it before the
+        application's shutdown does: the chat settles its turns while the application still runs.
         """
         answered = False
 
@@ -110,12 +111,12 @@ class ChatNestMiddleware:
             await self.chat.serve_lifespan(receive, send)
 
     async def _fail(self, failure: ConfigurationError, scope: Scope, send: Send) -> None:
-        """Nothing is served, lest an application go on without its chat, or its budget."""
+        """Serve nothing, so that an application never runs without its chat or its budget."""
         if scope["type"] != "lifespan":
             raise failure
         await fail_startup(failure, send)
 
 
 async def _respond_not_found(scope: Scope, _: Receive, send: Send) -> None:
-    """Below ``runs``, where a POST would be a new chat."""
+    """Respond with a 404 below ``runs``, where a POST would otherwise start a new chat."""
     await respond_problem(scope, send, NotFound(), new_request_id())

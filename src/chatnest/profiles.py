@@ -1,4 +1,4 @@
-"""Profile: the limits of one kind of user; the three that chatnest ships, and caps. No I/O."""
+"""Profile: the limits of one kind of user; three profiles to start with, and caps. No I/O."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -25,8 +25,8 @@ __all__ = [
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one kind of user. Tokens, messages, requests and streams are counts.
 
-    ``max_tokens_per_request`` bounds input and output together. ``min_output_tokens`` is how far
-    a request's output is lowered to fit what is left, before it is refused.
+    ``max_tokens_per_request`` bounds input and output together. ``min_output_tokens`` is the least
+    output: a request's output is lowered to fit what is left, and below this it is refused.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
-    """What no profile may exceed, however it came about. None leaves a value without a cap."""
+    """Caps of all profiles, whatever their source. None leaves a value without a cap."""
 
     max_output_tokens: int | None = 4_096
     max_messages: int | None = 20
@@ -107,7 +107,7 @@ PROFILE_ALIASES: Final[Mapping[str, str]] = {
     "moderate": "balanced",
     "free": "expanded",
 }
-"""The names that chat-nest-server 1.0 used; its clients still send them."""
+"""Profile names of chat-nest-server 1.0 → ours. Its clients still send them."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -115,8 +115,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Profile]:
     """Profiles by name, each within the caps.
 
-    Raises ConfigurationError naming profile, field and both values: a silent clamp would serve
-    other limits than the operator wrote. So does a profile under which no request can be served.
+    Raises ConfigurationError for a value above its cap: clamping it silently would apply other
+    limits than the operator wrote. Raises it also for a profile that could serve no request.
     """
     if isinstance(profiles, Profile):
         raise ConfigurationError("profiles is a list of Profile objects, not one")
@@ -136,7 +136,7 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
 
 
 def bounds_above(profile: Profile, other: Profile) -> list[str]:
-    """The bounds, of those that hard caps have, in which ``profile`` allows more than ``other``."""
+    """The bounds that have a hard cap and in which ``profile`` allows more than ``other``."""
     return [
         name for name in HardCaps.__struct_fields__ if getattr(profile, name) > getattr(other, name)
     ]
@@ -166,7 +166,7 @@ def _check_caps(profile: Profile, caps: HardCaps) -> None:
 
 
 def _check_sense(profile: Profile) -> None:
-    """Some input is in every request: without room for it, none could ever be served."""
+    """Raise ConfigurationError for a profile without room for any input. Every request has some."""
     field = min(("max_output_tokens", "min_output_tokens"), key=lambda name: getattr(profile, name))
     least = getattr(profile, field)
     for whole in ("max_tokens_per_request", "daily_token_limit"):

@@ -1,1 +1,1 @@
-"""Helpers for every layer: event loops, signals, identifiers, checks of arguments, addresses."""
+"""Helpers for every layer: event loops, signals, identifiers, argument checks, addresses."""

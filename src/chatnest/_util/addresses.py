@@ -1,4 +1,4 @@
-"""What a host's name or address tells about where it is. No I/O."""
+"""Host names and addresses: whether they are of the loopback or of a local network. No I/O."""
 
 from ipaddress import ip_address
 
@@ -6,8 +6,9 @@ __all__ = ["is_local", "is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
-    """``localhost`` (RFC 6761), or an address of the loopback without brackets; no name besides,
-    since anybody can have theirs lead here.
+    """Whether a host is ``localhost`` (RFC 6761) or a loopback address without brackets.
+
+    Other names never count: anyone can point their own domain at 127.0.0.1 (DNS rebinding).
     """
     try:
         return ip_address(host).is_loopback
@@ -16,8 +17,8 @@ def is_loopback(host: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is of the operator's own network: this machine, a private address (RFC 1918,
-    RFC 4193), or a name of one label, as those of containers.
+    """Whether a host is in the operator's own network: this machine, a private address (RFC 1918,
+    RFC 4193), or a name of one label, such as a container's.
     """
     try:
         address = ip_address(host)

@@ -1,4 +1,4 @@
-"""Arguments: each must be of its kind, or every request would fail by it. No I/O."""
+"""Arguments: checks of type and range, at the start and not in each request. No I/O."""
 
 from typing import Final
 
@@ -14,8 +14,9 @@ _PARTS: Final = {
 
 
 def check_parts(**parts: object) -> None:
-    """Refuse a name or an address where an object belongs. It is not repeated: an address may have
-    a password.
+    """Raise ConfigurationError for an argument without its method, such as a name or a URL.
+
+    The message shows the type and not the value, since a URL may contain a password.
     """
     for name, part in parts.items():
         hook, such = _PARTS[name]
@@ -25,7 +26,7 @@ def check_parts(**parts: object) -> None:
 
 
 def check_kinds(**settings: tuple[object, type]) -> None:
-    """Refuse settings that are no Struct of theirs, such as a dict."""
+    """Raise ConfigurationError if a setting is not an instance of its settings class."""
     for name, (value, kind) in settings.items():
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(
@@ -35,14 +36,14 @@ def check_kinds(**settings: tuple[object, type]) -> None:
 
 
 def check_positive(**numbers: object) -> None:
-    """Refuse what is no number greater than 0."""
+    """Raise ConfigurationError unless every value is a number greater than 0."""
     for name, value in numbers.items():
         if not isinstance(value, int | float) or not value > 0:
             raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}")
 
 
 def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise unless ``value`` is an integer in a range; True and False are none."""
+    """Raise ConfigurationError unless ``value`` is an integer in the range and not a bool."""
     if (
         isinstance(value, int)
         and not isinstance(value, bool)

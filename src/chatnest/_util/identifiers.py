@@ -1,4 +1,4 @@
-"""Identifiers of requests, which are also those of their turns, holds and runs."""
+"""Identifiers of requests. The turn, hold and run of a request share its identifier."""
 
 import os
 import time
@@ -11,9 +11,10 @@ _RANDOM = ~(0xF << 76 | 0b11 << 62)
 
 
 def new_request_id() -> str:
-    """32 hexadecimal digits: a UUID of version 7 (RFC 9562, section 5.7), which begins with the
-    time and has 74 random bits. What is written at a time then lies side by side in every index,
-    where an identifier that is random as a whole has each row change a page of its own.
+    """32 hexadecimal digits: a UUID of version 7 (RFC 9562, section 5.7).
+
+    It begins with the time and has 74 random bits. Rows written together are therefore neighbours
+    in every index; with a random identifier, each row would change a page of its own.
     """
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big") & _RANDOM

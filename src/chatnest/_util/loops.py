@@ -1,4 +1,4 @@
-"""Event loops, as other threads and signal handlers reach them."""
+"""Event loops: scheduling a call from another thread, a signal handler or a callback."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,9 @@ __all__ = ["call_soon", "is_in_event_loop", "soon_here"]
 
 
 def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: object) -> None:
-    """Have an event loop do it next, from any thread, or from a signal's handler. Raises
-    RuntimeError if it has ended.
+    """Schedule a call in an event loop, from any thread or from a signal handler.
+
+    Raises RuntimeError if the event loop has ended.
     """
     loop: Any = home.native_token  # asyncio's event loop, or trio's token
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
@@ -18,8 +19,9 @@ def call_soon(home: EventLoopToken, act: Callable[..., object], *arguments: obje
 
 
 def soon_here() -> Callable[..., object]:
-    """How to call something in the next turn of this task's event loop. A callback of asyncio's is
-    in no task, so it cannot ask.
+    """A function that schedules a call in the next turn of this task's event loop.
+
+    Get it inside a task: a callback of asyncio runs outside of any task and cannot get it.
     """
     loop: Any = current_token().native_token
     soon: Callable[..., object] = getattr(loop, "call_soon", None) or loop.run_sync_soon
@@ -27,7 +29,7 @@ def soon_here() -> Callable[..., object]:
 
 
 def is_in_event_loop() -> bool:
-    """Whether one runs in this thread."""
+    """Whether an event loop runs in this thread."""
     try:
         current_token()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""ASGI as it is spoken here: bodies and responses, heads, upgrades, CORS."""
+"""ASGI helpers: bodies and responses, heads, upgrades, CORS."""
 
 from chatnest.asgi.http import header
 

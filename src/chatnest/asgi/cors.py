@@ -1,4 +1,4 @@
-"""CORS: the pages of other origins that may call the chat, and what they may read. No I/O."""
+"""CORS: the origins whose pages may call the chat, and the headers that they may read. No I/O."""
 
 import re
 from collections.abc import Sequence
@@ -16,14 +16,17 @@ _ORIGIN: Final = re.compile(
     r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]+)?"
     r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._~-]+(:[0-9]+)?"
 )
-"""Browsers write the hosts of http and https in lower case. Other schemes are those of apps and
-extensions, such as capacitor://localhost; their hosts stay as they are (WHATWG URL, section 3.5).
+"""Pattern of an Origin as browsers send it: http and https have hosts in lower case. Other schemes
+belong to apps and extensions, such as capacitor://localhost, and keep the case of their hosts
+(WHATWG URL, section 3.5).
 """
 
 
 def check_origins(origins: Sequence[str], *, name: str = "allow_origins") -> None:
-    """Raise ConfigurationError for what a browser never sends as an Origin, and for ``*``: with
-    cookies, any page could then ask in its visitor's name. ``name`` is the setting's name.
+    """Raise ConfigurationError for a value that browsers never send as an Origin, and for ``*``.
+
+    With ``*`` and cookies, any page could send requests in its visitor's name. ``name`` is the
+    setting's name.
     """
     if isinstance(origins, str):
         raise ConfigurationError(f"{name}: expected a list of origins, got a string.")
@@ -37,10 +40,10 @@ def check_origins(origins: Sequence[str], *, name: str = "allow_origins") -> Non
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Let pages of these origins call the chat, with cookies, and read what they need of it.
+    """Let pages of these origins call the chat with cookies and read the headers that they need.
 
-    Every header field that they ask for is allowed: tracing libraries add fields of their own to
-    each request, and the origin alone decides who may call.
+    All request headers are allowed: tracing libraries add their own to each request. The origin
+    alone decides whether a page may call.
     """
     middleware = CORSMiddleware(
         app,

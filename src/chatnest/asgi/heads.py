@@ -1,7 +1,7 @@
-"""Heads: what is read of a request's head, each part within its bound. No I/O.
+"""Heads: reading parts of a request's head within bounds. No I/O.
 
-A length is looked at before anything that takes longer than the length, since nobody knows yet who
-is asking.
+Each function checks lengths first and does expensive work later, since the request is not yet
+authenticated.
 """
 
 from typing import Final
@@ -14,14 +14,14 @@ from chatnest.errors import HeadTooLarge
 __all__ = ["MOST_FIELDS", "check_head", "query_value"]
 
 MOST_FIELDS: Final = 128
-"""Maximum fields of a head. Browsers and the proxies before us send about forty."""
+"""Maximum header fields of a request. Browsers and proxies together send about forty."""
 
 _QUERY_BYTES: Final = 8_192
-"""Maximum bytes of a query: as long as a whole URI should be supported (RFC 9110, section 4.1)."""
+"""Maximum bytes of a query. A whole URI should be supported up to 8,000 (RFC 9110, section 4.1)."""
 
 
 def check_head(scope: Scope) -> None:
-    """Raise HeadTooLarge if the head has more fields, or a longer query, than are read."""
+    """Raise HeadTooLarge if the head has too many fields or too long a query."""
     fields, query = len(scope["headers"]), len(scope.get("query_string", b""))
     if fields > MOST_FIELDS:
         raise HeadTooLarge("The header", MOST_FIELDS, "fields", fields)
@@ -30,9 +30,9 @@ def check_head(scope: Scope) -> None:
 
 
 def query_value(scope: Scope, name: str) -> str | None:
-    """The first value of a query's field that is not empty, or None. Raises HeadTooLarge.
+    """The first non-empty value of a query parameter, or None. Raises HeadTooLarge.
 
-    Names are compared before anything is decoded, so names that are percent-encoded do not count.
+    Names are compared before decoding, so percent-encoded names do not match.
     """
     query: bytes = scope.get("query_string", b"")
     if len(query) > _QUERY_BYTES:

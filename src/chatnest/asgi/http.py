@@ -1,4 +1,4 @@
-"""The small parts of ASGI: read a body within its bounds, send a JSON or problem response."""
+"""HTTP over ASGI: reading a body within its bounds, sending a JSON or problem response."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 SEND_NOW: Final = "chatnest.send_now"
-"""An extension of ASGI's scope; see SendNow."""
+"""Name of an extension in the ASGI scope; see SendNow."""
 TAKEN: Final = "chatnest.taken"
-"""Another one: the Intake that a server has asked already, before it made a task, and whether it
-knew that the body is there.
+"""Name of an extension in the ASGI scope: the Intake that the server called before it created a
+task, and whether the whole body had arrived by then.
 """
 
 NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
-"""A header field of every response: a browser takes an answer for what its type says, and never for
-HTML or a script that somebody had the model write.
+"""Header of every response. It stops browsers from treating an answer as HTML or a script that a
+user made the model write.
 """
 
 _T = TypeVar("_T")
@@ -46,7 +46,7 @@ _json: Final = msgspec.json.Encoder()
 _MAX_MEDIA_TYPE: Final = 256
 """Maximum bytes of ``Content-Type`` and of ``Content-Encoding``."""
 _MAX_DETAIL: Final = 768
-"""Bytes of JSON for a detail, which stands twice in a problem document of at most 2 KiB."""
+"""Maximum bytes of a detail in JSON. A problem document has it twice, in at most 2 KiB."""
 
 
 def headers_named(scope: Scope, name: bytes) -> list[str]:
@@ -55,14 +55,16 @@ def headers_named(scope: Scope, name: bytes) -> list[str]:
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """The one value of a header field, or an empty string."""
+    """The first value of a header field, or an empty string."""
     values = headers_named(scope, name)
     return values[0] if values else ""
 
 
 def local_path(scope: Scope) -> str:
-    """The path below the mount point. uvicorn's ``--root-path`` puts root_path before the path,
-    other servers do not, so it is taken off only where it is there.
+    """The path below the mount point.
+
+    uvicorn's ``--root-path`` puts root_path before the path and other servers do not, so it is
+    removed only if it is present.
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
@@ -72,9 +74,9 @@ def local_path(scope: Scope) -> str:
 
 
 async def read_json_body(head: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int) -> bytes:
-    """The whole body of a JSON request with these fields.
+    """The whole body of a JSON request with these header fields.
 
-    Raises UnsupportedMediaType, BodyTooLarge as soon as that is known, or ClientGone.
+    Raises UnsupportedMediaType, ClientGone, or BodyTooLarge as soon as the size is known.
     """
     content_type = head.get(b"content-type", b"")
     if content_type != b"application/json" or b"content-encoding" in head:
@@ -103,7 +105,10 @@ _JSON_TYPE: Final = re.compile(
 
 
 def _check_media_type(content_type: bytes, content_encoding: bytes) -> None:
-    """Some clients end the type with a semicolon, and some proxies join two equal fields."""
+    """Raise UnsupportedMediaType unless the body is plain JSON in UTF-8.
+
+    Some clients end the type with a semicolon, and some proxies join two equal fields.
+    """
     if len(content_type) > _MAX_MEDIA_TYPE or len(content_encoding) > _MAX_MEDIA_TYPE:
         raise UnsupportedMediaType
     encoding = content_encoding.decode("latin-1").strip(" \t").lower()
@@ -113,7 +118,9 @@ def _check_media_type(content_type: bytes, content_encoding: bytes) -> None:
 
 
 def bounded(send: Send, seconds: float) -> Send:
-    """``send`` for whatever is no stream: some servers never come back from one to nobody."""
+    """``send`` with a timeout, for short responses: some servers block forever once the client has
+    disconnected.
+    """
 
     async def send_in_time(message: Message) -> None:
         with move_on_after(seconds):
@@ -123,40 +130,43 @@ def bounded(send: Send, seconds: float) -> Send:
 
 
 class SendNow(Protocol):
-    """What ``chatnest serve`` has in ``scope["extensions"]["chatnest.send_now"]``."""
+    """Sending without waiting: ``chatnest.send_now`` in the scope's extensions, which ``chatnest
+    serve`` provides.
+    """
 
     def belongs_to(self, send: Send) -> bool:
-        """Whether ``send`` is the server's own: nobody between changes what is sent."""
+        """Whether ``send`` is the server's own, so that no middleware changes the messages."""
         ...
 
     def piece(self, encode: Callable[[_T], bytes], content: _T) -> bool:
-        """Whether ``encode(content)`` was sent as a piece of a body that has begun and goes on. If
-        not, it was not called: the client does not read, or has gone.
+        """Send ``encode(content)`` as a piece of a body that has begun and continues.
+
+        Returns False without calling ``encode`` if the client does not read or has disconnected.
         """
         ...
 
     def is_gone(self) -> bool:
-        """Whether the client has closed its connection, as the kernel knows it, although the event
-        loop may not have come to it yet.
+        """Whether the client has closed its connection. Asks the kernel, since the event loop may
+        not have handled the disconnect yet.
         """
         ...
 
 
 def is_gone(scope: Scope) -> bool:
-    """Whether a client is known to have left. False where the server cannot say."""
+    """Whether the client is known to have disconnected. False if the server cannot report it."""
     look: Callable[[], bool] | None
     look = getattr((scope.get("extensions") or {}).get(SEND_NOW), "is_gone", None)
     return look is not None and look()
 
 
 def send_now(scope: Scope, send: Send) -> SendNow | None:
-    """The server's way to send without waiting, where there is one."""
+    """The server's SendNow, or None if the server has none or ``send`` is not the server's own."""
     extension: SendNow | None = (scope.get("extensions") or {}).get(SEND_NOW)
     return extension if extension is not None and extension.belongs_to(send) else None
 
 
 def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Header fields as ASGI wants them: lower-case bytes."""
+    """Header fields in the form of ASGI: lower-case bytes."""
     return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
 
 
@@ -169,7 +179,7 @@ async def respond_json(
     media_type: str = "application/json",
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """One JSON document, never cached. HEAD gets its head alone."""
+    """Send one JSON document that is never cached. A HEAD request gets only the head."""
     body = _json.encode(content)
     await send(
         {
@@ -189,14 +199,14 @@ async def respond_json(
 
 
 async def respond_nothing(send: Send) -> None:
-    """204: there is nothing, and that is all right."""
+    """Send a 204, a success without content."""
     headers = [(b"cache-control", b"no-store"), NO_SNIFFING]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
 def _within(text: str, most: int) -> str:
-    """As much of ``text`` as has at most so many bytes in JSON."""
+    """The beginning of ``text`` that has at most ``most`` bytes in JSON."""
     text = text[:most]
     while len(_json.encode(text)) > most:
         text = text[: len(text) * 9 // 10]

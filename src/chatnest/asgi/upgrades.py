@@ -1,7 +1,7 @@
-"""Upgrades: what is done about servers that read the body of a request to upgrade as a request.
+"""Upgrades: a workaround for servers that read the body of an upgrade request as a new request.
 
-uvicorn with httptools does: the parser skips such a body and goes on with another request wherever
-the next read begins. No I/O.
+uvicorn with httptools does this: its parser skips the body of a request with Upgrade and parses
+the next read as a new request (request smuggling). No I/O.
 """
 
 import logging
@@ -20,8 +20,9 @@ _MISFRAMES: Final = "uvicorn.protocols.http.httptools_impl"
 
 
 def close_after_upgrade(scope: Scope, send: Send) -> Send:
-    """``send``, or for a request with ``Upgrade`` one whose response closes the connection. A
-    WebSocket that the server supports is no request, so it does not come here.
+    """``send``, or for a request with ``Upgrade`` a ``send`` that closes the connection.
+
+    A WebSocket that the server supports has another scope type and never gets here.
     """
     for name, _ in scope.get("headers", ()):
         if name == b"upgrade":
@@ -42,7 +43,7 @@ def closing(send: Send) -> Send:
 
 
 def warn_of_server(scope: Scope) -> None:
-    """Log a warning if ``scope`` comes from uvicorn with httptools, by its own protocol."""
+    """Log a warning if ``scope`` comes from uvicorn's own protocol with httptools."""
     if SEND_NOW not in (scope.get("extensions") or {}) and _MISFRAMES in sys.modules:
         _log.warning(
             "request smuggling: uvicorn with httptools reads the body of a request with Upgrade as "

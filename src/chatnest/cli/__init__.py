@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Ends with status 2 and one sentence for what cannot work."""
+    """Run the command line. For a ConfigurationError, print it and exit with status 2."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -201,5 +201,5 @@ def _check_extra(command: str) -> None:
 
 
 def _has_own_server(config: Any, environ: Any) -> bool:
-    """A base_url that was chosen may be a server that needs no key."""
+    """Whether a base_url is set: that server may need no key."""
     return bool(config.provider.base_url or environ.get("OPENAI_BASE_URL"))

@@ -1,4 +1,4 @@
-"""``chatnest ledger``: look into the books, correct them, and see whether they add up."""
+"""``chatnest ledger``: show the books, correct them and verify them."""
 
 import os
 import sys
@@ -34,10 +34,10 @@ __all__ = ["run"]
 _DRIFT: Final = 1
 _AWAY: Final = 1
 _UNSURE: Final = 3
-"""Exit codes; what cannot work at all is 2."""
+"""Exit codes. A ConfigurationError is 2."""
 
 _PATIENCE: Final = 10.0
-"""Seconds for an answer: who audits can wait longer than who chats."""
+"""Minimum timeout in seconds: an auditor can wait longer than a chat."""
 
 _TIMES: Final = ("admitted_at", "settled_at", "expires_at", "at")
 
@@ -45,7 +45,7 @@ _Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
 
 
 def run(options: Namespace) -> None:
-    """Do what one of the commands says, and exit. Raises ConfigurationError."""
+    """Run one of the commands, and exit. Raises ConfigurationError."""
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
     with naming_keys(config):
@@ -242,7 +242,7 @@ def _summary(verdict: Verdict) -> str:
 
 
 def _since(text: str) -> int:
-    """Milliseconds of an ISO 8601 date or time; in UTC, unless it says otherwise."""
+    """Milliseconds of an ISO 8601 date or time, in UTC if it has no offset."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -253,7 +253,7 @@ def _since(text: str) -> int:
 
 
 def _time(at: int) -> str:
-    """RFC 3339, in UTC, to the millisecond."""
+    """A time in the form of RFC 3339, in UTC, to the millisecond."""
     found = datetime.fromtimestamp(at / 1000, UTC)
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -270,7 +270,7 @@ def _write(documents: Iterable[dict[str, Any]]) -> None:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need; numbers, which begin with a digit or a sign, to the right."""
+    """Write a table with columns as wide as needed. Columns of numbers are aligned right."""
     rows = [[_shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     numeric = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
@@ -284,7 +284,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _shown(text: str) -> str:
-    """For a terminal: a name that somebody chose must not move its cursor."""
+    """A name in printable form: a name that a user chose must not control the terminal."""
     return text if text.isprintable() else repr(text)
 
 

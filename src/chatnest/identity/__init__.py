@@ -1,4 +1,4 @@
-"""Identity: who is asking, by address, header, key or framework, and what they may use. No I/O."""
+"""Identity: a request's principal, from address, header, key or framework; its access. No I/O."""
 
 from chatnest.identity.principals import (
     BearerKeys,

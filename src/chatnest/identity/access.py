@@ -1,4 +1,4 @@
-"""Access: who is asking, and which profiles they may use. No I/O of its own."""
+"""Access: the principal of a request, and the profiles open to it. No I/O of its own."""
 
 import inspect
 import logging
@@ -21,14 +21,14 @@ _MOST_WARNINGS: Final = 100
 _T = TypeVar("_T")
 
 MAX_PRINCIPAL_BYTES: Final = 2_048
-"""Of a principal's name, in UTF-8: principals are keys of the ledger."""
+"""Maximum bytes of a principal in UTF-8. Principals are keys of the ledger."""
 
 _SHOWN: Final = 64
 _NEVER_IN_NAMES: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and surrogates, which have no UTF-8."""
+"""Control characters, and surrogates, which UTF-8 cannot encode."""
 
 AllowedProfiles = Collection[str] | Callable[[str], Collection[str] | Awaitable[Collection[str]]]
-"""Names of profiles for everybody, or a function from principal to names; it may be async."""
+"""Names of profiles for all principals, or a function from principal to names. It may be async."""
 
 
 class Wait(Protocol):
@@ -44,11 +44,10 @@ def _plainly(hook: Awaitable[_T], /) -> Awaitable[_T]:
 
 
 class Access:
-    """What the operator said about identities and profiles, applied to one request at a time.
+    """The operator's rules for identities and profiles, applied to one request at a time.
 
     Without ``allowed``, the profiles of open_by_default() are open. Raises ConfigurationError for
-    the name of a profile that does not exist, and for an empty collection of them, which would
-    refuse everybody.
+    an unknown profile, and for an empty collection, which would refuse all requests.
     """
 
     def __init__(
@@ -85,9 +84,10 @@ class Access:
         self._refused_names = 0
 
     async def principal(self, scope: Scope, wait: Wait = _plainly) -> str:
-        """Who is asking: a name as `_is_name` has it. Raises Unauthenticated for None and for any
-        other str, and TypeError for any other object, which is a fault of ``identify``. ``wait``
-        waits for a hook that is async.
+        """The principal of a request: a valid name, as `_is_name` defines it.
+
+        Raises Unauthenticated if ``identify`` returns None or an invalid name. Raises TypeError
+        for any other object, which is a fault of ``identify``. ``wait`` awaits an async hook.
         """
         principal: object = self._identify(scope)
         if inspect.isawaitable(principal):
@@ -111,7 +111,7 @@ class Access:
         return principal
 
     def _warn_of_name(self, principal: str) -> None:
-        """Log some: they may come from clients, as often as these like."""
+        """Log the first invalid names only: clients can send as many as they like."""
         if self._refused_names < _MOST_WARNINGS:
             self._refused_names += 1
             _log.warning(
@@ -132,9 +132,10 @@ class Access:
         return [name for name in self._profiles if name in allowed]
 
     async def profile(self, principal: str, name: str | None, wait: Wait = _plainly) -> Profile:
-        """The profile of that name, or the default, or the first that is open where the default
-        is not. Raises InvalidRequest for a name that does not exist, ForbiddenProfile for one
-        that is not open.
+        """The profile of that name. Without a name, the default profile, or if that is not open to
+        the principal, the first open one.
+
+        Raises InvalidRequest for an unknown profile, ForbiddenProfile for one that is not open.
         """
         allowed = await self.allowed(principal, wait) if self._open is None else self._open
         if name is None:
@@ -148,7 +149,7 @@ class Access:
         return self._profiles[name]
 
     def _explain(self, name: str) -> None:
-        """Log once for each closed profile why it is closed, and what opens it."""
+        """Log once for each closed profile why it is closed and how to open it."""
         if name in self._warned:
             return
         self._warned.add(name)
@@ -162,7 +163,7 @@ class Access:
         )
 
     def _warn_of(self, unknown: Collection[str]) -> None:
-        """Log each once: a typo in the operator's function refuses somebody, and shows nowhere."""
+        """Log each unknown name once: a typo in the operator's function shows nowhere else."""
         for name in unknown:
             if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
                 self._warned.add(name)
@@ -172,11 +173,11 @@ class Access:
 def open_by_default(
     profiles: Mapping[str, Profile], default: str, written: Collection[str] = ()
 ) -> list[str]:
-    """The profiles that anybody may use where ``allowed_profiles`` is not set: the default, those
-    with no bound above the default's, and ``written``, which the operator has defined for use.
+    """The profiles that are open to all if ``allowed_profiles`` is not set.
 
-    A client picks its profile, so the default profile would otherwise limit nobody. Raises
-    ConfigurationError for a default that does not exist.
+    These are the default profile, those without a bound above the default's, and ``written``, the
+    profiles that the operator has defined. Clients pick their profile: if all were open, the
+    default profile would limit no client. Raises ConfigurationError for an unknown default.
     """
     _check("default_profile", (default,), profiles)
     usual = profiles[default]
@@ -188,8 +189,8 @@ def open_by_default(
 
 
 def _is_name(principal: str) -> bool:
-    """Whether all ledgers can tell it from any other: 1 to 2,048 bytes of UTF-8 that are not all
-    white space, without control characters.
+    """Whether all ledgers can store the name: 1 to 2,048 bytes of UTF-8, without control
+    characters, and not only white space.
     """
     if not principal or principal.isspace() or _NEVER_IN_NAMES.search(principal):
         return False

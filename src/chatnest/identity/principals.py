@@ -1,8 +1,8 @@
-"""Who is asking: the principal that limits and costs belong to. No I/O.
+"""Principals: the names that limits and costs belong to. No I/O.
 
-``identify(scope)`` gives a principal's name, or None to refuse with 401; it may be async, and it
-may have a ``challenge``, which that 401 has as its WWW-Authenticate field. Names that come from
-different sources never collide: each has a prefix of its own.
+``identify(scope)`` returns a principal, or None to refuse the request with a 401. It may be async.
+Its attribute ``challenge``, if any, becomes the WWW-Authenticate field of that 401. Each source of
+names has a prefix of its own, so names from different sources never collide.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ Identify = Callable[[Scope], str | Awaitable[str | None] | None]
 
 _MAX_NAME = 256
 _MOST_HOPS = 32
-"""Maximum hops of X-Forwarded-For that are read, from the right. If a client's address stands
-further to the left, the last proxy that was read stands for it.
+"""Maximum hops of X-Forwarded-For that are read, from the right. A client whose address is further
+to the left is counted as the last proxy that was read.
 """
 _LONGEST_ADDRESS = 64
 """Maximum characters of an address, with its brackets, zone and port."""
@@ -51,24 +51,27 @@ _LONGEST_PREFIX: Final = 128
 
 
 def is_anonymous(principal: str) -> bool:
-    """Whether a principal is an address, as `ClientAddress` names it, and not known by a login.
-    ``demo/`` may stand before it.
+    """Whether a principal is an address, as `ClientAddress` names it, and not a logged-in user.
+
+    The prefix ``demo/`` may precede it.
     """
     return principal.removeprefix("demo/").startswith(_ADDRESS)
 
 
 def everybody_like(principal: str) -> str:
-    """The account of all anonymous principals together. No address has this name."""
+    """The account that all anonymous principals share. No address has this name."""
     return f"{principal.partition(_ADDRESS)[0]}{_ADDRESS}{_EVERYBODY}"
 
 
 class ClientAddress:
-    """The client's address, such as ``addr:203.0.113.7``; IPv6 by its network of ``ipv6_prefix``
-    bits, from 32 to 128. A subscriber gets a /64 at least, and often a /56 or a /48 (RFC 6177).
+    """The client's address, such as ``addr:203.0.113.7``.
 
-    X-Forwarded-For counts only where the connection comes from ``trusted_proxies`` (addresses or
-    networks; ``"unix"`` for a socket without an address), and then it is the rightmost address
-    that is not one of them: everything left of it is the client's to invent.
+    An IPv6 address counts by its network of ``ipv6_prefix`` bits, from 32 to 128: a subscriber
+    gets at least a /64, and often a /56 or a /48 (RFC 6177).
+
+    X-Forwarded-For counts only for connections from ``trusted_proxies``: addresses, networks, or
+    ``"unix"`` for a socket without an address. The client's address is then the rightmost one that
+    is not a trusted proxy, since a client can forge everything to the left of it.
     """
 
     def __init__(self, trusted_proxies: Iterable[str] = (), *, ipv6_prefix: int = 64) -> None:
@@ -112,11 +115,11 @@ class ClientAddress:
 
 
 class TrustedHeader:
-    """The value of a header field that a proxy of your own sets, such as ``header:ann``.
+    """The value of a header field that your own proxy sets, such as ``header:ann``.
 
-    It counts only where the connection comes from one of ``trusted_proxies``, which by default
-    are this machine's own addresses. Anything else is refused, and so is a field that is empty,
-    longer than 256 characters, or there twice.
+    The field counts only for connections from ``trusted_proxies``, by default this machine's own
+    addresses. All other requests are refused, and so is a field that is empty, longer than 256
+    characters, or repeated.
     """
 
     def __init__(
@@ -140,12 +143,11 @@ class TrustedHeader:
 
 
 class BearerKeys:
-    """Whose key came as ``Authorization: Bearer KEY`` (RFC 6750, section 2.1), such as ``key:ann``.
+    """The owner of the key in ``Authorization: Bearer KEY``, such as ``key:ann`` (RFC 6750).
 
-    ``keys`` has the SHA-256 of each key, in hexadecimal, by its owner's name; an owner may have
-    several. A key should be random: what people choose can be guessed from its hash. Every
-    comparison takes the same time. Raises ConfigurationError for what is no such hash, and for one
-    that two names share.
+    ``keys`` maps the owner's name to the SHA-256 of a key in hexadecimal, or to several. Use random
+    keys: a key that a person chose can be guessed from its hash. Every comparison takes the same
+    time. Raises ConfigurationError for an invalid hash, and for a hash that occurs twice.
     """
 
     challenge: Final = 'Bearer realm="chatnest"'
@@ -190,8 +192,8 @@ def _digest_of(name: str, written: object) -> bytes:
 
 
 class UserOrAddress:
-    """The default: the user whom the framework has authenticated, such as ``user:42``, else the
-    client's address, as `ClientAddress` names it. Raises TypeError as `framework_user` does.
+    """The default: the user that the framework has authenticated, such as ``user:42``, or without
+    one the client's address, as `ClientAddress` names it. Raises TypeError as `framework_user`.
     """
 
     def __init__(self, trusted_proxies: Iterable[str] = (), *, ipv6_prefix: int = 64) -> None:
@@ -218,7 +220,7 @@ def _from_the_right(scope: Scope) -> Iterator[bytes]:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, as proxies write it: also ``[2001:db8::1]:443`` and ``203.0.113.7:443``."""
+    """The address in a proxy's notation, such as ``[2001:db8::1]:443`` or ``203.0.113.7:443``."""
     if len(text) > _LONGEST_ADDRESS:
         return None
     if text.startswith("["):

@@ -1,4 +1,4 @@
-"""Users: the name of a user whom a framework has authenticated. No I/O."""
+"""Users: the name of a user that a framework has authenticated. No I/O."""
 
 import inspect
 import re
@@ -17,11 +17,11 @@ _NO_NAMES: Final = (bool, float, complex, bytes, bytearray, tuple, frozenset)
 
 
 def framework_user(scope: Scope) -> str | None:
-    """``scope["user"]`` where it is authenticated: Starlette's and Django's shapes, any object with
-    an ``id``, or a name by itself. None where nobody is.
+    """The name of ``scope["user"]`` if it is authenticated, otherwise None.
 
-    Raises TypeError for a user without a stable name, who would get a new budget with each request
-    or share one with others: the application has to say who that is.
+    The user may have the shape of Starlette or Django, be any object with an ``id``, or be a name
+    itself. Raises TypeError for a user without a stable name: it would get a new budget with each
+    request, or share one with other users.
     """
     user = scope.get("user")
     # Litestar's has no such attribute: who is not authenticated is not set there.
@@ -57,7 +57,7 @@ def _is_authenticated(user: Any) -> bool:
 
 
 def _stable_name(value: Any, attribute: str) -> str:
-    """The same text for the same user in every request and process. Raises TypeError."""
+    """A text that is the same for the user in every request and process. Raises TypeError."""
     if isinstance(value, Enum):
         value = value.value
     kind = type(value)  # and not __class__, which a lazy object pretends to have
@@ -76,7 +76,7 @@ def _stable_name(value: Any, attribute: str) -> str:
 
 
 def _is_value(value: Any) -> bool:
-    """Whether a foreign object, such as a UUID or an ObjectId, is what its text says."""
+    """Whether an object, such as a UUID or an ObjectId, is a value that its text identifies."""
     kind: Any = type(value)
     return (
         not isinstance(value, _NO_NAMES)
