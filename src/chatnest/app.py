@@ -43,6 +43,7 @@ from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.principals import Identify
 from chatnest.incoming import IncomingChat
 from chatnest.ledger.base import Ledger
+from chatnest.lifespan import lifespan_of, serve_lifespan
 from chatnest.parts import Parts
 from chatnest.policies import Policy
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
@@ -186,7 +187,7 @@ class ChatNestApp:
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """``start``, ``tended`` and ``aclose`` around a host's own lifespan."""
-        return self._lifetime.lifespan()
+        return lifespan_of(self)
 
     def tended(self) -> AbstractAsyncContextManager[None]:
         """Within this block waiting settlements are written, and old runs are forgotten: see
@@ -196,7 +197,7 @@ class ChatNestApp:
 
     async def serve_lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan of an application that has none of its own."""
-        await self._lifetime.serve_lifespan(receive, send)
+        await serve_lifespan(self, receive, send)
 
     # ------------------------------------------------ one request
 

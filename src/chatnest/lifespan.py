@@ -4,8 +4,8 @@ import logging
 import math
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final, Protocol
 
 import anyio
 from anyio import CancelScope, fail_after, move_on_after
@@ -20,7 +20,7 @@ from chatnest.runs import RunLog
 from chatnest.stores.reasons import reason_of
 from chatnest.streams.open_streams import OpenStreams, at_signal
 
-__all__ = ["Lifetime", "fail_startup"]
+__all__ = ["Lifetime", "Startable", "fail_startup", "lifespan_of", "serve_lifespan"]
 
 _log = logging.getLogger("chatnest.app")
 
@@ -121,16 +121,6 @@ class Lifetime:
             await self.ledger.aclose()
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """``start``, ``tended`` and ``aclose`` around whatever a host's own lifespan does."""
-        await self.start()
-        try:
-            async with self.tended():
-                yield
-        finally:
-            await self.aclose()
-
-    @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Meanwhile, settlements that wait for the ledger are written as soon as it is back, and
         runs are forgotten when their time has come, also when no request comes; without it, the
@@ -157,23 +147,49 @@ class Lifetime:
         _log.warning("ending: running answers have %g s", seconds)
         await self.drain(seconds)
 
-    async def serve_lifespan(self, receive: Receive, send: Send) -> None:
-        """The lifespan of an application that has none of its own."""
-        started = False
-        try:
-            async with self.lifespan():
-                started = True
-                await send({"type": "lifespan.startup.complete"})
-                while (await receive())["type"] != "lifespan.shutdown":
-                    pass
-        except Exception as exc:
-            if started:
-                raise
-            await fail_startup(exc, send)
-            if not isinstance(exc, ConfigurationError):
-                raise
-            return
-        await send({"type": "lifespan.shutdown.complete"})
+
+class Startable(Protocol):
+    """An application with a start and an end. A subclass may have more to do in both."""
+
+    async def start(self) -> None:
+        """Load the parts and try the ledger."""
+
+    def tended(self) -> AbstractAsyncContextManager[None]:
+        """Do the work that no request does."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the streams and close the parts."""
+
+
+@asynccontextmanager
+async def lifespan_of(application: Startable) -> AsyncIterator[None]:
+    """``start``, ``tended`` and ``aclose`` around the lifespan of a host."""
+    await application.start()
+    try:
+        async with application.tended():
+            yield
+    finally:
+        await application.aclose()
+
+
+async def serve_lifespan(application: Startable, receive: Receive, send: Send) -> None:
+    """Answer the ASGI lifespan scope for an application that runs alone."""
+    started = False
+    try:
+        async with lifespan_of(application):
+            started = True
+            await send({"type": "lifespan.startup.complete"})
+            while (await receive())["type"] != "lifespan.shutdown":
+                pass
+    except Exception as exc:
+        if started:
+            raise
+        await fail_startup(exc, send)
+        if not isinstance(exc, ConfigurationError):
+            raise
+        return
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _forget_runs(log: RunLog) -> None:
