@@ -106,10 +106,10 @@ BOUNDED = {
     "config": "sections",
     "identity": "access principals",
     "policies": "anonymous",
-    "providers": "sse",
-    "providers.http": "connections http1 httpx2 inflate transport",
+    "providers": "answer_stream sse",
+    "providers.http": "bodies connections http1 httpx2 inflate transport",
     "providers.openai_chat": (
-        "answer_stream chunks decode error_documents faults figures provider think_tags waits"
+        "chunks decode error_documents faults figures provider think_tags waits"
     ),
     "runs": "base entries key memory redis run service sqlite writer",
     "server": "announcement connections door framing hosts protocol serve site workers",

@@ -341,8 +341,8 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
 
 async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkeypatch):
     """By asyncio itself, which knows no shields."""
-    monkeypatch.setattr("chatnest.providers.openai_chat.answer_stream._DRAIN_SECONDS", 20.0)
-    monkeypatch.setattr("chatnest.providers.openai_chat.provider._CLOSE_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.http.bodies._CLOSE_SECONDS", 20.0)
     call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
     read = asyncio.Event()
     async with FakeUpstream() as upstream:

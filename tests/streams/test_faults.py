@@ -138,7 +138,7 @@ async def test_a_fault_before_the_stream_is_a_problem_document(upstream, name, w
 @pytest.mark.parametrize("status", [429, 500])
 async def test_an_error_whose_body_never_ends_is_known_by_its_status(upstream, status, monkeypatch):
     """It is no silence, which the model may have been thinking in: it costs nothing."""
-    monkeypatch.setattr("chatnest.providers.openai_chat.provider._ERROR_SECONDS", 0.05)
+    monkeypatch.setattr("chatnest.providers.http.bodies._ERROR_SECONDS", 0.05)
     stalled = Answer(status=status, content_type="application/json", ending="stall")
     upstream.default = stalled
     books = Books()

@@ -1,9 +1,18 @@
 """Providers: the sources of answers. HTTP in one folder, each dialect in another."""
 
-from chatnest.providers.base import Provider
+from chatnest.providers.base import OfferingStream, Provider, ProviderStream, Taker
 from chatnest.providers.demo import DemoProvider
 from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.openai_chat.parameters import ModelParameters
 from chatnest.providers.openai_chat.provider import OpenAIProvider
 
-__all__ = ["DemoProvider", "ModelParameters", "OpenAIProvider", "Provider", "ServerSettings"]
+__all__ = [
+    "DemoProvider",
+    "ModelParameters",
+    "OfferingStream",
+    "OpenAIProvider",
+    "Provider",
+    "ProviderStream",
+    "ServerSettings",
+    "Taker",
+]

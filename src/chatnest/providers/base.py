@@ -2,57 +2,68 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from chatnest.events import ProviderEvent
 from chatnest.turn import ModelCall, TokenCounter
 
-__all__ = ["Provider", "ProviderStream", "Taker"]
+__all__ = ["OfferingStream", "Provider", "ProviderStream", "Taker"]
 
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
 ProviderStream = AsyncIterator[Sequence[ProviderEvent]]
-"""What arrived together, as one sequence, in the order of arrival.
+"""Each item has the events that arrived together, in the order of arrival.
 
-It may have a method ``offer(taker)``. From then on, a piece of text that arrives alone, while the
-next is waited for, may be offered to that Taker first; what it has taken is not given again. Who
-wraps a stream to change what comes must not hand ``offer`` through.
+A stream may be an OfferingStream as well. A wrapper that changes events must not have ``offer``.
 """
 
 
 class Taker(Protocol[_T_contra]):
-    """Who is offered first what somebody else waits for."""
+    """A consumer that may take an item directly, instead of waiting for the iterator."""
 
     def take(self, offered: _T_contra, /) -> bool:
-        """Whether it was taken. If not, nothing has happened. Raises nothing."""
+        """Take the item and return True, or change nothing and return False. Raises nothing."""
         ...
 
 
+@runtime_checkable
+class OfferingStream(Protocol):
+    """A ProviderStream with a short cut for a piece of text that arrives alone.
+
+    After ``offer``, the stream may call ``taker.take(text)`` while the iterator waits. The iterator
+    does not yield a piece that was taken.
+    """
+
+    def offer(self, taker: Taker[str], /) -> None:
+        """Offer pieces of text to ``taker`` from now on."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[ProviderEvent]]: ...
+
+
 class Provider(Protocol):
-    """A model that can be asked."""
+    """A model that answers a conversation."""
 
     @property
     def model(self) -> str:
-        """Its name, for the books."""
+        """The name of the model, for records."""
         ...
 
     @property
     def counter(self) -> TokenCounter:
-        """Counts tokens as it does."""
+        """Counts tokens as the model does."""
         ...
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
-        """Ask the model.
+        """Send the call to the model.
 
-        Entering raises an UpstreamError unless the model has taken the request, and sets
-        ``call.sent`` as soon as the request may have reached it. The iterator gives what arrived
-        together as one sequence, in the order of arrival, also an empty one where only a sign of
-        life came; it ends after a Finish, and raises an UpstreamError where the answer breaks
-        off; without a Finish, it has broken off as well. Leaving closes the connection at once,
-        whatever is still under way.
+        Entering sets ``call.sent`` as soon as the request may have reached the model, and raises an
+        UpstreamError unless the model accepts it. The iterator yields the events that arrived
+        together, in the order of arrival; an empty sequence is a sign of life. It ends after a
+        Finish, and raises an UpstreamError if the answer breaks off. An answer that ends without a
+        Finish counts as broken off. Leaving closes the connection at once, even during an answer.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections; a later call of ``open`` makes new ones."""
+        """Close all connections. A later ``open`` makes new ones."""
         ...

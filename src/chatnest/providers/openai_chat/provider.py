@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from http import HTTPStatus
 from types import ModuleType
@@ -11,22 +11,22 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from anyio import move_on_after
-from anyio.lowlevel import RunVar
 
 from chatnest._util.addresses import is_local
 from chatnest._util.arguments import check_kinds
-from chatnest.errors import (
-    ConfigurationError,
-    UpstreamBadResponse,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from chatnest.errors import ConfigurationError, UpstreamError, UpstreamUnavailable
+from chatnest.providers.answer_stream import AnswerStream, OpenedAnswer
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.http.inflate import CODINGS, Inflating
+from chatnest.providers.http.bodies import (
+    check_coding,
+    closing,
+    is_compressed,
+    is_readable,
+    read_document,
+)
 from chatnest.providers.http.network import Route, ServerSettings, find_route
+from chatnest.providers.http.pool import LoopTransports
 from chatnest.providers.http.transport import Response, Transport, TransportError
-from chatnest.providers.openai_chat.answer_stream import AnswerStream
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
 from chatnest.providers.openai_chat.faults import error_for
@@ -53,16 +53,8 @@ _RESERVED: Final = {
     "stream_options",
 }
 
-_ERROR_BYTES: Final = 65_536
-"""As much of an error's body as is read."""
-
-_ERROR_SECONDS: Final = 2.0
-"""For which the rest of an error's body is waited for."""
-
 _GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 """Statuses of an answer: some gateways say 201 or 206."""
-
-_CLOSE_SECONDS: Final = 1.0
 
 _OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 """Statuses of refusals that may be for the sake of a field."""
@@ -154,7 +146,7 @@ class OpenAIProvider:
         self._own_client = None if client is None else client.with_options(max_retries=0)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
-        self._pools: RunVar[_LoopPool | None] = RunVar(f"chatnest_openai_{id(self)}")
+        self._transports = LoopTransports(self._make_transport)
 
     def __repr__(self) -> str:
         return f"OpenAIProvider(model={self.model!r}, base_url={self._shown!r})"
@@ -177,13 +169,11 @@ class OpenAIProvider:
             habit=self._habit,
             tools=bool(self._options.get("tools")),
         )
-        return _Opened(call, partial(self._ask, call, decoder), decoder)
+        return OpenedAnswer(call, partial(self._ask, call, decoder), decoder)
 
     async def aclose(self) -> None:
-        pool = self._pools.get(None)
-        if pool is not None:
-            self._pools.set(None)
-            await pool.aclose()
+        """See Provider.aclose."""
+        await self._transports.aclose()
 
     # ------------------------------------------------ one call
 
@@ -233,21 +223,19 @@ class OpenAIProvider:
             try:
                 await self._check(response, added.keys() - self._options)
             except BaseException:
-                with move_on_after(_CLOSE_SECONDS, shield=True):
+                with closing():
                     await response.aclose()
                 raise
         return response
 
     async def _check(self, response: Response, added: Collection[str]) -> None:
         """Raise unless it is an answer that can be inflated."""
-        coding = _coding_of(response)
         if response.status not in _GOOD:
-            refusal = read_refusal(await _error_document(response, coding))
+            refusal = read_refusal(await read_document(response))
             error = error_for(refusal, status=response.status, headers=response.headers)
             _check_fields(refusal, response.status, added, error)
             raise error
-        if coding and coding not in CODINGS:
-            raise UpstreamBadResponse(facts={"content_encoding": coding})
+        check_coding(response)
 
     async def _post(
         self, call: ModelCall, decoder: ChunkDecoder, request: dict[str, Any]
@@ -256,33 +244,23 @@ class OpenAIProvider:
             call.sent = True
 
         def late(response: Response) -> None:
-            coding = _coding_of(response)
-            if response.status == HTTPStatus.OK and (not coding or coding in CODINGS):
-                call.unread = AnswerStream(response, decoder, compressed=bool(coding)).unread()
+            if response.status == HTTPStatus.OK and is_readable(response):
+                compressed = is_compressed(response)
+                call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
 
         if self._own_client is not None:
             call.sent = True  # its transport does not tell
             response: Response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
             return response
-        transport = await self._transport()
+        transport = await self._transports.get()
         return await transport.post(_encoder.encode(request), sent, late)
 
-    async def _transport(self) -> Transport:
-        pool = self._pools.get(None)
-        if pool is None:
-            head = await self._sdk.request_head(
-                api_key=self._key, base_url=self._base_url, server=self._server, **self._account
-            )
-            pool = self._pools.get(None)  # another request may have been faster
-        if pool is None:
-            pool = _LoopPool(self._sdk.make_transport(head, self.route), self._forget)
-            self._pools.set(pool)
-            await pool.start()
-        return pool.transport
-
-    def _forget(self, pool: "_LoopPool") -> None:
-        if self._pools.get(None) is pool:
-            self._pools.set(None)
+    async def _make_transport(self) -> Transport:
+        head = await self._sdk.request_head(
+            api_key=self._key, base_url=self._base_url, server=self._server, **self._account
+        )
+        transport: Transport = self._sdk.make_transport(head, self.route)
+        return transport
 
 
 class _NotTaken(Exception):
@@ -318,89 +296,10 @@ def _check_key(key: str) -> None:
             )
 
 
-class _Opened:
-    """See Provider.open. As a generator it would take six times the memory."""
-
-    __slots__ = ("_ask", "_call", "_decoder", "_response", "_stream")
-
-    def __init__(
-        self, call: ModelCall, ask: Callable[[], Awaitable[Response]], decoder: ChunkDecoder
-    ) -> None:
-        self._call = call
-        self._ask = ask
-        self._decoder = decoder
-
-    async def __aenter__(self) -> ProviderStream:
-        self._response = await self._ask()
-        del self._ask
-        compressed = "content-encoding" in self._response.headers
-        self._stream = AnswerStream(
-            self._response,
-            self._decoder,
-            compressed=compressed and bool(_coding_of(self._response)),
-        )
-        return self._stream
-
-    async def __aexit__(self, *_: object) -> None:
-        if not self._decoder.closed:
-            self._call.unread = self._stream.unread()
-        if self._response.ended():  # so that nothing has to be waited for
-            await self._response.aclose()
-            return
-        with move_on_after(_CLOSE_SECONDS, shield=True):
-            try:
-                await self._stream.drain()
-            finally:  # asyncio's own cancellation knows no shield
-                await self._response.aclose()
-
-
 def _without_user(url: str) -> str:
     """An address without a user and password."""
     scheme, between, rest = url.rpartition("://")
     return f"{scheme}{between}{rest.rpartition('@')[2]}"
-
-
-def _coding_of(response: Response) -> str:
-    """How the body is compressed; empty where it is not (RFC 9110, section 8.4)."""
-    coding = response.headers.get("content-encoding", "")
-    coding = coding.strip().lower() if coding else ""
-    return "" if coding == "identity" else coding
-
-
-async def _error_document(response: Response, coding: str) -> bytes:
-    """As much of it as is read; it may break off, and need not come: the status says enough."""
-    document = b""
-    read = Inflating(response.read).read if coding in CODINGS else response.read
-    with move_on_after(_ERROR_SECONDS), suppress(Exception):
-        while len(document) < _ERROR_BYTES and (data := await read()):
-            document += data
-    return document[:_ERROR_BYTES]
-
-
-class _LoopPool:
-    """Connections that are closed with its event loop, should nobody close it before: a mounted
-    application is told of no shutdown. Both event loops finish async generators when they end.
-    It is forgotten then: what it knows of its event loop would keep that for ever.
-    """
-
-    def __init__(self, transport: Transport, forget: "Callable[[_LoopPool], None]") -> None:
-        self.transport = transport
-        self._forget = forget
-        self._life = self._live()
-
-    async def start(self) -> None:
-        await anext(self._life)
-
-    async def aclose(self) -> None:
-        await self._life.aclose()
-
-    async def _live(self) -> Any:
-        try:
-            yield
-        finally:
-            self._forget(self)
-            with move_on_after(_CLOSE_SECONDS, shield=True):
-                await self.transport.aclose()
 
 
 def _import_sdk() -> ModuleType:

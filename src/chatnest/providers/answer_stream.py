@@ -1,21 +1,22 @@
-"""AnswerStream: the events of one response, as they arrive."""
+"""AnswerStream: the events of one HTTP response, decoded by a dialect as they arrive."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from chatnest.errors import UpstreamError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
-from chatnest.providers.base import Taker
+from chatnest.providers.base import ProviderStream, Taker
+from chatnest.providers.http.bodies import closing, is_compressed
 from chatnest.providers.http.inflate import Inflating
 from chatnest.providers.http.transport import Response
-from chatnest.providers.openai_chat.decode import ChunkDecoder
+from chatnest.turn import ModelCall
 
-__all__ = ["AnswerStream"]
+__all__ = ["AnswerStream", "Decoder", "OpenedAnswer"]
 
 _FED_AT_ONCE: Final = 32_768
 """Bytes that are decoded without a break: a flood of them must not keep the event loop."""
@@ -27,16 +28,54 @@ _DRAIN_SECONDS: Final = 0.05
 """For the end of a body after its last event, so that the connection can be used again."""
 
 
+class Decoder(Protocol):
+    """A dialect's half of an answer: bytes in, provider events out."""
+
+    @property
+    def taker(self) -> Taker[str]: ...
+    @taker.setter
+    def taker(self, taker: Taker[str], /) -> None:
+        """The consumer to which ``take`` offers a piece of text."""
+
+    @property
+    def failure(self) -> UpstreamError | None:
+        """The error that follows the events returned so far."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has said why it stopped."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model has said that nothing more follows."""
+        ...
+
+    def feed(self, data: bytes, /) -> list[ProviderEvent]:
+        """Decode more bytes. Raises UpstreamError."""
+        ...
+
+    def finish(self) -> list[ProviderEvent]:
+        """Decode what is left when the body has ended. Raises UpstreamError."""
+        ...
+
+    def take(self, data: bytes, /) -> bool:
+        """See Taker: offer the text to ``taker`` if ``data`` is one piece and nothing else."""
+        ...
+
+    def end(self) -> None:
+        """Raise an UpstreamError unless the answer is complete."""
+
+
 class AnswerStream:
-    """Iterates over what arrived together. Raises an UpstreamError where the answer breaks off.
-    ``compressed`` bodies are inflated.
+    """Yields the events that arrived together. Raises an UpstreamError if the answer breaks off.
+    Inflates a body that is ``compressed``.
     """
 
     __slots__ = ("_decoder", "_ended", "_inflating", "_read", "_reads", "_response", "_rest")
 
-    def __init__(
-        self, response: Response, decoder: ChunkDecoder, *, compressed: bool = False
-    ) -> None:
+    def __init__(self, response: Response, decoder: Decoder, *, compressed: bool = False) -> None:
         self._response = response
         self._inflating = Inflating(response.read) if compressed else None
         self._read = response.read if self._inflating is None else self._inflating.read
@@ -99,7 +138,39 @@ class AnswerStream:
                     pass
 
 
-def _decoded(decoder: ChunkDecoder, pieces: Iterable[bytes]) -> Iterator[Sequence[ProviderEvent]]:
+class OpenedAnswer:
+    """See Provider.open. A generator would take six times the memory."""
+
+    __slots__ = ("_ask", "_call", "_decoder", "_response", "_stream")
+
+    def __init__(
+        self, call: ModelCall, ask: Callable[[], Awaitable[Response]], decoder: Decoder
+    ) -> None:
+        self._call = call
+        self._ask = ask
+        self._decoder = decoder
+
+    async def __aenter__(self) -> ProviderStream:
+        self._response = response = await self._ask()
+        del self._ask
+        compressed = is_compressed(response)
+        self._stream = AnswerStream(response, self._decoder, compressed=compressed)
+        return self._stream
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._decoder.closed:
+            self._call.unread = self._stream.unread()
+        if self._response.ended():  # closing does not wait then
+            await self._response.aclose()
+            return
+        with closing():
+            try:
+                await self._stream.drain()
+            finally:  # asyncio's own cancellation ignores the shield
+                await self._response.aclose()
+
+
+def _decoded(decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[Sequence[ProviderEvent]]:
     """Events, up to what is no chat completion."""
     with suppress(UpstreamError):
         for piece in pieces:

@@ -1,0 +1,59 @@
+"""Bodies of responses: how they are compressed, error documents, and a bounded close."""
+
+from contextlib import suppress
+from typing import Final
+
+from anyio import CancelScope, move_on_after
+
+from chatnest.errors import UpstreamBadResponse
+from chatnest.providers.http.inflate import CODINGS, Inflating
+from chatnest.providers.http.transport import Response
+
+__all__ = ["check_coding", "closing", "is_compressed", "is_readable", "read_document"]
+
+_ERROR_BYTES: Final = 65_536
+"""Maximum bytes that are read of an error document."""
+
+_ERROR_SECONDS: Final = 2.0
+"""Maximum seconds to read an error document."""
+
+_CLOSE_SECONDS: Final = 1.0
+"""Maximum seconds to close a connection."""
+
+
+def closing() -> CancelScope:
+    """A scope in which to close a connection: shielded, and limited in time."""
+    return move_on_after(_CLOSE_SECONDS, shield=True)
+
+
+def is_compressed(response: Response) -> bool:
+    """Whether the body has a content coding (RFC 9110, section 8.4)."""
+    return "content-encoding" in response.headers and bool(_coding_of(response))
+
+
+def is_readable(response: Response) -> bool:
+    """Whether the body is uncompressed, or has a coding that can be inflated."""
+    return _coding_of(response) in {"", *CODINGS}
+
+
+def check_coding(response: Response) -> None:
+    """Raise UpstreamBadResponse unless the body is readable."""
+    if not is_readable(response):
+        raise UpstreamBadResponse(facts={"content_encoding": _coding_of(response)})
+
+
+async def read_document(response: Response) -> bytes:
+    """The beginning of an error document. It may be incomplete or empty, and nothing is raised:
+    the status alone describes the error well enough.
+    """
+    document = b""
+    read = Inflating(response.read).read if _coding_of(response) in CODINGS else response.read
+    with move_on_after(_ERROR_SECONDS), suppress(Exception):
+        while len(document) < _ERROR_BYTES and (data := await read()):
+            document += data
+    return document[:_ERROR_BYTES]
+
+
+def _coding_of(response: Response) -> str:
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    return "" if coding == "identity" else coding
