@@ -79,7 +79,7 @@ def _no_chat_is_refused_for_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> N
         lag_seconds = 60.0 if lag_seconds == Bounds().lag_seconds else lag_seconds
         return Intake(lag_seconds, *arguments, **options)
 
-    monkeypatch.setattr("chatnest.app.Intake", unhurried)
+    monkeypatch.setattr("chatnest.parts.Intake", unhurried)
 
 
 @pytest.fixture
