@@ -83,7 +83,7 @@ def under_attack(
     shared = {
         "provider": OpenAIProvider(base_url=upstream.base_url, api_key=KEY),
         "ledger": books,
-        "bounds": Bounds(body_seconds=body_seconds),
+        "bounds": Bounds(body_seconds=body_seconds, lag_seconds=60),
         **roomy(),
     }
     app: Any = PlainTextResponse("", status_code=404)
