@@ -62,9 +62,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "inflate network transport",
         "bodies http1 httpx2",
         "connections pool",
+        "client",
     ),
     "providers.openai_chat": (
-        "figures think_tags waits",
+        "figures request think_tags waits",
         "error_documents",
         "faults parameters",
         "chunks sdk",
@@ -95,7 +96,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "testing": (
         "clock fail_points leak_probe protocol relay scope sse upstream",
-        "conversation fault_proxy",
+        "conversation fault_proxy provider_contract",
     ),
     "testing.upstream": (
         "answers http1",

@@ -11,18 +11,17 @@ from anyio.lowlevel import checkpoint
 from chatnest.errors import UpstreamError, UpstreamInterrupted
 from chatnest.events import ProviderEvent
 from chatnest.providers.base import ProviderStream, Taker
-from chatnest.providers.http.bodies import closing, is_compressed
+from chatnest.providers.http.bodies import (
+    FED_AT_ONCE,
+    READS_WITHOUT_BREAK,
+    closing,
+    is_compressed,
+)
 from chatnest.providers.http.inflate import Inflating
 from chatnest.providers.http.transport import Response
 from chatnest.turn import ModelCall
 
 __all__ = ["AnswerStream", "Decoder", "OpenedAnswer"]
-
-_FED_AT_ONCE: Final = 32_768
-"""Bytes that are decoded without a break: a flood of them must not keep the event loop."""
-
-_READS_WITHOUT_BREAK: Final = 64
-"""Of a body in tiny chunks, where no read has to wait: they must not keep it either."""
 
 _DRAIN_SECONDS: Final = 0.05
 """For the end of a body after its last event, so that the connection can be used again."""
@@ -95,7 +94,7 @@ class AnswerStream:
             decoder.end()
             raise StopAsyncIteration
         self._reads += 1
-        if self._rest or self._reads % _READS_WITHOUT_BREAK == 0:
+        if self._rest or self._reads % READS_WITHOUT_BREAK == 0:
             await checkpoint()
         try:
             data = self._rest or await self._read()
@@ -105,8 +104,8 @@ class AnswerStream:
                 raise UpstreamInterrupted from exc
             data = b""
         if data:
-            self._rest = data[_FED_AT_ONCE:]
-            return decoder.feed(data[:_FED_AT_ONCE])
+            self._rest = data[FED_AT_ONCE:]
+            return decoder.feed(data[:FED_AT_ONCE])
         self._ended = True
         if events := decoder.finish():
             return events
@@ -174,6 +173,6 @@ def _decoded(decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[Sequence[Pro
     """Events, up to what is no chat completion."""
     with suppress(UpstreamError):
         for piece in pieces:
-            for start in range(0, len(piece), _FED_AT_ONCE):
-                yield decoder.feed(piece[start : start + _FED_AT_ONCE])
+            for start in range(0, len(piece), FED_AT_ONCE):
+                yield decoder.feed(piece[start : start + FED_AT_ONCE])
         yield decoder.finish()

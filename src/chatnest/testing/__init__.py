@@ -8,6 +8,7 @@ from chatnest.testing.conversation import Conversation, ProtocolViolation
 from chatnest.testing.fail_points import FailPoints
 from chatnest.testing.fault_proxy import FaultProxy
 from chatnest.testing.leak_probe import LeakProbe
+from chatnest.testing.provider_contract import AnswerContract, ProviderContract
 from chatnest.testing.sse import (
     Event,
     EventReader,
@@ -20,6 +21,7 @@ from chatnest.testing.upstream import CANARY, Answer, FakeUpstream, SeenRequest,
 __all__ = [
     "CANARY",
     "Answer",
+    "AnswerContract",
     "Conversation",
     "Event",
     "EventReader",
@@ -30,6 +32,7 @@ __all__ = [
     "ManualClock",
     "OriginalView",
     "ProtocolViolation",
+    "ProviderContract",
     "SeenRequest",
     "chat_nest_client",
     "faults",

@@ -9,7 +9,21 @@ from chatnest.errors import UpstreamBadResponse
 from chatnest.providers.http.inflate import CODINGS, Inflating
 from chatnest.providers.http.transport import Response
 
-__all__ = ["check_coding", "closing", "is_compressed", "is_readable", "read_document"]
+__all__ = [
+    "FED_AT_ONCE",
+    "READS_WITHOUT_BREAK",
+    "check_coding",
+    "closing",
+    "is_compressed",
+    "is_readable",
+    "read_document",
+]
+
+FED_AT_ONCE: Final = 32_768
+"""Maximum bytes that are decoded without a break, so that a flood does not block the event loop."""
+
+READS_WITHOUT_BREAK: Final = 64
+"""Maximum reads without a break: reading a body in tiny chunks may never have to wait."""
 
 _ERROR_BYTES: Final = 65_536
 """Maximum bytes that are read of an error document."""

@@ -63,7 +63,7 @@ class _Connections:
     def __init__(self, head: RequestHead, route: Route, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._place = _Place(head.url, route, loop)
-        self._head = self._place.head(head.fields)
+        self._head = self._place.head(head)
         self._open: set[Http1Connection] = set()
         self._idle: dict[Http1Connection, None] = {}  # the longest idle one first
         self._expiry: asyncio.TimerHandle | None = None
@@ -164,10 +164,11 @@ class _Place:
         self._addresses: Sequence[AddrInfoType] = ()
         self._known_until = 0.0
 
-    def head(self, fields: tuple[tuple[str, str], ...]) -> bytes:
+    def head(self, head: RequestHead) -> bytes:
         """Of a request, up to the length of its body."""
-        lines = [b"POST %b HTTP/1.1" % self._target, b"Host: %b" % self._netloc]
-        lines += [f"{name}: {value}".encode("latin-1") for name, value in fields]
+        method = head.method.encode("ascii")
+        lines = [b"%b %b HTTP/1.1" % (method, self._target), b"Host: %b" % self._netloc]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in head.fields]
         return b"\r\n".join((*lines, b"Content-Length: "))
 
     async def connect(self, protocol: Callable[[], Http1Connection]) -> Http1Connection:

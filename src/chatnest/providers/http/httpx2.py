@@ -63,7 +63,7 @@ class Httpx2Transport:
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS).as_dict()
         try:
             request = httpx2.Request(
-                *("POST", self._head.url),
+                *(self._head.method, self._head.url),
                 headers=list(self._head.fields),
                 content=body,
                 extensions={"timeout": timeout, "trace": trace},

@@ -6,11 +6,11 @@ Settings come first, then the environment, by the names that curl and others rea
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies_environment
 
 import msgspec
@@ -18,7 +18,14 @@ import msgspec
 from chatnest._util.addresses import is_loopback
 from chatnest.errors import ConfigurationError
 
-__all__ = ["Route", "ServerSettings", "find_route", "split_query"]
+__all__ = [
+    "Route",
+    "ServerSettings",
+    "check_headers",
+    "fault_of_address",
+    "find_route",
+    "without_user",
+]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS: Final = frozenset(
@@ -28,8 +35,6 @@ _OURS: Final = frozenset(
     )
 )
 """Header fields that make a request what it is."""
-
-_PATH: Final = "/chat/completions"
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,16 +54,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     trust_env: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in self.headers.items():
-            if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
-                raise ConfigurationError(
-                    f"headers[{name!r}]: expected a header field of the gateway's own, such as "
-                    "api-key. Take it out."
-                )
-            if not (value.isascii() and value.isprintable()):
-                raise ConfigurationError(
-                    f"headers[{name!r}]: expected printable ASCII, got other characters."
-                )
+        check_headers(self.headers, _OURS)
 
     def __repr__(self) -> str:
         return f"ServerSettings(headers={list(self.headers)}, query={list(self.query)})"
@@ -84,13 +80,46 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.proxy is None else urlsplit(self.proxy).netloc.rpartition("@")[2]
 
 
-def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:
-    """The address of an API without its query, and the query. What people copy may end with the
-    whole path of chat completions, which is taken off.
-    """
-    address, _, own = base_url.partition("?")
-    address = address.rstrip("/").removesuffix(_PATH)
-    return address, "&".join(filter(None, (own, urlencode(query))))
+def without_user(url: str) -> str:
+    """An address without a user and password."""
+    scheme, between, rest = url.rpartition("://")
+    return f"{scheme}{between}{rest.rpartition('@')[2]}"
+
+
+def check_headers(headers: Mapping[str, str], reserved: Collection[str]) -> None:
+    """Raise ConfigurationError for header fields that must not be, or cannot be, sent."""
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or name.lower() in reserved:
+            raise ConfigurationError(
+                f"headers[{name!r}]: expected a header field of the gateway's own, such as "
+                "api-key. Take it out."
+            )
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigurationError(
+                f"headers[{name!r}]: expected printable ASCII, got other characters."
+            )
+
+
+def fault_of_address(url: str) -> str:
+    """Why ``url`` cannot be requested; empty if it can."""
+    if not url.startswith(("http://", "https://")):
+        return "must begin with http:// or https://"
+    if not url.isprintable() or " " in url:
+        return "has a space or a control character in it"
+    if "#" in url:
+        return "has a fragment: take out # and what follows"
+    return "" if _has_host(url) else "has no host or port to connect to"
+
+
+def _has_host(url: str) -> bool:
+    """Without a host, the resolver would return addresses of this machine."""
+    import httpx2  # noqa: PLC0415  # importing chatnest must not import it
+
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return bool(parts.host) and (parts.port is None or parts.port in range(1, 65_536))
 
 
 def find_route(url: str, settings: ServerSettings) -> Route:

@@ -31,10 +31,11 @@ class TransportError(Exception):
 
 
 class RequestHead(msgspec.Struct, frozen=True):
-    """Where to post, and the header fields; those that belong to a body are the transport's."""
+    """The URL, the header fields and the method. The transport adds the fields of the body."""
 
     url: str
     fields: tuple[tuple[str, str], ...]
+    method: str = "POST"
 
 
 class Response(Protocol):

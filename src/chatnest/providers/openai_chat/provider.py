@@ -24,7 +24,13 @@ from chatnest.providers.http.bodies import (
     is_readable,
     read_document,
 )
-from chatnest.providers.http.network import Route, ServerSettings, find_route
+from chatnest.providers.http.network import (
+    Route,
+    ServerSettings,
+    fault_of_address,
+    find_route,
+    without_user,
+)
 from chatnest.providers.http.pool import LoopTransports
 from chatnest.providers.http.transport import Response, Transport, TransportError
 from chatnest.providers.openai_chat.decode import ChunkDecoder
@@ -36,6 +42,7 @@ from chatnest.providers.openai_chat.parameters import (
     Parameters,
     unsupported_field,
 )
+from chatnest.providers.openai_chat.request import account_of, checked_options
 from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.sse import EventSplitter
 from chatnest.tokens.tokenizer import Tokenizer
@@ -47,11 +54,6 @@ _log = logging.getLogger("chatnest.providers.openai")
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
-
-_RESERVED: Final = {
-    *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
-    "stream_options",
-}
 
 _GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 """Statuses of an answer: some gateways say 201 or 206."""
@@ -105,43 +107,27 @@ class OpenAIProvider:
         except ValueError as exc:
             raise ConfigurationError(f"encoding: {exc}") from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
-        self._shown = _without_user(self._base_url)
+        self._shown = without_user(self._base_url)
         self._sdk = _import_sdk()
-        if wrong := self._what_is_wrong_with_the_address():
+        if wrong := fault_of_address(self._base_url):
             raise ConfigurationError(f"base_url {self._shown!r} {wrong}")
         check_kinds(parameters=(parameters, ModelParameters), server=(server, ServerSettings))
         self._server = server if server is not None else ServerSettings()
         self.route: Route = find_route(self._base_url, self._server)
         told = parameters if parameters is not None else ModelParameters()
         self._parameters = Parameters.of(model, told, include_usage=include_usage)
-        key = api_key or os.environ.get("OPENAI_API_KEY")
-        if client is None and not key:
-            if self._base_url == DEFAULT_BASE_URL:
-                raise ConfigurationError(
-                    "OPENAI_API_KEY is not set: set it, pass api_key=..., or point base_url "
-                    "at a server that needs no key"
-                )
-            key = "none"
-        for setting, text in (
-            ("api_key", key),
-            ("organization", organization or os.environ.get("OPENAI_ORG_ID")),  # as the SDK does
-            ("project", project or os.environ.get("OPENAI_PROJECT_ID")),
-        ):
-            if text and not (text.isascii() and text.isprintable()):
-                raise ConfigurationError(f"{setting} holds a character that no header field can")
-        _check_key(key or "")
-        self._account = {"organization": organization, "project": project}
-        self._key = key or ""
+        self._account = account_of(
+            api_key=api_key,
+            organization=organization,
+            project=project,
+            is_needed=client is None and self._base_url == DEFAULT_BASE_URL,
+        )
         address = self._base_url if client is None else str(client.base_url)
         self.is_local: bool = is_local(urlsplit(address).hostname or "")
         self._habit: TagHabit | None = None
         if told.think_tags or (told.think_tags is None and self.is_local):
             self._habit = TagHabit(model, always=told.think_tags is True)
-        self._options = dict(options or {})
-        if reserved := _RESERVED & set(self._options):
-            raise ConfigurationError(
-                f"options[{min(reserved)!r}] is chatnest's to set: it is what is held and counted"
-            )
+        self._options = checked_options(options)
         # Retries are a policy of chatnest's, also where the client is not.
         self._own_client = None if client is None else client.with_options(max_retries=0)
         self._max_event_bytes = max_event_bytes
@@ -150,16 +136,6 @@ class OpenAIProvider:
 
     def __repr__(self) -> str:
         return f"OpenAIProvider(model={self.model!r}, base_url={self._shown!r})"
-
-    def _what_is_wrong_with_the_address(self) -> str:
-        url = self._base_url
-        if not url.startswith(("http://", "https://")):
-            return "must begin with http:// or https://"
-        if not url.isprintable() or " " in url:
-            return "has a space or a control character in it"
-        if "#" in url:
-            return "has a fragment: take out # and what follows"
-        return "" if self._sdk.has_host(url) else "has no host or port to connect to"
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
@@ -257,7 +233,7 @@ class OpenAIProvider:
 
     async def _make_transport(self) -> Transport:
         head = await self._sdk.request_head(
-            api_key=self._key, base_url=self._base_url, server=self._server, **self._account
+            self._account, base_url=self._base_url, server=self._server
         )
         transport: Transport = self._sdk.make_transport(head, self.route)
         return transport
@@ -278,28 +254,6 @@ def _check_fields(
     """Raise _NotTaken if a refusal names one of the fields that we have added."""
     if status in _OF_FIELDS and (field := unsupported_field(refusal, added)):
         raise _NotTaken(field, error) from None
-
-
-def _check_key(key: str) -> None:
-    """Refuse a key with what surrounds it where people copy it from: ``docker run --env-file``
-    keeps quotes, and curl's examples have it behind ``Bearer``.
-    """
-    wrong = {
-        "in quotes": key[:1] in {'"', "'"} or key[-1:] in {'"', "'"},
-        "behind Bearer": key.lower().startswith("bearer "),
-        "with blanks around it": key != key.strip(),
-    }
-    for what, is_so in wrong.items():
-        if is_so:
-            raise ConfigurationError(
-                f"api_key: expected a key, got one {what}. Leave only the key."
-            )
-
-
-def _without_user(url: str) -> str:
-    """An address without a user and password."""
-    scheme, between, rest = url.rpartition("://")
-    return f"{scheme}{between}{rest.rpartition('@')[2]}"
 
 
 def _import_sdk() -> ModuleType:

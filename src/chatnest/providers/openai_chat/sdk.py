@@ -12,30 +12,19 @@ import openai
 from chatnest.errors import UpstreamAccount, UpstreamBadResponse, UpstreamError
 from chatnest.providers.http.connections import make_transport
 from chatnest.providers.http.httpx2 import Httpx2Response
-from chatnest.providers.http.network import ServerSettings, split_query
+from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.http.transport import RequestHead, TransportError
 from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
 from chatnest.providers.openai_chat.faults import error_for
+from chatnest.providers.openai_chat.request import PATH, Account, split_query
 
-__all__ = ["ERROR_BYTES", "StatusError", "ask", "has_host", "make_transport", "request_head"]
+__all__ = ["ERROR_BYTES", "StatusError", "ask", "make_transport", "request_head"]
 
-_PATH: Final = "/chat/completions"
 _HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 ERROR_BYTES: Final = 65_536
 """Bytes of an error document that are read."""
 _OF_THE_BODY: Final = {"content-length", "host", "connection"}
 """Header fields that each request has its own of."""
-
-
-def has_host(url: str) -> bool:
-    """Whether there is anything to connect to. Where there is not, addresses of our own machine
-    would be found.
-    """
-    try:
-        parts = httpx2.URL(url)
-    except httpx2.InvalidURL:
-        return False
-    return bool(parts.host) and (parts.port is None or parts.port in range(1, 65_536))
 
 
 class StatusError(Exception):
@@ -51,14 +40,7 @@ class StatusError(Exception):
         self.error: UpstreamError = error
 
 
-async def request_head(
-    *,
-    api_key: str,
-    base_url: str,
-    organization: str | None,
-    project: str | None,
-    server: ServerSettings,
-) -> RequestHead:
+async def request_head(account: Account, *, base_url: str, server: ServerSettings) -> RequestHead:
     """How the SDK would head each of our requests: its address, its authentication, its version.
     What ``server`` adds takes the place of fields of the same names.
 
@@ -69,10 +51,10 @@ async def request_head(
     base_url, query = split_query(base_url, server.query)
     async with httpx2.AsyncClient(transport=recorder, trust_env=False) as http:
         client = openai.AsyncOpenAI(
-            api_key=api_key,
+            api_key=account.api_key,
             base_url=base_url,
-            organization=organization,
-            project=project,
+            organization=account.organization,
+            project=account.project,
             max_retries=0,
             http_client=http,
         )
@@ -98,7 +80,7 @@ class _Recorder(httpx2.AsyncBaseTransport):
 
 async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
     return await client.post(
-        _PATH,
+        PATH,
         cast_to=httpx2.Response,
         body=body,
         options={"headers": _HEADERS},

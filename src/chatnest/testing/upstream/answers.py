@@ -44,6 +44,9 @@ class Answer:
     null_first_delta: bool = False
     """Send ``"content": null`` in the first delta, as llama.cpp does."""
 
+    events: tuple[bytes, ...] | None = None
+    """The raw events of another dialect, instead of the chunks of a completion. Each counts as a
+    piece; `repeat`, `after` and `ending` apply to them."""
     after: int = 0
     """Number of pieces sent before `inject`, `long_line` and `ending`."""
     inject: bytes = b""

@@ -17,7 +17,6 @@ __all__ = ["Connection"]
 
 _TURN = 64
 _RST = struct.pack("ii", 1, 0)
-_COMPLETIONS = "/v1/chat/completions"
 _MODELS = Answer(
     body=b'{"object":"list","data":[{"id":"fake","object":"model","created":0,"owned_by":"us"}]}'
 )
@@ -117,9 +116,9 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, seen: SeenRequest) -> Answer:
         match seen.method, seen.path:
-            case "POST", path if path == _COMPLETIONS and not isinstance(seen.json, dict):
+            case "POST", path if path == self._record.path and not isinstance(seen.json, dict):
                 return Answer.error(400)
-            case "POST", path if path == _COMPLETIONS:
+            case "POST", path if path == self._record.path:
                 return self._record.take(seen)
             case "GET", "/v1/models":
                 return _MODELS

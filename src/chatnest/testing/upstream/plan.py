@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from chatnest.testing.upstream.answers import Answer
 from chatnest.testing.upstream.chunks import Chunks
@@ -12,6 +12,8 @@ from chatnest.testing.upstream.http1 import END_OF_CHUNKS, Request, chunk, respo
 __all__ = ["Step", "plan"]
 
 _SLICE = 65_536
+
+_T = TypeVar("_T")
 
 
 class Step(NamedTuple):
@@ -40,6 +42,8 @@ def plan(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[S
         yield Step(act="close")
     elif answer.raw is not None:
         yield Step(answer.raw, answer.first_delay, act="close")
+    elif answer.events is not None:
+        yield from _streamed(answer, request, None)
     elif answer.body is None and fields.get("stream") is True:
         yield from _streamed(answer, request, Chunks(answer, fields))
     else:
@@ -55,15 +59,16 @@ def _whole(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator
     yield Step(data, answer.first_delay, act="close" if closes else "go_on")
 
 
-def _streamed(answer: Answer, request: Request, chunks: Chunks) -> Iterator[Step]:
+def _streamed(answer: Answer, request: Request, chunks: Chunks | None) -> Iterator[Step]:
     framing = _framing(answer, request)
     writer = _Writer(answer, framing.frame)
     yield Step(_head(answer, framing.headers, "text/event-stream"), answer.first_delay)
-    yield from writer.events([(chunks.first(), 0)])
-    encoded = ((chunks.piece(piece), 1) for piece in _pieces(answer))
+    if chunks is not None:
+        yield from writer.events([(chunks.first(), 0)])
+    encoded = ((event, 1) for event in _events(answer, chunks))
     yield from writer.events(itertools.islice(encoded, answer.after))
     yield from writer.events([(answer.inject, 0)] if answer.inject else [])
-    if answer.long_line:
+    if answer.long_line and chunks is not None:
         yield from _long_line(answer.long_line, chunks, framing.frame)
     match answer.ending:
         case "reset":
@@ -77,14 +82,20 @@ def _streamed(answer: Answer, request: Request, chunks: Chunks) -> Iterator[Step
         case _:  # "finish", "stall"
             yield Step(act="hold" if answer.ending == "stall" else "go_on")
             yield from writer.events(encoded)
-            yield from writer.events((event, 0) for event in chunks.finish())
+            yield from writer.events((event, 0) for event in (chunks.finish() if chunks else ()))
             yield framing.end._replace(delay=answer.end_delay)
 
 
-def _pieces(answer: Answer) -> Iterator[str]:
-    if math.isinf(answer.repeat):
-        return itertools.cycle(answer.pieces)
-    return itertools.chain.from_iterable(itertools.repeat(answer.pieces, int(answer.repeat)))
+def _events(answer: Answer, chunks: Chunks | None) -> Iterator[bytes]:
+    if chunks is not None:
+        return map(chunks.piece, _repeated(answer.pieces, answer.repeat))
+    return _repeated(answer.events or (), answer.repeat)
+
+
+def _repeated(items: tuple[_T, ...], times: float) -> Iterator[_T]:
+    if math.isinf(times):
+        return itertools.cycle(items)
+    return itertools.chain.from_iterable(itertools.repeat(items, int(times)))
 
 
 def _framing(answer: Answer, request: Request) -> _Framing:

@@ -44,7 +44,8 @@ class Record:
     `connections` counts all accepted connections, `open_sockets` the connections open now.
     """
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, path: str = "/v1/chat/completions") -> None:
+        self.path: str = path
         self.default: Answer | Callable[[SeenRequest], Answer] = Answer()
         self.requests: list[SeenRequest] = []
         self.connections = 0

@@ -27,6 +27,8 @@ class FakeUpstream(Record):
     loop can use it, and so can servers in other processes. Use it with `with` or `async with`; the
     end of the block closes every connection.
 
+    `path` is the path of the completions, and `url` ends with it.
+
     `port` 0 picks a free one. `send_buffer` limits the kernel's send buffer of each connection, in
     bytes (the kernel doubles it), so that `bytes_written` shows how far the client has read;
     otherwise some MB may be unread. The client's receive buffer, 128 KiB or more, counts too.
@@ -38,11 +40,12 @@ class FakeUpstream(Record):
     def __init__(
         self,
         *answers: Answer,
+        path: str = "/v1/chat/completions",
         port: int = 0,
         send_buffer: int | None = None,
         loop_factory: LoopFactory | None = None,
     ) -> None:
-        super().__init__(*answers)
+        super().__init__(*answers, path=path)
         self.port: int = port
         self._send_buffer = send_buffer
         self._loop_factory = loop_factory
@@ -55,6 +58,11 @@ class FakeUpstream(Record):
     def base_url(self) -> str:
         """The `base_url` for an OpenAI client. It stays the same after `stop`."""
         return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def url(self) -> str:
+        """The URL of the completions."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
     def start(self) -> None:
         """Listen, and return once the server accepts connections. `with` calls this."""

@@ -1,0 +1,87 @@
+"""The parts of a request that a user sets: the address, the account and further fields."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+
+__all__ = ["PATH", "Account", "account_of", "checked_options", "split_query"]
+
+PATH: Final = "/chat/completions"
+
+_RESERVED: Final = {
+    *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
+    "stream_options",
+}
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """The account that pays. It is not in the repr."""
+
+    api_key: str
+    organization: str | None
+    project: str | None
+
+    def __repr__(self) -> str:
+        return "Account()"
+
+
+def account_of(
+    *, api_key: str | None, organization: str | None, project: str | None, is_needed: bool
+) -> Account:
+    """The account of arguments and environment. Raises ConfigurationError."""
+    key = api_key or os.environ.get("OPENAI_API_KEY")
+    if is_needed and not key:
+        raise ConfigurationError(
+            "OPENAI_API_KEY is not set: set it, pass api_key=..., or point base_url "
+            "at a server that needs no key"
+        )
+    key = key or "none"
+    for setting, text in (
+        ("api_key", key),
+        ("organization", organization or os.environ.get("OPENAI_ORG_ID")),  # as the SDK does
+        ("project", project or os.environ.get("OPENAI_PROJECT_ID")),
+    ):
+        if text and not (text.isascii() and text.isprintable()):
+            raise ConfigurationError(f"{setting} holds a character that no header field can")
+    _check_key(key)
+    return Account(api_key=key, organization=organization, project=project)
+
+
+def _check_key(key: str) -> None:
+    """Refuse a key with what surrounds it where people copy it from: ``docker run --env-file``
+    keeps quotes, and curl's examples have it behind ``Bearer``.
+    """
+    wrong = {
+        "in quotes": key[:1] in {'"', "'"} or key[-1:] in {'"', "'"},
+        "behind Bearer": key.lower().startswith("bearer "),
+        "with blanks around it": key != key.strip(),
+    }
+    for what, is_so in wrong.items():
+        if is_so:
+            raise ConfigurationError(
+                f"api_key: expected a key, got one {what}. Leave only the key."
+            )
+
+
+def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Further fields of the request. Raises ConfigurationError for a field that chatnest sets."""
+    checked = dict(options or {})
+    if reserved := _RESERVED & set(checked):
+        raise ConfigurationError(
+            f"options[{min(reserved)!r}] is chatnest's to set: it is what is held and counted"
+        )
+    return checked
+
+
+def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:
+    """The address of an API without its query, and the query. What people copy may end with the
+    whole path of chat completions, which is taken off.
+    """
+    address, _, own = base_url.partition("?")
+    address = address.rstrip("/").removesuffix(PATH)
+    return address, "&".join(filter(None, (own, urlencode(query))))
