@@ -65,8 +65,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client",
     ),
     "providers.openai_chat": (
-        "figures request think_tags waits",
-        "error_documents",
+        "figures request shapes think_tags waits",
+        "error_documents odd_chunks",
         "faults parameters",
         "chunks sdk",
         "decode",

@@ -109,7 +109,7 @@ BOUNDED = {
     "providers": "answer_stream sse",
     "providers.http": "bodies connections http1 httpx2 inflate transport",
     "providers.openai_chat": (
-        "chunks decode error_documents faults figures provider think_tags waits"
+        "decode error_documents faults figures provider shapes think_tags waits"
     ),
     "runs": "base entries key memory redis run service sqlite writer",
     "server": "announcement connections door framing hosts protocol serve site workers",

@@ -152,7 +152,7 @@ class OpenedAnswer:
     async def __aenter__(self) -> ProviderStream:
         self._response = response = await self._ask()
         del self._ask
-        compressed = is_compressed(response)
+        compressed = "content-encoding" in response.headers and is_compressed(response)
         self._stream = AnswerStream(response, self._decoder, compressed=compressed)
         return self._stream
 

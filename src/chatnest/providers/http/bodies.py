@@ -42,7 +42,7 @@ def closing() -> CancelScope:
 
 def is_compressed(response: Response) -> bool:
     """Whether the body has a content coding (RFC 9110, section 8.4)."""
-    return "content-encoding" in response.headers and bool(_coding_of(response))
+    return bool(_coding_of(response))
 
 
 def is_readable(response: Response) -> bool:

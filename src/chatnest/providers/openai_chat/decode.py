@@ -17,22 +17,12 @@ from chatnest.errors import (
 )
 from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCall
 from chatnest.providers.base import Taker
-from chatnest.providers.openai_chat.chunks import (
-    DONE,
-    MOST_WORDS,
-    NOTHING,
-    PIECE,
-    Chunk,
-    OddChunk,
-    Words,
-    decode_all,
-    decode_pieces,
-    refusal_in,
-    spoken,
-)
-from chatnest.providers.openai_chat.chunks import Delta as DeltaOfChunk
+from chatnest.providers.openai_chat.chunks import PIECE, decode_all, decode_pieces, refusal_in
 from chatnest.providers.openai_chat.faults import error_for_words
 from chatnest.providers.openai_chat.figures import usage_in
+from chatnest.providers.openai_chat.odd_chunks import spoken
+from chatnest.providers.openai_chat.shapes import DONE, MOST_WORDS, NOTHING, Chunk, OddChunk, Words
+from chatnest.providers.openai_chat.shapes import Delta as DeltaOfChunk
 from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 from chatnest.providers.sse import EventSplitter
 

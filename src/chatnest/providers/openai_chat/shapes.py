@@ -1,0 +1,127 @@
+"""The shapes of a chunk of a chat completion: what msgspec decodes, and the texts in it. No I/O."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from chatnest.errors import UpstreamBadResponse
+
+__all__ = [
+    "DONE",
+    "EMPTY",
+    "MOST_WORDS",
+    "NOTHING",
+    "Choice",
+    "Chunk",
+    "Delta",
+    "OddChunk",
+    "Words",
+    "loads",
+    "thoughts",
+]
+
+NOTHING: Final = msgspec.Raw(b"null")
+EMPTY: Final = (NOTHING, *map(msgspec.Raw, (b'""', b"{}", b"[]", b"false", b"0")))
+MOST_WORDS: Final = 2_048
+DONE: Final = b"[DONE]"
+
+
+class Delta(msgspec.Struct, gc=False):
+    """A part of the message. Thinking has a name of each server's own."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: msgspec.Raw = NOTHING
+    thinking: str | None = None
+    reasoning_text: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+    function_call: msgspec.Raw = NOTHING
+
+    @property
+    def thought(self) -> str | None:
+        """The thinking, once: servers repeat it under several names. None where there is none."""
+        said = self.reasoning_content or self.reasoning or self.thinking or self.reasoning_text
+        if said or self.reasoning_details in EMPTY:
+            return said or None
+        return "".join(thoughts(loads(self.reasoning_details)))
+
+    @property
+    def call(self) -> str | None:
+        """The tool calls as their text, about. None where there are none."""
+        calls: list[Any] = [loads(raw) for raw in self.tool_calls or ()]
+        if self.function_call not in EMPTY:
+            calls.append({"function": loads(self.function_call)})
+        return "".join(map(_call, calls)) if calls else None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """One of the answers, of which the first counts."""
+
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    message: msgspec.Raw = NOTHING
+    usage: msgspec.Raw = NOTHING
+    error: msgspec.Raw = NOTHING
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """What a server says at a time."""
+
+    choices: list[Choice] | None = None
+    usage: msgspec.Raw = NOTHING
+    error: msgspec.Raw = NOTHING
+    error_type: msgspec.Raw = NOTHING
+    x_groq: msgspec.Raw = NOTHING
+    usageMetadata: msgspec.Raw = NOTHING  # noqa: N815  # Google's
+    object: msgspec.Raw = NOTHING
+
+
+class OddChunk(Chunk, gc=False):
+    """One that was read the slow way: its texts may have halves of surrogate pairs."""
+
+
+class Words(msgspec.Struct):
+    """Text where a chunk belongs: a server says that it lives, or in words what went wrong."""
+
+    text: str
+
+
+def loads(payload: bytes | msgspec.Raw) -> Any:
+    """By the standard library, which takes what JavaScript and Python write: halves of surrogate
+    pairs, NaN.
+    """
+    try:
+        return json.loads(bytes(payload), parse_constant=str)
+    except (ValueError, RecursionError) as exc:
+        raise UpstreamBadResponse from exc
+
+
+_SAID: Final = ("text", "thinking", "reasoning", "summary", "content")
+
+
+def thoughts(value: object) -> Iterator[str]:
+    """Every text in it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from thoughts(inner)
+    elif isinstance(value, dict):
+        for name in _SAID:
+            if value.get(name):
+                yield from thoughts(value[name])
+                return
+
+
+def _call(value: object) -> str:
+    function = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(function, dict):
+        return ""
+    name, arguments = function.get("name"), function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = json.dumps(arguments)
+    return f"{name if isinstance(name, str) else ''}{arguments or ''}"
