@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "asgi": ("http heads", "cors resumption upgrades"),
     "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
-    "identity": ("users", "principals", "access"),
+    "identity": ("base users", "principals", "access"),
     "ledger": ("base days window", "audit model", "holds", "dictbooks", "memory", "redis sqlite"),
     "ledger.redis": ("keys mark records survey", "answers books reader", "audit", "ledger"),
     "ledger.sqlite": (

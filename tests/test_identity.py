@@ -23,6 +23,7 @@ from chatnest.errors import (
     Unauthenticated,
 )
 from chatnest.identity.access import Access, open_by_default
+from chatnest.identity.base import Identity
 from chatnest.identity.principals import (
     BearerKeys,
     ClientAddress,
@@ -530,7 +531,7 @@ async def later(value):
 @pytest.mark.anyio
 @pytest.mark.parametrize("identify", [lambda _: "ann", lambda _: later("ann")])
 async def test_the_principal_is_whom_identify_names_now_or_later(identify):
-    assert await access(identify=identify).principal(scope()) == "ann"
+    assert await access(identify=identify).identity(scope()) == Identity("ann")
 
 
 @pytest.mark.anyio
@@ -546,7 +547,7 @@ async def test_the_principal_is_whom_identify_names_now_or_later(identify):
 )
 async def test_nobody_is_a_401(identify):
     with pytest.raises(Unauthenticated) as caught:
-        await access(identify=identify).principal(scope())
+        await access(identify=identify).identity(scope())
 
     assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
     assert caught.value.headers == {}
@@ -563,7 +564,7 @@ async def test_nobody_is_a_401(identify):
 async def test_a_name_that_not_every_ledger_can_have_is_a_401_and_logged(name, caplog):
     for identify in (lambda _: name, lambda _: later(name)):
         with pytest.raises(Unauthenticated):
-            await access(identify=identify).principal(scope())
+            await access(identify=identify).identity(scope())
     assert len(caplog.records) == 2
     assert "identify() returned a str that cannot be a principal" in caplog.text
     assert len(caplog.records[0].getMessage()) < 1_000
@@ -574,7 +575,7 @@ async def test_names_that_cannot_be_are_logged_a_hundred_times_at_most(caplog):
     refuses = access(identify=lambda _: "\0")
     for _ in range(150):
         with pytest.raises(Unauthenticated):
-            await refuses.principal(scope())
+            await refuses.identity(scope())
     assert len(caplog.records) == 100
 
 
@@ -593,12 +594,12 @@ async def test_names_that_cannot_be_are_logged_a_hundred_times_at_most(caplog):
     ],
 )
 async def test_any_other_text_is_a_name_as_it_is(name):
-    assert await access(identify=lambda _: name).principal(scope()) == name
+    assert (await access(identify=lambda _: name).identity(scope())).principal == name
 
 
 @pytest.mark.anyio
 async def test_a_name_of_a_kind_of_its_own_is_its_text():
-    found = await access(identify=lambda _: Shouting("ann")).principal(scope())
+    found = (await access(identify=lambda _: Shouting("ann")).identity(scope())).principal
     assert (type(found), found) == (str, "ann")
 
 
@@ -608,14 +609,16 @@ async def test_a_name_of_a_kind_of_its_own_is_its_text():
 )
 async def test_what_is_no_text_is_the_developers_error(name):
     for identify in (lambda _: name, lambda _: later(name)):
-        with pytest.raises(TypeError, match=r"^identify\(\): expected a str or None, got "):
-            await access(identify=identify).principal(scope())
+        with pytest.raises(
+            TypeError, match=r"^identify\(\): expected a str, an Identity or None, got "
+        ):
+            await access(identify=identify).identity(scope())
 
 
 @pytest.mark.anyio
 async def test_nobody_with_a_key_is_told_that_a_key_is_wanted():
     with pytest.raises(Unauthenticated) as caught:
-        await access(identify=BearerKeys({"ann": hashlib.sha256(b"k").hexdigest()})).principal(
+        await access(identify=BearerKeys({"ann": hashlib.sha256(b"k").hexdigest()})).identity(
             scope()
         )
     assert caught.value.headers == {"WWW-Authenticate": 'Bearer realm="chatnest"'}

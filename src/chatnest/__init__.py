@@ -4,6 +4,7 @@ from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
 from chatnest.errors import ChatNestError, ConfigurationError
+from chatnest.identity.base import Identity
 from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigurationError",
     "DemoProvider",
     "HardCaps",
+    "Identity",
     "Ledger",
     "Limit",
     "MemoryLedger",

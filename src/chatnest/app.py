@@ -40,7 +40,7 @@ from chatnest.errors import (
     Overloaded,
 )
 from chatnest.identity.access import AllowedProfiles
-from chatnest.identity.principals import Identify
+from chatnest.identity.base import Identify
 from chatnest.incoming import IncomingChat
 from chatnest.ledger.base import Ledger
 from chatnest.lifespan import lifespan_of, serve_lifespan
@@ -307,7 +307,7 @@ class ChatNestApp:
         method = scope["method"]
         if method not in {"GET", "DELETE"}:
             raise MethodNotAllowed("GET", "DELETE")
-        principal = await self._access.principal(scope)
+        principal = (await self._access.identity(scope)).principal
         self._look_ups.count(principal)
         if method == "DELETE":
             receipt = await self._runs.cancel(run_id, principal)
@@ -332,7 +332,8 @@ class ChatNestApp:
     async def _show_limits(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed("GET", "HEAD")
-        principal = await self._access.principal(scope)
+        identity = await self._access.identity(scope)
+        principal = identity.principal
         self._look_ups.count(principal)
         asked = query_value(scope, "profile")
         profile = await self._access.profile(
@@ -340,6 +341,7 @@ class ChatNestApp:
         )
         look_up = LookUp(
             principal=principal,
+            groups=identity.groups,
             profile=profile,
             model=self.provider.model,
             counter=self.provider.counter,

@@ -18,6 +18,7 @@ from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import STREAM_SECONDS, Bounds
 from chatnest.errors import ClientGone, InvalidRequest
 from chatnest.identity.access import Access
+from chatnest.identity.base import Identity
 from chatnest.profiles import Profile
 from chatnest.providers import Provider
 from chatnest.request import ChatMessage, ChatRequest, parse_request
@@ -44,7 +45,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    principal: str
+    identity: Identity
     request: ChatRequest
     profile: Profile
     model: str
@@ -58,7 +59,8 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
         """A new turn that answers this request."""
         return Turn(
             turn_id=turn_id,
-            principal=self.principal,
+            principal=self.identity.principal,
+            groups=self.identity.groups,
             request=self.request,
             profile=self.profile,
             model=self.model,
@@ -110,15 +112,15 @@ class Incoming:
             if scope.get("query_string"):
                 ping_seconds = self.ping_seconds(scope)
             watched = partial(self._watched, receive, arrival)
-            principal = await self._access.principal(scope, watched)
+            identity = await self._access.identity(scope, watched)
             request = parse_request(body)
             if request.linger is not None and key is None:
                 raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
             return IncomingChat(
                 id=request_id,
-                principal=principal,
+                identity=identity,
                 request=request,
-                profile=await self._access.profile(principal, request.profile, watched),
+                profile=await self._access.profile(identity.principal, request.profile, watched),
                 model=self._provider.model,
                 counter=self._provider.counter,
                 system=self._opening(request) if request.system_prompt else self._system,

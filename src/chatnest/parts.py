@@ -9,7 +9,8 @@ from chatnest.accounting.local_books import WhenAway
 from chatnest.answering import Answering
 from chatnest.bounds import Bounds
 from chatnest.identity.access import Access, AllowedProfiles
-from chatnest.identity.principals import Identify, UserOrAddress
+from chatnest.identity.base import Identify
+from chatnest.identity.principals import UserOrAddress
 from chatnest.incoming import Incoming
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger

@@ -1,9 +1,10 @@
 """Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, eq
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,6 +22,7 @@ from chatnest.request import ChatMessage, ChatRequest
 __all__ = ["Answer", "LookUp", "ModelCall", "TokenCounter", "Turn", "joined"]
 
 _UNLIMITED = 1 << 62
+_NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_LATE = 128
 """Pieces of an answer before they are joined."""
 
@@ -176,7 +178,7 @@ def joined(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
 
 
 class Turn:
-    """One request of one principal.
+    """One request of one principal. ``groups`` are those of its Identity, such as team to name.
 
     A policy reads it, and in ``prepare`` it may change ``system`` and ``messages`` (what the
     model will see) and lower ``max_output_tokens``. ``state`` is for policies to keep things in.
@@ -194,9 +196,11 @@ class Turn:
         model: str,
         counter: TokenCounter,
         system: tuple[ChatMessage, ...] = (),
+        groups: Mapping[str, str] = _NO_GROUPS,
     ) -> None:
         self.id = turn_id
         self.principal = principal
+        self.groups = groups
         self.request = request
         self.profile = profile
         self.model = model
@@ -299,11 +303,18 @@ class LookUp(Turn):
     """
 
     def __init__(
-        self, *, principal: str, profile: Profile, model: str, counter: TokenCounter
+        self,
+        *,
+        principal: str,
+        profile: Profile,
+        model: str,
+        counter: TokenCounter,
+        groups: Mapping[str, str] = _NO_GROUPS,
     ) -> None:
         super().__init__(
             turn_id="",
             principal=principal,
+            groups=groups,
             request=ChatRequest(messages=(), profile=profile.name),
             profile=profile,
             model=model,

@@ -1,4 +1,4 @@
-"""Policies that an operator writes: a check, a limit for a tenant, advice, and the books."""
+"""Policies that an operator writes: a check, a limit for a team, advice, and the books."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +10,23 @@ from chatnest import (
     ChatNestError,
     ConfigurationError,
     DemoProvider,
+    Identity,
     Limit,
     Turn,
     standard_policies,
 )
 from chatnest.testing import Answer
-from tests.streams.support import CLIENT, Books, answer_to, ask, error, kinds, policies, serving
+from tests.streams.support import (
+    CLIENT,
+    Books,
+    answer_to,
+    ask,
+    error,
+    get_limits,
+    kinds,
+    policies,
+    serving,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -36,12 +47,18 @@ class Moderation:
             raise NotHere("Please talk about something else.")
 
 
-class TenantBudget:
-    """A budget for everybody of a tenant, beside each user's own."""
+class TeamBudget:
+    """A budget for a whole team, beside each user's own."""
 
     def limits(self, turn: Turn):
-        tenant = turn.principal.partition("@")[2]
-        yield Limit(name="tenant-tokens", kind="budget", account=f"tenant:{tenant}", limit=1_000)
+        if team := turn.groups.get("team"):
+            yield Limit(name="team-tokens", kind="budget", account=f"team:{team}", limit=1_000)
+
+
+def member(scope):
+    """ann@acme is ann, of the team acme; ann alone has no team."""
+    name, _, team = dict(scope["headers"])[b"x-user"].decode().partition("@")
+    return Identity(name, groups={"team": team}) if team else name
 
 
 @dataclass
@@ -74,31 +91,54 @@ async def test_a_moderation_policy_refuses_before_anything_is_held(upstream):
     assert len(upstream.requests) == len(books.reservations) == 1
 
 
-async def test_a_tenants_limit_is_admitted_together_with_the_users(upstream):
+async def test_a_teams_limit_is_admitted_together_with_the_users(upstream):
     books = Books()
     upstream.default = Answer(usage=(100, 300))
-
-    def identify(scope):
-        return dict(scope["headers"])[b"x-user"].decode()
 
     async def as_user(name):
         return await answer_to(app, ask(), headers={"x-user": name})
 
     async with serving(
-        upstream, ledger=books, identify=identify, policies=[TenantBudget(), *policies()]
+        upstream, ledger=books, identify=member, policies=[TeamBudget(), *policies()]
     ) as app:
         assert (await as_user("ann@acme")).status == 200
         assert (await as_user("bob@acme")).status == 200
-        # 200 of the tenant's are left: bob's answer is lowered to it, and then nothing is left.
+        # 200 of the team's are left: bob's answer is lowered to it, and then nothing is left.
         assert (await as_user("bob@acme")).status == 200
         assert upstream.last.json["max_tokens"] < 200
         refused = await as_user("ann@acme")
-        other = await as_user("eve@other")
+        others = [await as_user("eve@other"), await as_user("eve")]
     assert (refused.status, refused.problem()["code"]) == (429, "budget_exhausted")
-    assert refused.problem()["limit"] == "tenant-tokens"
-    assert refused.headers["ratelimit-policy"] == '"tenant-tokens";q=1000;w=86400'
-    assert other.status == 200
-    assert (await books.used("ann@acme"), await books.used("bob@acme")) == (400, 800)
+    assert refused.problem()["limit"] == "team-tokens"
+    assert refused.headers["ratelimit-policy"] == '"team-tokens";q=1000;w=86400'
+    assert [other.status for other in others] == [200, 200]
+    assert (await books.used("ann"), await books.used("bob")) == (400, 800)
+
+
+async def test_what_is_left_is_shown_by_the_groups_too(upstream):
+    upstream.default = Answer(usage=(100, 300))
+
+    async def left(app, name):
+        document = await get_limits(app, headers={"x-user": name})
+        return {limit["name"]: limit["remaining"] for limit in document["limits"]}
+
+    async with serving(upstream, identify=member, policies=[TeamBudget()]) as app:
+        await answer_to(app, ask(), headers={"x-user": "ann@acme"})
+        assert await left(app, "bob@acme") == {"team-tokens": 600}
+        assert await left(app, "bob") == {}
+
+
+async def test_a_run_knows_the_groups(upstream):
+    seen = []
+
+    class Watching:
+        async def prepare(self, turn: Turn) -> None:
+            seen.append((turn.principal, dict(turn.groups)))
+
+    async with serving(upstream, identify=member, policies=[Watching()]) as app:
+        for name in ("ann@acme", "bob"):
+            await answer_to(app, ask(), headers={"x-user": name, "idempotency-key": '"1"'})
+    assert seen == [("ann", {"team": "acme"}), ("bob", {})]
 
 
 async def test_a_policy_gives_advice_on_trying_again(upstream):

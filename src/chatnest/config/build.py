@@ -15,7 +15,8 @@ from chatnest.config.sections import Config, LedgerSection, ProviderSection, loa
 from chatnest.config.sources import naming_sources
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
-from chatnest.identity.principals import BearerKeys, Identify, TrustedHeader, UserOrAddress
+from chatnest.identity.base import Identify
+from chatnest.identity.principals import BearerKeys, TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger

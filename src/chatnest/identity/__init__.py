@@ -1,9 +1,9 @@
 """Identity: a request's principal, from address, header, key or framework; its access. No I/O."""
 
+from chatnest.identity.base import Identify, Identity
 from chatnest.identity.principals import (
     BearerKeys,
     ClientAddress,
-    Identify,
     TrustedHeader,
     UserOrAddress,
     framework_user,
@@ -13,6 +13,7 @@ __all__ = [
     "BearerKeys",
     "ClientAddress",
     "Identify",
+    "Identity",
     "TrustedHeader",
     "UserOrAddress",
     "framework_user",

@@ -1,15 +1,16 @@
-"""Access: the principal of a request, and the profiles open to it. No I/O of its own."""
+"""Access: the identity of a request, and the profiles open to it. No I/O of its own."""
 
 import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
 from starlette.types import Scope
 
 from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest, Unauthenticated
-from chatnest.identity.principals import Identify
+from chatnest.identity.base import Identify, Identity
 from chatnest.profiles import Profile, bounds_above
 
 __all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "Wait", "open_by_default"]
@@ -41,6 +42,9 @@ class Wait(Protocol):
 
 def _plainly(hook: Awaitable[_T], /) -> Awaitable[_T]:
     return hook
+
+
+_without_groups: Final = lru_cache(1_024)(Identity)  # of valid names alone, which are short
 
 
 class Access:
@@ -83,32 +87,36 @@ class Access:
         self._warned: set[str] = set()
         self._refused_names = 0
 
-    async def principal(self, scope: Scope, wait: Wait = _plainly) -> str:
-        """The principal of a request: a valid name, as `_is_name` defines it.
+    async def identity(self, scope: Scope, wait: Wait = _plainly) -> Identity:
+        """The identity of a request. Its principal is a valid name, as `_is_name` defines it.
 
         Raises Unauthenticated if ``identify`` returns None or an invalid name. Raises TypeError
         for any other object, which is a fault of ``identify``. ``wait`` awaits an async hook.
         """
-        principal: object = self._identify(scope)
-        if inspect.isawaitable(principal):
-            principal = await wait(principal)
-        if principal is None:
+        found: object = self._identify(scope)
+        if inspect.isawaitable(found):
+            found = await wait(found)
+        if found is None:
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
-        if not issubclass(type(principal), str) or not isinstance(principal, str):
-            # An object would get a new budget for each of its reprs.
-            kind = type(principal).__name__
+        if isinstance(found, Identity):
+            principal = found.principal
+        elif issubclass(type(found), str) and isinstance(found, str):
+            principal = str.__str__(found)  # a subclass may show another text than it has
+        else:  # an object would get a new budget for each of its reprs
+            kind = type(found).__name__
             raise TypeError(
-                f"identify(): expected a str or None, got {kind}. Return a stable name."
+                f"identify(): expected a str, an Identity or None, got {kind}. Return a stable "
+                "name."
             )
-        if type(principal) is not str:
-            principal = str.__str__(principal)  # whatever a subclass shows
         # The first condition is the second one, for most names and without a call.
         plain = principal.isascii() and principal.isprintable() and not principal.isspace()
         if not (plain and 0 < len(principal) <= MAX_PRINCIPAL_BYTES) and not _is_name(principal):
             if principal:
                 self._warn_of_name(principal)
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
-        return principal
+        if isinstance(found, Identity):
+            return found
+        return _without_groups(principal)
 
     def _warn_of_name(self, principal: str) -> None:
         """Log the first invalid names only: clients can send as many as they like."""

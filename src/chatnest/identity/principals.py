@@ -1,13 +1,13 @@
 """Principals: the names that limits and costs belong to. No I/O.
 
-``identify(scope)`` returns a principal, or None to refuse the request with a 401. It may be async.
-Its attribute ``challenge``, if any, becomes the WWW-Authenticate field of that 401. Each source of
-names has a prefix of its own, so names from different sources never collide.
+``identify(scope)`` returns a principal, an Identity, or None to refuse the request with a 401. It
+may be async. Its attribute ``challenge``, if any, becomes the WWW-Authenticate field of that 401.
+Each source of names has a prefix of its own, so names from different sources never collide.
 """
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
@@ -23,15 +23,12 @@ from chatnest.identity.users import framework_user
 __all__ = [
     "BearerKeys",
     "ClientAddress",
-    "Identify",
     "TrustedHeader",
     "UserOrAddress",
     "everybody_like",
     "framework_user",
     "is_anonymous",
 ]
-
-Identify = Callable[[Scope], str | Awaitable[str | None] | None]
 
 _MAX_NAME = 256
 _MOST_HOPS = 32

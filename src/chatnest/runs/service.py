@@ -90,7 +90,7 @@ class Runs:
         Raises KeyReused for a key of another request, and whatever ended the run.
         """
         await stream.check_client()
-        principal, run_id = chat.principal, chat.id
+        principal, run_id = chat.identity.principal, chat.id
         place = None if chat.key is None else key_id(self._realm, principal, chat.key)
         print_ = fingerprint(chat.request)
         claim_one = partial(

@@ -1,0 +1,74 @@
+"""Identity: who asks, as ``identify`` reports it: a principal and its groups. No I/O."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+from starlette.types import Scope
+
+__all__ = ["Identify", "Identity"]
+
+_NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
+_MOST_GROUPS: Final = 16
+_MAX_GROUP: Final = 256
+"""Maximum characters of a group's value. Groups become accounts of the ledger."""
+_GROUP_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""Without a colon, so that an account such as ``team:a`` has one reading."""
+_SHOWN: Final = 64
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who asks: a principal, and the groups that it belongs to, such as ``{"team": "a"}``.
+
+    ``groups`` is a read-only copy of at most 16 pairs. A name has 1 to 64 ASCII letters, digits,
+    ``_`` or ``-`` and begins with a letter. A value has 1 to 256 printable characters, of which
+    one is not a space. Raises TypeError for another type, and ValueError for any other group:
+    in ``identify`` both are a 500. The principal is checked afterwards, as a plain string is.
+    """
+
+    principal: str
+    groups: Mapping[str, str] = _NO_GROUPS
+
+    def __post_init__(self) -> None:
+        # A subclass may show another text than it has.
+        msgspec.structs.force_setattr(self, "principal", _text("principal", self.principal))
+        if self.groups is not _NO_GROUPS:
+            msgspec.structs.force_setattr(self, "groups", _groups(self.groups))
+
+
+Identify = Callable[[Scope], str | Identity | Awaitable[str | Identity | None] | None]
+
+
+def _groups(groups: object) -> Mapping[str, str]:
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            f"groups: expected a mapping such as {{'team': 'a'}}, got {type(groups).__name__}."
+        )
+    if len(groups) > _MOST_GROUPS:
+        raise ValueError(f"groups: expected at most {_MOST_GROUPS}, got {len(groups)}.")
+    return MappingProxyType(dict(_group(name, value) for name, value in groups.items()))
+
+
+def _group(name: object, value: object) -> tuple[str, str]:
+    name = _text("groups: name", name)
+    if not _GROUP_NAME.fullmatch(name):
+        raise ValueError(
+            "groups: expected a name of 1 to 64 letters, digits, '_' or '-' that begins with a "
+            f"letter, got {name[:_SHOWN]!a}."
+        )
+    value = _text(f"groups[{name!r}]", value)
+    if not 0 < len(value) <= _MAX_GROUP or not value.isprintable() or value.isspace():
+        raise ValueError(
+            f"groups[{name!r}]: expected 1 to {_MAX_GROUP} printable characters, got "
+            f"{len(value)}: {value[:_SHOWN]!a}. Leave the group out if there is none."
+        )
+    return name, value
+
+
+def _text(place: str, value: object) -> str:
+    """The text of a string, also of a subclass such as a StrEnum. Raises TypeError."""
+    if not issubclass(type(value), str) or not isinstance(value, str):  # not a lazy object
+        raise TypeError(f"{place}: expected a str, got {type(value).__name__}.")
+    return str.__str__(value)
