@@ -153,6 +153,7 @@ def _decode(body: bytes) -> _Body:
         except (msgspec.ValidationError, UnicodeError):
             raise
         except msgspec.DecodeError:
+            body.decode()  # msgspec 0.23 reports invalid UTF-8 as a DecodeError
             body = _mend_surrogates(body)
             parsed = _decoder.decode(body)
         # The typed decoder has bounded the depth, so the second reading cannot overflow.
