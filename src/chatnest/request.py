@@ -152,8 +152,9 @@ def _decode(body: bytes) -> _Body:
             parsed = _decoder.decode(body)
         except (msgspec.ValidationError, UnicodeError):
             raise
-        except msgspec.DecodeError:
-            body.decode()  # msgspec 0.23 reports invalid UTF-8 as a DecodeError
+        except msgspec.DecodeError as exc:
+            if "UTF-8" in str(exc):  # msgspec 0.23; before, it was a UnicodeDecodeError
+                body.decode()
             body = _mend_surrogates(body)
             parsed = _decoder.decode(body)
         # The typed decoder has bounded the depth, so the second reading cannot overflow.
