@@ -57,10 +57,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ledger",
     ),
     "wire": ("base native ratelimit", "limits"),
-    "providers": ("base sse", "demo http", "answer_stream", "openai_chat"),
+    "providers": ("base sse", "demo http", "openai_chat"),
     "providers.http": (
         "inflate network transport",
-        "bodies http1 httpx2",
+        "bodies httpx2 responses",
+        "answer_stream event_response http1",
         "connections pool",
         "client",
     ),
@@ -96,7 +97,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "testing": (
         "clock fail_points leak_probe protocol relay scope sse upstream",
-        "conversation fault_proxy provider_contract",
+        "answer_contract conversation fault_proxy",
+        "provider_contract",
     ),
     "testing.upstream": (
         "answers http1",
@@ -116,7 +118,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
         *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),
-    "httptools": ("providers.http.http1", "server.framing", "server.protocol"),
+    "httptools": ("providers.http.responses", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite"),
     "redis": ("ledger.redis.*", "stores.*"),

@@ -106,8 +106,8 @@ BOUNDED = {
     "config": "sections",
     "identity": "access principals",
     "policies": "anonymous",
-    "providers": "answer_stream sse",
-    "providers.http": "bodies connections http1 httpx2 inflate transport",
+    "providers": "sse",
+    "providers.http": ("answer_stream bodies connections http1 httpx2 inflate responses transport"),
     "providers.openai_chat": (
         "decode error_documents faults figures provider shapes think_tags waits"
     ),

@@ -12,7 +12,7 @@ import pytest
 
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.events import Delta, Start
-from chatnest.providers.answer_stream import AnswerStream
+from chatnest.providers.http.answer_stream import AnswerStream
 from chatnest.providers.http.httpx2 import _OwnResponse
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.sse import EventSplitter

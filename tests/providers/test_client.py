@@ -6,9 +6,10 @@ import pytest
 
 from chatnest import ConfigurationError, ServerSettings
 from chatnest.errors import UpstreamBadResponse, UpstreamTimeout
+from chatnest.events import Delta
 from chatnest.providers.http import Connections
 from chatnest.testing import Answer, FakeUpstream
-from chatnest.testing.provider_contract import question
+from chatnest.testing.answer_contract import question
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +30,58 @@ async def test_events_arrive_and_the_connection_is_reused():
         assert await read(connections) == [b"one", b"two\nlines"]
         await connections.aclose()
         assert (upstream.connections, upstream.served) == (1, 2)
+
+
+def decode(data: bytes) -> list[Delta]:
+    if data == b"two\nlines":
+        raise UpstreamBadResponse
+    return [Delta(data.decode())]
+
+
+async def test_events_that_arrived_with_a_broken_one_come_before_its_error():
+    with FakeUpstream(Answer(body=b"".join(EVENTS)), path="/ask") as upstream:
+        connections = Connections(upstream.url)
+        async with connections.open(b"{}", decode=decode) as response:
+            assert await anext(response.events) == [Delta("one")]
+            for _ in range(2):
+                with pytest.raises(UpstreamBadResponse):
+                    await anext(response.events)
+        await connections.aclose()
+
+
+async def test_events_need_a_function_that_decodes_them():
+    with FakeUpstream(path="/ask") as upstream:
+        connections = Connections(upstream.url)
+        async with connections.open(b"{}") as response:
+            with pytest.raises(ValueError, match="decode: expected a function"):
+                _ = response.events
+        await connections.aclose()
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("fields", [{}, {"headers": {"content-encoding": "gzip"}}])
+async def test_what_arrived_of_an_answer_that_is_left_is_unread_up_to_a_broken_event(fields):
+    body = b"data: a\n\ndata: b\n\n" + EVENTS[1] + EVENTS[0]
+    body = gzip.compress(body) if fields else body
+    call = question()
+    with FakeUpstream(Answer(body=body, **fields), path="/ask") as upstream:
+        connections = Connections(upstream.url)
+        async with connections.open(b"{}", call, decode):
+            await upstream.until(lambda upstream: upstream.served == 1)
+        await connections.aclose()
+    assert call.unread is not None
+    assert [event for batch in call.unread for event in batch] == [Delta("a"), Delta("b")]
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_refusal_has_nothing_to_charge():
+    call = question()
+    with FakeUpstream(Answer(status=400, body=EVENTS[0]), path="/ask") as upstream:
+        connections = Connections(upstream.url)
+        async with connections.open(b"{}", call, decode):
+            await upstream.until(lambda upstream: upstream.served == 1)
+        await connections.aclose()
+    assert call.unread is None
 
 
 async def test_headers_and_query_come_from_the_arguments_and_the_settings():

@@ -15,9 +15,11 @@ import pytest
 import trustme
 
 from chatnest import OpenAIProvider
-from chatnest.providers.http import connections, http1
+from chatnest.events import Delta
+from chatnest.providers.http import Connections, connections
 from chatnest.providers.http.connections import make_transport
 from chatnest.providers.http.http1 import Http1Connection
+from chatnest.providers.http.responses import WHOLE
 from chatnest.providers.http.transport import (
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,
@@ -25,6 +27,7 @@ from chatnest.providers.http.transport import (
     TransportError,
 )
 from chatnest.testing import Answer, FakeUpstream
+from chatnest.testing.answer_contract import question
 from chatnest.turn import ModelCall
 
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop")]
@@ -84,11 +87,27 @@ def transport_to(port: int, *, host: str = "127.0.0.1", scheme: str = "http") ->
     return make_transport(RequestHead(f"{scheme}://{host}:{port}/v1/chat?a=b", FIELDS))
 
 
+class Call:
+    """Calls ``noted`` when its request was sent."""
+
+    def __init__(self, noted: Any = lambda: None) -> None:
+        self._noted = noted
+
+    @property
+    def sent(self) -> bool:
+        return False
+
+    @sent.setter
+    def sent(self, value: bool) -> None:
+        assert value
+        self._noted()
+
+
 def _nothing(_: object) -> None: ...
 
 
 async def ask(transport: Any, body: bytes = b"{}") -> Any:
-    return await transport.post(body, lambda: None, _nothing)
+    return await transport.post(body, Call(), _nothing)
 
 
 async def exchange(transport: Any) -> bytes:
@@ -138,14 +157,14 @@ async def test_it_is_told_that_a_request_has_left_and_not_before():
     async with serving() as server:
         transport = transport_to(server.port)
         await (
-            await transport.post(b"{}", lambda: told.append(len(server.peers)), _nothing)
+            await transport.post(b"{}", Call(lambda: told.append(len(server.peers))), _nothing)
         ).aclose()
         await transport.aclose()
     assert len(told) == 1
 
     transport = transport_to(server.port)  # where nobody listens any more
     with pytest.raises(TransportError) as raised:
-        await transport.post(b"{}", lambda: told.append(0), _nothing)
+        await transport.post(b"{}", Call(lambda: told.append(0)), _nothing)
     assert isinstance(raised.value.__cause__, ConnectionRefusedError)
     assert len(told) == 1
 
@@ -246,7 +265,7 @@ async def test_an_idle_one_is_as_old_as_its_last_answer_however_late_that_is_rea
         transport = transport_to(server.port)
         clock = Clock(transport)
         response = await ask(transport)
-        await until(lambda: response._connection._stage == http1._WHOLE)
+        await until(lambda: response._connection.responses.stage == WHOLE)
         clock.now += 4.0
         await response.read()
         await response.aclose()
@@ -313,15 +332,15 @@ async def test_one_that_has_ended_before_it_was_used_is_forgotten(monkeypatch):
     """Its end is told while whoever asked for it has not gone on yet."""
     async with serving() as server:
         transport = transport_to(server.port)
-        connect = transport._place.connect
+        connect = transport._address.connect
 
         async def connected(protocol: Any) -> Any:
             connection = await connect(protocol)
             server.peers[-1].transport.abort()
-            await until(lambda: connection._parser is None)  # it was told
+            await until(lambda: connection.responses._parser is None)  # it was told
             return connection
 
-        monkeypatch.setattr(transport._place, "connect", connected)
+        monkeypatch.setattr(transport._address, "connect", connected)
         with pytest.raises(TransportError):
             await ask(transport)
         assert not transport._open
@@ -341,7 +360,7 @@ async def test_who_is_cancelled_while_connecting_leaves_nothing(monkeypatch):
 
 async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkeypatch):
     """By asyncio itself, which knows no shields."""
-    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", 20.0)
+    monkeypatch.setattr("chatnest.providers.http.answer_stream._DRAIN_SECONDS", 20.0)
     monkeypatch.setattr("chatnest.providers.http.bodies._CLOSE_SECONDS", 20.0)
     call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
     read = asyncio.Event()
@@ -410,7 +429,7 @@ class Names:
         self.asked: list[Any] = []
         self._addresses = addresses
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(connections._Place, "_loop", _With(loop, self.find), raising=False)
+        monkeypatch.setattr(connections._Address, "_loop", _With(loop, self.find), raising=False)
 
     async def find(self, host: str, port: int, **_: Any) -> list[Any]:
         self.asked.append((host, port))
@@ -444,7 +463,7 @@ async def test_a_rush_asks_for_a_name_once(monkeypatch):
             for _ in range(20):
                 tasks.start_soon(exchange, transport)
         assert names.asked == [("model.example", server.port)]
-        monkeypatch.setattr(transport._place, "_known_until", 0.0)
+        monkeypatch.setattr(transport._address, "_known_until", 0.0)
         for connection in list(transport._idle):
             connection.abort()
         await exchange(transport)
@@ -459,7 +478,7 @@ async def test_a_name_that_nobody_knows(monkeypatch):
     async def nobody(*_: Any, **__: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
-    monkeypatch.setattr(transport._place, "_loop", _With(asyncio.get_running_loop(), nobody))
+    monkeypatch.setattr(transport._address, "_loop", _With(asyncio.get_running_loop(), nobody))
     for _ in range(2):
         with pytest.raises(TransportError) as raised:
             await ask(transport)
@@ -537,7 +556,8 @@ async def test_a_response_that_arrived_before_its_request_was_cancelled_is_late(
         sent = asyncio.Event()
 
         async def post() -> None:
-            await transport.post(b"{}", sent.set, lambda response: late.append(response.unread()))
+            call = Call(sent.set)
+            await transport.post(b"{}", call, lambda response: late.append(response.unread()))
 
         task = asyncio.create_task(post())
         await sent.wait()
@@ -547,6 +567,26 @@ async def test_a_response_that_arrived_before_its_request_was_cancelled_is_late(
         await asyncio.gather(task, return_exceptions=True)
         assert late == [b"hi"]
         await transport.aclose()
+
+
+async def test_the_events_of_a_late_response_are_unread():
+    async with serving() as server:
+        server.answer = b""
+        ours = Connections(f"http://127.0.0.1:{server.port}/ask")
+        call = question()
+
+        async def ask_and_read() -> None:
+            async with ours.open(b"{}", call, lambda data: [Delta(data.decode())]):
+                pytest.fail("the head came before the cancellation")
+
+        task = asyncio.create_task(ask_and_read())
+        await until(lambda: call.sent and server.peers)
+        server.peers[0].write(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\ndata: hi\n\n")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await ours.aclose()
+    assert call.unread is not None
+    assert [event for batch in call.unread for event in batch] == [Delta("hi")]
 
 
 async def test_over_tls_a_reader_that_is_slow_keeps_the_server_from_being_read(authority):
@@ -598,7 +638,7 @@ async def test_who_is_cancelled_leaves_nothing_wherever_it_is(authority, monkeyp
     async with serving(tls) as server:
         server.hold = True
         transport = transport_to(server.port, host="localhost", scheme=scheme)
-        await transport._place._resolve()
+        await transport._address._resolve()
         for turns in range(30):
             task = asyncio.create_task(ask(transport))
             for _ in range(turns):
@@ -623,7 +663,7 @@ async def test_a_certificate_that_is_not_the_servers(authority, reason):
     async with serving(tls_for(issuer, name)) as server:
         transport = transport_to(server.port, host="localhost", scheme="https")
         with pytest.raises(TransportError) as raised:
-            await transport.post(b"{}", lambda: sent.append(1), _nothing)
+            await transport.post(b"{}", Call(lambda: sent.append(1)), _nothing)
         await transport.aclose()
     assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
     assert not sent

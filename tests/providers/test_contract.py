@@ -10,7 +10,7 @@ import pytest
 from chatnest import ChatNestApp, DemoProvider, OpenAIProvider
 from chatnest.providers.base import OfferingStream
 from chatnest.testing import Answer, AnswerContract, Conversation, FakeUpstream, ProviderContract
-from chatnest.testing.provider_contract import question
+from chatnest.testing.answer_contract import question
 
 pytestmark = pytest.mark.anyio
 

@@ -85,6 +85,10 @@ class Wire:
         return self._paused
 
 
+class Call:
+    sent = False
+
+
 class Peer:
     """A connection, and what has become of it."""
 
@@ -102,7 +106,7 @@ class Peer:
         self.lost += 1
 
     def ask(self) -> "asyncio.Task[Http1Response]":
-        return asyncio.create_task(self.connection.ask(b"POST / HTTP/1.1\r\n\r\n", lambda: None))
+        return asyncio.create_task(self.connection.ask(b"POST / HTTP/1.1\r\n\r\n", Call()))
 
     def say(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -143,7 +147,7 @@ async def test_a_response_is_the_same_however_it_is_cut(said):
             assert response.headers.get("content-type") in {"text/event-stream", None}
             assert "x-late" not in response.headers
             assert await body_of(response) == BODY
-            assert response.ended()
+            assert response.release()
             await response.aclose()
         assert (peer.free, peer.wire.closed, peer.connection.usable) == (2, False, True)
 
@@ -293,7 +297,7 @@ async def test_for_how_long_the_server_keeps_it(said, seconds):
     peer = Peer()
     for answer, expected in ((LENGTH.replace(b"\r\n\r\n", field), seconds), (LENGTH, inf)):
         await (await peer.answer(INTERIM, answer + BODY)).aclose()
-        assert peer.connection.kept_for == expected
+        assert peer.connection.responses.kept_for == expected
     assert peer.free == 2
 
 
@@ -376,7 +380,7 @@ async def test_what_came_before_a_break_is_read_first(head, rest, exc, waiting):
         await (task or response.read())
     with pytest.raises(TransportError):
         await response.read()
-    assert not response.ended()
+    assert not response.release()
     await response.aclose()
     assert peer.free == 0
 
@@ -426,7 +430,7 @@ async def test_it_is_closed_once_whatever_becomes_of_the_connection():
     await response.aclose()
     other = await peer.answer(CHUNKED)
     await response.aclose()
-    assert response.ended()
+    assert response.release()
     assert not peer.wire.closed
     await other.aclose()
     assert peer.wire.closed

@@ -175,7 +175,7 @@ def test_upstream_connections_are_used_again(upstream, server, split, monkeypatc
     """Also where the end of a body comes after its last event, in a packet of its own: it is waited
     for a little, and here for as long as a busy machine may take.
     """
-    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", PATIENCE)
+    monkeypatch.setattr("chatnest.providers.http.answer_stream._DRAIN_SECONDS", PATIENCE)
     monkeypatch.setattr("chatnest.providers.http.bodies._CLOSE_SECONDS", PATIENCE)
     upstream.default = Answer(split=split)
     with uvicorn_thread(chat(upstream), **server) as port, connected(port) as client:

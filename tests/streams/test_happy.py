@@ -499,7 +499,7 @@ async def test_a_connection_is_used_again_although_its_body_ends_after_the_last_
     """As with servers that write the end of their chunks apart: it is waited for a little, and here
     for as long as a busy machine may take.
     """
-    monkeypatch.setattr("chatnest.providers.answer_stream._DRAIN_SECONDS", PATIENCE)
+    monkeypatch.setattr("chatnest.providers.http.answer_stream._DRAIN_SECONDS", PATIENCE)
     monkeypatch.setattr("chatnest.providers.http.bodies._CLOSE_SECONDS", PATIENCE)
     upstream.default = Answer(end_delay=0.01)
     async with serving(upstream) as app:

@@ -3,12 +3,13 @@
 `import chatnest` does not import this package.
 """
 
+from chatnest.testing.answer_contract import AnswerContract
 from chatnest.testing.clock import ManualClock
 from chatnest.testing.conversation import Conversation, ProtocolViolation
 from chatnest.testing.fail_points import FailPoints
 from chatnest.testing.fault_proxy import FaultProxy
 from chatnest.testing.leak_probe import LeakProbe
-from chatnest.testing.provider_contract import AnswerContract, ProviderContract
+from chatnest.testing.provider_contract import ProviderContract
 from chatnest.testing.sse import (
     Event,
     EventReader,

@@ -1,5 +1,6 @@
-"""ProviderContract: tests that every provider must pass, to run over a provider of your own."""
+"""ProviderContract: tests of every provider that speaks HTTP, to run over one of your own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from http import HTTPStatus
@@ -13,121 +14,43 @@ from chatnest.errors import (
     UpstreamError,
     UpstreamInterrupted,
     UpstreamOverloaded,
+    UpstreamRejected,
     UpstreamServerError,
     UpstreamUnavailable,
 )
-from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.events import Finish, ProviderEvent, Usage
 from chatnest.providers.base import Provider
-from chatnest.request import ChatMessage
+from chatnest.testing.answer_contract import (
+    MAX_OUTPUT_TOKENS,
+    SECONDS,
+    AnswerContract,
+    answer_of,
+    question,
+    text_of,
+)
 from chatnest.testing.upstream import CANARY, Answer, FakeUpstream
 from chatnest.turn import ModelCall
 
 # ruff: noqa: S101  # these are tests
 
-__all__ = ["AnswerContract", "ProviderContract", "answer_of", "question"]
+__all__ = ["ProviderContract"]
 
 _PIECES = ("Good", " mörning", ", \n\n", "friend")
-_SECONDS = 20.0
-
-
-def question(text: str = "Hello") -> ModelCall:
-    """A call with one message."""
-    return ModelCall(
-        messages=(ChatMessage(role="user", content=text),),
-        max_output_tokens=1_000,
-        temperature=0.5,
-        request_id="a-request",
-    )
-
-
-async def answer_of(provider: Provider, call: ModelCall) -> list[ProviderEvent]:
-    """All events of one answer. Raises what the provider raises."""
-    events: list[ProviderEvent] = []
-    with anyio.fail_after(_SECONDS):
-        async with provider.open(call) as stream:
-            async for batch in stream:
-                events += batch
-    return events
-
-
-def text_of(events: Sequence[ProviderEvent]) -> str:
-    """The text that a client sees."""
-    return "".join(event.text for event in events if isinstance(event, Delta))
-
-
-class AnswerContract:
-    """Tests of any provider, also of one without a network. ``make`` is yours.
-
-    Subclass it in a test module, with a name that begins with ``Test``, and mark the module with
-    ``pytest.mark.anyio``: each test then runs on asyncio and trio.
-    """
-
-    def make(self) -> Provider:
-        """A provider that answers ``question()`` with some text."""
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def provider_made(self) -> AsyncIterator[Provider]:
-        """The provider, closed at the end."""
-        provider = self.make()
-        try:
-            yield provider
-        finally:
-            await provider.aclose()
-
-    async def test_it_has_a_name_and_counts_tokens(self) -> None:
-        async with self.provider_made() as provider:
-            assert provider.model
-            assert await provider.counter.count("Some words") > 0
-
-    async def test_an_answer_is_text_then_one_finish_and_its_usage(self) -> None:
-        async with self.provider_made() as provider:
-            events = await answer_of(provider, question())
-
-            assert all(event.text for event in events if isinstance(event, Delta))
-            assert text_of(events)
-            (finish,) = [event for event in events if isinstance(event, Finish)]
-            assert finish.reason
-            last_text = max(n for n, event in enumerate(events) if isinstance(event, Delta))
-            assert last_text < events.index(finish)
-            assert any(isinstance(event, Usage) and event.output_tokens for event in events)
-
-    async def test_a_call_that_was_answered_was_sent(self) -> None:
-        async with self.provider_made() as provider:
-            call = question()
-            assert not call.sent
-            async with provider.open(call):
-                assert call.sent
-
-    async def test_an_answer_may_be_left_at_its_first_piece(self) -> None:
-        async with self.provider_made() as provider:
-            with anyio.fail_after(_SECONDS):
-                async with provider.open(question()) as stream:
-                    async for batch in stream:
-                        if batch:
-                            break
-            assert text_of(await answer_of(provider, question()))
-
-    async def test_it_can_be_asked_again_after_aclose(self) -> None:
-        async with self.provider_made() as provider:
-            first = text_of(await answer_of(provider, question()))
-            await provider.aclose()
-            await provider.aclose()
-
-            assert text_of(await answer_of(provider, question())) == first
 
 
 class ProviderContract(AnswerContract):
     """Tests of a provider that speaks HTTP, over an upstream with scripted answers.
 
-    ``path``, ``provider``, ``text`` and ``ending`` are yours; ``refusals`` may be.
+    You define ``path``, ``provider``, ``text`` and ``ending``, and may change the other attributes.
     """
 
     path: ClassVar[str] = "/v1/chat/completions"
     """The path that the provider requests."""
 
     refusals: ClassVar[Mapping[int, type[UpstreamError]]] = {
+        HTTPStatus.BAD_REQUEST: UpstreamRejected,
         HTTPStatus.UNAUTHORIZED: UpstreamAccount,
+        HTTPStatus.FORBIDDEN: UpstreamAccount,
         HTTPStatus.TOO_MANY_REQUESTS: UpstreamOverloaded,
         HTTPStatus.INTERNAL_SERVER_ERROR: UpstreamServerError,
         HTTPStatus.SERVICE_UNAVAILABLE: UpstreamError,
@@ -135,6 +58,11 @@ class ProviderContract(AnswerContract):
         HTTPStatus.NOT_FOUND: UpstreamError,
     }
     """Statuses, and the error that each must become. Subclasses of the error pass."""
+
+    reads_unread: ClassVar[bool] = True
+    """Whether what arrived before a cancellation is in ``call.unread`` on asyncio. False for an
+    HTTP client that does not know; chatnest then charges a margin.
+    """
 
     def provider(self, url: str) -> Provider:
         """A provider that requests ``url``, which ends with ``path``."""
@@ -148,14 +76,18 @@ class ProviderContract(AnswerContract):
         """The events after the text: a reason to stop, and a usage of 9 tokens in and 4 out."""
         raise NotImplementedError
 
+    def sent_text(self, body: bytes) -> str:
+        """The request's body as text, in which the tests look for a message and for a limit."""
+        return body.decode()
+
     def upstream(self, *answers: Answer) -> AbstractContextManager[FakeUpstream]:
-        """The server, already with an ordinary answer as its default."""
+        """The upstream, with a complete answer as its default."""
         upstream = FakeUpstream(*answers, path=self.path)
         upstream.default = self.whole()
         return upstream
 
     def whole(self, **fields: float) -> Answer:
-        """A complete answer, at once."""
+        """A complete answer."""
         events = (*map(self.text, _PIECES), *self.ending())
         return Answer(events=events, **fields)  # type: ignore[arg-type]
 
@@ -166,7 +98,7 @@ class ProviderContract(AnswerContract):
 
     @asynccontextmanager
     async def asked(self, *answers: Answer) -> AsyncIterator[tuple[Provider, FakeUpstream]]:
-        """A provider and its upstream."""
+        """A provider and its upstream, both closed at the end."""
         with self.upstream(*answers) as upstream:
             provider = self.provider(upstream.url)
             try:
@@ -184,12 +116,7 @@ class ProviderContract(AnswerContract):
         """The error that ``answer`` becomes."""
         async with self.asked(answer) as (provider, _):
             call = question()
-            try:
-                events = await answer_of(provider, call)
-            except UpstreamError as error:
-                return error, call
-            assert not any(isinstance(event, Finish) for event in events), "it must not be complete"
-            return UpstreamInterrupted(), call  # ChatNestApp reports an answer without Finish so
+            return await failure(provider, call), call
 
     async def test_the_text_arrives_unchanged(self) -> None:
         async with self.asked() as (provider, _):
@@ -206,10 +133,18 @@ class ProviderContract(AnswerContract):
             *_, usage = (event for event in events if isinstance(event, Usage))
             assert (usage.input_tokens, usage.output_tokens) == (9, 4)
 
+    async def test_the_request_has_the_message_and_the_limit_of_the_output(self) -> None:
+        async with self.asked() as (provider, upstream):
+            await answer_of(provider, question("Any bread?"))
+
+            sent = self.sent_text(upstream.last.body)
+            assert "Any bread?" in sent
+            assert str(MAX_OUTPUT_TOKENS) in sent, "the reservation depends on it"
+
     async def test_a_piece_does_not_wait_for_the_next(self) -> None:
         async with self.asked(self.broken(Answer.stall())) as (provider, upstream):
             events: list[ProviderEvent] = []
-            with anyio.fail_after(_SECONDS):
+            with anyio.fail_after(SECONDS):
                 async with provider.open(question()) as stream:
                     async for batch in stream:
                         events += batch
@@ -224,6 +159,26 @@ class ProviderContract(AnswerContract):
             await upstream.until(lambda u: u.requests and u.last.pieces_sent)
             tasks.cancel_scope.cancel()
         assert (upstream.aborted, upstream.open_sockets) == (1, 0)
+
+    async def test_what_arrived_before_a_cancellation_is_in_unread(self) -> None:
+        if not self.reads_unread or not _is_asyncio():
+            return
+        for batches in (0, 1):
+            call, events = question(), list[ProviderEvent]()
+            async with self.asked(self.broken(Answer.stall())) as (provider, upstream):
+                with anyio.fail_after(SECONDS):
+                    async with provider.open(call) as stream:
+                        await upstream.until(lambda upstream: upstream.last.pieces_sent == 2)  # noqa: PLR2004
+                        for _ in range(batches):
+                            events += await anext(stream)
+            events += [event for batch in call.unread or () for event in batch]
+            assert text_of(events) == "One two", "the events that arrived are not charged"
+
+    async def test_aclose_closes_the_connections(self) -> None:
+        async with self.asked() as (provider, upstream):
+            await answer_of(provider, question())
+            await provider.aclose()
+            await upstream.until(lambda upstream: upstream.open_sockets == 0)
 
     async def test_a_request_counts_as_sent_before_its_answer_begins(self) -> None:
         call = question()
@@ -250,9 +205,11 @@ class ProviderContract(AnswerContract):
 
     async def test_each_refusal_is_its_error(self) -> None:
         for status, expected in self.refusals.items():
-            error, _ = await self.failure_of(Answer.error(status))
-            assert isinstance(error, expected), f"{status}: {error!r}"
-            assert CANARY not in str(error), "it must not repeat the upstream's text"
+            async with self.asked(Answer.error(status)) as (provider, upstream):
+                error = await failure(provider)
+                assert isinstance(error, expected), f"{status}: {error!r}"
+                assert CANARY not in f"{error} {error.facts}", "it repeats the upstream's text"
+                assert len(upstream.requests) == 1, "retries are a policy of chatnest"
 
     async def test_a_redirect_is_not_followed(self) -> None:
         async with self.asked(Answer.redirect(location=self.path)) as (provider, upstream):
@@ -275,7 +232,7 @@ class ProviderContract(AnswerContract):
             assert isinstance(error, UpstreamUnavailable), repr(error)
 
     async def test_an_unreadable_answer_is_a_bad_response(self) -> None:
-        for data in (b"data: {\n\n", b'data: "\xff"\n\n', b"data: [[[[\n\n"):
+        for data in (b"data: {\n\n", b'data: "\xff"\n\n', b"data: [[[[\n\n", b"data: 7\n\n"):
             error, _ = await self.failure_of(Answer(events=(data, *self.ending())))
             assert isinstance(error, UpstreamBadResponse), f"{data!r}: {error!r}"
 
@@ -296,3 +253,21 @@ class ProviderContract(AnswerContract):
                 for _ in range(8):
                     tasks.start_soon(ask)
             assert texts == ["".join(_PIECES)] * 8
+
+
+async def failure(provider: Provider, call: ModelCall | None = None) -> UpstreamError:
+    """The error of an answer, as chatnest reports it."""
+    try:
+        events = await answer_of(provider, call or question())
+    except UpstreamError as error:
+        return error
+    assert not any(isinstance(event, Finish) for event in events), "it must not be complete"
+    return UpstreamInterrupted()
+
+
+def _is_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,6 +1,8 @@
 """Bodies of responses: how they are compressed, error documents, and a bounded close."""
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Final
 
 from anyio import CancelScope, move_on_after
@@ -14,6 +16,7 @@ __all__ = [
     "READS_WITHOUT_BREAK",
     "check_coding",
     "closing",
+    "in_steps",
     "is_compressed",
     "is_readable",
     "read_document",
@@ -38,6 +41,13 @@ _CLOSE_SECONDS: Final = 1.0
 def closing() -> CancelScope:
     """A scope in which to close a connection: shielded, and limited in time."""
     return move_on_after(_CLOSE_SECONDS, shield=True)
+
+
+def in_steps(rest: bytes, more: Iterable[bytes]) -> Iterator[bytes]:
+    """Bytes that are left, in parts of at most FED_AT_ONCE."""
+    for data in chain((rest,), more):
+        for start in range(0, len(data), FED_AT_ONCE):
+            yield data[start : start + FED_AT_ONCE]
 
 
 def is_compressed(response: Response) -> bool:

@@ -1,9 +1,8 @@
-"""Connections to one address, kept and used again, for the running event loop.
+"""make_transport: kept connections to one address, for the running event loop.
 
-On asyncio they are ours, and cost a quarter of what httpx2's do for a request; elsewhere, and
-through a proxy, they are httpx2's own. Both report when a request has left, so that a call which
-never reached the model can be told from one that did. Redirects are not followed, and nothing is
-inflated.
+On asyncio the connections are chatnest's own, at a quarter of httpx2's cost per request. On trio
+and through a proxy they are httpx2's. Both record when a request was sent, so that a call that
+never reached the model costs nothing. Neither follows redirects or inflates a body.
 """
 
 import asyncio
@@ -25,6 +24,7 @@ from chatnest.providers.http.transport import (
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,
     RequestHead,
+    Sent,
     Transport,
     TransportError,
 )
@@ -32,20 +32,20 @@ from chatnest.providers.http.transport import (
 __all__ = ["make_transport"]
 
 _ADDRESS_SECONDS: Final = 10.0
-"""For which a name's addresses are taken as they were."""
+"""Seconds for which the resolved addresses of a name are used."""
 
 _NEXT_ADDRESS_SECONDS: Final = 0.25
-"""After which another address is tried beside the first (RFC 8305, section 5)."""
+"""Seconds after which the next address is tried as well (RFC 8305, section 5)."""
 
 _KEEPALIVE_MARGIN: Final = 1.0
-"""By which an idle connection ends before the server would end it, whose ``Keep-Alive`` says when:
-a request must not meet that on its way.
+"""Seconds before the end of the server's ``Keep-Alive`` at which an idle connection is closed, so
+that the server cannot close it while a request is on its way.
 """
 
 
 def make_transport(head: RequestHead, route: Route | None = None) -> Transport:
-    """A transport for the running event loop, without a limit on connections: the policies are the
-    limit. Without a ``route`` it goes straight to the address, with the operating system's trust.
+    """A transport for the running event loop. It does not limit connections: the policies do.
+    Without a ``route``, it connects directly and trusts the operating system's certificates.
     """
     route = route if route is not None else Route()
     if route.proxy is not None:
@@ -58,28 +58,30 @@ def make_transport(head: RequestHead, route: Route | None = None) -> Transport:
 
 
 class _Connections:
-    """The last one that was used is used first, so that what a rush needed can expire."""
+    """See Transport. The last connection that was used is used first, so that the surplus of a rush
+    expires.
+    """
 
     def __init__(self, head: RequestHead, route: Route, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._place = _Place(head.url, route, loop)
-        self._head = self._place.head(head)
+        self._address = _Address(head.url, route, loop)
+        self._head = self._address.head(head)
         self._open: set[Http1Connection] = set()
-        self._idle: dict[Http1Connection, None] = {}  # the longest idle one first
+        self._idle: dict[Http1Connection, float] = {}  # with its end, the longest idle one first
         self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def post(
-        self, body: bytes, sent: Callable[[], None], late: Callable[[Http1Response], None]
+        self, body: bytes, call: Sent, late: Callable[[Http1Response], None]
     ) -> Http1Response:
         kept = self._take()
         connection = kept or await self._connect()
         try:
             request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
-            return await connection.ask(request, sent, late)
+            return await connection.ask(request, call, late)
         except TransportError:
             if kept is not None:
-                self._drop_idle()  # they have been idle for longer: a retry must not meet the same
+                self._drop_idle()  # idle for longer, they would fail a retry as well
             raise
 
     async def aclose(self) -> None:
@@ -93,8 +95,8 @@ class _Connections:
 
     def _take(self) -> Http1Connection | None:
         while self._idle:
-            connection, _ = self._idle.popitem()
-            if connection.usable and self._seconds_left(connection) > 0:
+            connection, end = self._idle.popitem()
+            if connection.usable and self._loop.time() < end:
                 return connection
             connection.abort()
         return None
@@ -106,23 +108,26 @@ class _Connections:
     async def _connect(self) -> Http1Connection:
         try:
             with fail_after(CONNECT_SECONDS):
-                connection = await self._place.connect(
+                connection = await self._address.connect(
                     lambda: Http1Connection(self._loop, self._keep, self._forget)
                 )
         except (OSError, ValueError) as exc:
             raise TransportError from exc
-        if not connection.usable:  # it has ended already: nobody would tell of its end any more
+        if not connection.usable:  # it has ended, and `on_lost` was called before it is in `_open`
             connection.abort()
             raise TransportError from ConnectionResetError()
         self._open.add(connection)
         return connection
 
     def _keep(self, connection: Http1Connection) -> None:
-        left = self._seconds_left(connection)
+        responses = connection.responses
+        kept_for = min(KEEPALIVE_SECONDS, responses.kept_for - _KEEPALIVE_MARGIN)
+        end = responses.whole_at + kept_for
+        left = end - self._loop.time()
         if self._closed or left <= 0:
             connection.abort()
             return
-        self._idle[connection] = None
+        self._idle[connection] = end
         if self._expiry is None:
             self._expiry = self._loop.call_later(left, self._expire)
 
@@ -131,23 +136,21 @@ class _Connections:
         self._idle.pop(connection, None)
 
     def _expire(self) -> None:
-        """Those behind one that is kept for longer wait for its end, or the server's."""
+        """Close the connections at their end. One behind another that is kept for longer waits for
+        that, or for the server to close it.
+        """
         self._expiry = None
-        for connection in list(self._idle):
-            left = self._seconds_left(connection)
+        for connection, end in list(self._idle.items()):
+            left = end - self._loop.time()
             if left > 0:
                 self._expiry = self._loop.call_later(left, self._expire)
                 return
             del self._idle[connection]
             connection.abort()
 
-    def _seconds_left(self, connection: Http1Connection) -> float:
-        kept_for = min(KEEPALIVE_SECONDS, connection.kept_for - _KEEPALIVE_MARGIN)
-        return connection.idle_since + kept_for - self._loop.time()
 
-
-class _Place:
-    """Where an address leads, and how to get there."""
+class _Address:
+    """The address of a URL: resolves its name, connects, and begins TLS."""
 
     def __init__(self, url: str, route: Route, loop: asyncio.AbstractEventLoop) -> None:
         parts = httpx2.URL(url)
@@ -165,14 +168,14 @@ class _Place:
         self._known_until = 0.0
 
     def head(self, head: RequestHead) -> bytes:
-        """Of a request, up to the length of its body."""
+        """The head of a request, up to the length of its body."""
         method = head.method.encode("ascii")
         lines = [b"%b %b HTTP/1.1" % (method, self._target), b"Host: %b" % self._netloc]
         lines += [f"{name}: {value}".encode("latin-1") for name, value in head.fields]
         return b"\r\n".join((*lines, b"Content-Length: "))
 
     async def connect(self, protocol: Callable[[], Http1Connection]) -> Http1Connection:
-        """A connection with ``protocol``, which is returned. Raises OSError or ValueError."""
+        """Connect, and return what ``protocol`` made. Raises OSError or ValueError."""
         sock = await start_connection(
             await self._resolve(),
             happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
@@ -191,10 +194,10 @@ class _Place:
     async def _secure(
         self, tls: ssl.SSLContext, wire: asyncio.Transport, connection: Http1Connection
     ) -> None:
-        """Apart from the connecting: an event loop that does both loses the wire where it is
-        cancelled before the handshake begins, and the next socket has the same number.
+        """Begin TLS on a connected socket. An event loop that connects and begins TLS at once loses
+        the socket if it is cancelled before the handshake, and the next one reuses its number.
         """
-        if wire.is_closing():  # uvloop would begin the handshake all the same
+        if wire.is_closing():  # uvloop would begin the handshake regardless
             raise ConnectionResetError
         try:
             secured = await self._loop.start_tls(
@@ -210,7 +213,7 @@ class _Place:
         connection.secured(secured)
 
     async def _resolve(self) -> Sequence[AddrInfoType]:
-        """One asks, while the others wait for the same."""
+        """The addresses of the name. One task resolves it while the others wait."""
         async with self._resolving:
             if self._loop.time() >= self._known_until:
                 self._addresses = await self._loop.getaddrinfo(

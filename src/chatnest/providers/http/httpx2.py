@@ -1,6 +1,4 @@
-"""HTTP by httpx2: on event loops other than asyncio's, through a proxy, and for a client of the
-user's own.
-"""
+"""Httpx2Transport: HTTP on trio and through a proxy; Httpx2Response: also for the user's client."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from chatnest.providers.http.transport import (
     KEEPALIVE_SECONDS,
     RECEIVE_BUFFER,
     RequestHead,
+    Sent,
     TransportError,
 )
 
@@ -25,7 +24,7 @@ __all__ = ["Httpx2Response", "Httpx2Transport"]
 
 
 class Httpx2Transport:
-    """A pool of httpx2's own."""
+    """See Transport."""
 
     def __init__(self, head: RequestHead, route: Route) -> None:
         self._head = head
@@ -44,21 +43,21 @@ class Httpx2Transport:
     async def post(
         self,
         body: bytes,
-        sent: Callable[[], None],
-        late: Callable[[Any], None],  # noqa: ARG002  # httpx2 tells nothing of a cancelled request
+        call: Sent,
+        late: Callable[[Any], None],  # noqa: ARG002  # httpx2 drops the response of a cancelled request
     ) -> "_OwnResponse":
         to_proxy = False
 
         async def trace(name: str, info: dict[str, Any]) -> None:
             nonlocal to_proxy
             if name.endswith("send_request_headers.started"):
-                to_proxy = info["request"].method == b"CONNECT"  # it asks the model nothing
+                to_proxy = info["request"].method == b"CONNECT"  # it does not reach the model
             if name.endswith("send_request_headers.complete") and not to_proxy:
-                sent()
+                call.sent = True
             if name.endswith("receive_response_headers.complete"):
-                info["return_value"] = None  # which httpcore2 would log at DEBUG
+                info["return_value"] = None  # httpcore2 would log it at DEBUG
             if "exception" in info:
-                info["exception"] = type(info["exception"]).__name__  # its text quotes what came
+                info["exception"] = type(info["exception"]).__name__  # its text quotes the response
 
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS).as_dict()
         try:
@@ -77,7 +76,7 @@ class Httpx2Transport:
 
 
 class Httpx2Response:
-    """An answer of httpx2's, whoever sent the request."""
+    """See Response. Any httpx2 client may have sent the request."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self.status: int = response.status_code
@@ -87,31 +86,31 @@ class Httpx2Response:
         self._pieces = aiter(stream)
 
     async def read(self) -> bytes:
-        """What has arrived, at least one byte; empty at the end."""
+        """See Response."""
         piece: bytes = await anext(self._pieces, b"")
         return piece
 
     def offer(self, taker: Taker[bytes]) -> None:
-        """Nothing is: httpx2 says nothing of what arrives, it is asked."""
+        """Do nothing: httpx2 only reads when it is asked."""
 
     def unread(self) -> bytes:
-        """It is not known."""
+        """Nothing: httpx2 has no buffer that can be read without waiting."""
         return b""
 
-    def ended(self) -> bool:
-        """It is not known."""
+    def release(self) -> bool:
+        """Return False: the end of the body is unknown."""
         return False
 
     async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end."""
+        """See Response."""
         await self._stream.aclose()
 
 
 class _OwnResponse(Httpx2Response):
     async def aclose(self) -> None:
         await super().aclose()
-        # Its generators are suspended within each other, and only the outermost could be closed:
-        # reading on, now that there is no connection, ends them all.
+        # httpx2's generators are suspended within each other, and only the outermost can be closed.
+        # Reading on, without a connection, ends all of them.
         with CancelScope(shield=True), suppress(Exception):
             async for _ in self._pieces:
                 await checkpoint()  # there may be thousands

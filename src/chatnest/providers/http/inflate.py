@@ -1,7 +1,7 @@
-"""A body that was compressed although nobody asked for it, inflated in small steps.
+"""Inflating: a compressed body, inflated in small steps, although the request did not allow it.
 
-gzip, and deflate with and without zlib's frame (RFC 9110, section 8.4.1.2, has the first, servers
-send both).
+gzip, and deflate with and without zlib's frame (RFC 9110, section 8.4.1.2, requires the frame, but
+servers send both).
 """
 
 import zlib
@@ -16,15 +16,15 @@ __all__ = ["CODINGS", "Inflating"]
 CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 _STEP: Final = 32_768
-"""Bytes that are inflated at a time. A bomb of a megabyte must not become a gigabyte at once."""
+"""Maximum bytes that one step inflates, so that a megabyte does not become a gigabyte at once."""
 
 _ANY_FRAME: Final = zlib.MAX_WBITS | 32
 _NO_FRAME: Final = -zlib.MAX_WBITS
 
 
 class Inflating:
-    """``read`` gives what ``source`` gives, inflated: at least one byte, or none at the end. Raises
-    zlib.error for what is not compressed so, EOFError where it breaks off.
+    """``read`` returns the data of ``source`` inflated: at least one byte, or none at the end. It
+    raises zlib.error if the data is not compressed, and EOFError if the data breaks off.
     """
 
     __slots__ = ("_begun", "_inflater", "_rest", "_source")
@@ -47,7 +47,7 @@ class Inflating:
                 return data
 
     def last(self, data: bytes) -> Iterator[bytes]:
-        """What ``data`` holds, step by step, up to where it is not compressed so."""
+        """Inflate the last ``data``, step by step, up to the first byte that cannot be inflated."""
         self._rest += data
         with suppress(zlib.error):
             while self._rest:

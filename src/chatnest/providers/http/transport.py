@@ -13,21 +13,25 @@ __all__ = [
     "RECEIVE_BUFFER",
     "RequestHead",
     "Response",
+    "Sent",
     "Transport",
     "TransportError",
 ]
 
 CONNECT_SECONDS: Final = 10.0
+"""Maximum seconds to connect."""
+
 KEEPALIVE_SECONDS: Final = 30.0
+"""Maximum seconds for which an idle connection is kept."""
 
 RECEIVE_BUFFER: Final = 65_536
-"""Bytes of an answer that wait in the kernel while a client does not read. Left alone, they grow
-to megabytes for each.
+"""Bytes of an answer that may wait in the kernel while a client does not read. By default the
+kernel's buffers grow to megabytes per connection.
 """
 
 
 class TransportError(Exception):
-    """There was no answer, or it broke off; its cause says more."""
+    """No response arrived, or it broke off. The cause has the reason."""
 
 
 class RequestHead(msgspec.Struct, frozen=True):
@@ -38,8 +42,15 @@ class RequestHead(msgspec.Struct, frozen=True):
     method: str = "POST"
 
 
+class Sent(Protocol):
+    """The sender's record of a request, such as a ModelCall."""
+
+    sent: bool
+    """Whether the request may have reached the server. The transport sets it."""
+
+
 class Response(Protocol):
-    """An answer whose head is there. Field names are found in lower case."""
+    """A response whose head has arrived. Names of header fields are in lower case."""
 
     @property
     def status(self) -> int: ...
@@ -49,40 +60,43 @@ class Response(Protocol):
 
     @property
     def read(self) -> Callable[[], Awaitable[bytes]]:
-        """Gives what has arrived of the body, at least one byte; empty at the end. It may raise
-        anything where the body breaks off, once all that had come before was given. (A property,
-        so that no call lies between.)
+        """Returns what has arrived of the body, at least one byte; empty at the end. If the body
+        broke off, raises any exception once everything before it was read. (A property, so that
+        calling it costs one call.)
         """
         ...
 
     def offer(self, taker: Taker[bytes]) -> None:
-        """From now on, what arrives while ``read`` waits may be offered to ``taker`` first. What it
-        has taken is not read any more.
+        """Offer bytes that arrive while ``read`` waits to ``taker`` first. ``read`` does not return
+        bytes that were taken.
         """
 
     def unread(self) -> bytes:
-        """What has arrived of the body and was not read, without waiting. Nothing is read later."""
+        """The bytes of the body that have arrived and were not read. Does not wait. Nothing may be
+        read afterwards.
+        """
         ...
 
-    def ended(self) -> bool:
-        """Whether the body is known to have been read to its end."""
+    def release(self) -> bool:
+        """Give the connection back if the body was read to its end, and return True. Otherwise, or
+        if this is unknown, change nothing and return False. Does not wait.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Keep the connection where the body was read to its end, and close it at once else."""
+        """Keep the connection if the body was read to its end. Otherwise close it at once."""
 
 
 class Transport(Protocol):
     """Connections of one event loop."""
 
-    async def post(
-        self, body: bytes, sent: Callable[[], None], late: Callable[[Response], None]
-    ) -> Response:
-        """Post a body; ``sent`` is called when the head has left. Raises TransportError.
+    async def post(self, body: bytes, call: Sent, late: Callable[[Response], None]) -> Response:
+        """Post a body, and set ``call.sent`` when the head of the request has been sent. Raises
+        TransportError.
 
-        Where it is cancelled, and the response's head had arrived by then, ``late`` may be called
-        with the response, whose ``unread`` alone is of use.
+        If it is cancelled after the head of the response has arrived, it may call ``late`` with the
+        response, of which only ``unread`` may be used.
         """
 
     async def aclose(self) -> None:
-        """Close them."""
+        """Close all connections."""

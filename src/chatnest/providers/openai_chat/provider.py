@@ -15,8 +15,8 @@ import msgspec
 from chatnest._util.addresses import is_local
 from chatnest._util.arguments import check_kinds
 from chatnest.errors import ConfigurationError, UpstreamError, UpstreamUnavailable
-from chatnest.providers.answer_stream import AnswerStream, OpenedAnswer
 from chatnest.providers.base import ProviderStream
+from chatnest.providers.http.answer_stream import AnswerStream, OpenedAnswer
 from chatnest.providers.http.bodies import (
     check_coding,
     closing,
@@ -163,12 +163,12 @@ class OpenAIProvider:
         call.place = self._shown
         try:
             return await self._attempt(call, decoder, self._parameters)
-        except _NotTaken as exc:
+        except _UnsupportedField as exc:
             field = exc.field
         call.sent = False  # it cost nothing
         try:
             response = await self._attempt(call, decoder, self._parameters.without(field))
-        except _NotTaken as exc:
+        except _UnsupportedField as exc:
             raise exc.error from None
         self._parameters = self._parameters.without(field)
         _log.warning(
@@ -183,10 +183,17 @@ class OpenAIProvider:
     ) -> Response:
         added = parameters.fields(call)
         request = {"model": self.model, "messages": call.messages, "stream": True}
+        request |= added | self._options
         try:
-            response = await self._post(call, decoder, request | added | self._options)
+            if self._own_client is None:
+                transport = await self._transports.get()
+                late = partial(_note_late, call, decoder)
+                response = await transport.post(_encoder.encode(request), call, late)
+            else:
+                call.sent = True  # the client does not report it
+                response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
         except TransportError as exc:
-            cause = type(exc.__cause__).__name__  # its text may have addresses
+            cause = type(exc.__cause__).__name__  # its text may contain addresses
             raise UpstreamUnavailable(facts={"cause": cause}) from exc
         except self._sdk.StatusError as exc:
             call.status, call.content_type = exc.status, exc.content_type
@@ -213,24 +220,6 @@ class OpenAIProvider:
             raise error
         check_coding(response)
 
-    async def _post(
-        self, call: ModelCall, decoder: ChunkDecoder, request: dict[str, Any]
-    ) -> Response:
-        def sent() -> None:
-            call.sent = True
-
-        def late(response: Response) -> None:
-            if response.status == HTTPStatus.OK and is_readable(response):
-                compressed = is_compressed(response)
-                call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
-
-        if self._own_client is not None:
-            call.sent = True  # its transport does not tell
-            response: Response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
-            return response
-        transport = await self._transports.get()
-        return await transport.post(_encoder.encode(request), sent, late)
-
     async def _make_transport(self) -> Transport:
         head = await self._sdk.request_head(
             self._account, base_url=self._base_url, server=self._server
@@ -239,8 +228,15 @@ class OpenAIProvider:
         return transport
 
 
-class _NotTaken(Exception):
-    """A refusal of ``field``, which is ours to add; ``error`` is what it is besides."""
+def _note_late(call: ModelCall, decoder: ChunkDecoder, response: Response) -> None:
+    """Note what had arrived of an answer whose request was cancelled. See Transport.post."""
+    if response.status == HTTPStatus.OK and is_readable(response):
+        compressed = is_compressed(response)
+        call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
+
+
+class _UnsupportedField(Exception):
+    """The server rejected ``field``, which chatnest adds; ``error`` is the refusal otherwise."""
 
     def __init__(self, field: str, error: UpstreamError) -> None:
         super().__init__(field)
@@ -251,9 +247,9 @@ class _NotTaken(Exception):
 def _check_fields(
     refusal: Refusal, status: int, added: Collection[str], error: UpstreamError
 ) -> None:
-    """Raise _NotTaken if a refusal names one of the fields that we have added."""
+    """Raise _UnsupportedField if a refusal names one of the fields that we have added."""
     if status in _OF_FIELDS and (field := unsupported_field(refusal, added)):
-        raise _NotTaken(field, error) from None
+        raise _UnsupportedField(field, error) from None
 
 
 def _import_sdk() -> ModuleType:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Final, Protocol
 
 from anyio import move_on_after
@@ -15,6 +14,7 @@ from chatnest.providers.http.bodies import (
     FED_AT_ONCE,
     READS_WITHOUT_BREAK,
     closing,
+    in_steps,
     is_compressed,
 )
 from chatnest.providers.http.inflate import Inflating
@@ -24,7 +24,7 @@ from chatnest.turn import ModelCall
 __all__ = ["AnswerStream", "Decoder", "OpenedAnswer"]
 
 _DRAIN_SECONDS: Final = 0.05
-"""For the end of a body after its last event, so that the connection can be used again."""
+"""Maximum seconds to read the end of a body after its last event, to reuse the connection."""
 
 
 class Decoder(Protocol):
@@ -38,7 +38,7 @@ class Decoder(Protocol):
 
     @property
     def failure(self) -> UpstreamError | None:
-        """The error that follows the events returned so far."""
+        """The error that follows the events returned so far, if any."""
         ...
 
     @property
@@ -68,9 +68,7 @@ class Decoder(Protocol):
 
 
 class AnswerStream:
-    """Yields the events that arrived together. Raises an UpstreamError if the answer breaks off.
-    Inflates a body that is ``compressed``.
-    """
+    """A ProviderStream over a response. Inflates a body that is ``compressed``."""
 
     __slots__ = ("_decoder", "_ended", "_inflating", "_read", "_reads", "_response", "_rest")
 
@@ -98,7 +96,7 @@ class AnswerStream:
             await checkpoint()
         try:
             data = self._rest or await self._read()
-        except Exception as exc:  # whatever it raises, the answer has broken off
+        except Exception as exc:  # a transport, TLS or the inflater may raise anything
             self._ended = True
             if not decoder.finished:
                 raise UpstreamInterrupted from exc
@@ -113,13 +111,13 @@ class AnswerStream:
         raise StopAsyncIteration
 
     def offer(self, taker: Taker[str]) -> None:
-        """See ProviderStream. Compressed bytes are not offered."""
+        """See OfferingStream. Compressed bytes are not offered."""
         if self._inflating is None:
             self._decoder.taker = taker
             self._response.offer(self._decoder)
 
     def unread(self) -> Iterator[Sequence[ProviderEvent]] | None:
-        """What has arrived of an answer that is left before its end, decoded piece by piece."""
+        """The events that arrived and were not read, decoded piece by piece; None after the end."""
         decoder = self._decoder
         if self._ended or decoder.closed or decoder.failure is not None:
             return None
@@ -127,18 +125,18 @@ class AnswerStream:
         if not (data or self._rest):
             return None
         inflated = [data] if self._inflating is None else self._inflating.last(data)
-        return _decoded(decoder, chain([self._rest], inflated))
+        return _decoded(decoder, in_steps(self._rest, inflated))
 
     async def drain(self) -> None:
-        """Read the end of a body whose last event was read; the connection is then reusable."""
-        if self._decoder.closed and not self._ended and not self._response.ended():
+        """Read the end of a body whose last event was read, to reuse the connection."""
+        if self._decoder.closed and not self._ended:
             with move_on_after(_DRAIN_SECONDS), suppress(Exception):
                 while await self._read():
                     pass
 
 
 class OpenedAnswer:
-    """See Provider.open. A generator would take six times the memory."""
+    """The context manager of Provider.open. A generator would take six times the memory."""
 
     __slots__ = ("_ask", "_call", "_decoder", "_response", "_stream")
 
@@ -159,20 +157,18 @@ class OpenedAnswer:
     async def __aexit__(self, *_: object) -> None:
         if not self._decoder.closed:
             self._call.unread = self._stream.unread()
-        if self._response.ended():  # closing does not wait then
-            await self._response.aclose()
+        if self._response.release():
             return
         with closing():
             try:
                 await self._stream.drain()
-            finally:  # asyncio's own cancellation ignores the shield
+            finally:  # a cancellation by asyncio itself ignores the shield
                 await self._response.aclose()
 
 
 def _decoded(decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[Sequence[ProviderEvent]]:
-    """Events, up to what is no chat completion."""
+    """The events up to the first piece that cannot be decoded."""
     with suppress(UpstreamError):
         for piece in pieces:
-            for start in range(0, len(piece), FED_AT_ONCE):
-                yield decoder.feed(piece[start : start + FED_AT_ONCE])
+            yield decoder.feed(piece)
         yield decoder.finish()
