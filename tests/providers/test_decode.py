@@ -564,7 +564,7 @@ def test_nothing_is_taken_after_done():
     assert not d.take(text("a"))
 
 
-CODES = {"upstream_bad_response", "upstream_interrupted", "upstream_error"}
+CODES = {"empty_answer", "upstream_bad_response", "upstream_interrupted", "upstream_error"}
 
 
 @given(st.lists(st.binary() | st.binary().map(frame)))
