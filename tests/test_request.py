@@ -13,13 +13,16 @@ from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_na
 
 CANARY = "CaNaRy"
 HELLO = b'{"role":"user","content":"CaNaRy"}'
+NO_CONVERSATION = (
+    "conversation: must be a string of 1 to 256 printable characters, not only spaces."
+)
 NOT_JSON = "The body is not valid JSON."
 NOT_UTF8 = "The body must be valid UTF-8."
 NOT_OBJECT = "The body: must be a JSON object with a list `messages`."
 TWICE = "A key stands twice in one JSON object."
 UNKNOWN = (
     "there is a field that is not one of messages, profile, aiUsageProfile, dailyTokenLimit, "
-    "maxTokensPerRequest, systemPrompt, usageEvent, linger."
+    "maxTokensPerRequest, systemPrompt, usageEvent, linger, conversation."
 )
 UNKNOWN_IN_MESSAGE = "there is a field that is not one of role, content, id."
 NO_MESSAGES = "messages: must be a list of 1 to 1,000 messages."
@@ -213,6 +216,12 @@ FIELDS = {
     "number for a system prompt": (b',"systemPrompt":5', "systemPrompt: must be a string."),
     "list for a system prompt": (b',"systemPrompt":["CaNaRy"]', "systemPrompt: must be a string."),
     "number for usageEvent": (b',"usageEvent":1', "usageEvent: must be true or false."),
+    "number for a conversation": (b',"conversation":5', NO_CONVERSATION),
+    "nothing for a conversation": (b',"conversation":""', NO_CONVERSATION),
+    "blanks for a conversation": (b',"conversation":"  "', NO_CONVERSATION),
+    "a line break in a conversation": (rb',"conversation":"CaNaRy\n"', NO_CONVERSATION),
+    "a mark of direction in a conversation": (rb',"conversation":"\u202e"', NO_CONVERSATION),
+    "too long a conversation": (b',"conversation":"%b"' % (b"a" * 257), NO_CONVERSATION),
     "string for usageEvent": (b',"usageEvent":"CaNaRy"', "usageEvent: must be true or false."),
 }
 IN_OUR_WORDS = {
@@ -332,13 +341,18 @@ ACCEPTED = {
         body(
             b'{"role":"user","content":"hi","id":null}',
             more=b',"profile":null,"aiUsageProfile":null,"dailyTokenLimit":null,'
-            b'"maxTokensPerRequest":null,"systemPrompt":null,"usageEvent":null,"linger":null',
+            b'"maxTokensPerRequest":null,"systemPrompt":null,"usageEvent":null,"linger":null,'
+            b'"conversation":null',
         ),
         ChatRequest(messages=(ChatMessage("user", "hi"),)),
     ),
     "an empty system prompt": (
         body(more=b',"systemPrompt":""'),
         ChatRequest(messages=(ChatMessage("user", CANARY),), system_prompt=""),
+    ),
+    "the longest conversation": (
+        body(more=b',"conversation":"%b"' % ("\xe4" * 256).encode()),
+        ChatRequest(messages=(ChatMessage("user", CANARY),), conversation="\xe4" * 256),
     ),
     "the usage event": (
         body(more=b',"usageEvent":true'),

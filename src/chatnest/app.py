@@ -342,6 +342,7 @@ class ChatNestApp:
         look_up = LookUp(
             principal=principal,
             groups=identity.groups,
+            headers=self._incoming.headers(scope),
             profile=profile,
             model=self.provider.model,
             counter=self.provider.counter,

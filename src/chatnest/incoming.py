@@ -12,8 +12,8 @@ import msgspec
 from anyio import CancelScope, move_on_after
 from starlette.types import Receive, Scope
 
-from chatnest.asgi.heads import query_value
-from chatnest.asgi.http import is_gone, read_json_body
+from chatnest.asgi.heads import Headers, query_value
+from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import STREAM_SECONDS, Bounds
 from chatnest.errors import ClientGone, InvalidRequest
@@ -21,7 +21,13 @@ from chatnest.identity.access import Access
 from chatnest.identity.base import Identity
 from chatnest.profiles import Profile
 from chatnest.providers import Provider
-from chatnest.request import ChatMessage, ChatRequest, parse_request
+from chatnest.request import (
+    MAX_CONVERSATION,
+    ChatMessage,
+    ChatRequest,
+    is_conversation,
+    parse_request,
+)
 from chatnest.streams.open_streams import Arrival, OpenStreams
 from chatnest.turn import TokenCounter, Turn
 
@@ -31,6 +37,7 @@ _log = logging.getLogger("chatnest.app")
 _T = TypeVar("_T")
 
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_CONVERSATION: Final = b"chatnest-conversation-id"
 _GONE_SECONDS: Final = 1.0
 """Maximum seconds to wait until a server reports a disconnect that the kernel has seen already."""
 _LEAST_PING: Final = 0.2
@@ -41,7 +48,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     """A chat request that is valid: who asks, what is asked, of which model, under which profile.
 
     ``system`` is what opens the conversation, ``key`` the Idempotency-Key, ``usage_event`` whether
-    the stream shows the cost.
+    the stream shows the cost. ``headers`` are None unless a policy needs them.
     """
 
     id: str
@@ -54,6 +61,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     ping_seconds: float
     usage_event: bool
+    headers: Headers | None
 
     def turn(self, turn_id: str) -> Turn:
         """A new turn that answers this request."""
@@ -61,6 +69,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             turn_id=turn_id,
             principal=self.identity.principal,
             groups=self.identity.groups,
+            headers=self.headers,
             request=self.request,
             profile=self.profile,
             model=self.model,
@@ -85,6 +94,7 @@ class Incoming:
         allow_client_system_prompt: bool,
         usage_event: bool,
         ping_seconds: float,
+        keep_headers: bool,
     ) -> None:
         self._access = access
         self._provider = provider
@@ -94,6 +104,7 @@ class Incoming:
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_seconds
+        self._keep_headers = keep_headers
 
     async def read(
         self, scope: Scope, receive: Receive, head: Mapping[bytes, bytes], request_id: str
@@ -114,6 +125,8 @@ class Incoming:
             watched = partial(self._watched, receive, arrival)
             identity = await self._access.identity(scope, watched)
             request = parse_request(body)
+            if request.conversation is None and _CONVERSATION in head:
+                request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if request.linger is not None and key is None:
                 raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
             return IncomingChat(
@@ -127,6 +140,7 @@ class Incoming:
                 key=key,
                 ping_seconds=ping_seconds,
                 usage_event=request.usage_event or self._usage_event,
+                headers=Headers(scope) if self._keep_headers else None,
             )
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
@@ -146,6 +160,10 @@ class Incoming:
         if not results:
             raise ClientGone
         return results[0]
+
+    def headers(self, scope: Scope) -> Headers | None:
+        """The header fields of a request, or None if no policy needs them."""
+        return Headers(scope) if self._keep_headers else None
 
     def ping_seconds(self, scope: Scope) -> float:
         """Seconds between pings: the client may ask for fewer. Raises InvalidRequest."""
@@ -179,6 +197,21 @@ async def _wait_until_gone(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
     raise ClientGone
+
+
+def _conversation(scope: Scope) -> str:
+    """The conversation's id in a header field. Raises InvalidRequest.
+
+    It is ASCII: other bytes of a field have no agreed meaning (RFC 9110, section 5.5).
+    """
+    values = headers_named(scope, _CONVERSATION)
+    value = values[0].strip(" \t")
+    if len(values) != 1 or not value.isascii() or not is_conversation(value):
+        raise InvalidRequest(
+            f"ChatNest-Conversation-Id: must be one field of 1 to {MAX_CONVERSATION} printable "
+            "ASCII characters."
+        )
+    return value
 
 
 def _ping_seconds(scope: Scope) -> float:

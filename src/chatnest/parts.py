@@ -107,6 +107,7 @@ class Parts:
             allow_client_system_prompt=allow_client_system_prompt,
             usage_event=usage_event,
             ping_seconds=ping_interval,
+            keep_headers=self.policies.needs_headers,
         )
         self.intake: Intake = Intake(bounds.lag_seconds, bounds.streams, partial(len, self.streams))
         self.look_ups: LookUps = LookUps(bounds.look_ups_per_minute)

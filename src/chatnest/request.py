@@ -13,7 +13,7 @@ import msgspec
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import PROFILE_ALIASES
 
-__all__ = ["ChatMessage", "ChatRequest", "Role", "parse_request"]
+__all__ = ["ChatMessage", "ChatRequest", "Role", "is_conversation", "parse_request"]
 
 Role = Literal["system", "user", "assistant"]
 
@@ -38,6 +38,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     positive and can only lower what the profile allows. ``system_prompt`` is what the client
     sent; whether it is used is the operator's to say. ``usage_event`` asks for the cost in the
     stream, ``linger`` for so many seconds in which an answer goes on that nobody reads.
+    ``conversation`` is the client's id of the conversation; it is not in a repr, as messages are
+    not.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -47,6 +49,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None = None
     usage_event: bool = False
     linger: float | None = None
+    conversation: str | None = None
 
     def __repr__(self) -> str:
         roles = ", ".join(message.role for message in self.messages)
@@ -68,17 +71,21 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     system_prompt: str | None = None
     usage_event: bool | None = None
     linger: float | None = None
+    conversation: str | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
 # Only names of ours: what msgspec says of an unknown field or role ends in the client's own text.
 _PLACE: Final = re.compile(
     r"- at `\$\.?(messages|messages\[\d{1,6}\](?:\.(?:role|content|id))?|profile|aiUsageProfile"
-    r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent|linger)`$"
+    r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent|linger|conversation)`$"
 )
 
 MAX_MESSAGES: Final = 1_000
 """Messages in one body. Policies keep far fewer; this only bounds the work of reading them."""
+
+MAX_CONVERSATION: Final = 256
+"""Maximum characters of a conversation's id."""
 
 _EXPECTED: Final = {
     "": "a JSON object with a list `messages`",
@@ -93,6 +100,7 @@ _EXPECTED: Final = {
     "systemPrompt": "a string",
     "usageEvent": "true or false",
     "linger": "a number of seconds, at least 0",
+    "conversation": f"a string of 1 to {MAX_CONVERSATION} printable characters, not only spaces",
 }
 
 
@@ -112,6 +120,8 @@ def parse_request(body: bytes) -> ChatRequest:
             raise _wrong(name)
     if parsed.linger is not None and parsed.linger < 0:
         raise _wrong("linger")
+    if parsed.conversation is not None and not is_conversation(parsed.conversation):
+        raise _wrong("conversation")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
     return ChatRequest(
         messages=messages,
@@ -121,7 +131,13 @@ def parse_request(body: bytes) -> ChatRequest:
         system_prompt=parsed.system_prompt,
         usage_event=bool(parsed.usage_event),
         linger=parsed.linger,
+        conversation=parsed.conversation,
     )
+
+
+def is_conversation(value: str) -> bool:
+    """Whether a text can be a conversation's id: 1 to 256 printable characters, not only spaces."""
+    return 0 < len(value) <= MAX_CONVERSATION and value.isprintable() and not value.isspace()
 
 
 def profile_name(name: str) -> str:

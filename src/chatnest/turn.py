@@ -179,6 +179,7 @@ def joined(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
 
 class Turn:
     """One request of one principal. ``groups`` are those of its Identity, such as team to name.
+    ``headers`` are the request's header fields, if a policy needs them.
 
     A policy reads it, and in ``prepare`` it may change ``system`` and ``messages`` (what the
     model will see) and lower ``max_output_tokens``. ``state`` is for policies to keep things in.
@@ -197,6 +198,7 @@ class Turn:
         counter: TokenCounter,
         system: tuple[ChatMessage, ...] = (),
         groups: Mapping[str, str] = _NO_GROUPS,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.id = turn_id
         self.principal = principal
@@ -216,9 +218,28 @@ class Turn:
         self.state: dict[str, Any] = {}
         self._counter = counter
         self._counted: dict[ChatMessage, int] = {}
+        self._headers = headers
 
     def __repr__(self) -> str:
         return f"Turn({self.id!r}, principal={self.principal!r}, profile={self.profile.name!r})"
+
+    @property
+    def conversation(self) -> str | None:
+        """The client's id of the conversation, or None. Other principals may use the same id."""
+        return self.request.conversation
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's header fields, by name in lower case, read-only.
+
+        Raises RuntimeError if no policy has ``needs_headers = True``: they are not kept then.
+        """
+        if self._headers is None:
+            raise RuntimeError(
+                "turn.headers: expected a policy with needs_headers = True, got none. Set it on "
+                "the class that reads them."
+            )
+        return self._headers
 
     @property
     def max_tokens_per_request(self) -> int:
@@ -310,11 +331,13 @@ class LookUp(Turn):
         model: str,
         counter: TokenCounter,
         groups: Mapping[str, str] = _NO_GROUPS,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             turn_id="",
             principal=principal,
             groups=groups,
+            headers=headers,
             request=ChatRequest(messages=(), profile=profile.name),
             profile=profile,
             model=model,

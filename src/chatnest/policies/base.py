@@ -8,6 +8,9 @@ in the order of the list that ChatNestApp was given:
    the ledger, so that a refused turn counts nowhere;
 3. ``classify`` says whether a failed call of the model is tried once more;
 4. ``finished`` sees what came of it.
+
+A policy with ``needs_headers = True`` finds the request's header fields in ``turn.headers``.
+Without such a policy they are not kept, since an open stream would hold them in memory.
 """
 
 import inspect
@@ -89,6 +92,15 @@ def _check_hooks(policy: Policy) -> None:
             raise ConfigurationError(f"{policy!r}: {hook} must not be an async function")
 
 
+def _needs_headers(policy: Policy) -> bool:
+    needs = getattr(policy, "needs_headers", False)
+    if not isinstance(needs, bool):
+        raise ConfigurationError(
+            f"{policy!r}: needs_headers: expected True or False, got {needs!r}."
+        )
+    return needs
+
+
 class PolicyChain:
     """Policies in their order, sorted by hook once, when the application is made."""
 
@@ -108,6 +120,8 @@ class PolicyChain:
                     f"{policy!r} is no policy: that is an object with one of the hooks"
                 )
             _check_hooks(policy)
+        self.needs_headers: bool = any(map(_needs_headers, policies))
+        """Whether turns have the header fields of their requests."""
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]

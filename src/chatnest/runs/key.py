@@ -27,8 +27,10 @@ def hold_id(key: str, run_id: str) -> str:
 
 
 def fingerprint(request: ChatRequest) -> str:
-    """What the request asks for, whatever the spelling of its JSON."""
-    same = msgspec.structs.replace(request, linger=None)
+    """A digest of what the request asks for, in any spelling of its JSON."""
+    same = msgspec.structs.asdict(request) | {"linger": None}
+    if request.conversation is None:
+        del same["conversation"]  # as in the runs of earlier versions, which had no such field
     return hashlib.sha256(_encoder.encode(same)).hexdigest()
 
 
