@@ -19,30 +19,33 @@ URL = "redis://:s3cret@host"
         (
             {"ledger": URL},
             (
-                "ledger must be an object with reserve(), as in SQLiteLedger(PATH), "
-                "RedisLedger(URL) or MemoryLedger(), not str"
+                "ledger: expected an object with reserve(), got str. Pass for example "
+                "SQLiteLedger(PATH), RedisLedger(URL) or MemoryLedger()."
             ),
         ),
         (
             {"provider": "gpt-4o"},
-            "provider must be an object with open(), as in OpenAIProvider(model=MODEL), not str",
+            (
+                "provider: expected an object with open(), got str. Pass for example "
+                "OpenAIProvider(model=MODEL)."
+            ),
         ),
-        ({"provider": DemoProvider}, "provider must be an object with open(), as in .*, not the "),
-        ({"identify": "x-user"}, "identify must be an object with __call__(), as in .*, not str"),
-        ({"identify": UserOrAddress}, "identify must be .*, not the class UserOrAddress"),
-        ({"bounds": {}}, "bounds must be of Bounds, as in Bounds(...), not dict"),
-        ({"runs": {"linger": 5}}, "runs must be of RunSettings, as in RunSettings(...), not dict"),
-        ({"hard_caps": {}}, "hard_caps must be of HardCaps, as in HardCaps(...), not dict"),
-        ({"when_away": "count"}, "when_away must be of WhenAway, as in WhenAway(...), not str"),
-        ({"ping_interval": "15"}, "ping_interval must be a number greater than 0, not '15'"),
-        ({"ping_interval": 0}, "ping_interval must be a number greater than 0, not 0"),
-        ({"ping_interval": float("nan")}, "ping_interval must be a number greater than 0, not nan"),
-        ({"ping_interval": None}, "ping_interval must be a number greater than 0, not None"),
+        ({"provider": DemoProvider}, "provider: expected an object with open(), got the class "),
+        ({"identify": "x-user"}, "identify: expected an object with __call__(), got str. "),
+        ({"identify": UserOrAddress}, "identify: expected .*, got the class UserOrAddress. "),
+        ({"bounds": {}}, "bounds: expected Bounds, got dict. Pass Bounds(...)."),
+        ({"runs": {}}, "runs: expected RunSettings, got dict. Pass RunSettings(...)."),
+        ({"hard_caps": {}}, "hard_caps: expected HardCaps, got dict. Pass HardCaps(...)."),
+        ({"when_away": "count"}, "when_away: expected WhenAway, got str. Pass WhenAway(...)."),
+        ({"ping_interval": "15"}, "ping_interval: expected a number > 0, got '15'."),
+        ({"ping_interval": 0}, "ping_interval: expected a number > 0, got 0."),
+        ({"ping_interval": float("nan")}, "ping_interval: expected a number > 0, got nan."),
+        ({"ping_interval": None}, "ping_interval: expected a number > 0, got None."),
         (
             {"profiles": [CONSTRAINED]},
             "default_profile: there is no profile 'balanced'; there are constrained",
         ),
-        ({"profiles": CONSTRAINED}, "profiles is a list of Profile objects, not one"),
+        ({"profiles": CONSTRAINED}, "profiles: expected a list of Profile objects, got one "),
         ({"allowed_profiles": 5}, "allowed_profiles is a list of names or a function, not int"),
         ({"allowed_profiles": "balanced"}, "allowed_profiles is a list of names .*, not str"),
     ],

@@ -169,7 +169,7 @@ async def test_an_event_that_is_broken_is_as_a_connection_that_is(broken):
 
 async def test_what_is_no_receipt_is_none():
     error = await refusal("cancel", whole({"was_running": "perhaps"}, JSON))
-    assert error.detail == "The server's answer is no receipt."
+    assert error.detail == "The server's response is not a receipt."
 
 
 @on_asyncio

@@ -395,11 +395,11 @@ WRONG = {
     ),
     "zero for a count": (
         "[profiles.balanced]\nmax_messages = 0",
-        "FILE: profiles.balanced.max_messages must be a whole number of at least 1, not 0",
+        "FILE: profiles.balanced.max_messages: expected an integer >= 1, got 0.",
     ),
     "a temperature that is too high": (
         "[profiles.balanced]\ntemperature = 2.5",
-        "FILE: profiles.balanced.temperature must be from 0 to 2, not 2.5",
+        "FILE: profiles.balanced.temperature: expected a number from 0 to 2, got 2.5.",
     ),
     "a number in quotes": (
         '[server]\ndrain_seconds = "10"',
@@ -481,7 +481,7 @@ WRONG = {
     ),
     "a bound of zero": (
         "[bounds]\nbody_bytes = 0",
-        "FILE: bounds.body_bytes must be a number greater than 0, not 0",
+        "FILE: bounds.body_bytes: expected a number > 0, got 0.",
     ),
     "a new profile that is not complete": (
         "[profiles.team]\nmax_messages = 5",
@@ -618,15 +618,17 @@ def test_a_profile_above_a_cap_is_named_with_both_values(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         check_profiles(config.profiles, config.hard_caps)
     assert caught.value.detail == (
-        "profiles.balanced.daily_token_limit is 1234567, above "
-        "hard_caps.daily_token_limit = 500000: lower the profile or raise the cap"
+        "profiles.balanced.daily_token_limit: expected at most hard_caps.daily_token_limit = "
+        "500000, got 1234567. Lower the profile or raise the cap."
     )
 
 
 def test_a_cap_below_a_profile_that_ships_is_named_too(tmp_path):
     config = load("[hard_caps]\nrequests_per_minute = 20", folder=tmp_path)
 
-    with pytest.raises(ConfigurationError, match=r"profiles\.balanced\.requests_per_minute is 30"):
+    with pytest.raises(
+        ConfigurationError, match=r"profiles\.balanced\.requests_per_minute: .*, got 30"
+    ):
         check_profiles(config.profiles, config.hard_caps)
 
 
@@ -737,8 +739,8 @@ def test_a_profile_above_a_cap_ends_serve_with_one_sentence(capsys, monkeypatch)
         2,
         "",
         (
-            "chatnest: the environment: profiles.expanded.max_messages is 21, above "
-            "hard_caps.max_messages = 20: lower the profile or raise the cap\n"
+            "chatnest: the environment: profiles.expanded.max_messages: expected at most "
+            "hard_caps.max_messages = 20, got 21. Lower the profile or raise the cap.\n"
         ),
     )
 
@@ -780,9 +782,9 @@ def test_a_path_beside_the_servers_own_is_free(path):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("CHAT__PATH", "api", "chat.path 'api' must begin with '/'"),
-        ("CHAT__PATH", "/a?b", "chat.path '/a?b' must begin with '/'"),
-        ("CHAT__PING_INTERVAL", "0", "chat.ping_interval must be "),
+        ("CHAT__PATH", "api", "chat.path: expected a path such as /api/chat, got 'api'."),
+        ("CHAT__PATH", "/a?b", "chat.path: expected a path such as /api/chat, got '/a?b'."),
+        ("CHAT__PING_INTERVAL", "0", "chat.ping_interval: expected a number > 0, got 0.0."),
         ("CHAT__DEFAULT_PROFILE", "mine", "chat.default_profile: there is no profile 'mine'; "),
         ("CHAT__ALLOWED_PROFILES", "mine", "chat.allowed_profiles: there is no profile 'mine'; "),
         ("CHAT__ALLOWED_PROFILES", "", "chat.allowed_profiles is empty and would refuse "),
@@ -834,7 +836,11 @@ def test_what_cannot_be_is_told_by_its_key_and_its_source(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("CHATNEST_PROVIDER__ENCODING", "x", "the environment: provider.encoding: unknown "),
+        (
+            "CHATNEST_PROVIDER__ENCODING",
+            "x",
+            "the environment: provider.encoding: expected one of ",
+        ),
         ("CHATNEST_PROVIDER__BASE_URL", "x", "the environment: provider.base_url 'x' must begin"),
         (
             "CHATNEST_PROVIDER__BASE_URL",
@@ -1007,7 +1013,9 @@ def test_an_origin_may_be_an_apps_or_an_extensions(origin):
 
 def test_an_encoding_that_does_not_exist_is_an_error_of_the_configuration():
     provider = ProviderSection(encoding="x", base_url="http://[::1]:9/v1")
-    with pytest.raises(ConfigurationError, match="encoding: unknown encoding 'x': use one of"):
+    with pytest.raises(
+        ConfigurationError, match=r"^provider.encoding: expected one of .*, got 'x'"
+    ):
         build_chat(Config(provider=provider, ledger=LedgerSection(url="memory:")))
 
 

@@ -63,7 +63,7 @@ def test_a_count_is_a_whole_number_of_at_least_one(field, value):
         balanced(**{field: value})
 
     assert caught.value.detail == (
-        f"profiles.balanced.{field} must be a whole number of at least 1, not {value!r}"
+        f"profiles.balanced.{field}: expected an integer >= 1, got {value!r}."
     )
 
 
@@ -72,8 +72,8 @@ def test_a_temperature_is_from_0_to_2(value):
     with pytest.raises(ConfigurationError) as caught:
         balanced(temperature=value)
 
-    assert (
-        caught.value.detail == f"profiles.balanced.temperature must be from 0 to 2, not {value!r}"
+    assert caught.value.detail == (
+        f"profiles.balanced.temperature: expected a number from 0 to 2, got {value!r}."
     )
 
 
@@ -106,17 +106,17 @@ def test_a_profile_above_a_cap_is_an_error_with_both_values(field, value, said, 
         check_profiles([balanced(**{field: value})], HARD_CAPS)
 
     assert caught.value.detail == (
-        f"profiles.balanced.{field} is {said}, above hard_caps.{field} = {cap}: "
-        "lower the profile or raise the cap"
+        f"profiles.balanced.{field}: expected at most hard_caps.{field} = {cap}, got {said}. "
+        "Lower the profile or raise the cap."
     )
 
 
 @pytest.mark.parametrize(
     ("caps", "message"),
     [
-        (HardCaps(temperature=0.5), "profiles.balanced.temperature is 0.7, above .* = 0.5: "),
-        (HardCaps(max_concurrent_streams=3), "max_concurrent_streams is 4, above .* = 3: "),
-        (HardCaps(daily_token_limit=69_999), "daily_token_limit is 70000, above .* = 69999: "),
+        (HardCaps(temperature=0.5), r"profiles\.balanced\.temperature: .* = 0\.5, got 0\.7\. "),
+        (HardCaps(max_concurrent_streams=3), r"max_concurrent_streams: .* = 3, got 4\. "),
+        (HardCaps(daily_token_limit=69_999), r"daily_token_limit: .* = 69999, got 70000\. "),
     ],
 )
 def test_caps_are_settings(caps, message):
@@ -141,19 +141,19 @@ def test_a_cap_may_be_met_or_taken_away():
     [
         (
             {"max_tokens_per_request": 50},
-            "max_tokens_per_request is 50, of which min_output_tokens = 64 leaves nothing",
+            "max_tokens_per_request: expected more than min_output_tokens = 64, got 50",
         ),
         (
             {"max_tokens_per_request": 64},
-            "max_tokens_per_request is 64, of which min_output_tokens = 64 leaves nothing",
+            "max_tokens_per_request: expected more than min_output_tokens = 64, got 64",
         ),
         (
             {"max_output_tokens": 20, "max_tokens_per_request": 20},
-            "max_tokens_per_request is 20, of which max_output_tokens = 20 leaves nothing",
+            "max_tokens_per_request: expected more than max_output_tokens = 20, got 20",
         ),
         (
             {"daily_token_limit": 300, "min_output_tokens": 300},
-            "daily_token_limit is 300, of which min_output_tokens = 300 leaves nothing",
+            "daily_token_limit: expected more than min_output_tokens = 300, got 300",
         ),
     ],
 )
@@ -162,7 +162,8 @@ def test_a_profile_that_can_serve_nobody_is_an_error_with_both_values(changes, w
         check_profiles([balanced(**changes)], HARD_CAPS)
 
     assert caught.value.detail == (
-        f"profiles.balanced.{words} for the input: raise the first or lower the second"
+        f"profiles.balanced.{words}, which leaves no tokens for the input. Raise the first or "
+        "lower the second."
     )
 
 
@@ -186,8 +187,8 @@ def test_a_name_of_other_letters_is_refused_with_the_rule(name):
         check_profiles([balanced(name=name)], HARD_CAPS)
 
     assert caught.value.detail == (
-        f"profiles: the name {name!r} may have small ASCII letters, digits, '.', '_' and '-', and "
-        "begins with a letter or digit"
+        "profiles: expected a name of lower-case ASCII letters, digits, '.', '_' and '-' that "
+        f"begins with a letter or a digit, got {name!r}."
     )
 
 
@@ -198,22 +199,23 @@ def test_a_name_of_these_letters_is_taken(name):
 
 @pytest.mark.parametrize("name", PROFILE_ALIASES)
 def test_a_name_that_clients_use_for_another_is_refused(name):
-    with pytest.raises(ConfigurationError, match=rf"^profiles\.{name}: clients use the name for "):
+    expected = rf"^profiles\.{name}: expected a name that is not an alias, got the alias of "
+    with pytest.raises(ConfigurationError, match=expected):
         check_profiles([balanced(name=name)], HARD_CAPS)
 
 
 def test_one_profile_is_a_list_too():
-    with pytest.raises(ConfigurationError, match="profiles is a list of Profile objects, not one"):
+    with pytest.raises(ConfigurationError, match="expected a list of Profile objects, got one"):
         check_profiles(BALANCED, HARD_CAPS)  # type: ignore[arg-type]  # what it is about
 
 
 def test_a_name_stands_for_one_profile():
-    with pytest.raises(ConfigurationError, match=r"^profile 'balanced' is defined twice$"):
+    with pytest.raises(ConfigurationError, match=r"^profiles: .*, got 'balanced' twice\."):
         check_profiles([BALANCED, balanced(max_messages=5)], HARD_CAPS)
 
 
 def test_at_least_one_profile_is_needed():
-    with pytest.raises(ConfigurationError, match=r"^at least one profile is needed$"):
+    with pytest.raises(ConfigurationError, match=r"^profiles: expected at least one Profile, "):
         check_profiles([], HARD_CAPS)
 
 
@@ -225,4 +227,4 @@ def test_every_bound_is_greater_than_zero(field, value):
     with pytest.raises(ConfigurationError) as caught:
         Bounds(**{field: value})
 
-    assert caught.value.detail == f"bounds.{field} must be a number greater than 0, not {value!r}"
+    assert caught.value.detail == f"bounds.{field}: expected a number > 0, got {value!r}."

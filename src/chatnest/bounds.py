@@ -10,15 +10,16 @@ from chatnest.errors import ConfigurationError
 __all__ = ["Bounds"]
 
 
-_LONGEST = 1e9
-"""Maximum of a bound, in seconds or bytes. Clocks fail on larger numbers."""
+_MAXIMUM: Final = 1e9
+"""Maximum of every bound, in seconds or bytes. Clocks fail on larger numbers."""
 
 FIRST_BYTE_SECONDS: Final = 30.0
 STREAM_SECONDS: Final = 300.0
 
-_OF_LOCAL_SERVER: Final = {"first_byte_seconds": 300.0, "stream_seconds": 600.0}
-_OF_OTHERS: Final = {"first_byte_seconds": FIRST_BYTE_SECONDS, "stream_seconds": STREAM_SECONDS}
-"""Defaults. A local server may have to load its model first."""
+_LOCAL_DEFAULTS: Final = {"first_byte_seconds": 300.0, "stream_seconds": 600.0}
+"""Defaults for a model on a local server, which may have to load it first."""
+_DEFAULTS: Final = {"first_byte_seconds": FIRST_BYTE_SECONDS, "stream_seconds": STREAM_SECONDS}
+"""Defaults for all other models."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +61,19 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
             value = getattr(self, field)
-            if value is None and field in _OF_OTHERS:
+            if value is None and field in _DEFAULTS:
                 continue
             check_positive(**{f"bounds.{field}": value})
-            if value > _LONGEST:
-                raise ConfigurationError(f"bounds.{field} must be at most {_LONGEST:,.0f}")
+            if value > _MAXIMUM:
+                raise ConfigurationError(
+                    f"bounds.{field}: expected at most {_MAXIMUM:,.0f}, got {value!r}."
+                )
 
     def resolved(self, *, local: bool) -> "Bounds":
         """A copy of these bounds with the defaults in place of None."""
         missing = {
             name: seconds
-            for name, seconds in (_OF_LOCAL_SERVER if local else _OF_OTHERS).items()
+            for name, seconds in (_LOCAL_DEFAULTS if local else _DEFAULTS).items()
             if getattr(self, name) is None
         }
         return msgspec.structs.replace(self, **missing)

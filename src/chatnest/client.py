@@ -54,13 +54,13 @@ class ChatError(Exception):
         super().__init__(self.detail)
 
 
-def _seconds(said: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """The delay in seconds, or None if it is missing or implausible."""
-    return said if isinstance(said, int | float) and 0 <= said < _NEVER else None
+    return value if isinstance(value, int | float) and 0 <= value < _NEVER else None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a cancellation: ``source`` says which figure ``charged`` is, in tokens."""
+    """The result of a cancellation. ``charged`` is in tokens, ``source`` is where it comes from."""
 
     run_id: str
     was_running: bool
@@ -103,18 +103,18 @@ class Answer:
         await self._pieces.aclose()
 
     async def _read(self) -> AsyncGenerator[str, None]:
-        """Read the pieces, over as many connections as it takes to get to the end."""
+        """Read the pieces, over as many connections as the whole answer needs."""
         patience, pause = self._client.patience, _SHORTEST_PAUSE
         give_up = anyio.current_time() + patience
         while True:
-            heard, error = False, ChatError(0, {"detail": "The server cannot be reached."})
+            progressed, error = False, ChatError(0, {"detail": "The server cannot be reached."})
             try:
                 async with _response(self._client.http, self._request()) as response:
                     await _check(response)
                     self.run_id = response.headers.get("chatnest-run-id", self.run_id)
                     async with aclosing(self._follow(response)) as pieces:
                         async for piece in pieces:
-                            heard = True
+                            progressed = True
                             yield piece
                     return
             except httpx2.TransportError as exc:
@@ -125,7 +125,7 @@ class Answer:
                 if not exc.retryable or exc.retry_after is None or self.run_id is not None:
                     raise
                 error, pause = exc, max(_SHORTEST_PAUSE, exc.retry_after)
-            if heard:
+            if progressed:
                 give_up, pause = anyio.current_time() + patience, _SHORTEST_PAUSE
             if anyio.current_time() + pause > give_up:
                 raise error
@@ -151,7 +151,7 @@ class Answer:
         ended = False
         events = _Events()
         async with aclosing(response.aiter_raw()) as pieces:
-            async for piece in pieces:  # to the body's end, which follows the last event
+            async for piece in pieces:  # until the body ends, which is after the last event
                 for name, data, number in events.feed(piece):
                     if name == "token" and number > self._last:
                         text = _decoded(data, str)
@@ -179,7 +179,7 @@ class _Events:
             raise _CutOffError
         try:
             return [self._event(frame.decode()) for frame in frames]
-        except ValueError as exc:  # no UTF-8, or no number
+        except ValueError as exc:  # invalid UTF-8, or an id that is not a number
             raise _CutOffError from exc
 
     def _event(self, frame: str) -> tuple[str, str, int]:
@@ -203,7 +203,7 @@ async def _response(
     http: httpx2.AsyncClient, request: httpx2.Request
 ) -> AsyncIterator[httpx2.Response]:
     """The response, as soon as its head has arrived. Raises httpx2.TransportError."""
-    request.headers["accept-encoding"] = "identity"  # or it may come late, and all at once
+    request.headers["accept-encoding"] = "identity"  # compression may delay the frames
     response = await http.send(request, stream=True)
     try:
         yield response
@@ -230,7 +230,7 @@ async def _document(response: httpx2.Response) -> dict[str, Any] | None:
             async for piece in pieces:
                 body += piece
                 if len(body) > _DOCUMENT_BYTES:
-                    reading.cancel()  # httpx2's generators end by that alone; trio minds
+                    reading.cancel()  # trio warns if httpx2's generators end in another way
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -258,7 +258,7 @@ class ChatNestClient:
         self.url: str = url.rstrip("/")
         self.patience: float = patience
         self._owns = http is None
-        # A stream has a ping every 15 seconds; one that is silent for longer is dead.
+        # A stream has a ping every 15 seconds, so three missing pings mean a dead connection.
         self.http: httpx2.AsyncClient = http or httpx2.AsyncClient(timeout=45.0, trust_env=False)
         self.http.headers.update(headers or {})
 
@@ -301,7 +301,7 @@ class ChatNestClient:
             with anyio.move_on_after(2, shield=True):
                 await answer.aclose()
                 if not finished and linger is None and answer.run_id is not None:
-                    with suppress(ChatError):  # it may have ended; why it was left counts
+                    with suppress(ChatError):  # the answer may have ended; the first error counts
                         await self.cancel(answer.run_id)
 
     async def cancel(self, run_id: str) -> Receipt:
@@ -310,7 +310,7 @@ class ChatNestClient:
         try:
             return msgspec.convert(document, Receipt)
         except msgspec.ValidationError as exc:
-            raise ChatError(0, {"detail": "The server's answer is no receipt."}) from exc
+            raise ChatError(0, {"detail": "The server's response is not a receipt."}) from exc
 
     async def limits(self, profile: str | None = None) -> dict[str, Any]:
         """The limits and what is left of them, as in docs/reference/wire.md. Raises ChatError."""
@@ -328,7 +328,7 @@ class ChatNestClient:
         except httpx2.TransportError as exc:
             raise ChatError(0, {"detail": "The server cannot be reached."}) from exc
         if document is None:
-            raise ChatError(0, {"detail": "The server's answer is not whole."})
+            raise ChatError(0, {"detail": "The server's response is incomplete."})
         return document
 
     async def aclose(self) -> None:

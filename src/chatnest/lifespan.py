@@ -1,4 +1,4 @@
-"""Lifespan: how an application with streams and books starts, drains, and ends."""
+"""Lifespan: how an application with streams and a ledger starts, drains and closes."""
 
 import logging
 import math
@@ -25,13 +25,13 @@ __all__ = ["Lifetime", "Startable", "fail_startup", "lifespan_of", "serve_lifesp
 _log = logging.getLogger("chatnest.app")
 
 _FORGET_SECONDS: Final = 1.0
-"""Seconds between two looks for runs to forget, in each worker."""
+"""Seconds between two searches for expired runs, in each worker."""
 
 
 class Lifetime:
-    """The parts of an application that have a start or an end, in their order.
+    """Starts, drains and closes the parts of an application in order.
 
-    Raises ConfigurationError for a ``drain_at_signal`` that is no time.
+    Raises ConfigurationError if ``drain_at_signal`` is not a number of seconds.
     """
 
     def __init__(
@@ -47,7 +47,10 @@ class Lifetime:
         budgets: tuple[Limit, ...] = (),
     ) -> None:
         if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
-            raise ConfigurationError("drain_at_signal must be finite and at least 0")
+            raise ConfigurationError(
+                "drain_at_signal: expected a finite number of seconds >= 0, "
+                f"got {drain_at_signal!r}."
+            )
         self.provider: Provider = provider
         self.ledger: Ledger = ledger
         self._accounts = accounts
@@ -68,8 +71,8 @@ class Lifetime:
         await self._accounts.outbox.flush()
 
     async def check_books(self) -> None:
-        """Raise ConfigurationError where the ledger can never work with these policies, or
-        LedgerUnavailable.
+        """Raise ConfigurationError if the ledger can never work with these policies, or
+        LedgerUnavailable if it does not answer.
         """
         await self.ledger.check()
         await self._check_zones()
@@ -79,9 +82,9 @@ class Lifetime:
             await self.ledger.usage(self._budgets)
 
     async def start(self) -> None:
-        """Load what would hold up the first request, and try the ledger. Optional, and done by
-        lifespan. Raises ConfigurationError where the ledger can never work; one that is away may
-        come back.
+        """Load the token counter and try the ledger, so that the first request need not wait.
+        Optional; the ASGI lifespan calls it. Raises ConfigurationError if the ledger can never
+        work. A ledger that is only unavailable is logged: it may come back.
         """
         self._streams.reopen()
         await self.provider.counter.warm()
@@ -92,14 +95,15 @@ class Lifetime:
         except TimeoutError:
             _log.warning("%r is slow: its time zones were not checked", self.ledger)
         except LedgerUnavailable as exc:
-            away = "%r is away: %s. Requests are refused until it is back"
-            _log.warning(away, self.ledger, reason_of(exc))
+            unavailable = "%r is unavailable: %s. Requests are refused until it is back"
+            _log.warning(unavailable, self.ledger, reason_of(exc))
         except ServerShutdown:
-            pass  # told to end meanwhile: whoever told it ends it, once it has started
+            pass  # a shutdown began during the start; the server continues it afterwards
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new requests, let running answers finish for ``seconds``, then end those left
-        with an ``error`` event ``server_shutdown``, and wait until everything is settled.
+        """Refuse new requests, and let running answers finish for ``seconds``. Then end the
+        remaining ones with an ``error`` event ``server_shutdown``, and wait until every turn is
+        settled.
         """
         await self._streams.drain(seconds)
 
@@ -108,8 +112,8 @@ class Lifetime:
         self._streams.when_draining.append(act)
 
     async def aclose(self) -> None:
-        """End what runs, settle it, and let go of the provider and the ledger. A host that mounts
-        this application calls it when it shuts down; lifespan does it by itself.
+        """End and settle running answers, then close the provider and the ledger. The ASGI lifespan
+        calls it. A host without lifespan events must call it when it shuts down.
         """
         with CancelScope(shield=True):
             await self.drain(0)
@@ -122,40 +126,40 @@ class Lifetime:
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        """Meanwhile, settlements that wait for the ledger are written as soon as it is back, and
-        runs are forgotten when their time has come, also when no request comes; without it, the
-        next request does so. SIGTERM begins a drain, where the constructor was told how long.
+        """Within this block, do the background work: write settlements as soon as the ledger is
+        back, and remove expired runs. Outside of it, the next request does both. SIGTERM begins a
+        drain if ``drain_at_signal`` is set.
         """
         failure: Exception | None = None
-        told = anyio.Event()
+        signalled = anyio.Event()
         async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
             tasks.start_soon(_forget_runs, self._run_log)
             if self._drain_at_signal is not None:
-                tasks.start_soon(self._drain_when, told, self._drain_at_signal)
-                stack.enter_context(at_signal(told.set))
+                tasks.start_soon(self._drain_when, signalled, self._drain_at_signal)
+                stack.enter_context(at_signal(signalled.set))
             try:
                 yield
-            except Exception as exc:  # noqa: BLE001  # raised below, in no group
+            except Exception as exc:  # noqa: BLE001  # raised below, outside of the task group
                 failure = exc
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    async def _drain_when(self, told: anyio.Event, seconds: float) -> None:
-        await told.wait()
-        _log.warning("ending: running answers have %g s", seconds)
+    async def _drain_when(self, signalled: anyio.Event, seconds: float) -> None:
+        await signalled.wait()
+        _log.warning("shutting down: running answers have %g s", seconds)
         await self.drain(seconds)
 
 
 class Startable(Protocol):
-    """An application with a start and an end. A subclass may have more to do in both."""
+    """An application with a start and an end. A subclass may extend both."""
 
     async def start(self) -> None:
         """Load the parts and try the ledger."""
 
     def tended(self) -> AbstractAsyncContextManager[None]:
-        """Do the work that no request does."""
+        """Do the background work within this block."""
         ...
 
     async def aclose(self) -> None:
@@ -193,22 +197,23 @@ async def serve_lifespan(application: Startable, receive: Receive, send: Send) -
 
 
 async def _forget_runs(log: RunLog) -> None:
-    """Remove runs from the log when their time has come. Ends when it is cancelled."""
+    """Remove expired runs from the log, until cancelled."""
     while True:
         try:
             await log.forget()
         except LedgerUnavailable:
-            pass  # it is tried again, and requests log why
-        except Exception:  # noqa: BLE001  # of a log of the operator's
-            _log.exception("%r cannot forget runs: they are kept for longer than runs.keep", log)
+            pass  # the next round tries again, and requests log the reason
+        except Exception:  # noqa: BLE001  # a custom log may raise anything
+            _log.exception("%r cannot remove runs: they are kept longer than runs.keep", log)
             return
         await anyio.sleep(_FORGET_SECONDS)
 
 
 async def fail_startup(failure: Exception, send: Send) -> None:
-    """Tell the server to end, and why. What is only raised, uvicorn takes for an application that
-    has no lifespan: it serves it.
+    """Report a failed startup to the server, so that it ends.
+
+    Raising is not enough: uvicorn takes it for an application without lifespan, and serves it.
     """
-    said = str(failure) if isinstance(failure, ConfigurationError) else repr(failure)
-    _log.error("the application cannot start: %s", said)  # which not every server tells
-    await send({"type": "lifespan.startup.failed", "message": said})
+    message = str(failure) if isinstance(failure, ConfigurationError) else repr(failure)
+    _log.error("the application cannot start: %s", message)  # not every server logs the message
+    await send({"type": "lifespan.startup.failed", "message": message})

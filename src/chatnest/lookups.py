@@ -1,4 +1,4 @@
-"""LookUps: the rate of requests that only read, by principal, in this worker. No I/O."""
+"""LookUps: a rate limit for GET and DELETE requests, by principal and worker. No I/O."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -36,7 +36,7 @@ class LookUps:
         empty_at = max(self._empty_at.get(principal, now), now) + self._interval
         if empty_at - now > _MINUTE + self._interval / 2:
             raise LimitExceeded(
-                f"No more than {self._per_minute:,} look-ups are taken in a minute.",
+                f"Only {self._per_minute:,} look-ups per minute are allowed.",
                 code="rate_limited",
                 limit="look_ups",
                 retry_after=empty_at - now - _MINUTE,
@@ -46,9 +46,8 @@ class LookUps:
             self._make_room(now)
 
     def _make_room(self, now: float) -> None:
-        """Drop at least a quarter of the entries, so that this is rarely needed."""
-        owing = sorted(at for at in self._empty_at.values() if at > now)
+        """Drop at least a quarter of the entries, so that the next time is far off."""
+        later = sorted(at for at in self._empty_at.values() if at > now)
         most = _MOST * 3 // 4
-        keep_from = owing[-most] if len(owing) > most else now
-        kept = {who: at for who, at in self._empty_at.items() if at > keep_from}
-        self._empty_at = kept
+        keep_from = later[-most] if len(later) > most else now
+        self._empty_at = {name: at for name, at in self._empty_at.items() if at > keep_from}

@@ -45,14 +45,14 @@ class ChatNestMiddleware:
         except ConfigurationError as exc:
             if not is_in_event_loop():
                 raise
-            self._failure = exc  # an application may make its middleware when it is called first
+            self._failure = exc  # the application creates its middleware when it is first called
 
     def _set_up(self, chat: ChatNestApp | None, path: str, allow_origins: Sequence[str]) -> None:
         check_origins(allow_origins)
         if not path.startswith("/") or path.endswith(("/", "/limits")) or set("?#") & set(path):
             raise ConfigurationError(
-                f"path {path!r} must begin with '/', have a name, not end with '/' or '/limits', "
-                "and have no '?' or '#'"
+                f"path: expected a path such as /api/chat, got {path!r}. It must begin with '/', "
+                "must not end with '/' or '/limits', and must not contain '?' or '#'."
             )
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._served: ASGIApp = self.chat
@@ -69,7 +69,7 @@ class ChatNestMiddleware:
             await self._fail(self._failure, scope, send)
         elif scope["type"] == "http":
             responsible = self._responsible(local_path(scope))
-            if responsible is not self._served:  # the chat sees to its own
+            if responsible is not self._served:  # the chat itself handles upgrades
                 send = close_after_upgrade(scope, send)
             await responsible(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -105,8 +105,9 @@ class ChatNestMiddleware:
         except Exception:
             if answered:
                 raise
-            # ASGI: an exception instead of an answer says that there is no lifespan. By now the
-            # startup event may have been received, and the chat still wants its own.
+            # By the ASGI specification, an exception in place of a response means that the
+            # application has no lifespan. The startup event may have been received by now, but
+            # the chat still has to start.
         if not answered:
             await self.chat.serve_lifespan(receive, send)
 

@@ -1,4 +1,4 @@
-"""Profile: the limits of one kind of user; three profiles to start with, and caps. No I/O."""
+"""Profile: the limits of one kind of user. Also the three default profiles, and caps. No I/O."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from chatnest._util.arguments import check_integer
 from chatnest.errors import ConfigurationError
 
 __all__ = [
@@ -25,8 +26,8 @@ __all__ = [
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one kind of user. Tokens, messages, requests and streams are counts.
 
-    ``max_tokens_per_request`` bounds input and output together. ``min_output_tokens`` is the least
-    output: a request's output is lowered to fit what is left, and below this it is refused.
+    ``max_tokens_per_request`` bounds input and output together. The maximum output of a request is
+    lowered to the tokens that are left. Below ``min_output_tokens`` the request is refused.
     """
 
     name: str
@@ -41,12 +42,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in _COUNTS:
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(
-                    f"profiles.{self.name}.{field} must be a whole number of at least 1, "
-                    f"not {value!r}"
-                )
+            check_integer(f"profiles.{self.name}.{field}", getattr(self, field), 1)
         temperature: object = self.temperature
         if (
             isinstance(temperature, bool)
@@ -54,12 +50,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             or not 0 <= temperature <= 2  # noqa: PLR2004  # OpenAI's range
         ):
             raise ConfigurationError(
-                f"profiles.{self.name}.temperature must be from 0 to 2, not {temperature!r}"
+                f"profiles.{self.name}.temperature: expected a number from 0 to 2, "
+                f"got {temperature!r}."
             )
 
 
 class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
-    """Caps of all profiles, whatever their source. None leaves a value without a cap."""
+    """Caps that every profile must stay within. None means no cap."""
 
     max_output_tokens: int | None = 4_096
     max_messages: int | None = 20
@@ -119,19 +116,28 @@ def check_profiles(profiles: Iterable[Profile], caps: HardCaps) -> dict[str, Pro
     limits than the operator wrote. Raises it also for a profile that could serve no request.
     """
     if isinstance(profiles, Profile):
-        raise ConfigurationError("profiles is a list of Profile objects, not one")
+        raise ConfigurationError(
+            "profiles: expected a list of Profile objects, got one Profile. Put it in a list."
+        )
     named: dict[str, Profile] = {}
     for profile in profiles:
         if not isinstance(profile, Profile):
-            raise ConfigurationError(f"profiles are Profile objects, not {profile!r}")
+            raise ConfigurationError(
+                f"profiles: expected a list of Profile objects, got {profile!r} in it."
+            )
         _check_name(profile.name)
         if profile.name in named:
-            raise ConfigurationError(f"profile {profile.name!r} is defined twice")
+            raise ConfigurationError(
+                f"profiles: expected a name for each profile, got {profile.name!r} twice. "
+                "Rename or remove one of them."
+            )
         _check_caps(profile, caps)
         _check_sense(profile)
         named[profile.name] = profile
     if not named:
-        raise ConfigurationError("at least one profile is needed")
+        raise ConfigurationError(
+            "profiles: expected at least one Profile, got none. Leave it out for the default ones."
+        )
     return named
 
 
@@ -145,13 +151,14 @@ def bounds_above(profile: Profile, other: Profile) -> list[str]:
 def _check_name(name: str) -> None:
     if name in PROFILE_ALIASES:
         raise ConfigurationError(
-            f"profiles.{name}: clients use the name for {PROFILE_ALIASES[name]}, as they do "
-            f"{', '.join(PROFILE_ALIASES)}: choose another"
+            f"profiles.{name}: expected a name that is not an alias, got the alias of "
+            f"{PROFILE_ALIASES[name]!r}. Choose another; the aliases are "
+            f"{', '.join(PROFILE_ALIASES)}."
         )
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"profiles: the name {name!r} may have small ASCII letters, digits, '.', '_' and '-', "
-            "and begins with a letter or digit"
+            "profiles: expected a name of lower-case ASCII letters, digits, '.', '_' and '-' that "
+            f"begins with a letter or a digit, got {name!r}."
         )
 
 
@@ -160,19 +167,19 @@ def _check_caps(profile: Profile, caps: HardCaps) -> None:
         cap, value = getattr(caps, field), getattr(profile, field)
         if cap is not None and value > cap:
             raise ConfigurationError(
-                f"profiles.{profile.name}.{field} is {value}, above "
-                f"hard_caps.{field} = {cap}: lower the profile or raise the cap"
+                f"profiles.{profile.name}.{field}: expected at most hard_caps.{field} = {cap}, "
+                f"got {value}. Lower the profile or raise the cap."
             )
 
 
 def _check_sense(profile: Profile) -> None:
-    """Raise ConfigurationError for a profile without room for any input. Every request has some."""
+    """Raise ConfigurationError if the minimum output leaves no tokens for the input."""
     field = min(("max_output_tokens", "min_output_tokens"), key=lambda name: getattr(profile, name))
     least = getattr(profile, field)
-    for whole in ("max_tokens_per_request", "daily_token_limit"):
-        if getattr(profile, whole) <= least:
+    for total in ("max_tokens_per_request", "daily_token_limit"):
+        if getattr(profile, total) <= least:
             raise ConfigurationError(
-                f"profiles.{profile.name}.{whole} is {getattr(profile, whole)}, of which "
-                f"{field} = {least} leaves nothing for the input: raise the first or lower the "
-                "second"
+                f"profiles.{profile.name}.{total}: expected more than {field} = {least}, "
+                f"got {getattr(profile, total)}, which leaves no tokens for the input. Raise the "
+                "first or lower the second."
             )

@@ -504,7 +504,7 @@ async def test_a_middleware_made_late_fails_the_startup_and_every_request():
     host.add_middleware(ChatNestMiddleware, path="chat/")
     run = Lifespan(host)
     assert await run.run() == ["lifespan.startup.failed"]
-    assert "path 'chat/' must begin with '/'" in run.messages[0]["message"]
+    assert "path: expected a path such as /api/chat, got 'chat/'" in run.messages[0]["message"]
     with pytest.raises(ConfigurationError):
         async with Conversation(host, method="GET", path="/hello") as c:
             await c.finished()

@@ -1,4 +1,4 @@
-"""Host names and addresses: whether they are of the loopback or of a local network. No I/O."""
+"""Host names and addresses: whether they belong to this machine or a local network. No I/O."""
 
 from ipaddress import ip_address
 

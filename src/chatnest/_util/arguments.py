@@ -7,10 +7,11 @@ from chatnest.errors import ConfigurationError
 __all__ = ["check_integer", "check_kinds", "check_parts", "check_positive"]
 
 _PARTS: Final = {
-    "provider": ("open", "as in OpenAIProvider(model=MODEL)"),
-    "ledger": ("reserve", "as in SQLiteLedger(PATH), RedisLedger(URL) or MemoryLedger()"),
-    "identify": ("__call__", "as in TrustedHeader(NAME), or a function"),
+    "provider": ("open", "OpenAIProvider(model=MODEL)"),
+    "ledger": ("reserve", "SQLiteLedger(PATH), RedisLedger(URL) or MemoryLedger()"),
+    "identify": ("__call__", "TrustedHeader(NAME), or a function"),
 }
+"""Argument → its method, and examples."""
 
 
 def check_parts(**parts: object) -> None:
@@ -19,10 +20,13 @@ def check_parts(**parts: object) -> None:
     The message shows the type and not the value, since a URL may contain a password.
     """
     for name, part in parts.items():
-        hook, such = _PARTS[name]
-        if part is not None and (isinstance(part, type) or not hasattr(part, hook)):
-            what = f"the class {part.__name__}" if isinstance(part, type) else type(part).__name__
-            raise ConfigurationError(f"{name} must be an object with {hook}(), {such}, not {what}")
+        method, examples = _PARTS[name]
+        if part is not None and (isinstance(part, type) or not hasattr(part, method)):
+            got = f"the class {part.__name__}" if isinstance(part, type) else type(part).__name__
+            raise ConfigurationError(
+                f"{name}: expected an object with {method}(), got {got}. "
+                f"Pass for example {examples}."
+            )
 
 
 def check_kinds(**settings: tuple[object, type]) -> None:
@@ -30,8 +34,8 @@ def check_kinds(**settings: tuple[object, type]) -> None:
     for name, (value, kind) in settings.items():
         if value is not None and not isinstance(value, kind):
             raise ConfigurationError(
-                f"{name} must be of {kind.__name__}, as in {kind.__name__}(...), "
-                f"not {type(value).__name__}"
+                f"{name}: expected {kind.__name__}, got {type(value).__name__}. "
+                f"Pass {kind.__name__}(...)."
             )
 
 
@@ -39,7 +43,7 @@ def check_positive(**numbers: object) -> None:
     """Raise ConfigurationError unless every value is a number greater than 0."""
     for name, value in numbers.items():
         if not isinstance(value, int | float) or not value > 0:
-            raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}")
+            raise ConfigurationError(f"{name}: expected a number > 0, got {value!r}.")
 
 
 def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:

@@ -14,7 +14,7 @@ def new_request_id() -> str:
     """32 hexadecimal digits: a UUID of version 7 (RFC 9562, section 5.7).
 
     It begins with the time and has 74 random bits. Rows written together are therefore neighbours
-    in every index; with a random identifier, each row would change a page of its own.
+    in every index. With random identifiers, each row would change a separate page.
     """
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big") & _RANDOM

@@ -1,4 +1,4 @@
-"""The signals by which a process is told to end, heard before its server hears them."""
+"""Signals that end a process, intercepted before the server's own handler runs."""
 
 import signal
 import threading
@@ -7,30 +7,33 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-__all__ = ["heard_first"]
+__all__ = ["intercepted_signals"]
 
 
 @contextmanager
-def heard_first(hear: Callable[[int, Callable[[], object]], object]) -> Iterator[None]:
-    """Meanwhile, call ``hear`` as soon as the process is told to end, with the signal's number and
-    with what the server does about it, which is then for ``hear`` to do. A signal that the server
-    takes no notice of is left alone; so is every signal outside of the main thread, which alone
-    gets them.
+def intercepted_signals(
+    handler: Callable[[int, Callable[[], object]], object],
+) -> Iterator[None]:
+    """Within this block, SIGTERM and SIGINT call ``handler`` in place of the server's own handler.
+
+    ``handler`` gets the signal's number and a function that runs the server's handler, which it
+    must call itself. A signal for which the server has no handler is not intercepted. Only the
+    main thread receives signals, so in other threads the block has no effect.
     """
     former: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        hear(number, partial(former[number], number, frame))
+        handler(number, partial(former[number], number, frame))
 
     if threading.current_thread() is threading.main_thread():
         for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            server_does = signal.getsignal(number)
-            if callable(server_does):
-                former[number] = server_does
+            servers_own = signal.getsignal(number)
+            if callable(servers_own):
+                former[number] = servers_own
                 signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, server_does in former.items():
+        for number, servers_own in former.items():
             if signal.getsignal(number) is handle:
-                signal.signal(number, server_does)
+                signal.signal(number, servers_own)

@@ -1,17 +1,17 @@
-"""Text of others' on a terminal: it must not move the cursor, nor fill the screen. No I/O."""
+"""Untrusted text on a terminal: it must not move the cursor or fill the screen. No I/O."""
 
 from typing import Final
 
-__all__ = ["printable", "said"]
+__all__ = ["excerpt", "printable"]
 
-_MOST: Final = 100
+_MAX_CHARACTERS: Final = 100
 
 
 def printable(text: str) -> str:
-    """All of it, with nothing that does more than show a letter."""
+    """The text with a question mark in place of each control character."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def said(text: str) -> str:
-    """What a server says, as much as a sentence has room for."""
-    return printable(text[:_MOST])
+def excerpt(text: str) -> str:
+    """The beginning of a server's text, short enough for a sentence and printable."""
+    return printable(text[:_MAX_CHARACTERS])

@@ -230,7 +230,7 @@ def problem_document(error: ChatNestError, request_id: str) -> dict[str, object]
 async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
     """Send the problem document of an error."""
     problem = problem_document(error, request_id)
-    if error.charged:  # which is rare before a stream: the model took the request and was silent
+    if error.charged:  # rare before a stream: the model accepted the request but sent nothing
         problem["charged"] = True
     headers = dict(error.headers)
     if "retry_after" in problem:

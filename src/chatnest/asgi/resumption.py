@@ -1,7 +1,7 @@
-"""Resumption: the fields by which a client comes back to an answer. No I/O.
+"""Resumption: the fields with which a client retries a request or resumes an answer. No I/O.
 
-draft-ietf-httpapi-idempotency-key-header-07: a structured-field string (RFC 8941, section 3.3.3).
-A bare token is taken as well, since many clients send one.
+draft-ietf-httpapi-idempotency-key-header-07: the key is a structured-field string (RFC 8941,
+section 3.3.3). A token without quotes is accepted too, since many clients send one.
 """
 
 import re
@@ -16,8 +16,9 @@ from chatnest.errors import InvalidRequest
 __all__ = ["idempotency_key", "last_event_id"]
 
 _LONGEST: Final = 255
+"""Maximum characters of a key."""
 _LONGEST_VALUE: Final = 2 * _LONGEST + 2
-"""Maximum characters of the field: in quotes, with a backslash before each character."""
+"""Maximum characters of the field: a key in quotes, with a backslash before each character."""
 _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 _BARE: Final = re.compile(r"[!#-+\--:<-\[\]-~]+")
@@ -27,7 +28,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 def idempotency_key(scope: Scope) -> str | None:
-    """The key of a request, or None. Raises InvalidRequest for one that is malformed."""
+    """The Idempotency-Key of a request, or None. Raises InvalidRequest if it is malformed."""
     values = headers_named(scope, b"idempotency-key")
     if not values:
         return None
@@ -41,7 +42,7 @@ def idempotency_key(scope: Scope) -> str | None:
 
 
 def _key(value: str) -> str:
-    """The key that a field's value spells; empty if it spells none, or is too long for one."""
+    """The key in a field's value, or an empty string if the value is malformed or too long."""
     if len(value) > _LONGEST_VALUE:
         return ""
     if quoted := _STRING.fullmatch(value):
@@ -50,8 +51,8 @@ def _key(value: str) -> str:
 
 
 def last_event_id(scope: Scope) -> int:
-    """The number of the last event that a reader has seen: of ``Last-Event-ID`` (WHATWG HTML,
-    section 9.2.4), else of ``?after=``, else 0. Raises InvalidRequest.
+    """The number of the last event that the client has read, or 0. It comes from ``Last-Event-ID``
+    (WHATWG HTML, section 9.2.4), or else from ``?after=``. Raises InvalidRequest.
     """
     values = headers_named(scope, b"last-event-id")
     value = values[0] if values else query_value(scope, "after")

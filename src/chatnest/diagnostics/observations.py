@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from chatnest._util.terminal import said
+from chatnest._util.terminal import excerpt
 
 __all__ = ["MAX_BYTES", "PING_SECONDS", "Answer", "Flaw", "Observations", "Reply"]
 
@@ -39,7 +39,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         if self.media_type != "application/problem+json" or not isinstance(self.document, dict):
             return ""
         code = self.document.get("code")
-        return said(code) if isinstance(code, str) else ""
+        return excerpt(code) if isinstance(code, str) else ""
 
     @property
     def held(self) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from chatnest._util.terminal import said
+from chatnest._util.terminal import excerpt
 from chatnest.diagnostics.observations import PING_SECONDS, Answer, Observations, Reply
 from chatnest.diagnostics.responses import (
     FlawedError,
@@ -67,7 +67,7 @@ async def probe(url: str, headers: Mapping[str, str], *, dry: bool) -> Observati
             "URL: expected an address such as https://host/api/chat, got another form."
         ) from exc
     except httpx2.RequestError as exc:
-        reason = said(str(exc)) or type(exc).__name__
+        reason = excerpt(str(exc)) or type(exc).__name__
         raise ConfigurationError(f"{_place(address)} cannot be reached: {reason}") from exc
 
 
@@ -233,5 +233,5 @@ def _take(answer: Answer, frame: bytes, now: float) -> str:
     if name == "error":
         document = parsed(fields.get(b"data", b""))
         code = document.get("code") if isinstance(document, dict) else None
-        answer.error = said(code) if isinstance(code, str) else "unknown"
+        answer.error = excerpt(code) if isinstance(code, str) else "unknown"
     return name

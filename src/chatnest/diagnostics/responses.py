@@ -13,7 +13,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from chatnest._util.terminal import said
+from chatnest._util.terminal import excerpt
 from chatnest.diagnostics.observations import MAX_BYTES, Flaw, Reply
 
 __all__ = ["FlawedError", "close", "fetch", "headers_of", "media_type", "parsed", "pieces", "read"]
@@ -96,12 +96,12 @@ async def close(response: httpx2.Response) -> None:
 
 def media_type(response: httpx2.Response) -> str:
     """Return the content type in lower case, without parameters."""
-    return said(response.headers.get("content-type", "").partition(";")[0].strip().lower())
+    return excerpt(response.headers.get("content-type", "").partition(";")[0].strip().lower())
 
 
 def headers_of(response: httpx2.Response) -> dict[str, str]:
     """Return the headers by their names in lower case."""
-    return {name: said(value) for name, value in response.headers.items()}
+    return {name: excerpt(value) for name, value in response.headers.items()}
 
 
 def parsed(content: bytes | bytearray) -> Any:

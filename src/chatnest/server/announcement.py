@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from chatnest._util.signals import heard_first
+from chatnest._util.signals import intercepted_signals
 
 __all__ = ["Announcement", "OfParent"]
 
@@ -51,7 +51,7 @@ class Announcement:
         thread = threading.Thread(target=self._end_in_time, daemon=True)
         thread.start()
         try:
-            with heard_first(self._handle):
+            with intercepted_signals(self._handle):
                 yield
         finally:
             self._over.set()
@@ -117,7 +117,7 @@ class OfParent:
             else:
                 signal.raise_signal(signal.SIGTERM)
 
-        with heard_first(handle):
+        with intercepted_signals(handle):
             yield
 
 

@@ -10,7 +10,7 @@ from anyio import CancelScope, move_on_after
 from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest._util.loops import call_soon
-from chatnest._util.signals import heard_first
+from chatnest._util.signals import intercepted_signals
 from chatnest.errors import ServerShutdown, SlowBody, StreamTimeout
 from chatnest.streams.stream import Stream
 
@@ -168,7 +168,7 @@ def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
 
 def at_signal(act: Callable[[], object]) -> AbstractContextManager[None]:
     """Meanwhile, do ``act`` as soon as the process is told to end, and then what the server does
-    about it: see heard_first.
+    about it: see intercepted_signals.
     """
     home = current_token()
 
@@ -176,4 +176,4 @@ def at_signal(act: Callable[[], object]) -> AbstractContextManager[None]:
         call_soon(home, act)
         server_does()
 
-    return heard_first(hear)
+    return intercepted_signals(hear)

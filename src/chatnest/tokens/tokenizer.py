@@ -1,15 +1,15 @@
-"""Count tokens, offline and bounded, with ranks that ship in the package. Never the network.
+"""Tokenizer: counts tokens with encodings that ship in the package. Never uses the network.
 
 Rules and their sources:
 
 - A count is the length of `tiktoken.Encoding.encode_ordinary`: text that looks like a special
-  token is text. The encoding is tiktoken's own: same ranks, pattern and special tokens.
+  token counts as text. Ranks, pattern and special tokens are tiktoken's own.
 - tiktoken merges bytes, every single byte is a token, and the longest token of either encoding
-  has 128 bytes; so `bytes / 128 <= tokens <= bytes` holds for any text (see `bounds`).
-- The chat formula is OpenAI's: 3 per message, the tokens of its role and of its content, and 3
-  that prime the reply (openai/openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb).
-- tiktoken's regex gives up on a run of about a million whitespace characters, by a panic. Longer
-  texts than `MAX_CHARACTERS` are therefore not encoded, but counted by their upper bound.
+  has 128 bytes. So `bytes / 128 <= tokens <= bytes` holds for any text (see `bounds`).
+- The chat formula is OpenAI's: 3 tokens per message, the tokens of its role and of its content,
+  and 3 that prime the reply (openai/openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb).
+- tiktoken's regex panics on a run of about a million whitespace characters. A text longer than
+  `MAX_CHARACTERS` is therefore not encoded; its upper bound is its count.
 """
 
 from __future__ import annotations
@@ -29,44 +29,48 @@ if TYPE_CHECKING:
     from tiktoken import Encoding
 
 BYTES: Final = "bytes"
-"""The encoding of whoever has none of ours: one token for each byte of UTF-8."""
+"""Name of the encoding for other models: one token for each byte of UTF-8."""
 
 DEFAULT_ENCODING: Final = "o200k_base"
-"""What models that tiktoken does not know are estimated with."""
+"""The encoding for models that tiktoken does not know. Its counts are estimates for them."""
 
 TOKENS_PER_MESSAGE: Final = 3
-"""What each message costs beside the tokens of its role and content."""
+"""Tokens of each message, besides those of its role and content."""
 
 REPLY_PRIMING_TOKENS: Final = 3
-"""What each request costs once, beside its messages."""
+"""Tokens of each request, besides those of its messages."""
 
 MAX_CHARACTERS: Final = 900_000
-"""Longer texts count as many tokens as they have bytes of UTF-8: an upper bound."""
+"""Maximum characters of a text that is encoded. The count of a longer one is its UTF-8 bytes."""
 
 INLINE_BYTES: Final = 8 * 1024
-"""Texts of more bytes than this, together, are counted in a worker thread."""
+"""Maximum bytes counted in the event loop. More text is counted in a worker thread."""
 
-_LONGEST_TOKEN: Final = 128  # bytes, of either encoding
+_LONGEST_TOKEN: Final = 128
+"""Maximum bytes of a token, in either encoding."""
 _ROLES: Final = frozenset(("system", "user", "assistant"))
-"""One token each, in either encoding: some of them stand in every request."""
+"""Roles that are one token in either encoding. Every request has some of them."""
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
 
 
 class RanksError(RuntimeError):
-    """A rank file in the package is not the one that was shipped."""
+    """A rank file in the package was changed or damaged."""
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path} is damaged ({problem}); install chatnest again")
+        super().__init__(
+            f"{path}: expected the file of this release, got a damaged one ({problem}). Install "
+            "chatnest again."
+        )
         self.path = path
 
 
 def bounds(text: str) -> tuple[int, int]:
-    """The fewest and the most tokens that `text` can have, without encoding it.
+    """The minimum and maximum tokens of `text`, without encoding it.
 
-    They are its bytes of UTF-8 / 128, rounded up, and the bytes themselves. The upper one holds
-    for any tokenizer that merges bytes, the lower one for the shipped encodings.
+    The maximum is its bytes of UTF-8, which holds for any tokenizer that merges bytes. The minimum
+    is a 128th of them, rounded up, which holds for the shipped encodings.
     """
     size = _utf8_length(text)
     return -(-size // _LONGEST_TOKEN), size
@@ -74,38 +78,38 @@ def bounds(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """Counts text in the tokens of one encoding. Made by `Tokenizer.for_model`.
+    """Counts text in the tokens of one encoding. Create it with `Tokenizer.for_model`.
 
-    Holds no state: encodings are loaded once per process and shared. Runs on asyncio and trio,
-    on any number of event loops. A cancelled count returns at once, and its thread ends alone.
+    It has no state: encodings are loaded once per process and shared. It runs on asyncio and trio,
+    on any number of event loops. A cancelled count returns at once; its thread ends later.
 
     `encoding_name` is "o200k_base", "cl100k_base" or "bytes"; anything else raises ValueError.
-    `exact` says that this is the encoding of the model; otherwise every count is an estimate,
-    and an upper bound only with "bytes".
+    `exact` is whether this is the model's own encoding. If not, every count is an estimate, and an
+    upper bound only with "bytes".
     """
 
     encoding_name: str
     exact: bool
 
     reply_tokens: ClassVar[int] = REPLY_PRIMING_TOKENS
-    """What each request costs once, beside its messages."""
+    """Tokens of each request, besides those of its messages."""
 
     def __post_init__(self) -> None:
         if self.encoding_name != BYTES and self.encoding_name not in _ENCODINGS:
             names = ", ".join((*_ENCODINGS, BYTES))
-            raise ValueError(f"unknown encoding {self.encoding_name!r}: use one of {names}")
+            raise ValueError(f"encoding: expected one of {names}, got {self.encoding_name!r}.")
 
     @classmethod
     def for_model(cls, model: str, *, encoding: str | None = None) -> Tokenizer:
         """The tokenizer of `model`, by tiktoken's table of names and prefixes.
 
-        Models that the table does not have, or has with an encoding that is not shipped, get
-        `o200k_base` and `exact=False`. `encoding` overrides the table; the result is exact only
-        if the table agrees. `encoding="bytes"` counts bytes of UTF-8, which no tokenizer that
-        merges bytes can exceed: for local models, whose tokenizer nobody here knows.
+        A model that is not in the table, or whose encoding is not shipped, gets `o200k_base` and
+        `exact=False`. `encoding` overrides the table; the result is exact only if the table agrees.
+        `encoding="bytes"` counts bytes of UTF-8, which no tokenizer that merges bytes can exceed.
+        It is meant for local models with an unknown tokenizer.
 
-        Raises ValueError for an encoding that is not shipped. Imports tiktoken, unless
-        `encoding` is "bytes": call it when an application is made, not in a request.
+        Raises ValueError for an encoding that is not shipped. Imports tiktoken unless `encoding` is
+        "bytes", so call it when the application is created, not in a request.
         """
         if encoding == BYTES:
             return cls(BYTES, exact=False)
@@ -116,17 +120,17 @@ class Tokenizer:
 
     @property
     def overcounts(self) -> int:
-        """By which factor a count may exceed the model's own, at most as far as was seen."""
+        """The largest factor, as far as was observed, by which a count exceeds the model's own."""
         if self.exact:
             return 1
         return 8 if self.encoding_name == BYTES else 2
 
     async def warm(self) -> None:
-        """Load the encoding now, in a worker thread; later calls find it loaded.
+        """Load the encoding in a worker thread, unless it is loaded already.
 
-        Takes 0.3 to 0.5 s for `o200k_base`. For 0.1 to 0.2 s of these tiktoken's constructor holds
-        the GIL, and every thread stands still: call it at start, before requests come.
-        Raises RanksError if the rank file is damaged.
+        This takes 0.3 to 0.5 s for `o200k_base`. For 0.1 to 0.2 s of that, tiktoken's constructor
+        holds the GIL and blocks every thread, so call it at start. Raises RanksError if the rank
+        file is damaged.
         """
         shared = _ENCODINGS.get(self.encoding_name)
         if shared is not None and shared.encoding is None:
@@ -134,26 +138,27 @@ class Tokenizer:
 
     @staticmethod
     def bounds(text: str) -> tuple[int, int]:
-        """The fewest and the most tokens that `text` can have; see the function `bounds`."""
+        """The minimum and maximum tokens of `text`; see the function `bounds`."""
         return bounds(text)
 
     async def count(self, text: str) -> int:
-        """The tokens of `text`, which may be any str.
+        """The number of tokens in `text`, which may be any str.
 
-        Exact for the encoding up to `MAX_CHARACTERS`, an upper bound above. Surrogates are
-        treated as tiktoken does: pairs are joined, lone ones become U+FFFD. Raises RanksError.
+        The count is exact for the encoding up to `MAX_CHARACTERS`, and an upper bound above.
+        Surrogates count as in tiktoken: pairs are joined, lone ones become U+FFFD. Raises
+        RanksError.
         """
         return (await self._count_all((text,)))[0]
 
     async def count_message(self, role: str, content: str) -> int:
-        """The tokens that one message adds to a request. Raises as `count`."""
+        """The tokens that one message adds to a request. Raises RanksError."""
         return (await self.count_each(((role, content),)))[0]
 
     async def count_each(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """The tokens that each (role, content) adds to a request, in their order.
 
-        Counts all of them on one way through a thread: what decides which messages stay adds
-        these up, and `REPLY_PRIMING_TOKENS` once. Raises as `count`.
+        One call of a thread counts all of them. A caller that decides which messages to keep adds
+        the counts up, and `REPLY_PRIMING_TOKENS` once. Raises RanksError.
         """
         roles = {role: 0 for role, _ in messages}
         contents = [content for _, content in messages]
@@ -165,7 +170,7 @@ class Tokenizer:
         ]
 
     async def count_messages(self, messages: Sequence[tuple[str, str]]) -> int:
-        """The prompt tokens of a request of these (role, content) pairs. Raises as `count`."""
+        """The prompt tokens of a request with these (role, content) pairs. Raises RanksError."""
         return sum(await self.count_each(messages)) + REPLY_PRIMING_TOKENS
 
     async def _count_all(self, texts: Sequence[str]) -> list[int]:
@@ -178,34 +183,34 @@ class Tokenizer:
 
 
 class _SharedEncoding:
-    """One encoding of this process: loaded by whoever needs it first, then only read."""
+    """An encoding of this process. The first use loads it; after that it does not change."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.encoding: Encoding | None = None
-        self._lock = Lock()  # of threads: two event loops may want it at the same time
+        self._lock = Lock()  # two event loops may load it at the same time
 
     def load(self) -> Encoding:
-        """The encoding. Blocks: for worker threads. Raises RanksError."""
+        """Load and return the encoding. Blocks, so call it in a thread. Raises RanksError."""
         with self._lock:
             if self.encoding is None:
                 self.encoding = _read_encoding(self.name)
             return self.encoding
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text. Blocks, as `load`."""
+        """The number of tokens in each text. Blocks like `load`."""
         encoding = self.load()
         return [_count_one(encoding, text) for text in texts]
 
 
-# The one state of this module that changes: an encoding takes 40 to 80 MB and 0.3 s, so a process
-# has one of each, whatever the number of tokenizers, apps and event loops. It is set once.
+# The only state of this module. An encoding takes 40 to 80 MB and 0.3 s to load, so all tokenizers,
+# applications and event loops of a process share it. It is set once.
 _ENCODINGS: Final = MappingProxyType(
     {name: _SharedEncoding(name) for name in ("o200k_base", "cl100k_base")}
 )
 
-# One per event loop, apart from anyio's default limiter: counting keeps a core busy, and must not
-# take the forty threads that others wait for files and databases in.
+# One limiter per event loop, separate from anyio's default one: counting keeps a core busy, and
+# must not take the forty threads that wait for files and databases.
 _limiters: Final = RunVar[CapacityLimiter]("chatnest.tokens.tokenizer.limiter")
 
 
@@ -218,7 +223,7 @@ async def _in_thread(work: Callable[[*_Args], _T], *args: *_Args) -> _T:
 
 
 def _encoding_of(model: str) -> str | None:
-    from tiktoken.model import encoding_name_for_model  # noqa: PLC0415 - when needed
+    from tiktoken.model import encoding_name_for_model  # noqa: PLC0415  # only if it is needed
 
     try:
         return encoding_name_for_model(model)
@@ -227,7 +232,7 @@ def _encoding_of(model: str) -> str | None:
 
 
 def _read_encoding(name: str) -> Encoding:
-    import json  # noqa: PLC0415 - these are needed once, if at all
+    import json  # noqa: PLC0415  # all of these are used once at most
     import lzma  # noqa: PLC0415
     from hashlib import sha256  # noqa: PLC0415
     from importlib.resources import files  # noqa: PLC0415
@@ -247,12 +252,12 @@ def _read_encoding(name: str) -> Encoding:
     encoding = Encoding(
         name, pat_str=spec["pat_str"], mergeable_ranks=ranks, special_tokens=spec["special_tokens"]
     )
-    ranks.clear()  # copied by now; tiktoken would keep them for pickling alone
+    ranks.clear()  # tiktoken has copied them, and keeps this dict only for pickling
     return encoding
 
 
 def _parse_ranks(data: bytes) -> dict[bytes, int]:
-    """The ranks by token. A loop in Python, so that other threads get the GIL in between."""
+    """The ranks by token. The loop is in Python, so that other threads get the GIL in between."""
     lines = (line.split() for line in data.splitlines())
     return {a2b_base64(token): int(rank) for token, rank in lines}
 
@@ -265,19 +270,19 @@ def _count_one(encoding: Encoding, text: str) -> int:
     try:
         return len(encoding.encode_ordinary(text))
     except BaseException as exc:
-        # A panic in Rust is a BaseException of a class that cannot be imported.
+        # A panic in Rust raises a BaseException whose class cannot be imported.
         if type(exc).__name__ != "PanicException":
             raise
         return _utf8_length(text)
 
 
 def _are_short(texts: Sequence[str]) -> bool:
-    """Whether they have at most INLINE_BYTES together; encodes none that is longer."""
+    """Whether the texts have at most INLINE_BYTES together, without encoding longer ones."""
     return sum(map(len, texts)) <= INLINE_BYTES and sum(map(_utf8_length, texts)) <= INLINE_BYTES
 
 
 def _utf8_length(text: str) -> int:
-    """The bytes that tiktoken sees: UTF-8, after its repair of surrogates."""
+    """The number of bytes that tiktoken counts: UTF-8, after its repair of surrogates."""
     if text.isascii():
         return len(text)
     try:

@@ -1,4 +1,4 @@
-"""Wire formats: events in, bytes out. A file each."""
+"""Wire formats: events in, bytes out. One file for each format."""
 
 from chatnest.wire.base import Wire
 from chatnest.wire.native import NativeWire

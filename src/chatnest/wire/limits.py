@@ -1,4 +1,4 @@
-"""What is left, as the JSON of ``GET <path>/limits``. No I/O."""
+"""The limits of a user, as the JSON of ``GET <path>/limits``. No I/O."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ __all__ = ["limits_document"]
 def limits_document(
     profile: Profile, allowed: Sequence[str], states: Sequence[LimitState]
 ) -> dict[str, Any]:
-    """The limits of one caller under one profile, and the profiles open to them."""
+    """The limits of one principal under one profile, and the profiles it may use."""
     now = wall_clock()
     return {
         "profile": profile.name,
@@ -41,5 +41,5 @@ def _limit(state: LimitState, now: int) -> dict[str, Any]:
 
 
 def _timestamp(at: int) -> str:
-    """RFC 3339, in UTC, to the second."""
+    """The time in the form of RFC 3339, in UTC, to the second."""
     return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

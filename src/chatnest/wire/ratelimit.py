@@ -1,8 +1,8 @@
-"""RateLimit header fields: how limits stand, for clients that read them. No I/O.
+"""RateLimit header fields: the state of each limit, for clients that read them. No I/O.
 
-draft-ietf-httpapi-ratelimit-headers-10: ``RateLimit-Policy`` names quota (q) and window (w) of
-each limit, ``RateLimit`` what remains (r) and in how many seconds some of it comes back (t). The
-draft is not final, so its syntax lives in this file alone.
+draft-ietf-httpapi-ratelimit-headers-10: ``RateLimit-Policy`` has the quota (q) and window (w) of
+each limit. ``RateLimit`` has the remaining quota (r), and the seconds until some of the used quota
+is available again (t). The draft is not final, so only this file knows its syntax.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ def seconds_until(at: int, now: int) -> int:
 
 
 def rate_limit_fields(states: Iterable[LimitState], now: int) -> dict[str, str]:
-    """The two fields; numbers are integers, a limit without a window has no w and no t. A hidden
-    limit is in neither of them.
+    """The two fields. Numbers are integers. A limit without a window has neither w nor t. Hidden
+    limits are left out.
     """
     policies, remaining = [], []
     for state in states:

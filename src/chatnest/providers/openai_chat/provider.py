@@ -105,7 +105,7 @@ class OpenAIProvider:
         try:
             self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
         except ValueError as exc:
-            raise ConfigurationError(f"encoding: {exc}") from None
+            raise ConfigurationError(str(exc)) from None
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         self._shown = without_user(self._base_url)
         self._sdk = _import_sdk()
