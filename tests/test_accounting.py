@@ -219,9 +219,10 @@ async def test_a_rate_refuses_with_its_number_and_the_time_to_come_back(accounts
 
     error = await refusal(accounts, RATE, BUDGET)
 
-    assert error.detail == "No more than 2 requests are taken in 60 seconds."
+    assert error.detail == "The limit of requests in 60 seconds is 2."
+    assert (error.limit, error.unit, error.window) == ("requests", "requests", 60)
     assert error.code == "rate_limited"
-    assert error.retry_after == 39
+    assert error.retry_after == error.wait == 39
     assert error.headers == {
         "RateLimit-Policy": '"requests";q=2;w=60',
         "RateLimit": '"requests";r=0;t=39',
@@ -235,7 +236,8 @@ async def test_a_number_of_streams_refuses_with_its_number(accounts, ledger):
 
     error = await refusal(accounts, STREAMS, BUDGET)
 
-    assert error.detail == "No more than 2 answers are written at a time."
+    assert error.detail == "The limit of answers at the same time is 2."
+    assert (error.limit, error.unit, error.window) == ("streams", "streams", None)
     assert error.code == "too_many_streams"
     assert error.retry_after == 5
     assert error.headers == {"RateLimit-Policy": '"streams";q=2', "RateLimit": '"streams";r=0'}
@@ -249,7 +251,8 @@ async def test_a_budget_that_is_held_by_others_says_so(accounts):
     error = await refusal(accounts, budget)
 
     assert (
-        error.detail == "What is left of today's tokens is held for answers that are being written."
+        error.detail
+        == "The rest of today's tokens is held for answers that are still being written."
     )
     assert error.code == "budget_exhausted"
     assert error.retry_after == 5
@@ -266,13 +269,31 @@ async def test_a_budget_that_is_used_up_says_when_the_day_ends(accounts, clock):
 
     error = await refusal(accounts, budget)
 
-    assert error.detail == "Today's 1,234 tokens are used up, or too few are left for this."
+    assert error.detail == "Today's 1,234 tokens are used up, or too few are left for this request."
+    assert (error.limit, error.unit, error.window) == ("tokens", "tokens", 86_400)
     assert error.code == "budget_exhausted"
     assert error.retry_after == 60
     assert error.headers == {
         "RateLimit-Policy": '"tokens";q=1234;w=86400',
         "RateLimit": '"tokens";r=19;t=60',
     }
+
+
+async def test_a_budget_that_a_request_never_fits_says_not_to_retry(accounts):
+    budget = Limit(name="tokens", kind="budget", account="ann", limit=60)
+
+    with pytest.raises(LimitExceeded) as caught:
+        await accounts.admit(make_turn(), (budget,))
+
+    error = caught.value
+    assert error.detail.startswith("This request needs at least ")
+    assert error.detail.endswith(" tokens, and a day has 60.")
+    assert error.fields() == {
+        "code": "budget_exhausted",
+        "retryable": False,
+        "limit": "tokens",
+    }
+    assert error.wait is error.retry_after is None
 
 
 async def test_who_waits_as_long_as_they_are_told_gets_in(accounts, clock):

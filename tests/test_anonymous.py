@@ -96,7 +96,7 @@ async def test_all_addresses_share_one_limit_that_nobody_sees():
     problem = json.loads(refused.body)
     assert (refused.status, problem["code"], problem["limit"]) == (429, "budget_exhausted", NAME)
     assert problem["detail"] == (
-        "What this service allows to all of its visitors together is used up for now."
+        "The limit that all visitors of this service share is used up for now."
     )
     assert problem["retryable"]
     assert problem["retry_after"] == int(refused.headers["retry-after"]) > 0

@@ -55,7 +55,7 @@ async def test_requests_are_counted_by_the_worker_itself(ledger, how):
     for n in range(RATE.limit):
         await accounts.admit(make_turn(f"t{n}"), (RATE,))
 
-    with pytest.raises(LimitExceeded, match="No more than 2 requests are taken in 60 seconds"):
+    with pytest.raises(LimitExceeded, match="The limit of requests in 60 seconds is 2"):
         await accounts.admit(make_turn("t9"), (RATE,))
 
 

@@ -46,6 +46,7 @@ of an upstream or of a client.
 
 import math
 from collections.abc import Mapping
+from typing import Final, Literal, assert_never
 
 __all__ = [
     "AnswerTooLong",
@@ -63,6 +64,7 @@ __all__ = [
     "KeyReused",
     "LedgerUnavailable",
     "LimitExceeded",
+    "LimitUnit",
     "MethodNotAllowed",
     "MisdirectedRequest",
     "NotFound",
@@ -328,11 +330,18 @@ class ReplayUnavailable(RequestError):
 # ---------------------------------------------------------------- limits and the ledger
 
 
+LimitUnit = Literal["requests", "look-ups", "streams", "tokens"]
+"""What a limit counts."""
+
+
 class LimitExceeded(ChatNestError):
     """A limit refused the request, and nothing was counted against any limit.
 
-    ``code`` is the kind: ``rate_limited``, ``budget_exhausted`` or ``too_many_streams``. ``limit``
-    is the name of the limit that refused.
+    ``limit`` is the name of the limit that refused, and ``unit`` what it counts; the code follows
+    from the unit. ``window`` is in seconds, or None for streams. ``wait`` is the seconds until a
+    retry may succeed, or None if waiting does not help. ``amount`` is how many units the limit
+    allows, or None for a hidden limit. ``needed`` is what the request needs of them where that is
+    more than the whole limit. ``held`` is whether running answers hold what is left.
     """
 
     status = 429
@@ -341,19 +350,24 @@ class LimitExceeded(ChatNestError):
 
     def __init__(
         self,
-        detail: str,
-        *,
-        code: str,
         limit: str,
-        retry_after: float | None,
-        retryable: bool = True,
+        *,
+        unit: LimitUnit,
+        window: int | None,
+        wait: float | None,
+        amount: int | None = None,
+        needed: int | None = None,
+        held: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(_limit_detail(unit, window, amount, needed, held=held))
         self.limit: str = limit
-        self.retryable: bool = retryable
-        self.code: str = code
-        self.retry_after: float | None = retry_after
+        self.unit: LimitUnit = unit
+        self.window: int | None = window
+        self.wait: float | None = wait
+        self.code: str = _LIMIT_CODES[unit]
+        self.retryable: bool = wait is not None
+        self.retry_after: float | None = wait
         self._headers = headers or {}
 
     @property
@@ -362,6 +376,34 @@ class LimitExceeded(ChatNestError):
 
     def fields(self) -> dict[str, object]:
         return {**super().fields(), "limit": self.limit}
+
+
+_LIMIT_CODES: Final[Mapping[LimitUnit, str]] = {
+    "requests": "rate_limited",
+    "look-ups": "rate_limited",
+    "streams": "too_many_streams",
+    "tokens": "budget_exhausted",
+}
+
+
+def _limit_detail(
+    unit: LimitUnit, window: int | None, amount: int | None, needed: int | None, *, held: bool
+) -> str:
+    if amount is None:
+        return "The limit that all visitors of this service share is used up for now."
+    match unit:
+        case "requests" | "look-ups":
+            return f"The limit of {unit} in {window} seconds is {amount:,}."
+        case "streams":
+            return f"The limit of answers at the same time is {amount:,}."
+        case "tokens" if needed is not None:
+            return f"This request needs at least {needed:,} tokens, and a day has {amount:,}."
+        case "tokens" if held:
+            return "The rest of today's tokens is held for answers that are still being written."
+        case "tokens":
+            return f"Today's {amount:,} tokens are used up, or too few are left for this request."
+        case _:
+            assert_never(unit)
 
 
 class LedgerUnavailable(ChatNestError):
@@ -593,7 +635,8 @@ class ClientGone(ChatNestError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Nobody was reading, so this answer was stopped. Ask again, with a new Idempotency-Key."
+            "The client disconnected, so this answer was stopped. Ask again, with a new "
+            "Idempotency-Key."
         )
 
 

@@ -36,10 +36,11 @@ class LookUps:
         empty_at = max(self._empty_at.get(principal, now), now) + self._interval
         if empty_at - now > _MINUTE + self._interval / 2:
             raise LimitExceeded(
-                f"Only {self._per_minute:,} look-ups per minute are allowed.",
-                code="rate_limited",
-                limit="look_ups",
-                retry_after=empty_at - now - _MINUTE,
+                "look_ups",
+                unit="look-ups",
+                window=int(_MINUTE),
+                wait=empty_at - now - _MINUTE,
+                amount=self._per_minute,
             )
         self._empty_at[principal] = empty_at
         if len(self._empty_at) > _MOST:

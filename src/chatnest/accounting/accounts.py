@@ -252,37 +252,19 @@ def _outcome(failure: BaseException | None) -> str:
     return failure.code if isinstance(failure, ChatNestError) else "cancelled"
 
 
-_CODES: Final = {
-    "rate": "rate_limited",
-    "concurrency": "too_many_streams",
-    "budget": "budget_exhausted",
-}
-
-
 def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
     state = refused.state
     if state is None:  # cannot happen to an id that was just made
         raise LedgerUnavailable
     limit = state.limit
-    wait = seconds_until(refused.now + refused.retry_after, refused.now)
-    fits = limit.kind != "budget" or limit.limit >= min_tokens  # or else no waiting helps
-    if limit.hidden:
-        detail = "What this service allows to all of its visitors together is used up for now."
-    elif limit.kind == "rate":
-        detail = f"No more than {limit.limit} requests are taken in {limit.window} seconds."
-    elif limit.kind == "concurrency":
-        detail = f"No more than {limit.limit} answers are written at a time."
-    elif not fits:
-        detail = f"This needs {min_tokens:,} tokens at least, and a day has {limit.limit:,}."
-    elif refused.by_held:
-        detail = "What is left of today's tokens is held for answers that are being written."
-    else:
-        detail = f"Today's {limit.limit:,} tokens are used up, or too few are left for this."
+    fits = limit.kind != "budget" or limit.limit >= min_tokens
     return LimitExceeded(
-        detail,
-        code=_CODES[limit.kind],
-        limit=limit.name,
-        retry_after=wait if fits else None,
-        retryable=fits,
+        limit.name,
+        unit=limit.unit,
+        window=None if limit.kind == "concurrency" else limit.window,
+        wait=seconds_until(refused.now + refused.retry_after, refused.now) if fits else None,
+        amount=None if limit.hidden else limit.limit,
+        needed=None if fits else min_tokens,
+        held=refused.by_held,
         headers=rate_limit_fields([state], refused.now),
     )

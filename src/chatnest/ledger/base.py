@@ -5,6 +5,7 @@ ledger's own clock.
 """
 
 import time
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -31,7 +32,11 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-_UNITS: Final = {"rate": "requests", "budget": "tokens", "concurrency": "streams"}
+_UNITS: Final[Mapping[str, Literal["requests", "tokens", "streams"]]] = {
+    "rate": "requests",
+    "budget": "tokens",
+    "concurrency": "streams",
+}
 
 
 _UTC: Final = "UTC"
@@ -90,7 +95,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(_unused(self))
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Literal["requests", "tokens", "streams"]:
         return _UNITS[self.kind]
 
 
