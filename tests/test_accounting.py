@@ -11,6 +11,7 @@ import pytest
 from chatnest.accounting import outbox
 from chatnest.accounting.accounts import LEASE, Accounts
 from chatnest.bounds import Bounds
+from chatnest.conversation import ChatRequest, Message
 from chatnest.errors import (
     AnswerTooLong,
     ClientGone,
@@ -31,7 +32,6 @@ from chatnest.events import Delta, Finish, Reasoning, ToolCall, Usage
 from chatnest.ledger import MemoryLedger
 from chatnest.ledger.base import Charge, Hold, Limit, Line, Refused, Settlement
 from chatnest.profiles import Profile
-from chatnest.request import ChatMessage, ChatRequest
 from chatnest.testing import ManualClock
 from chatnest.turn import ModelCall, Turn
 
@@ -68,15 +68,15 @@ class Words:
     async def count(self, text):
         return len(text.split())
 
-    async def count_each(self, messages):
-        return [await self.count(text) for _, text in messages]
+    async def count_messages(self, messages):
+        return [await self.count(message.text) for message in messages]
 
 
 def make_turn(turn_id: str = "t1", *, input_tokens: int = 50) -> Turn:
     turn = Turn(
         turn_id=turn_id,
         principal="user:ann",
-        request=ChatRequest(messages=(ChatMessage("user", "hi"),)),
+        request=ChatRequest(messages=(Message.of("user", "hi"),)),
         profile=PROFILE,
         model="m",
         counter=Words(),

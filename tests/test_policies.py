@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chatnest.conversation import ChatRequest, Message
 from chatnest.errors import (
     ConfigurationError,
     ContextLengthExceeded,
@@ -33,13 +34,12 @@ from chatnest.policies import (
 )
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import Profile
-from chatnest.request import ChatMessage, ChatRequest
 from chatnest.turn import Turn
 
 pytestmark = pytest.mark.anyio
 
 BOMB = "x" * 1_000_000
-SYSTEM = (ChatMessage("system", "be brief"),)  # 2 words and 1: 3 tokens
+SYSTEM = (Message.of("system", "be brief"),)  # 2 words and 1: 3 tokens
 
 
 class Words:
@@ -60,8 +60,8 @@ class Words:
         self.counted.append(text)
         return len(text.split())
 
-    async def count_each(self, messages):
-        return [1 + await self.count(text) for _, text in messages]
+    async def count_messages(self, messages):
+        return [1 + await self.count(message.text) for message in messages]
 
 
 def profile(**changes) -> Profile:
@@ -83,7 +83,7 @@ def turn(talk: str = "u:hi", *, system=(), counter=None, request=None, **changes
     """A turn of messages such as ``u:hi a:hello_there``; an underscore is a space."""
     roles = {"u": "user", "a": "assistant"}
     pairs = [word.split(":") for word in talk.split()]
-    messages = tuple(ChatMessage(roles[r], text.replace("_", " ")) for r, text in pairs)  # type: ignore[arg-type]
+    messages = tuple(Message.of(roles[r], text.replace("_", " ")) for r, text in pairs)  # type: ignore[arg-type]
     return Turn(
         turn_id="t1",
         principal="user:ann",
@@ -96,7 +96,7 @@ def turn(talk: str = "u:hi", *, system=(), counter=None, request=None, **changes
 
 
 def said(t: Turn) -> str:
-    return " ".join(f"{m.role[0]}:{m.content.replace(' ', '_')}" for m in t.messages)
+    return " ".join(f"{m.role[0]}:{m.text.replace(' ', '_')}" for m in t.messages)
 
 
 # ---------------------------------------------------------------- trimming

@@ -92,7 +92,6 @@ PENDING = {
     "parts.py",
     "policies",
     "providers",
-    "request.py",
     "runs",
     "server",
     "stores",

@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatnest.asgi.http import respond_problem
+from chatnest.conversation import ChatRequest, Message
 from chatnest.errors import InvalidRequest
-from chatnest.request import ChatMessage, ChatRequest, parse_request, profile_name
+from chatnest.wire.native import parse_request, profile_name
 
 CANARY = "CaNaRy"
 HELLO = b'{"role":"user","content":"CaNaRy"}'
@@ -301,7 +302,7 @@ async def test_the_problem_document_of_a_hostile_body_is_small_and_has_none_of_i
 
 
 ACCEPTED = {
-    "the least": (body(HELLO), ChatRequest(messages=(ChatMessage("user", CANARY),))),
+    "the least": (body(HELLO), ChatRequest(messages=(Message.of("user", CANARY),))),
     "what the browser client sends": (
         (
             b'{"messages":[{"id":"m1","role":"user","content":"hi"},'
@@ -313,9 +314,9 @@ ACCEPTED = {
         ),
         ChatRequest(
             messages=(
-                ChatMessage("user", "hi"),
-                ChatMessage("assistant", "hello"),
-                ChatMessage("user", "more"),
+                Message.of("user", "hi"),
+                Message.of("assistant", "hello"),
+                Message.of("user", "more"),
             ),
             profile="balanced",
             daily_token_limit=1_000,
@@ -325,7 +326,7 @@ ACCEPTED = {
     ),
     "an empty answer in the middle": (
         body(HELLO, b'{"role":"assistant","content":""}', b'{"role":"user","content":"again"}'),
-        ChatRequest(messages=(ChatMessage("user", CANARY), ChatMessage("user", "again"))),
+        ChatRequest(messages=(Message.of("user", CANARY), Message.of("user", "again"))),
     ),
     "blank messages in the history": (
         body(
@@ -335,7 +336,7 @@ ACCEPTED = {
             rb'{"role":"user","content":"\t"}',
             b'{"role":"user","content":"again"}',
         ),
-        ChatRequest(messages=(ChatMessage("user", CANARY), ChatMessage("user", "again"))),
+        ChatRequest(messages=(Message.of("user", CANARY), Message.of("user", "again"))),
     ),
     "nulls for what is not given": (
         body(
@@ -344,48 +345,48 @@ ACCEPTED = {
             b'"maxTokensPerRequest":null,"systemPrompt":null,"usageEvent":null,"linger":null,'
             b'"conversation":null',
         ),
-        ChatRequest(messages=(ChatMessage("user", "hi"),)),
+        ChatRequest(messages=(Message.of("user", "hi"),)),
     ),
     "an empty system prompt": (
         body(more=b',"systemPrompt":""'),
-        ChatRequest(messages=(ChatMessage("user", CANARY),), system_prompt=""),
+        ChatRequest(messages=(Message.of("user", CANARY),), system_prompt=""),
     ),
     "the longest conversation": (
         body(more=b',"conversation":"%b"' % ("\xe4" * 256).encode()),
-        ChatRequest(messages=(ChatMessage("user", CANARY),), conversation="\xe4" * 256),
+        ChatRequest(messages=(Message.of("user", CANARY),), conversation="\xe4" * 256),
     ),
     "the usage event": (
         body(more=b',"usageEvent":true'),
-        ChatRequest(messages=(ChatMessage("user", CANARY),), usage_event=True),
+        ChatRequest(messages=(Message.of("user", CANARY),), usage_event=True),
     ),
     "the least limits": (
         body(more=b',"dailyTokenLimit":1,"maxTokensPerRequest":1'),
         ChatRequest(
-            messages=(ChatMessage("user", CANARY),), daily_token_limit=1, max_tokens_per_request=1
+            messages=(Message.of("user", CANARY),), daily_token_limit=1, max_tokens_per_request=1
         ),
     ),
     "a limit beyond 64 bits": (
         body(more=b',"dailyTokenLimit":100000000000000000000000'),
         ChatRequest(
-            messages=(ChatMessage("user", CANARY),),
+            messages=(Message.of("user", CANARY),),
             daily_token_limit=100_000_000_000_000_000_000_000,
         ),
     ),
     "the old name over no name": (
         body(more=b',"profile":null,"aiUsageProfile":"free"'),
-        ChatRequest(messages=(ChatMessage("user", CANARY),), profile="expanded"),
+        ChatRequest(messages=(Message.of("user", CANARY),), profile="expanded"),
     ),
     "the new name over the old": (
         body(more=b',"aiUsageProfile":"free","profile":"budget"'),
-        ChatRequest(messages=(ChatMessage("user", CANARY),), profile="constrained"),
+        ChatRequest(messages=(Message.of("user", CANARY),), profile="constrained"),
     ),
     "a key spelled with an escape": (
         rb'{"m\u0065ssages":[' + HELLO + b"]}",
-        ChatRequest(messages=(ChatMessage("user", CANARY),)),
+        ChatRequest(messages=(Message.of("user", CANARY),)),
     ),
     "white space around": (
         b" \r\n\t" + body() + b"\n ",
-        ChatRequest(messages=(ChatMessage("user", CANARY),)),
+        ChatRequest(messages=(Message.of("user", CANARY),)),
     ),
 }
 
@@ -446,7 +447,7 @@ def test_a_profile_has_its_current_name_whatever_its_spelling(field, sent, name)
     ],
 )
 def test_any_valid_text_arrives_as_it_was_written(sent, text):
-    assert parse_request(content(sent)).messages == (ChatMessage("user", text),)
+    assert parse_request(content(sent)).messages == (Message.of("user", text),)
 
 
 @given(
@@ -457,7 +458,7 @@ def test_any_text_survives_both_ways_of_writing_json(text, ascii_only):
         {"messages": [{"role": "user", "content": text}]}, ensure_ascii=ascii_only
     ).encode()
 
-    assert parse_request(sent).messages[0].content == text
+    assert parse_request(sent).messages[0].text == text
 
 
 words = st.sampled_from(
@@ -497,7 +498,7 @@ def test_any_bytes_are_a_request_or_a_400(sent):
 
     if request is not None:
         assert any(message.role == "user" for message in request.messages)
-        assert all(message.content for message in request.messages)
+        assert all(message.text for message in request.messages)
 
 
 @given(st.text(), st.integers(0, 20))

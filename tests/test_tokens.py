@@ -11,6 +11,7 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
+from chatnest.conversation import Message, Role, Text
 from chatnest.tokens import tokenizer as tokens
 from chatnest.tokens.tokenizer import (
     INLINE_BYTES,
@@ -31,7 +33,6 @@ from chatnest.tokens.tokenizer import (
     TOKENS_PER_MESSAGE,
     RanksError,
     Tokenizer,
-    bounds,
 )
 
 pytestmark = pytest.mark.anyio  # anyio's own fixture runs each on asyncio and trio
@@ -250,13 +251,13 @@ async def test_hello_world(theirs):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_role_is_one_token(name, theirs):
-    assert {len(theirs[name].encode_ordinary(role)) for role in tokens._ROLES} == {1}
+    assert {len(theirs[name].encode_ordinary(role)) for role in get_args(Role)} == {1}
 
 
 @given(text=any_text)
 @example(text="".join(TEXTS))
 async def test_any_text_is_counted_within_its_bounds(text, theirs):
-    lower, upper = bounds(text)
+    lower, upper = Tokenizer.bounds(text)
     for name in SHIPPED:
         count = await Tokenizer(name, exact=True).count(text)
         assert lower <= count <= upper
@@ -288,7 +289,7 @@ async def test_a_text_that_grows_by_words_does_not_cost_less(text, name):
     ids=ascii,
 )
 async def test_bounds_need_no_encoding(text, expected, unloaded):
-    assert bounds(text) == expected
+    assert Tokenizer.bounds(text) == expected
     assert await Tokenizer("bytes", exact=False).count(text) == expected[1]
     assert all(shared.encoding is None for shared in tokens._ENCODINGS.values())
 
@@ -336,30 +337,38 @@ def test_what_is_not_a_panic_is_not_swallowed():
 async def test_messages_follow_the_chat_formula(name):
     tokenizer = Tokenizer(name, exact=True)
     messages = [
-        ("system", "Be brief."),
-        ("user", "漢字 😀"),
-        ("assistant", ""),
-        ("user", "x" * 9_000),
+        Message.of("system", "Be brief."),
+        Message.of("user", "漢字 😀"),
+        Message.of("assistant", ""),
+        Message.of("user", "x" * 9_000),
     ]
     each = [
-        3 + await tokenizer.count(role) + await tokenizer.count(text) for role, text in messages
+        3 + await tokenizer.count(message.role) + await tokenizer.count(message.text)
+        for message in messages
     ]
-    assert await tokenizer.count_each(messages) == each
-    assert [await tokenizer.count_message(role, text) for role, text in messages] == each
-    assert await tokenizer.count_messages(messages) == sum(each) + 3
+    assert await tokenizer.count_messages(messages) == each
     assert (TOKENS_PER_MESSAGE, REPLY_PRIMING_TOKENS) == (3, 3)
 
 
-async def test_no_messages_cost_the_priming():
-    assert await Tokenizer.for_model("gpt-4o").count_each([]) == []
-    assert await Tokenizer.for_model("gpt-4o").count_messages([]) == REPLY_PRIMING_TOKENS
+async def test_each_part_of_a_message_counts(name):
+    tokenizer = Tokenizer(name, exact=True)
+    one, more = Text("hello world"), Text("漢字 😀")
+    messages = [Message("user", (one, more)), Message("user", ())]
+    texts = await tokenizer.count(one.text) + await tokenizer.count(more.text)
+    role = await tokenizer.count("user")
+    assert await tokenizer.count_messages(messages) == [3 + role + texts, 3 + role]
+
+
+async def test_no_messages_cost_nothing():
+    assert await Tokenizer.for_model("gpt-4o").count_messages([]) == []
+    assert Tokenizer.for_model("gpt-4o").reply_tokens == REPLY_PRIMING_TOKENS
 
 
 async def test_the_worked_example_of_the_formula():
     # "user" and "assistant" are one token each in both encodings, "hello world" is two.
     tokenizer = Tokenizer.for_model("gpt-4o-mini")
-    messages = [("user", "hello world"), ("assistant", "hello world")]
-    assert await tokenizer.count_messages(messages) == (3 + 1 + 2) + (3 + 1 + 2) + 3
+    messages = [Message.of("user", "hello world"), Message.of("assistant", "hello world")]
+    assert await tokenizer.count_messages(messages) == [3 + 1 + 2, 3 + 1 + 2]
 
 
 # Without the network, and out of the event loop's way
@@ -406,25 +415,25 @@ async def test_loading_leaves_the_event_loop_free(unloaded, monkeypatch):
 @pytest.mark.parametrize(
     "messages",
     [
-        [("user", "word " * 40_000)],
-        [("user", "word " * 200)] * 9,  # each short, together long
-        [("user", "漢" * (INLINE_BYTES // 3 + 1))],  # few characters, many bytes
+        [Message.of("user", "word " * 40_000)],
+        [Message.of("user", "word " * 200)] * 9,  # each short, together long
+        [Message.of("user", "漢" * (INLINE_BYTES // 3 + 1))],  # few characters, many bytes
     ],
     ids=["one of 200 KB", "many", "CJK"],
 )
 async def test_long_counts_leave_the_event_loop_free(messages, unloaded):
     shared, gated = tokens._ENCODINGS["o200k_base"], GatedEncoding()
     shared.encoding = gated  # type: ignore[assignment]
-    counts = []
+    counts: list[int] = []
 
     async def count() -> None:
-        counts.append(await Tokenizer.for_model("gpt-4o").count_messages(messages))
+        counts.extend(await Tokenizer.for_model("gpt-4o").count_messages(messages))
 
     async with anyio.create_task_group() as group:
         group.start_soon(count)
         await until(gated.entered)
         gated.gate.set()
-    assert counts == [len(messages) * (3 + 1 + 1) + 3]
+    assert counts == [3 + 1 + 1] * len(messages)
 
 
 async def test_short_counts_take_no_thread(monkeypatch):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from chatnest.conversation import Message, Text, joined
 from chatnest.events import Delta, Finish, Usage
-from chatnest.request import ChatMessage
-from chatnest.turn import Answer, joined
+from chatnest.turn import Answer
 
 
 @pytest.mark.parametrize("number", [0, 1, 128, 129, 130, 1_000])
@@ -28,7 +28,7 @@ def test_what_is_no_text_is_not_shown():
 
 
 def said(*messages):
-    return tuple(ChatMessage(role, text) for role, text in messages)
+    return tuple(Message.of(role, text) for role, text in messages)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,24 @@ def said(*messages):
 )
 def test_neighbours_of_one_role_are_sent_as_one_message(messages, expected):
     assert joined(said(*messages)) == said(*expected)
+
+
+def test_a_message_has_the_text_of_its_parts():
+    message = Message("user", (Text("a"), Text(" b")))
+    assert message.text == "a b"
+    assert Message.of("user", "a b") == Message("user", (Text("a b"),))
+    assert {message: 1}[Message("user", (Text("a"), Text(" b")))] == 1
+    assert (repr(message), repr(Text("secret"))) == (
+        "Message('user', <3 characters>)",
+        "Text(<6 characters>)",
+    )
+
+
+def test_a_text_in_place_of_parts_is_an_error_that_says_what_to_write():
+    with pytest.raises(TypeError, match=r"got str\. Message\.of\(role, text\)"):
+        Message("user", "Hello")  # type: ignore[arg-type]
+
+
+def test_neighbours_of_several_parts_lose_no_text():
+    messages = (Message("user", (Text("a"), Text("b"))), Message.of("user", "c"))
+    assert joined(messages) == (Message.of("user", "ab\n\nc"),)

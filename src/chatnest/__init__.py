@@ -3,6 +3,7 @@
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
+from chatnest.conversation import ChatRequest, Message, ModelRequest, Text
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.identity.base import Identity
 from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
@@ -17,7 +18,6 @@ from chatnest.providers import (
     Provider,
     ServerSettings,
 )
-from chatnest.request import ChatMessage, ChatRequest
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.turn import ModelCall, Turn
 
@@ -27,7 +27,6 @@ __all__ = [
     "EXPANDED",
     "BearerKeys",
     "Bounds",
-    "ChatMessage",
     "ChatNestApp",
     "ChatNestError",
     "ChatNestMiddleware",
@@ -41,8 +40,10 @@ __all__ = [
     "Limit",
     "MemoryLedger",
     "MemoryRunLog",
+    "Message",
     "ModelCall",
     "ModelParameters",
+    "ModelRequest",
     "OpenAIProvider",
     "Policy",
     "Profile",
@@ -50,6 +51,7 @@ __all__ = [
     "RunLog",
     "RunSettings",
     "ServerSettings",
+    "Text",
     "TrustedHeader",
     "Turn",
     "UserOrAddress",

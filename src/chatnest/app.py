@@ -48,13 +48,12 @@ from chatnest.parts import Parts
 from chatnest.policies import Policy
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.providers import Provider
-from chatnest.request import profile_name
 from chatnest.runs import RunLog, RunSettings
 from chatnest.streams.intake import Intake
 from chatnest.streams.stream import Stream
 from chatnest.turn import LookUp
-from chatnest.wire import NativeWire
 from chatnest.wire.limits import limits_document
+from chatnest.wire.native import NativeWire, profile_name
 
 __all__ = ["RUN", "ChatNestApp"]
 

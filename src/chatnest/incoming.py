@@ -16,20 +16,16 @@ from chatnest.asgi.heads import Headers, query_value
 from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import STREAM_SECONDS, Bounds
+from chatnest.conversation import MAX_CONVERSATION, ChatRequest, Message, is_conversation
 from chatnest.errors import ClientGone, InvalidRequest
 from chatnest.identity.access import Access
 from chatnest.identity.base import Identity
 from chatnest.profiles import Profile
 from chatnest.providers import Provider
-from chatnest.request import (
-    MAX_CONVERSATION,
-    ChatMessage,
-    ChatRequest,
-    is_conversation,
-    parse_request,
-)
 from chatnest.streams.open_streams import Arrival, OpenStreams
-from chatnest.turn import TokenCounter, Turn
+from chatnest.tokens import TokenCounter
+from chatnest.turn import Turn
+from chatnest.wire.native import parse_request
 
 __all__ = ["Incoming", "IncomingChat"]
 
@@ -57,7 +53,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     model: str
     counter: TokenCounter
-    system: tuple[ChatMessage, ...]
+    system: tuple[Message, ...]
     key: str | None
     ping_seconds: float
     usage_event: bool
@@ -100,7 +96,7 @@ class Incoming:
         self._provider = provider
         self._bounds = bounds
         self._streams = streams
-        self._system = (ChatMessage("system", system_prompt),) if system_prompt else ()
+        self._system = (Message.of("system", system_prompt),) if system_prompt else ()
         self._allow_client_system_prompt = allow_client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_seconds
@@ -169,14 +165,14 @@ class Incoming:
         """Seconds between pings: the client may ask for fewer. Raises InvalidRequest."""
         return min(self._ping_seconds, _ping_seconds(scope))
 
-    def _opening(self, request: ChatRequest) -> tuple[ChatMessage, ...]:
+    def _opening(self, request: ChatRequest) -> tuple[Message, ...]:
         prompt = request.system_prompt
         if prompt is None or not self._allow_client_system_prompt:
             return self._system
         most = self._bounds.client_system_prompt_bytes
         if len(prompt.encode()) > most:
             raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
-        return (*self._system, ChatMessage("system", prompt))
+        return (*self._system, Message.of("system", prompt))
 
 
 async def _leave_with(receive: Receive, scope: CancelScope) -> None:

@@ -1,13 +1,12 @@
 """Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
 
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter, eq
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
+from chatnest.conversation import ChatRequest, Message, joined
 from chatnest.errors import RequestTooLarge
 from chatnest.events import (
     Delta,
@@ -17,9 +16,9 @@ from chatnest.events import (
     Usage,
 )
 from chatnest.profiles import Profile
-from chatnest.request import ChatMessage, ChatRequest
+from chatnest.tokens.base import TokenCounter
 
-__all__ = ["Answer", "LookUp", "ModelCall", "TokenCounter", "Turn", "joined"]
+__all__ = ["Answer", "LookUp", "ModelCall", "Turn"]
 
 _UNLIMITED = 1 << 62
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -30,34 +29,6 @@ _FAR = 4_096
 """Tokens beyond a limit for which it does not matter how many there are."""
 
 
-_role_and_content = attrgetter("role", "content")
-
-
-class TokenCounter(Protocol):
-    """Counts tokens as the model does; chatnest.tokens.tokenizer.Tokenizer is one."""
-
-    @property
-    def reply_tokens(self) -> int:
-        """What the chat format adds once to every conversation."""
-        ...
-
-    def warm(self) -> Awaitable[None]:
-        """Load what counting needs."""
-        ...
-
-    def bounds(self, text: str) -> tuple[int, int]:
-        """At least and at most so many tokens, without counting."""
-        ...
-
-    def count(self, text: str) -> Awaitable[int]:
-        """Tokens of a text."""
-        ...
-
-    def count_each(self, messages: Sequence[tuple[str, str]]) -> Awaitable[list[int]]:
-        """Tokens of each (role, content), with what the chat format adds to a message."""
-        ...
-
-
 class ModelCall(msgspec.Struct, kw_only=True):
     """What is sent to the model. A provider sets ``sent`` as soon as the call may have reached
     it, since from then on it may cost something. When it leaves an answer before its end, it may
@@ -66,7 +37,7 @@ class ModelCall(msgspec.Struct, kw_only=True):
     it answered with.
     """
 
-    messages: tuple[ChatMessage, ...]
+    messages: tuple[Message, ...]
     max_output_tokens: int
     temperature: float
     request_id: str
@@ -163,20 +134,6 @@ class Answer:
             self._unseen = ["".join(self._unseen)]
 
 
-def joined(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    """The same conversation with neighbours of one role in one message. The chat templates of many
-    models refuse two user messages side by side, which a client sends after an answer that was
-    stopped before its first token. Nothing that anybody wrote is left out.
-    """
-    roles = [message.role for message in messages]
-    if not any(map(eq, roles, roles[1:])):
-        return messages
-    return tuple(
-        ChatMessage(role, "\n\n".join(message.content for message in same))
-        for role, same in groupby(messages, attrgetter("role"))
-    )
-
-
 class Turn:
     """One request of one principal. ``groups`` are those of its Identity, such as team to name.
     ``headers`` are the request's header fields, if a policy needs them.
@@ -196,7 +153,7 @@ class Turn:
         profile: Profile,
         model: str,
         counter: TokenCounter,
-        system: tuple[ChatMessage, ...] = (),
+        system: tuple[Message, ...] = (),
         groups: Mapping[str, str] = _NO_GROUPS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -206,8 +163,8 @@ class Turn:
         self.request = request
         self.profile = profile
         self.model = model
-        self.system: tuple[ChatMessage, ...] = system
-        self.messages: tuple[ChatMessage, ...] = request.messages
+        self.system: tuple[Message, ...] = system
+        self.messages: tuple[Message, ...] = request.messages
         self.max_output_tokens: int = profile.max_output_tokens
         self.input_tokens: int = 0
         self.call: ModelCall | None = None
@@ -217,7 +174,7 @@ class Turn:
         self.source = "none"
         self.state: dict[str, Any] = {}
         self._counter = counter
-        self._counted: dict[ChatMessage, int] = {}
+        self._counted: dict[Message, int] = {}
         self._headers = headers
 
     def __repr__(self) -> str:
@@ -275,16 +232,16 @@ class Turn:
         """What the chat format adds once, beside the messages."""
         return self._counter.reply_tokens
 
-    def least_tokens(self, message: ChatMessage) -> int:
+    def least_tokens(self, message: Message) -> int:
         """What a message has at least, known without counting."""
-        return self._counter.bounds(message.content)[0]
+        return self._counter.bounds(message.text)[0]
 
-    async def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
+    async def tokens(self, messages: Sequence[Message]) -> list[int]:
         """Tokens of each message in the chat format. Each is counted once a turn."""
         counted = self._counted
         new = [message for message in dict.fromkeys(messages) if message not in counted]
         if new:
-            counts = await self._counter.count_each(list(map(_role_and_content, new)))
+            counts = await self._counter.count_messages(new)
             counted.update(zip(new, counts, strict=True))
         return list(map(counted.__getitem__, messages))
 

@@ -100,7 +100,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app client incoming lifespan lookups request turn",
+    "": "answering app client conversation incoming lifespan lookups turn",
     "accounting": "accounts effort local_books nearing outbox refusals",
     "asgi": "heads http resumption",
     "config": "sections",
@@ -115,7 +115,7 @@ BOUNDED = {
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "intake open_streams stream",
     "tokens": "tokenizer",
-    "wire": "native",
+    "wire.native": "frames request",
 }
 NO_BOUNDS = {
     "client._NEVER": "no time to wait for",

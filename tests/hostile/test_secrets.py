@@ -11,11 +11,11 @@ from chatnest import (
     BALANCED,
     BearerKeys,
     Bounds,
-    ChatMessage,
     ChatNestApp,
     ChatNestMiddleware,
     ChatRequest,
     MemoryRunLog,
+    Message,
     ModelCall,
     OpenAIProvider,
     TrustedHeader,
@@ -24,8 +24,8 @@ from chatnest import (
 from chatnest.client import ChatNestClient
 from chatnest.errors import ChatNestError, LedgerUnavailable
 from chatnest.events import Delta
-from chatnest.request import parse_request
 from chatnest.testing import CANARY, Answer, Conversation, faults, parse_events
+from chatnest.wire.native import parse_request
 from tests.hostile.floods import event, streamed
 from tests.hostile.logs import everything_logged
 from tests.streams.support import KEY, Books, answer_to, ask, serving
@@ -199,7 +199,7 @@ async def test_nothing_is_told_of_who_leaves(upstream, where):
 
 
 async def test_no_object_shows_what_it_has_been_told(upstream):
-    message = ChatMessage("user", PROMPT)
+    message = Message.of("user", PROMPT)
     request = ChatRequest(messages=(message,), system_prompt=SYSTEM)
     provider = OpenAIProvider(
         base_url=f"http://{BEARER}:{COOKIE}@127.0.0.1/v1", api_key=KEY, options={"user": SAID}
@@ -211,7 +211,7 @@ async def test_no_object_shows_what_it_has_been_told(upstream):
         profile=BALANCED,
         model="m",
         counter=provider.counter,
-        system=(ChatMessage("system", SYSTEM),),
+        system=(Message.of("system", SYSTEM),),
     )
     turn.answer.add([Delta(SAID)])
     app = ChatNestApp(provider=provider, identify=BearerKeys(ANN), system_prompt=SYSTEM)

@@ -12,6 +12,7 @@ from chatnest import (
     DemoProvider,
     Identity,
     Limit,
+    Message,
     Turn,
     standard_policies,
 )
@@ -43,7 +44,7 @@ class Moderation:
     """Refuses what is not talked about, before anything is counted or held."""
 
     async def prepare(self, turn: Turn) -> None:
-        if "rosebud" in turn.messages[-1].content.lower():
+        if "rosebud" in turn.messages[-1].text.lower():
             raise NotHere("Please talk about something else.")
 
 
@@ -178,7 +179,7 @@ async def test_a_policy_sees_every_end_and_what_it_cost(upstream, caplog):
 async def test_a_policy_may_change_what_the_model_sees(upstream):
     class Polite:
         async def prepare(self, turn):
-            turn.system = (*turn.system, type(turn.messages[0])("system", "Be polite."))
+            turn.system = (*turn.system, Message.of("system", "Be polite."))
             turn.max_output_tokens = 100
 
     async with serving(upstream, policies=[Polite(), *policies()]) as app:

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from chatnest import ChatNestApp
+from chatnest import ChatNestApp, Message
 from chatnest.testing import Answer, Conversation, FakeUpstream, ManualClock
 from tests.streams.support import Books, answer_to, ask, profile, serving
 
@@ -55,11 +55,11 @@ class Counter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    async def count_each(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        self.times += any(len(content) > 8_192 for _, content in messages)
+    async def count_messages(self, messages: Sequence[Message]) -> list[int]:
+        self.times += any(len(message.text) > 8_192 for message in messages)
         if self._gate is not None:
             await self._gate.wait()
-        return await self._real.count_each(messages)
+        return await self._real.count_messages(messages)
 
 
 def few(**fields: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import pytest
 
 from chatnest import ChatNestApp, ConfigurationError, DemoProvider, MemoryRunLog, Turn
 from chatnest.asgi.heads import Headers
-from chatnest.request import parse_request
 from chatnest.runs.key import fingerprint
 from chatnest.testing import Answer
+from chatnest.wire.native import parse_request
 from tests.hostile.logs import everything_logged
 from tests.streams.support import answer_to, ask, get_limits, serving
 

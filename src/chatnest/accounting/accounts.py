@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -35,8 +34,6 @@ LEASE = 30_000
 
 _LARGE: Final = 8_192
 """Characters of a request. Counting fewer costs about as much as everything else about it."""
-
-_content = attrgetter("content")
 
 _COUNTING_SECONDS = 1.0
 """For counting an answer at its settlement, which must come whatever else keeps the cores busy."""
@@ -76,7 +73,7 @@ class Accounts:
         Raises LimitExceeded if the ledger is known to refuse the turn, so that nothing is counted
         in vain, and if too many large requests under these limits came to nothing.
         """
-        large = sum(map(len, map(_content, turn.messages))) > _LARGE
+        large = sum([len(message.text) for message in turn.messages]) > _LARGE
         if large or self._known:
             under, now = limits(turn), self.ledger.now()
             refused = self._known.find(under, now)

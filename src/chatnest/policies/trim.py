@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from chatnest.request import ChatMessage
+from chatnest.conversation import Message
 from chatnest.turn import Turn
 
 __all__ = ["TrimHistory"]
@@ -28,15 +28,13 @@ class TrimHistory:
         turn.messages = _from_user(turn.messages, len(turn.messages) - len(kept))
 
 
-def _that_fit(
-    messages: Sequence[ChatMessage], costs: Iterable[int], room: int
-) -> Sequence[ChatMessage]:
+def _that_fit(messages: Sequence[Message], costs: Iterable[int], room: int) -> Sequence[Message]:
     """The first messages whose costs add up to at most ``room``."""
     sums = accumulate(costs)
     return [message for message, total in zip(messages, sums, strict=True) if total <= room]
 
 
-def _from_user(messages: tuple[ChatMessage, ...], start: int) -> tuple[ChatMessage, ...]:
+def _from_user(messages: tuple[Message, ...], start: int) -> tuple[Message, ...]:
     """The messages from the first of the user's at or after ``start``, or from the last one."""
     users = [index for index, message in enumerate(messages) if message.role == "user"]
     first = next((index for index in users if index >= start), users[-1])

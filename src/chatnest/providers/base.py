@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chatnest.events import ProviderEvent
-from chatnest.turn import ModelCall, TokenCounter
+from chatnest.tokens import TokenCounter
+from chatnest.turn import ModelCall
 
 __all__ = ["OfferingStream", "Provider", "ProviderStream", "Taker"]
 

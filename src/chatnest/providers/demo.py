@@ -94,8 +94,8 @@ class DemoProvider:
         """There is nothing to let go of."""
 
     async def _answer(self, call: ModelCall) -> AsyncGenerator[Sequence[ProviderEvent], None]:
-        conversation = [(message.role, message.content) for message in call.messages]
-        input_tokens = await self.counter.count_messages(conversation)
+        counts = await self.counter.count_messages(call.messages)
+        input_tokens = sum(counts) + self.counter.reply_tokens
         output_tokens, reason = 0, "stop"
         for piece in re.findall(r"\s*\S+", _text_for(call)):
             tokens = await self.counter.count(piece)
@@ -109,7 +109,7 @@ class DemoProvider:
 
 
 def _text_for(call: ModelCall) -> str:
-    question = call.messages[-1].content.lower()
+    question = call.messages[-1].text.lower()
     if "table" in question:
         return _TABLE
     if "code" in question or "python" in question:

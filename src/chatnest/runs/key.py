@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from chatnest.request import ChatRequest
+from chatnest.conversation import ChatRequest, Message, Part, Text
 
 __all__ = ["fingerprint", "hold_id", "key_id"]
 
@@ -27,11 +27,24 @@ def hold_id(key: str, run_id: str) -> str:
 
 
 def fingerprint(request: ChatRequest) -> str:
-    """A digest of what the request asks for, in any spelling of its JSON."""
-    same = msgspec.structs.asdict(request) | {"linger": None}
+    """A digest of what the request asks for, in any spelling of its JSON.
+
+    Fields that are not set, and a message of one text, are encoded as earlier versions did, so that
+    a request still fits the run that such a version has begun.
+    """
+    messages = [{"role": each.role, "content": _content(each)} for each in request.messages]
+    same = msgspec.structs.asdict(request) | {"linger": None, "messages": messages}
     if request.conversation is None:
-        del same["conversation"]  # as in the runs of earlier versions, which had no such field
+        del same["conversation"]
     return hashlib.sha256(_encoder.encode(same)).hexdigest()
+
+
+def _content(message: Message) -> str | tuple[Part, ...]:
+    match message.parts:
+        case (Text(text=text),):
+            return text
+        case parts:
+            return parts
 
 
 def _digest(*words: str) -> str:

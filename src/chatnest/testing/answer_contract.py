@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from chatnest.conversation import Message
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.providers.base import Provider
-from chatnest.request import ChatMessage
 from chatnest.turn import ModelCall
 
 # ruff: noqa: S101  # these are tests
@@ -24,7 +24,7 @@ SECONDS = 20.0
 def question(text: str = "Hello") -> ModelCall:
     """A call with one message."""
     return ModelCall(
-        messages=(ChatMessage(role="user", content=text),),
+        messages=(Message.of("user", text),),
         max_output_tokens=MAX_OUTPUT_TOKENS,
         temperature=0.5,
         request_id="a-request",

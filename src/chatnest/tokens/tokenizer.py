@@ -5,7 +5,7 @@ Rules and their sources:
 - A count is the length of `tiktoken.Encoding.encode_ordinary`: text that looks like a special
   token counts as text. Ranks, pattern and special tokens are tiktoken's own.
 - tiktoken merges bytes, every single byte is a token, and the longest token of either encoding
-  has 128 bytes. So `bytes / 128 <= tokens <= bytes` holds for any text (see `bounds`).
+  has 128 bytes. So `bytes / 128 <= tokens <= bytes` holds for any text (see `Tokenizer.bounds`).
 - The chat formula is OpenAI's: 3 tokens per message, the tokens of its role and of its content,
   and 3 that prime the reply (openai/openai-cookbook, How_to_count_tokens_with_tiktoken.ipynb).
 - tiktoken's regex panics on a run of about a million whitespace characters. A text longer than
@@ -20,10 +20,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple, assert_never
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
+
+from chatnest.conversation import Message, Text
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -35,7 +37,9 @@ DEFAULT_ENCODING: Final = "o200k_base"
 """The encoding for models that tiktoken does not know. Its counts are estimates for them."""
 
 TOKENS_PER_MESSAGE: Final = 3
-"""Tokens of each message, besides those of its role and content."""
+"""Tokens of each message, besides those of its text and of its role. Each role is one token in
+either encoding.
+"""
 
 REPLY_PRIMING_TOKENS: Final = 3
 """Tokens of each request, besides those of its messages."""
@@ -48,8 +52,6 @@ INLINE_BYTES: Final = 8 * 1024
 
 _LONGEST_TOKEN: Final = 128
 """Maximum bytes of a token, in either encoding."""
-_ROLES: Final = frozenset(("system", "user", "assistant"))
-"""Roles that are one token in either encoding. Every request has some of them."""
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
@@ -64,16 +66,6 @@ class RanksError(RuntimeError):
             "chatnest again."
         )
         self.path = path
-
-
-def bounds(text: str) -> tuple[int, int]:
-    """The minimum and maximum tokens of `text`, without encoding it.
-
-    The maximum is its bytes of UTF-8, which holds for any tokenizer that merges bytes. The minimum
-    is a 128th of them, rounded up, which holds for the shipped encodings.
-    """
-    size = _utf8_length(text)
-    return -(-size // _LONGEST_TOKEN), size
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +130,13 @@ class Tokenizer:
 
     @staticmethod
     def bounds(text: str) -> tuple[int, int]:
-        """The minimum and maximum tokens of `text`; see the function `bounds`."""
-        return bounds(text)
+        """The minimum and maximum tokens of `text`, without encoding it.
+
+        The maximum is its bytes of UTF-8, which holds for any tokenizer that merges bytes. The
+        minimum is a 128th of them, rounded up, which holds for the shipped encodings.
+        """
+        size = _utf8_length(text)
+        return -(-size // _LONGEST_TOKEN), size
 
     async def count(self, text: str) -> int:
         """The number of tokens in `text`, which may be any str.
@@ -150,28 +147,26 @@ class Tokenizer:
         """
         return (await self._count_all((text,)))[0]
 
-    async def count_message(self, role: str, content: str) -> int:
-        """The tokens that one message adds to a request. Raises RanksError."""
-        return (await self.count_each(((role, content),)))[0]
+    async def count_messages(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens that each message adds to a request, in their order.
 
-    async def count_each(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """The tokens that each (role, content) adds to a request, in their order.
-
-        One call of a thread counts all of them. A caller that decides which messages to keep adds
-        the counts up, and `REPLY_PRIMING_TOKENS` once. Raises RanksError.
+        One call of a thread counts all of them. A request has these, and `REPLY_PRIMING_TOKENS`
+        once. Raises RanksError.
         """
-        roles = {role: 0 for role, _ in messages}
-        contents = [content for _, content in messages]
-        counts = await self._count_all([*contents, *roles])
-        roles.update(zip(roles, counts[len(contents) :], strict=True))
-        return [
-            TOKENS_PER_MESSAGE + roles[role] + tokens
-            for (role, _), tokens in zip(messages, counts, strict=False)
-        ]
-
-    async def count_messages(self, messages: Sequence[tuple[str, str]]) -> int:
-        """The prompt tokens of a request with these (role, content) pairs. Raises RanksError."""
-        return sum(await self.count_each(messages)) + REPLY_PRIMING_TOKENS
+        in_bytes = self.encoding_name == BYTES
+        totals, texts, owners = [], [], []
+        for number, message in enumerate(messages):
+            totals.append(TOKENS_PER_MESSAGE + (len(message.role) if in_bytes else 1))
+            for part in message.parts:
+                match part:
+                    case Text(text=text):
+                        texts.append(text)
+                        owners.append(number)
+                    case _:
+                        assert_never(part)
+        for number, tokens in zip(owners, await self._count_all(texts), strict=True):
+            totals[number] += tokens
+        return totals
 
     async def _count_all(self, texts: Sequence[str]) -> list[int]:
         shared = _ENCODINGS.get(self.encoding_name)
@@ -263,8 +258,6 @@ def _parse_ranks(data: bytes) -> dict[bytes, int]:
 
 
 def _count_one(encoding: Encoding, text: str) -> int:
-    if text in _ROLES:
-        return 1
     if len(text) > MAX_CHARACTERS:
         return _utf8_length(text)
     try:

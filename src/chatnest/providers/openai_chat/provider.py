@@ -42,7 +42,7 @@ from chatnest.providers.openai_chat.parameters import (
     Parameters,
     unsupported_field,
 )
-from chatnest.providers.openai_chat.request import account_of, checked_options
+from chatnest.providers.openai_chat.request import account_of, checked_options, sent_messages
 from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.sse import EventSplitter
 from chatnest.tokens.tokenizer import Tokenizer
@@ -182,7 +182,8 @@ class OpenAIProvider:
         self, call: ModelCall, decoder: ChunkDecoder, parameters: Parameters
     ) -> Response:
         added = parameters.fields(call)
-        request = {"model": self.model, "messages": call.messages, "stream": True}
+        messages = sent_messages(call.messages)
+        request = {"model": self.model, "messages": messages, "stream": True}
         request |= added | self._options
         try:
             if self._own_client is None:
@@ -191,7 +192,7 @@ class OpenAIProvider:
                 response = await transport.post(_encoder.encode(request), call, late)
             else:
                 call.sent = True  # the client does not report it
-                response = await self._sdk.ask(self._own_client, msgspec.to_builtins(request))
+                response = await self._sdk.ask(self._own_client, request)
         except TransportError as exc:
             cause = type(exc.__cause__).__name__  # its text may contain addresses
             raise UpstreamUnavailable(facts={"cause": cause}) from exc

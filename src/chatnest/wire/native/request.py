@@ -1,7 +1,6 @@
-"""ChatMessage and ChatRequest: from the bytes of a body to a request that is valid. No I/O.
+"""Parsing of a native request: from the bytes of a body to a valid ChatRequest. No I/O.
 
-The body is the one of chat-nest-server. Everything about it is checked here, once: what leaves
-this file needs no second look.
+The body is that of chat-nest-server. Everything about it is checked here, once.
 """
 
 import json
@@ -10,50 +9,17 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from chatnest.conversation import (
+    MAX_CONVERSATION,
+    ChatRequest,
+    Message,
+    Text,
+    is_conversation,
+)
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import PROFILE_ALIASES
 
-__all__ = ["ChatMessage", "ChatRequest", "Role", "is_conversation", "parse_request"]
-
-Role = Literal["system", "user", "assistant"]
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of a conversation. ``content`` is text, never empty, and not in its repr: what
-    is shown of an object ends in logs.
-    """
-
-    role: Role
-    content: str
-
-    def __repr__(self) -> str:
-        return f"ChatMessage({self.role!r}, <{len(self.content)} characters>)"
-
-
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks for: at least one message of the user's, none of the system's. That of a
-    LookUp alone has no messages.
-
-    ``profile`` is a name in its current form, or None for the default. The two limits are
-    positive and can only lower what the profile allows. ``system_prompt`` is what the client
-    sent; whether it is used is the operator's to say. ``usage_event`` asks for the cost in the
-    stream, ``linger`` for so many seconds in which an answer goes on that nobody reads.
-    ``conversation`` is the client's id of the conversation; it is not in a repr, as messages are
-    not.
-    """
-
-    messages: tuple[ChatMessage, ...]
-    profile: str | None = None
-    daily_token_limit: int | None = None
-    max_tokens_per_request: int | None = None
-    system_prompt: str | None = None
-    usage_event: bool = False
-    linger: float | None = None
-    conversation: str | None = None
-
-    def __repr__(self) -> str:
-        roles = ", ".join(message.role for message in self.messages)
-        return f"ChatRequest({len(self.messages)} messages: {roles})"
+__all__ = ["MAX_MESSAGES", "parse_request", "profile_name"]
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,7 +41,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
-# Only names of ours: what msgspec says of an unknown field or role ends in the client's own text.
+# Only known names: msgspec's message about an unknown field or role ends with the client's text.
 _PLACE: Final = re.compile(
     r"- at `\$\.?(messages|messages\[\d{1,6}\](?:\.(?:role|content|id))?|profile|aiUsageProfile"
     r"|dailyTokenLimit|maxTokensPerRequest|systemPrompt|usageEvent|linger|conversation)`$"
@@ -83,9 +49,6 @@ _PLACE: Final = re.compile(
 
 MAX_MESSAGES: Final = 1_000
 """Messages in one body. Policies keep far fewer; this only bounds the work of reading them."""
-
-MAX_CONVERSATION: Final = 256
-"""Maximum characters of a conversation's id."""
 
 _EXPECTED: Final = {
     "": "a JSON object with a list `messages`",
@@ -135,18 +98,13 @@ def parse_request(body: bytes) -> ChatRequest:
     )
 
 
-def is_conversation(value: str) -> bool:
-    """Whether a text can be a conversation's id: 1 to 256 printable characters, not only spaces."""
-    return 0 < len(value) <= MAX_CONVERSATION and value.isprintable() and not value.isspace()
-
-
 def profile_name(name: str) -> str:
     """A profile's current name, from any spelling that chat-nest's clients use."""
     name = name.strip().lower() if name.isascii() else name
     return PROFILE_ALIASES.get(name, name)
 
 
-def _messages(sent: list[_Message]) -> tuple[ChatMessage, ...]:
+def _messages(sent: list[_Message]) -> tuple[Message, ...]:
     """The messages that say something. Many models refuse a blank message, so a blank one in the
     history would make every later request of its conversation fail. chat-nest's client keeps an
     empty answer, for example, when it was stopped before its first token.
@@ -156,7 +114,7 @@ def _messages(sent: list[_Message]) -> tuple[ChatMessage, ...]:
     last = sent[-1]
     if last.role == "user" and not last.content.strip():
         raise _wrong(f"messages[{len(sent) - 1}].content")
-    messages = [ChatMessage(each.role, each.content) for each in sent if each.content.strip()]
+    messages = [Message(each.role, (Text(each.content),)) for each in sent if each.content.strip()]
     if not any(message.role == "user" for message in messages):
         raise InvalidRequest("messages: at least one must be the user's.")
     return tuple(messages)
@@ -216,7 +174,7 @@ def _explain(exc: msgspec.ValidationError) -> InvalidRequest:
         where = f"{place}: " if place else ""
         return InvalidRequest(f"{where}there is a field that is not one of {_fields(place)}.")
     if text.startswith("Object missing required field"):
-        # msgspec names a field of ours here, never one of the client's
+        # this is the name of a known field, never the client's text
         field = text.split("`")[1]
         place = f"{place}.{field}" if place else field
     return _wrong(place)
