@@ -64,12 +64,15 @@ def test_what_is_no_such_thing_is_told_by_its_argument(given: dict[str, Any], to
         (
             [standard_policies()],
             (
-                "policies[0] is a tuple of policies: unpack it, as in "
-                "[*standard_policies(), MyPolicy()]"
+                "policies[0]: expected a policy, got a tuple. Unpack it, as in "
+                "[*standard_policies(), MyPolicy()]."
             ),
         ),
-        (standard_policies, "policies must be a list of them, not <function standard_policies"),
-        (5, "policies must be a list of them, not 5"),
+        (
+            standard_policies,
+            "policies: expected a list of policies, got <function standard_policies",
+        ),
+        (5, "policies: expected a list of policies, got 5."),
     ],
 )
 def test_policies_are_a_list_of_them(policies: Any, told: str) -> None:

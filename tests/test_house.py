@@ -73,6 +73,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "error_documents odd_chunks",
         "faults parameters",
         "chunks sdk",
+        "chunk_reader",
         "decode",
         "provider",
     ),
@@ -101,6 +102,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "testing": (
         "clock fail_points leak_probe protocol relay scope sse upstream",
         "answer_contract conversation fault_proxy",
+        "provider_script",
         "provider_contract",
     ),
     "testing.upstream": (
@@ -319,6 +321,7 @@ def test_the_parts_that_protocols_and_rules_live_in_say_that_they_do_no_io():
             "wire.native.frames",
             "wire.native.request",
             "tokens.base",
+            "providers.openai_chat.chunk_reader",
             "providers.openai_chat.decode",
         ),
         *(name for name in MODULES if name.startswith("policies.")),

@@ -335,7 +335,8 @@ def test_a_zone_that_is_not_known_is_named_at_the_start(zone):
         standard_policies(timezone=zone)
 
     assert caught.value.detail == (
-        f"timezone {zone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
+        f"timezone: expected an IANA time zone, got {zone!r}. Use a name such as "
+        "'Europe/Berlin' or 'UTC'."
     )
 
 
@@ -495,7 +496,8 @@ def test_an_object_without_hooks_is_no_policy(policy):
     with pytest.raises(ConfigurationError) as caught:
         PolicyChain([RequestRate(), policy])
 
-    assert str(caught.value) == f"{policy!r} is no policy: that is an object with one of the hooks"
+    expected = f"policies[1]: expected an object with a hook of a policy, got {policy!r}. "
+    assert str(caught.value).startswith(expected)
 
 
 async def test_a_finished_hook_that_fails_is_logged_and_keeps_no_other_from_its_turn(caplog):
@@ -595,12 +597,12 @@ class NothingToCall:
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        (AsyncLimits(), "limits must not be an async function"),
-        (AsyncLimitsInTurn(), "limits must not be an async function"),
-        (AsyncClassify(), "classify must not be an async function"),
-        (PlainPrepare(), "prepare must be an async function"),
-        (PlainFinished(), "finished must be an async function"),
-        (NothingToCall(), "prepare must be a function, not 'soon'"),
+        (AsyncLimits(), "limits: expected a plain function"),
+        (AsyncLimitsInTurn(), "limits: expected a plain function"),
+        (AsyncClassify(), "classify: expected a plain function"),
+        (PlainPrepare(), "prepare: expected an async function"),
+        (PlainFinished(), "finished: expected an async function"),
+        (NothingToCall(), "prepare: expected a function, got 'soon'"),
     ],
 )
 def test_a_hook_of_another_kind_is_refused_when_the_application_is_made(policy, says):

@@ -90,8 +90,6 @@ PENDING = {
     "incoming.py",
     "ledger",
     "parts.py",
-    "policies",
-    "providers",
     "runs",
     "server",
     "stores",

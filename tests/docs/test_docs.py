@@ -109,7 +109,7 @@ BOUNDED = {
     "providers": "sse",
     "providers.http": ("answer_stream bodies connections http1 httpx2 inflate responses transport"),
     "providers.openai_chat": (
-        "decode error_documents faults figures provider shapes think_tags waits"
+        "chunk_reader decode error_documents faults figures provider shapes think_tags waits"
     ),
     "runs": "base entries key memory redis run service sqlite writer",
     "server": "announcement connections door framing hosts protocol serve site workers",

@@ -37,7 +37,7 @@ async def test_reads_that_need_not_wait_do_not_keep_the_loop():
     response: Any = Ready()
 
     decoder = ChunkDecoder(EventSplitter(), max_chunks=9)
-    decoder.finished = True
+    decoder._reader.finished = True
     async with anyio.create_task_group() as group:
         group.start_soon(pulse.beat)
         async for events in AnswerStream(response, decoder):

@@ -199,7 +199,7 @@ async def test_a_field_that_is_refused_is_left_out_at_once_and_from_then_on(
     assert len(books.charges) == 2
     said = [r.getMessage() for r in caplog.records if r.name == "chatnest.providers.openai"]
     (line,) = said
-    assert f"does not take {field}: requests go without it" in line
+    assert f"rejects {field}, so requests omit it" in line
     assert ADVICE[field] in line
 
 

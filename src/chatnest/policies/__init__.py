@@ -1,4 +1,4 @@
-"""Policies: limits, trimming, and what happens when the model fails. A file each."""
+"""Policies: limits, trimming and retries, in a file each."""
 
 from chatnest.policies.anonymous import (
     AnonymousBudget,
@@ -29,12 +29,12 @@ __all__ = [
 def standard_policies(
     *, timezone: str = "UTC", anonymous_daily_token_limit: AnonymousLimit = None
 ) -> tuple[Policy, ...]:
-    """What ChatNestApp uses when it is given no policies: rate, streams, trimming, budgets, retry.
+    """The default policies of ChatNestApp: rate, streams, trimming, budgets and retry.
 
-    ``timezone`` (IANA name) says when a budget's day begins. ``anonymous_daily_token_limit`` is
-    for all principals together that are addresses: a number of tokens, None for twenty times the
-    ``daily_token_limit`` of the profile, ``"unlimited"`` for no such limit, and 0 to answer
-    addresses with a 401. Put your own policies before or after:
+    A budget's day begins at midnight in ``timezone`` (IANA name). ``anonymous_daily_token_limit``
+    applies to all anonymous principals (addresses) together: a number of tokens, None for twenty
+    times the ``daily_token_limit`` of the profile, ``"unlimited"`` for no limit, and 0 to answer
+    them with a 401. Put your own policies before or after:
     ``ChatNestApp(policies=[MyPolicy(), *standard_policies()])``. Raises ConfigurationError.
     """
     check_anonymous(anonymous_daily_token_limit)

@@ -1,4 +1,4 @@
-"""Anonymous: one budget for all addresses together, or none of them. No I/O."""
+"""AnonymousBudget and NobodyAnonymous: limits of all addresses together. No I/O."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -19,11 +19,11 @@ AnonymousLimit = int | Literal["unlimited"] | None
 _NAME: Final = "anonymous-tokens"
 
 _FULL_DAYS: Final = 20
-"""Visitors who can use up a whole day's tokens of their own, before all of them are refused."""
+"""Visitors that may use their whole daily limit before all addresses are refused."""
 
 
 def check_anonymous(limit: object) -> None:
-    """Raise ConfigurationError unless it is a number of tokens, "unlimited" or None."""
+    """Raise ConfigurationError unless ``limit`` is an integer >= 0, "unlimited" or None."""
     if limit is None or limit == "unlimited":
         return
     if isinstance(limit, str):
@@ -34,12 +34,11 @@ def check_anonymous(limit: object) -> None:
 
 
 class AnonymousBudget:
-    """At most ``limit`` tokens in a calendar day of ``timezone`` for all principals together that
-    are addresses, whatever each of them has left; None is twenty times the daily limit of the
-    profile that a request uses. Nothing shows its figures to clients, and the log has a warning
-    once four fifths are used.
+    """At most ``limit`` tokens per calendar day of ``timezone`` for all addresses together. None is
+    twenty times the daily limit of the request's profile. Clients do not see the figures, and a
+    warning is logged once four fifths are used.
 
-    Raises ConfigurationError for a zone that is not known.
+    Raises ConfigurationError for an unknown time zone.
     """
 
     def __init__(self, limit: int | None = None, *, timezone: str = "UTC") -> None:
@@ -72,7 +71,7 @@ def _limits(principal: str, limit: int, timezone: str) -> tuple[Limit, ...]:
 
 
 class NobodyAnonymous:
-    """Principals that are addresses get a 401."""
+    """Answers anonymous principals (addresses) with a 401."""
 
     async def prepare(self, turn: Turn) -> None:
         if is_anonymous(turn.principal):

@@ -1,13 +1,13 @@
-"""Policy: a say in what happens to a turn. The seam. No I/O.
+"""Policy: changes, limits, retries or watches a turn. The seam. No I/O.
 
-A policy is any object with one or more of the four hooks below; nobody has to inherit. They run
-in the order of the list that ChatNestApp was given:
+A policy is any object with at least one of the four hooks below. It does not have to inherit. Hooks
+run in the order of the policies of ChatNestApp:
 
 1. ``prepare`` may change the turn, or refuse it by raising a ChatNestError;
-2. ``limits`` says what it must fit under: the limits of all policies are admitted in one step of
-   the ledger, so that a refused turn counts nowhere;
-3. ``classify`` says whether a failed call of the model is tried once more;
-4. ``finished`` sees what came of it.
+2. ``limits`` returns the turn's limits: the ledger admits those of all policies in one step, so
+   that a refused turn counts for none of them;
+3. ``classify`` decides whether a failed call of the model is repeated;
+4. ``finished`` receives the outcome.
 
 A policy with ``needs_headers = True`` finds the request's header fields in ``turn.headers``.
 Without such a policy they are not kept, since an open stream would hold them in memory.
@@ -30,7 +30,7 @@ _log = logging.getLogger("chatnest.policies")
 
 @runtime_checkable
 class Prepares(Protocol):
-    """Has a say before anything is counted or held."""
+    """Runs before anything is counted or reserved."""
 
     async def prepare(self, turn: Turn) -> None:
         """Change ``turn``, or raise a ChatNestError to refuse it."""
@@ -38,36 +38,38 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class Limits(Protocol):
-    """Names limits."""
+    """Limits turns."""
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        """What ``turn`` must fit under."""
+        """Return the limits that apply to ``turn``."""
 
 
 @runtime_checkable
 class Classifies(Protocol):
-    """Gives advice on trying again."""
+    """Decides on retries."""
 
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
-        """Seconds to wait before one more attempt, or None for none. ``attempt`` counts from 1."""
+        """Return the seconds to wait before one more attempt, or None for no attempt. ``attempt``
+        counts from 1.
+        """
 
 
 @runtime_checkable
 class Finishes(Protocol):
-    """Sees the end."""
+    """Runs after the settlement."""
 
     async def finished(self, turn: Turn) -> None:
-        """``turn.outcome``, ``turn.answer`` and ``turn.charged`` are final. What this raises is
-        logged and changes nothing.
+        """Receive the turn, with ``turn.outcome``, ``turn.answer`` and ``turn.charged`` final. An
+        exception is logged and changes nothing.
         """
 
 
 @runtime_checkable
 class Zoned(Protocol):
-    """Says in advance which time zones its budgets have, so that a conflict is found at start."""
+    """Has the time zones of its budgets, so that a conflict is found at startup."""
 
     zones: Mapping[str, str]
-    """Of the name of each."""
+    """Name of a budget → time zone."""
 
 
 Policy = Prepares | Limits | Classifies | Finishes
@@ -81,15 +83,21 @@ def _check_hooks(policy: Policy) -> None:
     for hook, is_async in _ASYNC.items():
         written = getattr(policy, hook, None)
         if written is not None and not callable(written):
-            raise ConfigurationError(f"{policy!r}: {hook} must be a function, not {written!r}")
+            raise ConfigurationError(
+                f"{policy!r}: {hook}: expected a function, got {written!r}. Define a method."
+            )
         if not inspect.isroutine(written):
             continue
         if is_async and not inspect.iscoroutinefunction(written):
-            raise ConfigurationError(f"{policy!r}: {hook} must be an async function")
+            raise ConfigurationError(
+                f"{policy!r}: {hook}: expected an async function, got a plain one. Use async def."
+            )
         if not is_async and (
             inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
         ):
-            raise ConfigurationError(f"{policy!r}: {hook} must not be an async function")
+            raise ConfigurationError(
+                f"{policy!r}: {hook}: expected a plain function, got an async one. Use def."
+            )
 
 
 def _needs_headers(policy: Policy) -> bool:
@@ -102,22 +110,25 @@ def _needs_headers(policy: Policy) -> bool:
 
 
 class PolicyChain:
-    """Policies in their order, sorted by hook once, when the application is made."""
+    """The policies of an application in their order, sorted by hook once."""
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         """Raises ConfigurationError for anything that is not a list of policies."""
         if not isinstance(policies, Iterable):
-            raise ConfigurationError(f"policies must be a list of them, not {policies!r}")
+            raise ConfigurationError(
+                f"policies: expected a list of policies, got {policies!r}. Put it in a list."
+            )
         policies = tuple(policies)
         for number, policy in enumerate(policies):
             if isinstance(policy, list | tuple):
                 raise ConfigurationError(
-                    f"policies[{number}] is a {type(policy).__name__} of policies: unpack it, "
-                    "as in [*standard_policies(), MyPolicy()]"
+                    f"policies[{number}]: expected a policy, got a {type(policy).__name__}. "
+                    "Unpack it, as in [*standard_policies(), MyPolicy()]."
                 )
             if isinstance(policy, type) or not isinstance(policy, Policy):
                 raise ConfigurationError(
-                    f"{policy!r} is no policy: that is an object with one of the hooks"
+                    f"policies[{number}]: expected an object with a hook of a policy, got "
+                    f"{policy!r}. Pass an instance that defines {', '.join(_ASYNC)}."
                 )
             _check_hooks(policy)
         self.needs_headers: bool = any(map(_needs_headers, policies))
@@ -132,10 +143,10 @@ class PolicyChain:
             if isinstance(policy, Zoned)
             for name, zone in policy.zones.items()
         )
-        """A limit of nobody for each name of a budget that is known in advance."""
+        """A limit without an account for each budget whose name is known in advance."""
 
     async def prepare(self, turn: Turn) -> None:
-        """Every ``prepare``, until one raises."""
+        """Call every ``prepare`` until one raises."""
         for policy in self._prepares:
             await policy.prepare(turn)
 
@@ -147,11 +158,11 @@ class PolicyChain:
         return tuple(limits)
 
     def shown_limits(self, turn: Turn) -> tuple[Limit, ...]:
-        """Those of them that clients may see."""
+        """The limits that clients may see."""
         return tuple([limit for limit in self.limits(turn) if not limit.hidden])
 
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
-        """The first advice that is not None."""
+        """The first decision that is not None."""
         for policy in self._classifies:
             try:
                 delay = policy.classify(turn, failure, attempt)
@@ -163,7 +174,7 @@ class PolicyChain:
         return None
 
     async def finished(self, turn: Turn) -> None:
-        """Every ``finished``; what one raises is logged, and keeps no other from its turn."""
+        """Call every ``finished``. An exception is logged, and the other policies still run."""
         for policy in self._finishes:
             try:
                 await policy.finished(turn)

@@ -1,4 +1,4 @@
-"""DailyBudget: so many tokens a day. No I/O."""
+"""DailyBudget: a limit of tokens per day. No I/O."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -16,8 +16,8 @@ _NAME: Final = "tokens"
 class DailyBudget:
     """At most ``daily_token_limit`` of the profile in a calendar day of ``timezone`` (IANA name).
 
-    The worst case is held before the model is called and replaced by the real cost afterwards.
-    Raises ConfigurationError for a zone that is not known.
+    The worst case is reserved before the model is called, and replaced by the real cost afterwards.
+    Raises ConfigurationError for an unknown time zone.
     """
 
     def __init__(self, *, timezone: str = "UTC") -> None:

@@ -1,4 +1,4 @@
-"""ConcurrentStreams: so many answers at a time. No I/O."""
+"""ConcurrentStreams: a limit of answers at the same time. No I/O."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,8 +10,8 @@ __all__ = ["ConcurrentStreams"]
 
 
 class ConcurrentStreams:
-    """At most ``max_concurrent_streams`` of the profile for one principal. The hold on the budget
-    is the slot, so that a worker that dies gives it back when its lease ends.
+    """At most ``max_concurrent_streams`` of the profile for one principal. The reservation in the
+    ledger is the slot, so the slot of a worker that died is free when the lease ends.
     """
 
     def limits(self, turn: Turn) -> Iterable[Limit]:

@@ -1,4 +1,4 @@
-"""RequestRate: so many requests in any minute. No I/O."""
+"""RequestRate: a limit of requests per minute. No I/O."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,9 +11,9 @@ __all__ = ["RequestRate"]
 
 
 class RequestRate:
-    """At most ``requests_per_minute`` of the profile in any ``window`` seconds: a true sliding
-    window, so that no two windows side by side let twice as many through. Raises ConfigurationError
-    unless ``window`` is an integer >= 1.
+    """At most ``requests_per_minute`` of the profile in any ``window`` seconds. The window slides,
+    so a client cannot send twice the limit around the boundary of two fixed windows. Raises
+    ConfigurationError unless ``window`` is an integer >= 1.
     """
 
     def __init__(self, *, window: int = 60) -> None:

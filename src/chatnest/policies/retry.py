@@ -1,4 +1,4 @@
-"""RetryOnce: one more attempt at the model, where that is safe and soon. No I/O."""
+"""RetryOnce: one more call of the model after a transient failure. No I/O."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ __all__ = ["RetryOnce"]
 
 
 class RetryOnce:
-    """At most one retry, only of failures that pass by themselves, and only before the stream
-    has any text (the caller sees to that).
+    """At most one retry, only of transient failures, and only before any text has arrived (the
+    caller ensures that).
 
-    A Retry-After up to ``longest`` seconds is waited for, a longer one is the client's to wait
-    for. Without one it waits a random time up to ``jitter`` seconds, so that a thousand requests
-    that failed together do not come back together.
+    It waits for the upstream's Retry-After, up to ``longest`` seconds; a longer one is left to the
+    client. A random time up to ``jitter`` seconds is added, so that requests that failed together
+    are not repeated together.
     """
 
     def __init__(

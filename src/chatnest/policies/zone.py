@@ -1,4 +1,4 @@
-"""Zone: whether a time zone is known. No I/O of its own."""
+"""check_zone: validates the name of a time zone. No I/O of its own."""
 
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,5 +13,6 @@ def check_zone(timezone: str) -> None:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as exc:
         raise ConfigurationError(
-            f"timezone {timezone!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'"
+            f"timezone: expected an IANA time zone, got {timezone!r}. Use a name such as "
+            "'Europe/Berlin' or 'UTC'."
         ) from exc

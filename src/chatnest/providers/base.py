@@ -1,4 +1,4 @@
-"""Provider: where answers come from. The seam. No I/O."""
+"""Provider: the source of answers. The seam. No I/O."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -33,6 +33,22 @@ class OfferingStream(Protocol):
 
     After ``offer``, the stream may call ``taker.take(text)`` while the iterator waits. The iterator
     does not yield a piece that was taken.
+
+    Under ``chatnest serve``, a piece from OpenAIProvider is parsed, counted and sent within one
+    callback of the event loop, and no task wakes up::
+
+        providers.http.http1:Http1Connection.data_received     bytes of the model arrive
+        |   providers.http.responses:ResponseParser            llhttp appends the piece
+        +-> providers.openai_chat.decode:ChunkDecoder.take     one chunk and nothing else
+            |   providers.sse:EventSplitter.alone              its data
+            +-> answering:_ShortCut.take                       within the limits of the answer
+                +-> streams.stream:Stream.put_now              while nothing else is being sent
+                |   +-> server.flow:Flow.piece                 calls transport.write
+                |   turn:Answer.add_pieces                     counted, since it was sent
+
+    Each step declines by returning False and changing nothing. The iterator then yields the piece,
+    and the writer's task sends it. Between the two, ``answering`` calls ``offer``, and
+    ``providers.http.answer_stream:AnswerStream.offer`` leads from the stream to the connection.
     """
 
     def offer(self, taker: Taker[str], /) -> None:

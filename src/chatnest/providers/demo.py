@@ -1,4 +1,4 @@
-"""DemoProvider: canned answers at a model's pace, for looking at a page without a key."""
+"""DemoProvider: canned answers at a model's pace, to look at a page without a key."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -18,7 +18,7 @@ _WELCOME: Final = """\
 This is a **canned answer**: `chatnest serve --demo` runs without a key and without a network, \
 and no model has read your message. Everything around it is real.
 
-What you are looking at:
+The parts:
 
 1. **The stream.** Each piece of this text is an event of its own, sent the moment it exists.
 2. **Stop.** Press *Stop* or `Esc`: the server sees you leave, ends the call of the model and \
@@ -68,8 +68,8 @@ The key comes from `OPENAI_API_KEY`, the limits from the profile *balanced*.
 
 
 class DemoProvider:
-    """Answers without a model, ``pace`` seconds between two pieces. For looking and for tests of
-    a page; it says so in what it answers. Budgets and limits count as for a real model.
+    """Answers without a model, with ``pace`` seconds between two pieces, for demos and for tests of
+    a page. The answer says that it is canned. Budgets and limits count as with a real model.
     """
 
     def __init__(self, *, pace: float = 0.03) -> None:
@@ -91,7 +91,7 @@ class DemoProvider:
             await answer.aclose()
 
     async def aclose(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there are no connections."""
 
     async def _answer(self, call: ModelCall) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         counts = await self.counter.count_messages(call.messages)

@@ -1,7 +1,7 @@
-"""Bytes of an event stream to the data of its events, within bounds. No I/O.
+"""EventSplitter: bytes of an event stream to the data of its events, within bounds. No I/O.
 
-The format is WHATWG HTML's, section 9.2. Events named ``error`` keep that name: their data is
-given as the value of ``error`` in an object, since not every server repeats the word inside.
+The format is defined in WHATWG HTML, section 9.2. The data of an event named ``error`` is returned
+as ``{"error": <data>}``, since not every server repeats the word in the data.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ _BEGUN_BOM: Final = (b"", _BOM[:1], _BOM[:2])
 
 
 class EventSplitter:
-    """Data of Server-Sent Events out of bytes that arrive in any pieces.
+    """The data of server-sent events, from bytes in pieces of any size.
 
-    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` of all, of
-    which ``left`` are left.
+    Raises UpstreamBadResponse beyond ``max_event`` bytes of one event or ``max_total`` bytes in
+    total. ``left`` is what remains of the total.
     """
 
     __slots__ = (
@@ -33,8 +33,8 @@ class EventSplitter:
         self._max_event = max_event
         self.left: int = max_total
         self._tail = b""
-        self._begun = False  # before it, a BOM may stand there
-        self._between = False  # two events: nothing of the next one is known
+        self._begun = False  # a BOM may only come before
+        self._between = False  # whether the last event was complete and nothing of the next is here
         self._data: list[bytes] = []
         self._size = 0
         self._is_error = False
@@ -44,19 +44,19 @@ class EventSplitter:
         self.left -= len(data)
         if self.left < 0:
             raise UpstreamBadResponse
-        if (payload := self.alone(data)) is not None:
+        if self._between and (payload := self.alone(data)) is not None:
             return [payload]
         if self._tail:
             data = self._tail + data
         if not self._begun:
             self._begun = data not in _BEGUN_BOM
             data = data.removeprefix(_BOM)
-        # With a CR anywhere, events may end behind the last LF LF as well.
+        # With a CR anywhere, an event may also end after the last LF LF.
         busy = self._data or self._is_error
         end = 1 if busy or _CR in data else data.rfind(b"\n\n") + 2
         whole = [] if end == 1 else self._whole(data[:end])
         if not whole:
-            # A CR at the end may be half of a CRLF, so it waits as well.
+            # A CR at the end may be half of a CRLF, so it waits for the next bytes.
             end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
             whole = list(self._events(data[:end])) if end else []
         self._tail = data[end:]
@@ -66,8 +66,8 @@ class EventSplitter:
         return whole
 
     def alone(self, data: bytes) -> bytes | None:
-        """The data of the one event that ``data`` is, as most servers send it, if it is nothing
-        else: then nothing is changed by feeding it, beside ``left``.
+        """The data of the event if ``data`` is exactly one, in the form of most servers; else None.
+        Changes nothing. Feeding such an event only changes ``left``.
         """
         if self._between:
             line, _, rest = data.partition(b"\n")
@@ -77,8 +77,8 @@ class EventSplitter:
         return None
 
     def _whole(self, data: bytes) -> list[bytes]:
-        """As most servers send it: events of one line of data each, without a CR. Nothing where it
-        is not so.
+        """The data of events in the form of most servers: one line of data each, without a CR.
+        Empty if any event has another form.
         """
         if data[:6] != b"data: " or len(data) > self._max_event:
             return []
@@ -103,7 +103,7 @@ class EventSplitter:
                 self._is_error = line[6:].strip() == b"error"
 
     def end(self) -> list[bytes]:
-        """The data of a last event that lacks its blank line. Other clients read it as well."""
+        """The data of a last event without its blank line, which other clients read as well."""
         rest, self._tail = self._tail, b""
         return list(self._events(rest + b"\n\n"))
 

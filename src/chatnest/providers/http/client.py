@@ -62,7 +62,7 @@ class Connections:
         idle_seconds: float = inf,
     ) -> None:
         if fault := fault_of_address(url):
-            raise ConfigurationError(f"url: {fault}")
+            raise ConfigurationError(f"url: {fault}, got {without_user(url.partition('?')[0])!r}.")
         server = server if server is not None else ServerSettings()
         check_headers(headers or {}, _FRAMING)
         if not method.isalpha() or not method.isascii():

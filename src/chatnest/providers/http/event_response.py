@@ -38,7 +38,7 @@ class EventResponse:
     Each item has the data of the events that arrived together; an empty list is a sign of life. The
     data of an event named ``error`` is ``{"error": <data>}``. Iterating raises UpstreamInterrupted
     if the body breaks off, UpstreamTimeout if nothing arrives for too long, and UpstreamBadResponse
-    beyond a bound. A body may also end early without breaking off: only the dialect can tell.
+    beyond a bound. A body may also end early without breaking off; only the dialect can notice.
     """
 
     def __init__(

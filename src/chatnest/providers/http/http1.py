@@ -108,8 +108,7 @@ class Http1Connection(asyncio.Protocol):
                 await waiter
         except BaseException:
             if responses.stage == HEAD and self._cause is None:
-                with suppress(Exception):  # the request is over, whatever this finds
-                    self._read_last()
+                self._read_last()
             if responses.stage != HEAD:
                 late(Http1Response(self, responses.status, responses.fields))
             self.abort()
@@ -151,25 +150,11 @@ class Http1Connection(asyncio.Protocol):
         """
         self._taker = None
         if self.responses.stage == BODY and self._cause is None:
-            with suppress(Exception):  # the response is over, whatever this finds
-                self._read_last()
+            self._read_last()
         data = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
         return data
-
-    def _read_last(self) -> None:
-        data = os.read(self._wire.get_extra_info("socket").fileno(), _LAST_READ)
-        if self._transport is self._wire:
-            self.data_received(data)
-            return
-        tls = self._wire.get_protocol()  # it calls data_received with the plain text
-        self._transport.resume_reading()
-        while data:
-            buffer = tls.get_buffer(len(data))
-            part, data = data[: len(buffer)], data[len(buffer) :]
-            buffer[: len(part)] = part
-            tls.buffer_updated(len(part))
 
     def release(self) -> None:
         """End the response: free the connection if the response is complete, else close it.
@@ -190,6 +175,15 @@ class Http1Connection(asyncio.Protocol):
             self._resume()
         self._on_free(self)
 
+    def _read_last(self) -> None:
+        with suppress(Exception):  # the exchange is over, and an error changes nothing
+            data = os.read(self._wire.get_extra_info("socket").fileno(), _LAST_READ)
+            if self._transport is self._wire:
+                self.data_received(data)
+            else:
+                self._transport.resume_reading()
+                _decipher(self._wire.get_protocol(), data)
+
     def _resume(self) -> None:
         self._paused = False
         self._transport.resume_reading()
@@ -202,6 +196,7 @@ class Http1Connection(asyncio.Protocol):
     # ------------------------------------------------ called by the event loop
 
     def data_received(self, data: bytes) -> None:
+        """See OfferingStream for the short cut of a piece that arrives alone."""
         if self._cause is not None:
             return
         responses = self.responses
@@ -232,9 +227,7 @@ class Http1Connection(asyncio.Protocol):
                 waiter.set_result(None)
 
     def _overflow(self) -> None:
-        """Stop reading until ``read`` is called, if there is something to read. A reader that waits
-        for a piece or for the head would wait forever.
-        """
+        """Stop reading until ``read`` is called, if there is something to read."""
         if self._pieces:
             self._paused = True
             self._transport.pause_reading()
@@ -253,6 +246,15 @@ class Http1Connection(asyncio.Protocol):
         self._cause = self._cause or cause
         self._transport.abort()
         self._wake()
+
+
+def _decipher(tls: Any, data: bytes) -> None:
+    """Feed asyncio's TLS protocol, which calls ``data_received`` with the plain text."""
+    while data:
+        buffer = tls.get_buffer(len(data))
+        part, data = data[: len(buffer)], data[len(buffer) :]
+        buffer[: len(part)] = part
+        tls.buffer_updated(len(part))
 
 
 class Http1Response:

@@ -1,6 +1,6 @@
-"""How a model's server is reached: by which proxy, with which trust, and what a gateway wants.
+"""ServerSettings and Route: the proxy, the trusted certificates and the fields of a gateway.
 
-Settings come first, then the environment, by the names that curl and others read.
+Settings come first, then the environment variables that curl and others read.
 """
 
 import os
@@ -34,17 +34,17 @@ _OURS: Final = frozenset(
         *("content-type", "host", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-"""Header fields that make a request what it is."""
+"""Header fields that chatnest sets itself."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a model's server that its address does not tell.
+    """Settings of a model's server beside its address.
 
-    ``headers`` are further header fields of each request, as gateways want them, and ``query``
-    further fields of its address. ``proxy`` is the address of an HTTP proxy. ``ca_file`` names a
-    file of certificates (PEM) that are trusted beside the operating system's. Without
-    ``trust_env``, neither HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY nor SSL_CERT_FILE and
-    SSL_CERT_DIR are read. Raises ConfigurationError, which repeats no value: it may be secret.
+    ``headers`` are additional header fields of each request, such as a gateway's key, and ``query``
+    additional fields of its address. ``proxy`` is the address of an HTTP proxy. ``ca_file`` names a
+    file of certificates (PEM) to trust in addition to those of the operating system. Without
+    ``trust_env``, the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and
+    SSL_CERT_DIR are ignored. Raises ConfigurationError, without the value: it may be secret.
     """
 
     headers: Mapping[str, str] = {}
@@ -61,9 +61,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """How one address is reached. ``proxy`` may hold a password, and is not in the repr;
-    ``proxy_from`` is the setting or the variable that names it, ``trust`` what says whom to trust.
-    ``tls`` is None for the operating system's trust.
+    """The way to one address. ``proxy`` may contain a password, and is not in the repr.
+    ``proxy_from`` and ``trust`` name the setting or the variable behind the proxy and the trusted
+    certificates. ``tls`` is None for the certificates of the operating system.
     """
 
     proxy: str | None = None
@@ -87,28 +87,28 @@ def without_user(url: str) -> str:
 
 
 def check_headers(headers: Mapping[str, str], reserved: Collection[str]) -> None:
-    """Raise ConfigurationError for header fields that must not be, or cannot be, sent."""
+    """Raise ConfigurationError for header fields that are reserved or cannot be sent."""
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or name.lower() in reserved:
             raise ConfigurationError(
-                f"headers[{name!r}]: expected a header field of the gateway's own, such as "
-                "api-key. Take it out."
+                f"headers[{name!r}]: expected an additional header field, such as api-key, got one "
+                "that chatnest sets or a name that HTTP does not allow. Remove it."
             )
         if not (value.isascii() and value.isprintable()):
             raise ConfigurationError(
-                f"headers[{name!r}]: expected printable ASCII, got other characters."
+                f"headers[{name!r}]: expected printable ASCII, got other characters. Remove them."
             )
 
 
 def fault_of_address(url: str) -> str:
-    """Why ``url`` cannot be requested; empty if it can."""
+    """The expectation that ``url`` does not meet, or empty if it can be requested."""
     if not url.startswith(("http://", "https://")):
-        return "must begin with http:// or https://"
+        return "expected an address that begins with http:// or https://"
     if not url.isprintable() or " " in url:
-        return "has a space or a control character in it"
+        return "expected an address without spaces and control characters"
     if "#" in url:
-        return "has a fragment: take out # and what follows"
-    return "" if _has_host(url) else "has no host or port to connect to"
+        return "expected an address without a fragment (#)"
+    return "" if _has_host(url) else "expected an address with a host and a valid port"
 
 
 def _has_host(url: str) -> bool:
@@ -123,7 +123,7 @@ def _has_host(url: str) -> bool:
 
 
 def find_route(url: str, settings: ServerSettings) -> Route:
-    """How ``url`` is reached. Raises ConfigurationError for a proxy or a trust that cannot work."""
+    """The way to ``url``. Raises ConfigurationError for an unusable proxy or certificate file."""
     parts = urlsplit(url)
     proxy, source = _proxy(parts, settings)
     tls, trust = _trust(settings) if parts.scheme == "https" else (None, "")
@@ -132,7 +132,7 @@ def find_route(url: str, settings: ServerSettings) -> Route:
 
 def _proxy(parts: SplitResult, settings: ServerSettings) -> tuple[str | None, str]:
     host = parts.hostname or ""
-    if is_loopback(host):  # nothing else could serve it
+    if is_loopback(host):  # a proxy would look for it on another machine
         return None, ""
     if settings.proxy:
         return _checked(settings.proxy, "proxy"), "proxy"
@@ -151,20 +151,23 @@ def _checked(proxy: str, source: str) -> str:
         kind = "a SOCKS proxy" if scheme.startswith("socks") else "another scheme"
         raise ConfigurationError(
             f"{source}: expected a proxy at http:// or https://, got {kind}. Name an HTTP proxy, "
-            "or let NO_PROXY name the model's host."
+            "or add the model's host to NO_PROXY."
         )
     try:
         wrong = not urlsplit(proxy).hostname or urlsplit(proxy).port == 0
     except ValueError:
         wrong = True
     if wrong:
-        raise ConfigurationError(f"{source}: expected a proxy such as http://proxy:3128, got none.")
+        raise ConfigurationError(
+            f"{source}: expected a proxy such as http://proxy:3128, got an address without a host "
+            "or with an invalid port."
+        )
     return proxy
 
 
 def _is_bypassed(parts: SplitResult, no_proxy: str) -> bool:
-    """Whether NO_PROXY has the host: a name stands for itself and what is below it, also with a
-    port; an address for itself, a network in CIDR notation for its addresses, ``*`` for all.
+    """Whether NO_PROXY matches the host. A name matches itself and its subdomains, with a port only
+    that port; an address matches itself, a network in CIDR notation its addresses, ``*`` any host.
     """
     host = (parts.hostname or "").lower()
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -175,7 +178,7 @@ def _is_bypassed(parts: SplitResult, no_proxy: str) -> bool:
 def _stands_for(entry: str, host: str, port: int) -> bool:
     try:
         return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
-    except ValueError:  # one of them is a name
+    except ValueError:  # the host or the entry is a name
         name, _, of_port = entry.partition(":")
         name = name.removeprefix("*").removeprefix(".")
         right_port = not of_port or of_port == str(port)
@@ -183,8 +186,8 @@ def _stands_for(entry: str, host: str, port: int) -> bool:
 
 
 def _trust(settings: ServerSettings) -> tuple[ssl.SSLContext | None, str]:
-    """SSL_CERT_FILE and SSL_CERT_DIR replace the operating system's trust, as they do for OpenSSL;
-    ``ca_file`` adds to either.
+    """The trusted certificates and their source. SSL_CERT_FILE and SSL_CERT_DIR replace those of
+    the operating system, as in OpenSSL. ``ca_file`` adds to either.
     """
     context, trust = None, ""
     named = {
@@ -223,7 +226,7 @@ def _with_file(context: ssl.SSLContext | None, ca_file: str) -> ssl.SSLContext:
 
 
 def system_trust() -> ssl.SSLContext:
-    """The operating system's trust, and nothing of the environment's."""
-    import httpx2  # noqa: PLC0415  # where a proxy is not needed, nothing else of it is
+    """The certificates that the operating system trusts, without the environment's variables."""
+    import httpx2  # noqa: PLC0415  # importing chatnest must not import it
 
     return httpx2.create_ssl_context(trust_env=False)

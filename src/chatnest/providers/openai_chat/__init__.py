@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's Chat Completions, as many servers speak it."""
+"""The dialect of OpenAI's Chat Completions, which many servers implement."""
 
 from chatnest.providers.openai_chat.provider import OpenAIProvider
 

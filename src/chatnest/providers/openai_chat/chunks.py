@@ -1,7 +1,7 @@
-"""One chunk of a chat completion out of its JSON, in all the shapes in which servers send it.
+"""Chunks of a chat completion from their JSON, in every shape that servers send. No I/O.
 
-A typed decoding reads what nearly all send; what it refuses is read again, slowly, and brought into
-the same form. No I/O.
+A typed decoding reads the shape of nearly all servers. A chunk that it rejects is read again with
+the standard library, and brought into the same form.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class _ChoiceOfPiece(msgspec.Struct, gc=False):
 
 
 class _Piece(msgspec.Struct, gc=False):
-    """A chunk that is a piece of the answer and nothing else: every other is no such chunk."""
+    """A chunk that is a piece of the answer and nothing else. Any other chunk fails to decode."""
 
     choices: tuple[_ChoiceOfPiece]
     usage: None = None
@@ -63,7 +63,7 @@ def decode_pieces(payloads: list[bytes]) -> list[str] | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
-        return None  # one has lines of its own, or two chunks beside one that has none
+        return None  # a payload has several lines, or one has two chunks and another is empty
     texts = []
     for piece in pieces:
         texts.append(piece.choices[0].delta.content)  # noqa: PERF401  # a frame less for each batch
@@ -71,8 +71,8 @@ def decode_pieces(payloads: list[bytes]) -> list[str] | None:
 
 
 def decode_all(payloads: list[bytes]) -> Iterable[tuple[Chunk | Words, bytes]]:
-    """Each chunk with its bytes: all at once where that can be done, else one by one, up to the
-    one that is wrong. Raises UpstreamBadResponse.
+    """Each chunk with its bytes: decoded together if possible, else one by one, up to the first
+    that is invalid. Raises UpstreamBadResponse.
     """
     try:
         chunks = _chunk.decode_lines(b"\n".join(payloads))
@@ -84,8 +84,8 @@ def decode_all(payloads: list[bytes]) -> Iterable[tuple[Chunk | Words, bytes]]:
 
 
 def refusal_in(chunk: Chunk, payload: bytes) -> UpstreamError | None:
-    """What went wrong by this chunk, or None where it says nothing of the kind. A field ``error``
-    beside the choices that holds nothing is none: some servers always send one.
+    """The error that this chunk reports, or None. An empty field ``error`` beside choices is
+    ignored: some servers always send one.
     """
     choices = chunk.choices
     if choices:
@@ -102,8 +102,8 @@ def refusal_in(chunk: Chunk, payload: bytes) -> UpstreamError | None:
 
 
 def _by_its_message(document: dict[str, Any], payload: bytes) -> UpstreamError | None:
-    """For a message that stands there without anything that calls it an error: it is one if it says
-    so, or has a code that is a word.
+    """The error in an object with a message but without a field that names an error, or None. It is
+    an error if the words of the message are those of one, or if its code is a word.
     """
     if not (document.get("message") or document.get("msg")):
         return None
@@ -114,6 +114,6 @@ def _by_its_message(document: dict[str, Any], payload: bytes) -> UpstreamError |
 
 
 def _is_hollow(raw: msgspec.Raw) -> bool:
-    """Whether it is an object of empty values."""
+    """Whether the value is an object with only empty values."""
     found = loads(raw)
     return isinstance(found, dict) and not any(found.values())

@@ -1,7 +1,7 @@
-"""Error documents of upstreams: what they name, however they wrap it. No I/O.
+"""read_refusal: the status, names and waits in an upstream's error document. No I/O.
 
-Their texts are read for a table of words and for the name of a field that we send; nothing of them
-is kept or shown.
+Servers and gateways wrap errors in many shapes. Their texts are matched with a table of words and
+with the fields of our requests. No text is kept or shown.
 """
 
 import json
@@ -19,7 +19,7 @@ FIELDS: Final = (
     *("max_completion_tokens", "max_tokens", "messages", "model", "reasoning_effort", "stream"),
     *("stream_options", "temperature"),
 )
-"""Fields of our requests that a server may not take."""
+"""Fields of our requests that a server may reject."""
 
 _MOST_VALUES: Final = 200
 _MOST_WORDS: Final = 4_096
@@ -31,8 +31,8 @@ _INSIDE: Final = {
     "fault",
     *("header", "headers", "innererror", "message", "metadata", "raw", "response"),
 }
-"""Keys under which more of the document may stand. What a client sent is not looked for: servers
-repeat it under others.
+"""Keys whose values may contain more of the error. Servers repeat a client's request under other
+keys, which are not read.
 """
 _NAMES: Final = {
     *("code", "err_code", "error_code", "error_type", "errorcode", "errortype", "kind"),
@@ -56,10 +56,10 @@ _STATUSES: Final = range(400, 600)
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What a document says. ``status`` is 0 where it has none, ``names`` are in small letters
-    without anything between them, ``code`` is the code, or the first
-    of them, as it stood there. ``param`` is a field of
-    ours, or empty; ``words`` are for a table, and must go nowhere.
+    """The facts in an error document. ``status`` is 0 if it has none. ``names`` are codes and types
+    in lower case without punctuation. ``code`` is the code, or else the first name, unchanged.
+    ``param`` is a field of our request, or empty. ``words`` are lower-case text to match with a
+    table, and must not be shown or logged.
     """
 
     status: int = 0
@@ -74,7 +74,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def read_refusal(document: object) -> Refusal:
-    """What ``document`` names: decoded JSON, or bytes of any kind."""
+    """The facts in ``document``: decoded JSON, or any bytes."""
     if isinstance(document, bytes):
         document = _decoded(document)
     found = _Found()
@@ -91,7 +91,7 @@ def read_refusal(document: object) -> Refusal:
 
 
 def names_error(document: Mapping[str, Any]) -> bool:
-    """Whether an object without choices says that something failed."""
+    """Whether an object without choices has a field that reports an error."""
     if any(
         document.get(key)
         for key in ("error", "errors", "error_type", "error_message", "error_msg", "error_code")
@@ -112,13 +112,13 @@ def names_error(document: Mapping[str, Any]) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name without its spelling: ``litellm.RateLimitError`` is ``ratelimiterror``."""
+    """A name in comparable form: ``litellm.RateLimitError`` becomes ``ratelimiterror``."""
     last = re.split("[./#:]", name.strip())[-1]
     return _NO_LETTER.sub("", last.lower())
 
 
 class _Found:
-    """What was found on the way through a document."""
+    """The facts that were found so far in a document."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -162,7 +162,7 @@ class _Found:
             self.wait = seconds * _WAITS[key]
         if key in _WORDS and isinstance(value, str):
             inner = _decoded(value[:_MOST_WORDS].encode("utf-8", "replace"))
-            if isinstance(inner, dict | list):  # a gateway passes on what it got
+            if isinstance(inner, dict | list):  # a gateway passes on the document that it got
                 self.read(inner, "error", depth + 1)
             else:
                 self.words.append(value[:_MOST_WORDS])
@@ -179,7 +179,9 @@ class _Found:
 
 
 def _named_in(words: str) -> str:
-    """The one field of ours that a sentence names. ``messages`` and ``model`` are words as well."""
+    """The only field of our request in a sentence, or empty. ``messages``, ``model`` and ``stream``
+    do not count, since they are ordinary words.
+    """
     names = set(_FIELD.findall(words)) - {"messages", "model", "stream"}
     return names.pop() if len(names) == 1 else ""
 
@@ -192,7 +194,7 @@ def _status(value: object) -> int:
 
 
 def _decoded(document: bytes) -> Any:
-    """What it is, or its text where it is no JSON."""
+    """The decoded JSON, or the text if it is not JSON; empty for HTML."""
     text = document.decode("utf-8", "replace")
     try:
         return json.loads(text)

@@ -1,9 +1,8 @@
-"""What a refusal of an upstream stands for, as an error of ours. No I/O.
+"""error_for: the UpstreamError for a refusal of an upstream. No I/O.
 
-It does not depend on how the refusal is wrapped: a status, an event of a stream, a document in
-place of one. Names are compared without their spelling. Words are the last resort, for the families
-of servers that say it in words alone. The texts are ours, since what the upstream wrote may name
-accounts and keys.
+A status, an event of a stream and a document in place of a stream are treated alike. Names are
+compared in the form of ``plain``. Words are the last resort, for servers that send nothing else.
+The error has a text of chatnest's, since the upstream's may contain account names and keys.
 """
 
 import re
@@ -157,7 +156,7 @@ _FLAGGED: Final = re.compile(r"moderation|flagged|content policy|safety")
 
 _ACCOUNT_STATUSES: Final = (401, 402, 403)
 _BUSY_STATUSES: Final = (429, 498)
-"""498 is Groq's, for a tier without capacity."""
+"""498 is Groq's status for a tier without capacity."""
 _TOO_LARGE: Final = 413
 _SERVER: Final = 500
 
@@ -165,8 +164,8 @@ _SERVER: Final = 500
 def error_for(
     refusal: Refusal, *, status: int = 0, headers: Mapping[str, str] = _NO_HEADERS
 ) -> UpstreamError:
-    """What a refusal stands for: a document of an HTTP ``status`` with ``headers``, or in a stream
-    that had status 200.
+    """The error for a refusal: the document of a response with ``status`` and ``headers``, or an
+    event of a stream, which has neither.
     """
     kind = _kind(refusal, status or refusal.status)
     wait = retry_after(headers)
@@ -182,7 +181,7 @@ def error_for(
 
 
 def error_for_words(words: str) -> UpstreamError | None:
-    """What a line of text stands for that came where an event belongs, or None."""
+    """The error for a line of text in place of an event, or None."""
     refusal = Refusal(words=words[:4_096].lower())
     kind = _kind(refusal, 0)
     return None if kind is UpstreamServerError else kind()
@@ -191,7 +190,7 @@ def error_for_words(words: str) -> UpstreamError | None:
 def _kind(refusal: Refusal, status: int) -> type[UpstreamError]:  # noqa: PLR0911  # a table
     names, words = refusal.names, refusal.words
     if status == 403 and _FLAGGED.search(words) and not names & _ACCOUNT:  # noqa: PLR2004
-        return UpstreamRejected  # what a client wrote was: nothing to be alarmed of
+        return UpstreamRejected  # moderation of a client's text, not a fault of the account
     if _is_account(refusal, status):
         return UpstreamAccount
     if (status != 429 and names & _TOO_LONG) or _is_too_long(refusal, status):  # noqa: PLR2004
@@ -215,7 +214,7 @@ def _is_account(refusal: Refusal, status: int) -> bool:
         return True
     if refusal.names & _ACCOUNT:
         return True
-    # Gemini says "check your plan and billing" of a limit that passes within seconds.
+    # Gemini writes "check your plan and billing" for a limit that passes within seconds.
     passes = refusal.wait is not None or "resourceexhausted" in refusal.names
     return not passes and _ACCOUNT_WORDS.search(refusal.words) is not None
 

@@ -1,8 +1,8 @@
-"""A bill as servers send it, as a Usage. No I/O.
+"""usage_in: the Usage in a server's usage object. No I/O.
 
-Everything the provider took counts. ``prompt_tokens`` holds what came from a cache, Anthropic's
-``input_tokens`` does not; ``completion_tokens`` holds the reasoning at OpenAI and not at xAI, whose
-total does. A figure that makes no sense is none: then the answer is counted here.
+All tokens that the provider charges count. ``prompt_tokens`` includes cached tokens, Anthropic's
+``input_tokens`` does not. ``completion_tokens`` includes reasoning at OpenAI; at xAI only the total
+does. An implausible usage is ignored, and chatnest then counts the answer itself.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from chatnest.events import Usage
 __all__ = ["usage_in"]
 
 _MOST_TOKENS: Final = 1_000_000_000
-"""More than any model takes, and little enough for every ledger's columns."""
+"""Maximum tokens of a plausible figure: above any model's, and within every ledger's columns."""
 
 _INPUT: Final = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count")
 _OUTPUT: Final = (
@@ -29,7 +29,7 @@ _CACHED: Final = (
 _WRITTEN: Final = (*("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens"),)
 _REASONING: Final = ("reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count")
 _BESIDE_OUTPUT: Final = ("thoughtsTokenCount", "thoughts_token_count")
-"""Google's own names: its candidates' tokens never hold the thoughts."""
+"""Google's names, whose output tokens never include the reasoning."""
 
 _ANTHROPIC: Final = {"cache_read_input_tokens", "cache_creation_input_tokens"}
 _DETAILS: Final = (
@@ -48,7 +48,7 @@ class _Details(msgspec.Struct, gc=False):
 
 
 class _Usual(msgspec.Struct, gc=False):
-    """A bill as most servers send it."""
+    """A usage object in the form of most servers."""
 
     prompt_tokens: _Tokens
     completion_tokens: _Tokens
@@ -65,11 +65,11 @@ _NO_DETAILS: Final = _Details()
 
 
 class _Nonsense(Exception):
-    """Raised for a figure that cannot be one."""
+    """Raised for an implausible figure."""
 
 
 def usage_in(raw: msgspec.Raw | bytes) -> Usage | None:
-    """The figures of a usage object, or None where there are none or they make no sense."""
+    """The figures of a usage object, or None if they are missing or implausible."""
     try:
         bill = _usual.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -121,7 +121,7 @@ def _read(found: dict[str, Any]) -> Usage | None:
         if given is None:
             given = max(0, total - taken)
     if taken is None or given is None:
-        return None  # half of a bill, and nothing to tell the other by
+        return None  # one figure is missing, and there is no total to derive it from
     if _excludes_cache(found, taken, given, cached + written, total):
         taken += cached + written
     if reasoning > given or any(name in found for name in _BESIDE_OUTPUT):
@@ -140,7 +140,7 @@ def _read(found: dict[str, Any]) -> Usage | None:
 def _excludes_cache(
     found: Mapping[str, Any], taken: int, given: int, cache: int, total: int | None
 ) -> bool:
-    """Whether the input is without what a cache took part in."""
+    """Whether the figure of the input excludes cached tokens."""
     if not cache:
         return False
     if cache > taken:
@@ -151,7 +151,7 @@ def _excludes_cache(
 
 
 def _figure(places: Iterable[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:
-    """The first that is there."""
+    """The first of ``names`` that is present."""
     for place in places:
         for name in names:
             if (value := place.get(name)) is not None:

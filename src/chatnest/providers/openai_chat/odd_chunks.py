@@ -28,13 +28,13 @@ _chunk: Final = msgspec.json.Decoder(Chunk)
 
 
 def spoken(message: msgspec.Raw) -> Delta | None:
-    """A whole message in place of its parts."""
+    """A complete message as a delta, or None."""
     found = loads(message)
     return _delta(found) if isinstance(found, dict) else None
 
 
 def one_by_one(payloads: list[bytes]) -> Iterator[tuple[Chunk | Words, bytes]]:
-    """Each chunk with its bytes, up to the first that is wrong. Raises UpstreamBadResponse."""
+    """Each chunk with its bytes, up to the first that is invalid. Raises UpstreamBadResponse."""
     for payload in payloads:
         try:
             yield _chunk.decode(payload), payload
@@ -43,7 +43,7 @@ def one_by_one(payloads: list[bytes]) -> Iterator[tuple[Chunk | Words, bytes]]:
 
 
 def _odd(payload: bytes) -> Iterator[tuple[Chunk | Words, bytes]]:
-    """What stands in data that is not as it should be."""
+    """The chunks and texts in data that the typed decoding rejects."""
     text = payload.strip()
     if not text:
         return
@@ -53,7 +53,7 @@ def _odd(payload: bytes) -> Iterator[tuple[Chunk | Words, bytes]]:
     except UpstreamBadResponse:
         if len(lines) == 1:
             raise
-        for line in filter(None, map(bytes.strip, lines)):  # a server that saves blank lines
+        for line in filter(None, map(bytes.strip, lines)):  # a server that omits blank lines
             yield from _read(line)
 
 
@@ -125,9 +125,7 @@ def _delta(value: dict[str, Any]) -> Delta:
 
 
 def _parts(content: object) -> tuple[str, str]:
-    """Text and thinking of a message's content: parts of type ``text`` and their like are text,
-    those of thinking are thinking, and unknown ones are nothing.
-    """
+    """The text and the thinking in a message's content. Parts of unknown types are ignored."""
     if content is None or isinstance(content, str):
         return content or "", ""
     parts = content if isinstance(content, list) else [content]
@@ -140,7 +138,7 @@ def _parts(content: object) -> tuple[str, str]:
             raise UpstreamBadResponse
         elif part.get("type", "text") in _TEXTS:
             found = part.get("text", part.get("content", part.get("refusal")))
-            if isinstance(found, dict):  # as the Assistants API has it
+            if isinstance(found, dict):  # the form of the Assistants API
                 found = found.get("value")
             if found is not None and not isinstance(found, str):
                 raise UpstreamBadResponse

@@ -1,7 +1,7 @@
-"""What a model takes beside its messages: which field limits its output, and what may be sent.
+"""Parameters: the fields of a request beside its messages, for one model. No I/O.
 
-Names of families are the default, settings overrule them, and a refusal that names a field teaches
-what neither knew. No I/O.
+The default depends on the family in the model's name. Settings override it, and a refusal that
+names a field changes it.
 """
 
 import re
@@ -22,28 +22,28 @@ _REASONING: Final = re.compile(
     r"(?:^|[^a-z0-9])(?:o[1-9](?![a-z0-9])|gpt-?(?:[5-9]|[12][0-9])(?![0-9])(?!.*\bchat\b))",
     re.ASCII,
 )
-"""Names of OpenAI's reasoning models: the o-series, and GPT 5 and later without the ``chat``
-variants. Gateways put a vendor before the name, and Azure's deployments any word of their owner's.
-``gpt-35`` is how Azure spells GPT 3.5.
+"""Names of OpenAI's reasoning models: the o-series, and GPT 5 and later except ``chat`` variants.
+Gateways put a vendor before the name, and a deployment at Azure may have any prefix. ``gpt-35`` is
+Azure's spelling of GPT 3.5.
 """
 
 _UNSUPPORTED: Final = re.compile(
     r"unsupported|not supported|does not support|doesn't support|unrecognized|unknown"
     r"|not permitted|not allowed|forbidden|unexpected|extra"
 )
-"""What a refusal says of a field that the model or the server does not know."""
+"""Words of a refusal for a field that the model or the server does not support."""
 
 _NAMES: Final = {"unsupportedparameter", "unsupportedvalue", "unknownparameter", "extraforbidden"}
-"""The same as a code or a type, in the form of Refusal.names."""
+"""Codes and types of such a refusal, in the form of Refusal.names."""
 
 
 class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a model that its name does not tell. None: by the name's family.
+    """Facts of a model. None means the default for the family in the model's name.
 
-    ``max_tokens_field`` is the field that limits the output, ``send_temperature`` whether the
-    model takes a temperature. ``reasoning_effort`` is sent with every request, where it is given.
-    ``think_tags`` says whether the text begins with thinking that ends by ``</think>``, which is
-    not shown then; by default only a text of a local server that begins with ``<think>``.
+    ``max_tokens_field`` is the field that limits the output. ``send_temperature`` is whether the
+    model accepts a temperature. ``reasoning_effort`` is sent with every request if it is set. With
+    ``think_tags``, text up to ``</think>`` is thinking, and is not shown; by default, this is so
+    only for a local server whose text begins with ``<think>``.
     """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
@@ -60,14 +60,14 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_reasoning(model: str) -> bool:
-    """Whether a name is one of OpenAI's reasoning models, which take ``max_completion_tokens`` in
-    place of ``max_tokens``, and no temperature.
+    """Whether a model is one of OpenAI's reasoning models, which accept ``max_completion_tokens``
+    instead of ``max_tokens``, and reject a temperature.
     """
     return _REASONING.search(model.lower()) is not None
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent to one model beside its messages."""
+    """The fields that are sent to one model beside its messages."""
 
     max_tokens_field: str
     temperature: bool
@@ -76,7 +76,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, model: str, told: ModelParameters, *, include_usage: bool) -> "Parameters":
-        """By settings where there are any, else by the model's name."""
+        """The parameters by settings, or else by the model's name."""
         reasoning = is_reasoning(model)
         return cls(
             max_tokens_field=told.max_tokens_field or _LIMITS[reasoning],
@@ -97,9 +97,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
     def without(self, field: str) -> "Parameters":
-        """The same for a model that does not take ``field``. The limit of the output stays, under
-        its other name: the reservation rests on it. A model that wants ``max_completion_tokens``
-        is a reasoning model, and takes no temperature either.
+        """The parameters for a model that rejects ``field``. The limit of the output stays, under
+        its other name: the reservation depends on it. A model that requires
+        ``max_completion_tokens`` is a reasoning model, and rejects a temperature as well.
         """
         match field:
             case "max_tokens":
@@ -122,13 +122,13 @@ ADVICE: Final = {
     "stream_options": "include_usage = false",
     "reasoning_effort": "no reasoning_effort",
 }
-"""The settings that make permanent what was learned of a field."""
+"""The settings that avoid the refused request, by the rejected field."""
 
 
 def unsupported_field(refusal: Refusal, sent: Collection[str]) -> str:
-    """The field among ``sent`` that a refusal says is not supported, or nothing.
+    """The field of ``sent`` that the refusal calls unsupported, or empty.
 
-    Servers name it apart (``param``, or the last part of ``loc``) or in their words alone.
+    Servers name the field separately (``param``, or the last part of ``loc``) or in their text.
     """
     if not (_UNSUPPORTED.search(refusal.words) or refusal.names & _NAMES):
         return ""

@@ -1,4 +1,4 @@
-"""OpenAIProvider: OpenAI, and every server that speaks its chat completions."""
+"""OpenAIProvider: OpenAI, and every server with its Chat Completions API."""
 
 import logging
 import os
@@ -56,30 +56,28 @@ DEFAULT_MODEL: Final = "gpt-4o-mini"
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 
 _GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
-"""Statuses of an answer: some gateways say 201 or 206."""
+"""Statuses of an answer: some gateways send 201 or 206."""
 
 _OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses of refusals that may be for the sake of a field."""
+"""Statuses of refusals that may be due to a field."""
 
 _CHUNKS_PER_TOKEN: Final = 16
-"""A gateway may send a chunk for each character, and a token has four of these, rarely more."""
+"""Maximum chunks for each token: a gateway may send one for each character, of about four."""
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 class OpenAIProvider:
-    """Asks an OpenAI-compatible server.
+    """A provider for an OpenAI-compatible server.
 
-    ``api_key`` and ``base_url`` default to OPENAI_API_KEY and OPENAI_BASE_URL; without a key it
-    raises ConfigurationError, except for a ``base_url`` of your own, which may need none.
-    ``encoding`` is how tokens are counted beforehand: by default the model's own, for unknown
-    models ``o200k_base``; ``"bytes"`` never counts too little for any model. ``include_usage``
-    asks for the bill at the stream's end; turn it off for servers that refuse the field.
-    ``parameters`` says what the model takes where its name does not tell, and ``server`` what its
-    server wants and how it is reached. ``options`` are further fields of the request, such as
-    ``{"seed": 1}``. ``client`` takes an
-    ``openai.AsyncOpenAI`` of your own (such as ``AsyncAzureOpenAI``) instead; it belongs to one
-    event loop, and closing it is yours.
+    ``api_key`` and ``base_url`` default to OPENAI_API_KEY and OPENAI_BASE_URL. A key is required
+    unless ``base_url`` is set. ``encoding`` counts tokens before a request: by default the model's,
+    ``o200k_base`` for unknown models; ``"bytes"`` never counts too few. ``include_usage`` requests
+    the usage at the end of the stream; turn it off for servers that reject the field.
+    ``parameters`` are facts of the model, and ``server`` settings of its server. ``options`` are
+    additional fields of the request, such as ``{"seed": 1}``. ``client`` is an
+    ``openai.AsyncOpenAI`` of your own, such as ``AsyncAzureOpenAI``, to use instead. It belongs to
+    one event loop, and you close it. Raises ConfigurationError.
     """
 
     def __init__(
@@ -100,7 +98,9 @@ class OpenAIProvider:
         max_answer_bytes: int = 67_108_864,
     ) -> None:
         if not model.strip():
-            raise ConfigurationError(f"model {model!r} is no model: name one, or leave it out")
+            raise ConfigurationError(
+                f"model: expected the name of a model, got {model!r}. Name one, or leave it out."
+            )
         self.model = model
         try:
             self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
@@ -110,7 +110,7 @@ class OpenAIProvider:
         self._shown = without_user(self._base_url)
         self._sdk = _import_sdk()
         if wrong := fault_of_address(self._base_url):
-            raise ConfigurationError(f"base_url {self._shown!r} {wrong}")
+            raise ConfigurationError(f"base_url: {wrong}, got {self._shown!r}.")
         check_kinds(parameters=(parameters, ModelParameters), server=(server, ServerSettings))
         self._server = server if server is not None else ServerSettings()
         self.route: Route = find_route(self._base_url, self._server)
@@ -128,7 +128,7 @@ class OpenAIProvider:
         if told.think_tags or (told.think_tags is None and self.is_local):
             self._habit = TagHabit(model, always=told.think_tags is True)
         self._options = checked_options(options)
-        # Retries are a policy of chatnest's, also where the client is not.
+        # Retries are a policy of chatnest, also with the user's client.
         self._own_client = None if client is None else client.with_options(max_retries=0)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
@@ -154,26 +154,26 @@ class OpenAIProvider:
     # ------------------------------------------------ one call
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
-        """The response, once its head is there. Raises an UpstreamError for everything that is
-        not a 2xx whose body can be read.
+        """Return the response once its head has arrived. Raises an UpstreamError unless the status
+        is 2xx and the body can be read.
 
-        A refusal that names a field which is ours to add is answered by one more request without
-        it. What that teaches is remembered once it has succeeded.
+        If a refusal names a field that chatnest adds, one more request is sent without the field.
+        If that succeeds, later requests omit the field.
         """
         call.place = self._shown
         try:
             return await self._attempt(call, decoder, self._parameters)
         except _UnsupportedField as exc:
             field = exc.field
-        call.sent = False  # it cost nothing
+        call.sent = False  # a refusal costs nothing
         try:
             response = await self._attempt(call, decoder, self._parameters.without(field))
         except _UnsupportedField as exc:
             raise exc.error from None
         self._parameters = self._parameters.without(field)
         _log.warning(
-            "model %r at %s does not take %s: requests go without it. To save the refused request "
-            "at each start, set %s.",
+            "model %r at %s rejects %s, so requests omit it. To avoid the refused request at each "
+            "start, set %s.",
             *(self.model, self._shown, field, ADVICE[field]),
         )
         return response
@@ -213,7 +213,7 @@ class OpenAIProvider:
         return response
 
     async def _check(self, response: Response, added: Collection[str]) -> None:
-        """Raise unless it is an answer that can be inflated."""
+        """Raise an UpstreamError unless the status is 2xx and the body can be inflated."""
         if response.status not in _GOOD:
             refusal = read_refusal(await read_document(response))
             error = error_for(refusal, status=response.status, headers=response.headers)
@@ -248,12 +248,12 @@ class _UnsupportedField(Exception):
 def _check_fields(
     refusal: Refusal, status: int, added: Collection[str], error: UpstreamError
 ) -> None:
-    """Raise _UnsupportedField if a refusal names one of the fields that we have added."""
+    """Raise _UnsupportedField if a refusal names one of the fields that were added."""
     if status in _OF_FIELDS and (field := unsupported_field(refusal, added)):
         raise _UnsupportedField(field, error) from None
 
 
 def _import_sdk() -> ModuleType:
-    from chatnest.providers.openai_chat import sdk as openai_client  # noqa: PLC0415  # it costs most of a second
+    from chatnest.providers.openai_chat import sdk as openai_client  # noqa: PLC0415  # takes most of a second
 
     return openai_client

@@ -34,12 +34,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 def account_of(
     *, api_key: str | None, organization: str | None, project: str | None, is_needed: bool
 ) -> Account:
-    """The account of arguments and environment. Raises ConfigurationError."""
+    """The account from arguments and environment variables. Raises ConfigurationError."""
     key = api_key or os.environ.get("OPENAI_API_KEY")
     if is_needed and not key:
         raise ConfigurationError(
-            "OPENAI_API_KEY is not set: set it, pass api_key=..., or point base_url "
-            "at a server that needs no key"
+            "api_key: expected a key, got none. Set OPENAI_API_KEY, pass api_key, or set base_url "
+            "to a server that needs no key."
         )
     key = key or "none"
     for setting, text in (
@@ -48,18 +48,20 @@ def account_of(
         ("project", project or os.environ.get("OPENAI_PROJECT_ID")),
     ):
         if text and not (text.isascii() and text.isprintable()):
-            raise ConfigurationError(f"{setting} holds a character that no header field can")
+            raise ConfigurationError(
+                f"{setting}: expected printable ASCII, got other characters. Remove them."
+            )
     _check_key(key)
     return Account(api_key=key, organization=organization, project=project)
 
 
 def _check_key(key: str) -> None:
-    """Refuse a key with what surrounds it where people copy it from: ``docker run --env-file``
-    keeps quotes, and curl's examples have it behind ``Bearer``.
+    """Raise ConfigurationError for a key that was copied with its surroundings: ``docker run
+    --env-file`` keeps quotes, and curl's examples have it after ``Bearer``.
     """
     wrong = {
         "in quotes": key[:1] in {'"', "'"} or key[-1:] in {'"', "'"},
-        "behind Bearer": key.lower().startswith("bearer "),
+        "after Bearer": key.lower().startswith("bearer "),
         "with blanks around it": key != key.strip(),
     }
     for what, is_so in wrong.items():
@@ -85,18 +87,19 @@ def sent_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Further fields of the request. Raises ConfigurationError for a field that chatnest sets."""
+    """The additional fields of a request. Raises ConfigurationError if chatnest sets one itself."""
     checked = dict(options or {})
     if reserved := _RESERVED & set(checked):
         raise ConfigurationError(
-            f"options[{min(reserved)!r}] is chatnest's to set: it is what is held and counted"
+            f"options[{min(reserved)!r}]: expected a field that chatnest does not set itself. "
+            "Remove it."
         )
     return checked
 
 
 def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:
-    """The address of an API without its query, and the query. What people copy may end with the
-    whole path of chat completions, which is taken off.
+    """The address of an API without its query, and the query. The path of chat completions at the
+    end, which people copy along, is removed.
     """
     address, _, own = base_url.partition("?")
     address = address.rstrip("/").removesuffix(PATH)

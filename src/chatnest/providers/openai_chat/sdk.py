@@ -1,6 +1,6 @@
-"""The one place that imports openai: how its SDK makes a request, and a client of the user's own.
+"""The only module that imports openai: the SDK's request head, and calls of the user's client.
 
-Importing this costs most of a second, so it is imported when the first OpenAIProvider is made.
+Importing it takes most of a second, so it is imported when the first OpenAIProvider is made.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ __all__ = ["ERROR_BYTES", "StatusError", "ask", "make_transport", "request_head"
 
 _HEADERS: Final = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 ERROR_BYTES: Final = 65_536
-"""Bytes of an error document that are read."""
+"""Maximum bytes that are read of an error document."""
 _OF_THE_BODY: Final = {"content-length", "host", "connection"}
-"""Header fields that each request has its own of."""
+"""Header fields that differ for each request."""
 
 
 class StatusError(Exception):
@@ -41,11 +41,11 @@ class StatusError(Exception):
 
 
 async def request_head(account: Account, *, base_url: str, server: ServerSettings) -> RequestHead:
-    """How the SDK would head each of our requests: its address, its authentication, its version.
-    What ``server`` adds takes the place of fields of the same names.
+    """The head of the SDK's requests: the address, the authentication, the SDK's version. Header
+    fields of ``server`` replace fields of the same names.
 
-    It is the same for all of them, so that the SDK is asked once: it needs most of a millisecond.
-    Raises openai.OpenAIError, or what it makes of a key that no header field can hold.
+    The head is the same for all requests and takes the SDK most of a millisecond, so it is made
+    once. Raises openai.OpenAIError.
     """
     recorder = _Recorder()
     base_url, query = split_query(base_url, server.query)
@@ -67,7 +67,7 @@ async def request_head(account: Account, *, base_url: str, server: ServerSetting
 
 
 class _Recorder(httpx2.AsyncBaseTransport):
-    """Sends nothing, and keeps the head of what it should have sent."""
+    """Keeps the head of a request instead of sending it."""
 
     head: RequestHead
 
@@ -90,10 +90,7 @@ async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
 
 
 async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Response:
-    """Send a request by a client of the user's own.
-
-    Raises StatusError, TransportError, and an UpstreamError for what is neither.
-    """
+    """Send a request with the user's client. Raises StatusError, TransportError, UpstreamError."""
     try:
         response = await _post(client, body)
     except openai.APIStatusError as exc:
@@ -101,12 +98,12 @@ async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Respons
         refusal = read_refusal(exc.response.content[:ERROR_BYTES])
         error = error_for(refusal, status=exc.status_code, headers=headers)
         content_type = headers.get("content-type", "")
-        # Its text is the upstream's.
+        # The SDK's error has text of the upstream.
         raise StatusError(exc.status_code, content_type, refusal, error) from None
     except (openai.APIConnectionError, httpx2.HTTPError) as exc:
         raise TransportError from exc.__cause__ or exc
     except openai.OpenAIError as exc:
         raise UpstreamAccount from exc
-    except Exception:  # noqa: BLE001  # whatever the SDK makes of an answer that is none
+    except Exception:  # noqa: BLE001  # the SDK raises anything for an invalid response
         raise UpstreamBadResponse from None
     return Httpx2Response(response)

@@ -1,4 +1,4 @@
-"""The shapes of a chunk of a chat completion: what msgspec decodes, and the texts in it. No I/O."""
+"""Chunk and its parts: the types that msgspec decodes, and the texts in them. No I/O."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ DONE: Final = b"[DONE]"
 
 
 class Delta(msgspec.Struct, gc=False):
-    """A part of the message. Thinking has a name of each server's own."""
+    """A part of the message. The field of thinking differs between servers."""
 
     content: str | None = None
     refusal: str | None = None
@@ -43,7 +43,7 @@ class Delta(msgspec.Struct, gc=False):
 
     @property
     def thought(self) -> str | None:
-        """The thinking, once: servers repeat it under several names. None where there is none."""
+        """The thinking, or None. Servers repeat it under several names; it counts once."""
         said = self.reasoning_content or self.reasoning or self.thinking or self.reasoning_text
         if said or self.reasoning_details in EMPTY:
             return said or None
@@ -51,7 +51,7 @@ class Delta(msgspec.Struct, gc=False):
 
     @property
     def call(self) -> str | None:
-        """The tool calls as their text, about. None where there are none."""
+        """The names and arguments of tool calls as one text, or None."""
         calls: list[Any] = [loads(raw) for raw in self.tool_calls or ()]
         if self.function_call not in EMPTY:
             calls.append({"function": loads(self.function_call)})
@@ -59,7 +59,7 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers, of which the first counts."""
+    """An alternative answer. Only the first is read."""
 
     delta: Delta | None = None
     finish_reason: str | None = None
@@ -69,7 +69,7 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """What a server says at a time."""
+    """A chunk of a chat completion."""
 
     choices: list[Choice] | None = None
     usage: msgspec.Raw = NOTHING
@@ -81,18 +81,18 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 class OddChunk(Chunk, gc=False):
-    """One that was read the slow way: its texts may have halves of surrogate pairs."""
+    """A chunk of the slow decoding, whose texts may have halves of surrogate pairs."""
 
 
 class Words(msgspec.Struct):
-    """Text where a chunk belongs: a server says that it lives, or in words what went wrong."""
+    """Text in place of a chunk: a sign of life, or an error in words."""
 
     text: str
 
 
 def loads(payload: bytes | msgspec.Raw) -> Any:
-    """By the standard library, which takes what JavaScript and Python write: halves of surrogate
-    pairs, NaN.
+    """Decode with the standard library, which accepts halves of surrogate pairs and NaN, as
+    JavaScript and Python write them. Raises UpstreamBadResponse.
     """
     try:
         return json.loads(bytes(payload), parse_constant=str)
@@ -104,7 +104,7 @@ _SAID: Final = ("text", "thinking", "reasoning", "summary", "content")
 
 
 def thoughts(value: object) -> Iterator[str]:
-    """Every text in it."""
+    """Each text in ``value``."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

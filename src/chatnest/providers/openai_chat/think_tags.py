@@ -1,7 +1,7 @@
-"""Thinking that stands in the text itself, between tags at its start. No I/O.
+"""ThinkTags: thinking within the text, in tags at its start. No I/O.
 
-Local servers that do not know a model's template pass its thinking on as text. Some templates open
-the tag in the prompt, so that only the closing one is part of the answer.
+Local servers that do not know a model's template send its thinking as text. Some templates put the
+opening tag in the prompt, so that the answer only has the closing tag.
 """
 
 import re
@@ -18,20 +18,20 @@ _PAIRS: Final = (
     ("[THINK]", "[/THINK]"),
 )
 FIRST_OF_TAGS: Final = frozenset({"", *(opening[0] for opening, _ in _PAIRS)})
-"""How a text begins that may begin with a tag, behind its blanks."""
+"""First characters of a text that may begin with a tag, after its blanks."""
 _OPENING: Final = tuple(opening for opening, _ in _PAIRS)
 BARE: Final = "</think>"
-"""The tag that comes without its opening one, where that stands in the prompt."""
+"""The closing tag of templates that put the opening tag in the prompt."""
 
 _MOST_KEPT: Final = 64
-"""Characters, blanks for the most part, that wait for what may become a tag."""
+"""Maximum characters, mostly blanks, that are held back because they may begin a tag."""
 
 _THINKS: Final = re.compile("deepseek-?r1|r1-distill|qwq|thinking|reasoner", re.IGNORECASE)
 
 
 class TagHabit:
-    """What is known of a model's tags. ``bare`` says that its answers start within the thinking, so
-    that they are held back until the closing tag. ``always`` is the operator's word for it.
+    """The known habit of a model. If ``bare``, its answers start within the thinking, and text is
+    held back until the closing tag. ``always`` is the operator's setting for it.
     """
 
     __slots__ = ("_always", "bare")
@@ -41,13 +41,13 @@ class TagHabit:
         self.bare: bool = self._always
 
     def learn(self, *, bare: bool) -> None:
-        """What an answer showed."""
+        """Note whether an answer started within the thinking."""
         self.bare = bare or self._always
 
 
 class ThinkTags:
-    """Tells thinking from text, piece by piece. ``over`` is True once all that follows is text.
-    An answer that starts within the thinking, and has no tag to its end, was no thinking after all.
+    """Separates thinking from text, piece by piece. ``over`` is True once only text follows. If an
+    answer should start within the thinking but ends without a tag, all of it was text.
     """
 
     __slots__ = ("_begun", "_closing", "_habit", "_kept", "_rest_begins", "over")
@@ -55,13 +55,13 @@ class ThinkTags:
     def __init__(self, habit: TagHabit) -> None:
         self._habit = habit
         self._begun = habit.bare
-        self._closing = BARE if habit.bare else ""  # within the thinking: what ends it
-        self._kept = ""  # it may become a tag
+        self._closing = BARE if habit.bare else ""  # the tag that ends the thinking, within it
+        self._kept = ""  # text that may begin a tag
         self._rest_begins = False
         self.over: bool = False
 
     def feed(self, text: str) -> list[ProviderEvent]:
-        """What ``text`` is."""
+        """The events of ``text``."""
         if self._rest_begins:
             return self._rest(text)
         text, self._kept = self._kept + text, ""
@@ -79,7 +79,7 @@ class ThinkTags:
         return self._think(text)
 
     def end(self) -> list[ProviderEvent]:
-        """What was kept: the answer has ended."""
+        """The events of the text that was held back, at the end of the answer."""
         kept, self._kept = self._kept, ""
         self.over = True
         if not self._closing:
@@ -91,7 +91,7 @@ class ThinkTags:
         return thought
 
     def _none(self, text: str) -> list[ProviderEvent]:
-        """It does not begin with a tag. The closing one may stand in the same piece."""
+        """The events of a text that does not begin with a tag. It may contain a closing tag."""
         before, tag, after = text.partition(BARE)
         if tag:
             self._habit.learn(bare=True)
@@ -112,7 +112,7 @@ class ThinkTags:
         return [Reasoning(said)] if said else []
 
     def _rest(self, text: str) -> list[ProviderEvent]:
-        """The text behind the thinking, without the blanks between them."""
+        """The events of the text after the thinking, without the blanks between them."""
         self._rest_begins = True
         rest = text.lstrip()
         if not rest:
@@ -122,6 +122,6 @@ class ThinkTags:
 
 
 def _begun_tag(text: str, tag: str) -> int:
-    """Characters at the end of ``text`` that may be the beginning of ``tag``."""
+    """Number of characters at the end of ``text`` that may begin ``tag``."""
     longest = min(len(text), len(tag) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(tag[:n])), 0)

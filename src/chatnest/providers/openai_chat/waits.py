@@ -1,4 +1,4 @@
-"""How long an upstream asks to wait, in any of the ways in which servers say it. No I/O.
+"""The seconds that an upstream asks to wait, from header fields and texts. No I/O.
 
 ``Retry-After`` is RFC 9110's, in seconds or as a date; ``retry-after-ms`` is OpenAI's. The
 ``x-ratelimit-reset`` fields have no standard: seconds, a time with units, or a point in time.
@@ -15,13 +15,13 @@ from typing import Final
 __all__ = ["LONGEST", "duration", "reset_in", "retry_after", "words_wait"]
 
 LONGEST: Final = 60.0
-"""Maximum seconds that a client is asked to wait: longer waits are told as this."""
+"""Maximum seconds that a client is asked to wait. Longer waits are reduced to this."""
 
 _DEFAULT: Final = 5.0
-"""Seconds for a Retry-After that cannot be read."""
+"""Seconds for an unreadable Retry-After."""
 
 _EPOCH: Final = 1_000_000_000
-"""A number of seconds from which on it is a point in time."""
+"""The least number that is a point in time instead of a duration."""
 
 _RESET: Final = re.compile(
     r"(?:x-|anthropic-)?rate-?limit-(?:[a-z-]+-)?reset(?:-[a-z]+)?|x-ratelimit-reset(?:-[a-z-]+)?"
