@@ -698,8 +698,8 @@ def ended(capsys, *arguments: str) -> tuple[object, str, str]:
 
 
 NO_KEY = (
-    "chatnest: OPENAI_API_KEY is not set: set it to serve a real model, "
-    "or run `chatnest serve --demo` for canned answers without one\n"
+    "chatnest: OPENAI_API_KEY: expected the key of a model's provider, got none. Set it, or run "
+    "`chatnest serve --demo` for canned answers without a model.\n"
 )
 
 

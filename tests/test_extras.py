@@ -54,8 +54,8 @@ def test_a_command_that_needs_an_extra_names_it(command):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f"chatnest: chatnest {command} needs the package uvicorn. Install chatnest with it: "
-        "pip install '.[serve]' in a copy of its repository.\n"
+        f"chatnest: chatnest {command}: expected the package uvicorn, got none. Install the extra "
+        "`serve`: pip install '.[serve]' in a copy of the repository.\n"
     )
 
 

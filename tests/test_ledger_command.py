@@ -122,7 +122,7 @@ async def test_balances_and_holds_are_shown(command: Command):
             "used": 70,
         }
     ]
-    assert command("show", "zoe").stderr == "chatnest: nothing is recorded for 'zoe'\n"
+    assert command("show", "zoe").stderr == "chatnest: the ledger has no records of 'zoe'\n"
     assert command.lines("show", "zoe", "--json") == []
 
     holds = command("holds").stdout.splitlines()
@@ -166,7 +166,8 @@ async def test_every_settled_turn_is_exported_and_nothing_that_was_said(command:
     assert command.lines("export", "--since", "2999-01-01T00:00:00+02:00") == []
     wrong = command("export", "--since", "yesterday")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert "'yesterday' is no date or time" in wrong.stderr
+    assert "--since: expected a date or time such as 2026-11-22 or " in wrong.stderr
+    assert wrong.stderr.endswith(", got 'yesterday'.\n")
 
 
 async def test_an_adjustment_is_made_once(command: Command):
@@ -176,11 +177,11 @@ async def test_an_adjustment_is_made_once(command: Command):
     assert command(*refund).stdout == f"{place}; used 20, held 100\n"
     again = command(*refund)
     assert again.returncode == 0
-    assert again.stdout.startswith(f"{place} at {TODAY}T")
-    assert again.stdout.endswith(" already, nothing was changed now; used 20, held 100\n")
+    assert again.stdout.startswith(f"{place}, already made at {TODAY}T")
+    assert again.stdout.endswith("Z; nothing was changed; used 20, held 100\n")
     other = command("adjust", "ann", "-51", "--id", "refund-1", "--reason", "our fault")
     assert other.returncode == 2
-    assert "was used for another adjustment of 'ann', of -50 tokens" in other.stderr
+    assert "'refund-1', the id of another adjustment of 'ann': -50 tokens" in other.stderr
     assert command("verify").stdout == "1 counters, 0 drifts\n"
 
 
@@ -189,7 +190,9 @@ async def test_who_was_never_here_gets_an_account_when_it_is_said_so(command: Co
     bonus = ("adjust", "anne", "7", "--id", "b", "--reason", "r", "--day", TODAY)
     refused = command(*bonus)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("chatnest: nothing is recorded for 'anne', so nothing was")
+    assert refused.stderr.startswith(
+        "chatnest: PRINCIPAL: expected a principal with records, got 'anne'. Nothing was changed."
+    )
     assert "--new" in refused.stderr
     assert command(*bonus, "--name", "tokens").returncode == 2
     assert command.lines("show", "anne", "--json") == []
@@ -197,7 +200,7 @@ async def test_who_was_never_here_gets_an_account_when_it_is_said_so(command: Co
     begun = f"anne, tokens of {TODAY}: +7 tokens"
     assert command(*bonus, "--new").stdout == f"{begun}; used 7, held 0\n"
     for repeated in bonus, (*bonus, "--new"):
-        assert command(*repeated).stdout.startswith(f"{begun} at {TODAY}T")
+        assert command(*repeated).stdout.startswith(f"{begun}, already made at {TODAY}T")
     assert command("verify").stdout == "2 counters, 0 drifts\n"
 
 
@@ -207,7 +210,7 @@ async def test_of_several_limits_one_is_named(command: Command, ledger: Ledger):
 
     unclear = command(*refund)
     assert unclear.returncode == 2
-    assert "as in --name more, of more, tokens" in unclear.stderr
+    assert "Pass one of more, tokens, as in --name more." in unclear.stderr
     assert "ann, tokens of" in command(*refund, "--name", "tokens").stdout
 
 
@@ -230,7 +233,7 @@ async def test_a_drift_is_a_line_and_an_exit_code(
     verdict = command("verify")
     assert verdict.returncode == 1
     assert verdict.stdout == (
-        f"drift: ann, tokens of {TODAY}: settled is 1,070, its records say 70\n"
+        f"drift: ann, tokens of {TODAY}: settled is 1,070, but the records add up to 70\n"
         "1 counters, 1 drifts\n"
     )
 
@@ -272,19 +275,19 @@ def test_a_ledger_that_is_away_is_said_and_no_password_is(tmp_path: Path, action
     assert done.returncode == (3 if action[0] == "verify" else 1)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "is away: connection refused: " in done.stderr
+    assert "is unavailable: connection refused: " in done.stderr
     assert ("nothing was verified" in done.stderr) == (action[0] == "verify")
-    assert ("the same command again is safe" in done.stderr) == (action[0] == "adjust")
+    assert ("it is safe to repeat the command" in done.stderr) == (action[0] == "adjust")
     assert "s3cret" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite:none.db", "there is no ledger in 'none.db'"),
-        ("sqlite:empty.db", "there is no ledger in 'empty.db'"),
+        ("sqlite:none.db", "expected the file of a ledger, got 'none.db', which is missing"),
+        ("sqlite:empty.db", "expected the file of a ledger, got 'empty.db', which is missing"),
         ("sqlite:diary.db", "it is no SQLite database"),
-        ("memory:", "in the process that serves, where no other can read it"),
+        ("memory:", "expected a ledger that several processes can read, got memory:."),
         ("redis://ann:s3cret@host:port", "is no address of a Redis or Valkey server"),
         ("mysql://ann:s3cret@host", "ledger.url: expected memory:"),
     ],

@@ -82,7 +82,6 @@ PENDING = {
     "accounting",
     "answering.py",
     "app.py",
-    "cli",
     "errors.py",
     "events.py",
     "failures.py",

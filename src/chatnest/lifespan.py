@@ -148,7 +148,7 @@ class Lifetime:
 
     async def _drain_when(self, signalled: anyio.Event, seconds: float) -> None:
         await signalled.wait()
-        _log.warning("shutting down: running answers have %g s", seconds)
+        _log.warning("drain started: seconds=%g. New requests are refused.", seconds)
         await self.drain(seconds)
 
 

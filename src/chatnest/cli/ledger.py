@@ -32,12 +32,12 @@ from chatnest.stores.survey import Reason
 __all__ = ["run"]
 
 _DRIFT: Final = 1
-_AWAY: Final = 1
+_UNAVAILABLE: Final = 1
 _UNSURE: Final = 3
-"""Exit codes. A ConfigurationError is 2."""
+"""Exit codes. A ConfigurationError gives 2."""
 
 _PATIENCE: Final = 10.0
-"""Minimum timeout in seconds: an auditor can wait longer than a chat."""
+"""Minimum timeout in seconds. An audit can wait longer than a chat."""
 
 _TIMES: Final = ("admitted_at", "settled_at", "expires_at", "at")
 
@@ -45,7 +45,7 @@ _Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
 
 
 def run(options: Namespace) -> None:
-    """Run one of the commands, and exit. Raises ConfigurationError."""
+    """Run one of the actions, and exit. Raises ConfigurationError."""
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
     with naming_keys(config):
@@ -54,10 +54,10 @@ def run(options: Namespace) -> None:
         code = anyio.run(_run, ledger, options, config)
         sys.stdout.flush()
     except LedgerUnavailable as exc:
-        _say(_away(ledger, options.action, reason_of(exc)))
-        # A verification that did not take place has found no drift.
-        code = _UNSURE if options.action == "verify" else _AWAY
-    except BrokenPipeError:  # whoever read the output has seen enough
+        _write_error(_unavailable(ledger, options.action, reason_of(exc)))
+        # Without the ledger it is unknown whether the books have a drift.
+        code = _UNSURE if options.action == "verify" else _UNAVAILABLE
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
@@ -66,8 +66,8 @@ def run(options: Namespace) -> None:
 async def _run(ledger: Ledger, options: Namespace, config: Config) -> int:
     if not isinstance(ledger, Audited):
         raise ConfigurationError(
-            "ledger memory: is in the process that serves, where no other can read it: name the "
-            "file or the server that counts, as in --ledger sqlite:chatnest.db"
+            "ledger.url: expected a ledger that several processes can read, got memory:. Pass the "
+            "ledger of the servers, such as --ledger sqlite:chatnest.db."
         )
     try:
         return await _COMMANDS[options.action](ledger.audit(), options, config)
@@ -79,23 +79,26 @@ def _open(section: LedgerSection, *, may_be_missing: bool) -> Ledger:
     scheme, _, path = section.url.partition(":")
     is_there = Path(path).is_file() and Path(path).stat().st_size > 0
     if scheme == "sqlite" and path and not is_there and not may_be_missing:
-        raise ConfigurationError(f"there is no ledger in {path!r}: name the file with --ledger")
+        raise ConfigurationError(
+            f"ledger.url: expected the file of a ledger, got {path!r}, which is missing or empty. "
+            "Pass the right file with --ledger."
+        )
     patient = max(section.timeout, _PATIENCE), max(section.busy_timeout, _PATIENCE)
     return open_ledger(
         msgspec.structs.replace(section, timeout=patient[0], busy_timeout=patient[1])
     )
 
 
-def _away(ledger: Ledger, action: str, reason: Reason) -> str:
-    what = {
+def _unavailable(ledger: Ledger, action: str, reason: Reason) -> str:
+    effects = {
         "adopt": "; nothing was adopted",
-        "adjust": "; it is not known whether it was adjusted: the same command again is safe",
+        "adjust": "; the adjustment may have been made: it is safe to repeat the command",
         "verify": "; nothing was verified",
     }
-    return f"{ledger!r} is away: {reason}{what.get(action, '')}"
+    return f"{ledger!r} is unavailable: {reason}{effects.get(action, '')}"
 
 
-# ---------------------------------------------------------------- commands
+# ---------------------------------------------------------------- actions
 
 
 async def _show(audit: Audit, options: Namespace, _: Config) -> int:
@@ -104,8 +107,8 @@ async def _show(audit: Audit, options: Namespace, _: Config) -> int:
         _write(msgspec.to_builtins(balance) | {"used": balance.used} for balance in balances)
         return 0
     if not balances:
-        who = "anybody" if options.principal is None else repr(options.principal)
-        _say(f"nothing is recorded for {who}")
+        of_principal = "" if options.principal is None else f" of {options.principal!r}"
+        _write_error(f"the ledger has no records{of_principal}")
         return 0
     figures = ("used", "held", "settled", "adjusted", "expired", "overrun")
     rows = [
@@ -148,8 +151,8 @@ async def _adjust(audit: Audit, options: Namespace, config: Config) -> int:
     balances = await audit.balances(account)
     if not balances and not options.new:
         raise ConfigurationError(
-            f"nothing is recorded for {account!r}, so nothing was changed: `chatnest ledger show` "
-            "has the names of those who were here, and --new begins an account for somebody else"
+            f"PRINCIPAL: expected a principal with records, got {account!r}. Nothing was changed. "
+            "Choose a name that `chatnest ledger show` lists, or pass --new to create an account."
         )
     wanted = Adjustment(
         id=options.id,
@@ -165,9 +168,9 @@ async def _adjust(audit: Audit, options: Namespace, config: Config) -> int:
         wanted, day=wanted.day if options.day else made.day
     ):
         raise ConfigurationError(
-            f"the id {made.id!r} was used for another adjustment of {made.account!r}, of "
-            f"{made.tokens:+,} tokens, {made.name} of {made.day}, {made.reason!r}: nothing was "
-            "changed"
+            f"--id: expected a new id, got {made.id!r}, the id of another adjustment of "
+            f"{made.account!r}: {made.tokens:+,} tokens, {made.name} of {made.day}, "
+            f"{made.reason!r}. Nothing was changed. Choose another id."
         )
     sys.stdout.write(_sentence(adjusted))
     return 0
@@ -179,7 +182,7 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
         place = f"{drift.name} of {drift.day}" if drift.day else drift.name
         sys.stdout.write(
             f"drift: {_shown(drift.account)}, {place}: {drift.figure} is {drift.recorded:,}, "
-            f"its records say {drift.recomputed:,}\n"
+            f"but the records add up to {drift.recomputed:,}\n"
         )
     for sentence in verdict.unsure:
         sys.stdout.write(f"cannot be verified: {_shown(sentence)}\n")
@@ -192,8 +195,8 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
 async def _timezone(audit: Audit, options: Namespace, _: Config) -> int:
     change = await audit.change_zone(options.name, options.zone)
     sys.stdout.write(
-        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; what "
-        f"{change.carried:,} principals have used today was carried over\n"
+        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; carried over "
+        f"today's used tokens of {change.carried:,} principals\n"
     )
     return 0
 
@@ -214,15 +217,15 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
 }
 
 
-# ---------------------------------------------------------------- their parts
+# ---------------------------------------------------------------- shared
 
 
 def _only_name(account: str, balances: Iterable[Balance]) -> str:
     names = sorted({b.name for b in balances if b.day is not None})
     if len(names) > 1:
         raise ConfigurationError(
-            f"{account!r} has several limits of tokens: say which, as in --name {names[0]}, "
-            f"of {', '.join(names)}"
+            f"--name: expected one of the limits of {account!r}, got none. Pass one of "
+            f"{', '.join(names)}, as in --name {names[0]}."
         )
     return names[0] if names else "tokens"
 
@@ -230,14 +233,14 @@ def _only_name(account: str, balances: Iterable[Balance]) -> str:
 def _sentence(adjusted: Adjusted) -> str:
     made, balance = adjusted.adjustment, adjusted.balance
     what = f"{_shown(made.account)}, {made.name} of {made.day}: {made.tokens:+,} tokens"
-    when = "" if adjusted.first else f" at {_time(made.at)} already, nothing was changed now"
-    return f"{what}{when}; used {balance.used:,}, held {balance.held:,}\n"
+    earlier = "" if adjusted.first else f", already made at {_time(made.at)}; nothing was changed"
+    return f"{what}{earlier}; used {balance.used:,}, held {balance.held:,}\n"
 
 
 def _summary(verdict: Verdict) -> str:
     summary = f"{verdict.checked:,} counters, {len(verdict.drifts):,} drifts"
     if verdict.old:
-        summary += f"; {verdict.old:,} of days whose records are being forgotten were not checked"
+        summary += f"; not checked: {verdict.old:,} of days whose records are being deleted"
     return summary + "\n"
 
 
@@ -247,7 +250,8 @@ def _since(text: str) -> int:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(
-            f"{text!r} is no date or time, such as 2026-11-22 or 2026-11-22T18:30:00Z"
+            f"--since: expected a date or time such as 2026-11-22 or 2026-11-22T18:30:00Z, "
+            f"got {text!r}."
         ) from None
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
@@ -270,7 +274,7 @@ def _write(documents: Iterable[dict[str, Any]]) -> None:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table with columns as wide as needed. Columns of numbers are aligned right."""
+    """Write a table with columns as wide as needed. Numbers are aligned to the right."""
     rows = [[_shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     numeric = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
@@ -292,5 +296,5 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(",", "").isdecimal()
 
 
-def _say(sentence: str) -> None:
+def _write_error(sentence: str) -> None:
     sys.stderr.write(f"chatnest: {sentence}\n")
