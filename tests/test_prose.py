@@ -90,7 +90,6 @@ PENDING = {
     "ledger",
     "parts.py",
     "runs",
-    "server",
     "stores",
     "streams",
     "turn.py",

@@ -155,7 +155,7 @@ def test_an_unfinished_finish_is_noted(page, site):
     site.answer("It goes on and", usage=USAGE | {"finish_reason": "length"})
     visit(page, site)
     ask(page, "Tell me a story.")
-    expect(notice(page)).to_contain_text("Cut short: the answer reached the longest length")
+    expect(notice(page)).to_contain_text("Cut short: the answer reached the maximum length")
     expect(answer(page).locator(".foot-text")).to_have_text("412 tokens")
 
     site.answer("I", usage=USAGE | {"finish_reason": "content_filter", "source": "estimated"})
@@ -241,13 +241,13 @@ SENTENCES = {
     (401, "unauthenticated", False): "You are not signed in.",
     (403, "forbidden_profile", False): "may not use this profile",
     (413, "request_too_large", False): "too long for the chosen profile",
-    (429, "too_many_streams", True): "Too many answers are being written",
-    (429, "budget_exhausted", True): "tokens are used up. The budget starts afresh",
+    (429, "too_many_streams", True): "Too many of your answers are running",
+    (429, "budget_exhausted", True): "tokens are used up. The budget resets",
     (502, "upstream_unavailable", True): "cannot be reached at the moment",
     (503, "upstream_account", False): "Only its operator can change that.",
     (504, "upstream_timeout", True): "took too long to answer",
     (503, "ledger_unavailable", True): "Usage cannot be counted",
-    (503, "server_shutdown", True): "being restarted",
+    (503, "server_shutdown", True): "is restarting",
     (418, "made_up", False): "Detail of made_up.",
 }
 
@@ -326,11 +326,11 @@ def test_an_error_in_the_middle_is_incomplete(page, site):
     ask(page, "All of it?")
     expect(prose(page)).to_have_text("Half of an")
     expect(notice(page)).to_contain_text("Incomplete")
-    expect(notice(page)).to_contain_text("broke off in the middle. What was written counts")
+    expect(notice(page)).to_contain_text("disconnected before the end. The tokens used count")
     state(page, "incomplete")
 
     retry(page).click()
-    expect(notice(page)).to_contain_text("longer than is allowed. Nothing was counted.")
+    expect(notice(page)).to_contain_text("longer than this chat allows. No tokens were counted.")
     expect(retry(page)).to_be_hidden()
 
 

@@ -164,6 +164,6 @@ def test_a_kept_key_that_is_no_longer_valid_is_asked_for_again(page: Page, site:
     page.evaluate("sessionStorage.setItem('chatnest.key', 'of-yesterday')")
     page.reload()
 
-    expect(page.locator("#sign-in-note")).to_contain_text("not known here any more")
+    expect(page.locator("#sign-in-note")).to_contain_text("no longer accepts your key")
     assert page.evaluate("sessionStorage.getItem('chatnest.key')") is None
     expect(page.get_by_role("button", name="Send")).to_be_disabled()

@@ -16,7 +16,7 @@ except ImportError:
 pytestmark = pytest.mark.browser
 
 KEY = "the-key-of-ann-38d1"
-NOT_KNOWN = "This key is not known here."
+NOT_KNOWN = "The server does not accept this key."
 
 
 def sign_in(page: Page, key: str = KEY) -> None:
@@ -46,8 +46,8 @@ def test_a_key_that_is_taken_away_is_asked_for_again(page: Page, site: Stub):
     site.refuse(401, "unauthenticated")
     ask(page, "Still me?")
 
-    expect(page.locator(".notice").last).to_contain_text("You are not signed in any more.")
-    expect(page.locator("#sign-in-note")).to_contain_text("not known here any more")
+    expect(page.locator(".notice").last).to_contain_text("You are no longer signed in.")
+    expect(page.locator("#sign-in-note")).to_contain_text("no longer accepts your key")
     expect(page.get_by_label("Sign in with your key")).to_be_focused()
     sign_in(page)
     signed_in(page)
@@ -122,7 +122,7 @@ def test_somebody_else_who_signs_in_sees_nothing_of_the_one_before(page: Page, s
     state(page, "done")
     site.refuse(401, "unauthenticated")
     ask(page, "Still me?")
-    expect(page.locator("#sign-in-note")).to_contain_text("not known here any more")
+    expect(page.locator("#sign-in-note")).to_contain_text("no longer accepts your key")
     sign_in(page, "another-key-of-somebody-else")
     signed_in(page)
 

@@ -27,13 +27,13 @@ def intercepted_signals(
 
     if threading.current_thread() is threading.main_thread():
         for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            servers_own = signal.getsignal(number)
-            if callable(servers_own):
-                former[number] = servers_own
+            servers_handler = signal.getsignal(number)
+            if callable(servers_handler):
+                former[number] = servers_handler
                 signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, servers_own in former.items():
+        for number, servers_handler in former.items():
             if signal.getsignal(number) is handle:
-                signal.signal(number, servers_own)
+                signal.signal(number, servers_handler)

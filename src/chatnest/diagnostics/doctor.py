@@ -46,7 +46,8 @@ def _inspect(config: Config) -> Findings:
     base_url = config.provider.base_url or os.environ.get("OPENAI_BASE_URL") or ""
     if base_url == DEFAULT_BASE_URL:
         base_url = ""
-    # A missing key is a check of its own, so demo stands in for it: all else must be servable.
+    # A separate check reports a missing key. Demo replaces the provider here, so that everything
+    # else is built as it would be served.
     served = msgspec.structs.replace(config, demo=config.demo or not (has_key or base_url))
     chat = build_chat(served)
     make_site(served, chat)

@@ -15,7 +15,7 @@ MAX_BYTES: Final = 262_144
 """Maximum bytes of one body, uncompressed. An answer of 4,096 tokens has about 160 KB."""
 
 Flaw = Literal["cut", "endless", "garbled", "layered", "slow"]
-"""The reason that a body could not be read. "cut": the connection ended early. "endless": it is
+"""The reason why a body could not be read. "cut": the connection ended early. "endless": it is
 longer than `MAX_BYTES`. "garbled": it does not match its Content-Encoding. "layered": it is
 compressed more than once. "slow": it did not end in time.
 """

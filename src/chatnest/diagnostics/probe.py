@@ -68,7 +68,10 @@ async def probe(url: str, headers: Mapping[str, str], *, dry: bool) -> Observati
         ) from exc
     except httpx2.RequestError as exc:
         reason = excerpt(str(exc)) or type(exc).__name__
-        raise ConfigurationError(f"{_place(address)} cannot be reached: {reason}") from exc
+        raise ConfigurationError(
+            f"URL: expected a server at {_place(address)}, got an error: {reason}. Check the "
+            "address and the server."
+        ) from exc
 
 
 def _place(url: httpx2.URL) -> str:
@@ -85,7 +88,8 @@ class _Probe:
         first = await fetch(self._http, self._request("GET", "/limits"), _REPLY_SECONDS)
         if not first.status:
             raise ConfigurationError(
-                f"{_place(self._url)} does not answer within {_REPLY_SECONDS:g} s"
+                f"URL: expected a response from {_place(self._url)}, got none within "
+                f"{_REPLY_SECONDS:g} s. Check the address and the server."
             )
         # The first request opened the connection, so the second one measures a round trip.
         limits = first if first.flaw else await self._small("GET", "/limits")

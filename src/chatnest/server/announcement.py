@@ -58,12 +58,12 @@ class Announcement:
             self._begun.set()
             thread.join()
 
-    def _handle(self, number: int, server_does: Callable[[], object]) -> None:
+    def _handle(self, number: int, servers_handler: Callable[[], object]) -> None:
         if number == signal.SIGTERM and not self._begun.is_set() and not self._over.is_set():
             self._begun.set()
         else:
             self._over.set()
-            server_does()
+            servers_handler()
 
     def _end_in_time(self) -> None:
         """Wait for the announcement, and end the server after it.
@@ -104,12 +104,12 @@ class OfParent:
         """Within this block, handle signals before the server's own handlers."""
         loop = asyncio.get_running_loop()
 
-        def handle(number: int, server_does: Callable[[], object]) -> None:
+        def handle(number: int, servers_handler: Callable[[], object]) -> None:
             if number == signal.SIGTERM and not self._is_waiting and not self._over.is_set():
                 self._is_waiting = True
                 loop.call_soon_threadsafe(loop.call_later, _POLL_SECONDS, check)
             else:
-                server_does()
+                servers_handler()
 
         def check() -> None:
             if self._begun.is_set() and not self._over.is_set():

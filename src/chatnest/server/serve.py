@@ -43,9 +43,7 @@ _GRACE_SECONDS: Final = 10
 def serve(config: Config) -> None:
     """Serve until a signal. Raises ConfigurationError before a worker starts."""
     _check_workers(config)
-    chat = build_chat(
-        config
-    )  # in the parent, too, so that an error is reported once, before the workers
+    chat = build_chat(config)  # once before the workers, so that an error is reported once
     make_site(config, chat)
     with naming_keys(config):
         anyio.run(_check_ledger, chat)
@@ -139,8 +137,8 @@ async def _check_eviction(ledger: RedisLedger) -> None:
     for policy in policies.values():
         if policy != "noeviction":
             raise ConfigurationError(
-                f"maxmemory-policy of {ledger!r}: expected noeviction, got {policy}. An evicted "
-                "key is a forgotten budget: set noeviction in the server's configuration."
+                f"maxmemory-policy of {ledger!r}: expected noeviction, got {policy}. Set "
+                "noeviction in the server's configuration: an evicted key is a forgotten budget."
             )
     if not policies:
         _note(
@@ -187,7 +185,7 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
         lines.append(f"  port      {port}, from {PORT}")
         if is_loopback(config.server.host):
             lines.append(
-                f"            on {config.server.host} only: --host 0.0.0.0 opens it to others"
+                f"            only on {config.server.host}; --host 0.0.0.0 listens on all addresses"
             )
     _note("\n".join([*lines, *_profile_lines(config), "Press Ctrl+C to stop."]))
 

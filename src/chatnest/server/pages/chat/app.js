@@ -213,7 +213,7 @@ function signOut() {
 /** Signs the user out, because the server no longer accepts the key. */
 function turnedAway() {
   shutOut();
-  signIn.ask("Your key is not known here any more.");
+  signIn.ask("The server no longer accepts your key.");
 }
 
 function shutOut() {

@@ -4,44 +4,44 @@
 
 /** @type {Record<string, string>} */
 const BEFORE = {
-  unauthenticated: "You are not signed in. Reload the page to sign in, or ask this chat’s operator how.",
-  unknown_key: "You are not signed in any more. Sign in with your key, then send this again.",
+  unauthenticated: "You are not signed in. Reload the page to sign in, or ask this chat’s operator for access.",
+  unknown_key: "You are no longer signed in. Sign in with your key, then send this again.",
   forbidden: "Your account may not use this chat.",
   forbidden_profile: "Your account may not use this profile. Choose another one and send again.",
-  body_too_large: "This is more than can be sent at once. Shorten it or start a new chat.",
+  body_too_large: "This is too much for one message. Shorten it or start a new chat.",
   request_too_large:
     "This is too long for the chosen profile. Shorten it, start a new chat, or choose a larger profile.",
   context_length: "The conversation is too long for this model. Shorten it or start a new chat.",
   rate_limited: "You are sending messages faster than this chat allows. Please wait a moment.",
   too_many_streams:
-    "Too many answers are being written for you at once, perhaps in another tab. Let one of them finish or stop it.",
-  budget_exhausted: "Today’s tokens are used up. The budget starts afresh at the end of the day.",
+    "Too many of your answers are running, perhaps in another tab. Stop one or wait for it to finish.",
+  budget_exhausted: "Today’s tokens are used up. The budget resets at the end of the day.",
   upstream_unavailable: "The model’s provider cannot be reached at the moment.",
   upstream_timeout: "The model’s provider took too long to answer.",
   upstream_overloaded: "The model’s provider is busy at the moment.",
-  upstream_error: "The model’s provider had a fault of its own.",
-  upstream_interrupted: "The model’s provider broke off before the answer began.",
-  upstream_rejected: "The model’s provider did not take this message.",
-  upstream_bad_response: "The model’s provider sent something that is not an answer.",
+  upstream_error: "The model’s provider failed.",
+  upstream_interrupted: "The model’s provider disconnected before the answer began.",
+  upstream_rejected: "The model’s provider rejected this message.",
+  upstream_bad_response: "The model’s provider sent an invalid answer.",
   upstream_account:
     "This server’s account with the model’s provider does not work. Only its operator can change that.",
   ledger_unavailable: "Usage cannot be counted at the moment, so nothing is sent until it can.",
-  overloaded: "This chat has more to do than it can at the moment. Please try again in a few seconds.",
-  server_shutdown: "The server is being restarted.",
+  overloaded: "This chat is overloaded. Please try again in a few seconds.",
+  server_shutdown: "The server is restarting.",
   internal_error: "Something went wrong on the server.",
   slow_body: "Your message took too long to arrive. Check your connection.",
   unreachable: "The server cannot be reached. Check that it is running and that you are online.",
-  bad_answer: "The server answered with something that this page does not understand.",
+  bad_answer: "The server sent a response that this page does not understand.",
 };
 
 /** @type {Record<string, string>} */
 const DURING = {
-  upstream_interrupted: "The model’s provider broke off in the middle.",
-  upstream_timeout: "The model fell silent in the middle.",
-  upstream_bad_response: "The model’s provider sent something that is not an answer.",
-  stream_timeout: "The answer took longer than is allowed.",
-  answer_too_long: "The model wrote more than it was asked for and was stopped.",
-  server_shutdown: "The server was restarted in the middle.",
+  upstream_interrupted: "The model’s provider disconnected before the end.",
+  upstream_timeout: "The model stopped responding before the end.",
+  upstream_bad_response: "The model’s provider sent an invalid answer.",
+  stream_timeout: "The answer took longer than this chat allows.",
+  answer_too_long: "The model exceeded the requested length and was stopped.",
+  server_shutdown: "The server restarted before the end.",
   dropped: "The connection was lost before the end.",
   bad_answer: "The server sent something that this page does not understand.",
   reloaded: "The page was closed or reloaded before the end.",
@@ -70,21 +70,21 @@ export function explain(problem, when) {
   if (Object.hasOwn(known, problem.code)) return known[problem.code] + charge(problem);
   if (problem.detail) return sentence(problem.detail) + charge(problem);
   if (when === "refused" && Object.hasOwn(BY_STATUS, problem.status)) return BY_STATUS[problem.status];
-  const rest = when === "refused" ? "The message was not accepted." : "The answer broke off.";
+  const rest = when === "refused" ? "The message was not accepted." : "The answer is incomplete.";
   return rest + charge(problem);
 }
 
 /** Explains a finish reason, or returns "" if it needs no explanation. */
 export function explainFinish(/** @type {string | null | undefined} */ reason) {
-  if (reason === "length") return "Cut short: the answer reached the longest length this profile allows.";
-  if (reason === "content_filter") return "Cut short: the provider’s content filter stepped in.";
+  if (reason === "length") return "Cut short: the answer reached the maximum length of this profile.";
+  if (reason === "content_filter") return "Cut short by the provider’s content filter.";
   return "";
 }
 
 /** Explains the charge. Only an `error` event has one; a refusal costs nothing. */
 function charge(/** @type {Problem} */ { charged }) {
   if (charged === null) return "";
-  return charged ? " What was written counts towards today’s tokens." : " Nothing was counted.";
+  return charged ? " The tokens used count towards today’s budget." : " No tokens were counted.";
 }
 
 function sentence(/** @type {string} */ text) {

@@ -4,7 +4,7 @@ import { ProblemError } from "./endpoint.js";
 import { currentKey, isSendable, keepKey } from "./key.js";
 import { explain } from "./problems.js";
 
-const UNKNOWN = "This key is not known here. Check it, or ask this chat’s operator for another one.";
+const UNKNOWN = "The server does not accept this key. Check it, or ask this chat’s operator for a new one.";
 
 export class SignIn {
   #wanted = false;
