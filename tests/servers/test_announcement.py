@@ -95,7 +95,7 @@ def test_then_it_ends_as_without_it(real, upstream, workers):
         process.signal(signal.SIGTERM)
         wait_for(lambda: closed(port))
         assert time.monotonic() - begun >= 1
-        process.find("running answers have 3600 s")
+        process.find("drain started: seconds=3600")
         assert not process.ended()
         upstream.release()
         assert reply.read_all().endswith(DONE)
@@ -145,7 +145,7 @@ def test_all_processes_may_be_told(real):
     )  # a parent that hears of it late is another matter
     for worker in filter(runs, workers):
         os.kill(worker, signal.SIGTERM)
-    first = said_at(process, "running answers have")
+    first = said_at(process, "drain started: ")
     process.wait()
     assert first - begun >= timedelta(seconds=1.9)
     assert closed(port)
@@ -158,7 +158,7 @@ def test_a_worker_that_is_told_alone_ends_and_nobody_is_sent_away(real):
     port = process.ready()
     before = len(children(process.pid))
     process.signal(signal.SIGTTOU)
-    process.find("running answers have")
+    process.find("drain started: ")
     wait_for(lambda: len(children(process.pid)) < before)
     assert probe(port) == (200, "ok")
     assert asks(port)
