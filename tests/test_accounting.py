@@ -684,12 +684,12 @@ async def test_a_ledger_that_is_away_is_named_once_a_minute_until_it_is_back(
         await accounts.outbox.flush()
         accounts.outbox.end()
     assert said == [1, 1, 2]
-    charged = "wait for it, and leases charge those in full that it does not hear of"
+    charged = "If one never reaches the ledger, its lease charges the hold in full."
     assert [r.getMessage() for r in caplog.records] == [
-        f"the ledger is away: it does not say why; 1 settlements and 0 releases {charged}",
-        f"the ledger is away: it does not say why; 3 settlements and 0 releases {charged}",
-        f"ended while the ledger was away: 3 settlements and 0 releases {charged}",
-        "nothing waits for the ledger any more",
+        f"ledger unavailable: it does not say why; settlements=1 releases=0. {charged}",
+        f"ledger unavailable: it does not say why; settlements=3 releases=0. {charged}",
+        f"stopped while the ledger was unavailable: settlements=3 releases=0. {charged}",
+        "ledger available again: settlements=0 releases=0",
     ]
 
 
@@ -722,9 +722,9 @@ async def test_a_settlement_that_breaks_the_ledger_harms_no_other(ledger, caplog
     caplog.clear()
     await accounts.settle(turns[1], holds[1], None)
     assert [r.getMessage() for r in caplog.records] == [
-        "turn t2: the ledger failed, its lease charges it in full",
-        "turn t1: the ledger failed, its lease charges it in full",
-        "nothing waits for the ledger any more",
+        "ledger failed: turn=t2. Its lease charges the hold in full.",
+        "ledger failed: turn=t1. Its lease charges the hold in full.",
+        "ledger available again: settlements=0 releases=0",
     ]
 
     ledger.away = {}
@@ -745,7 +745,7 @@ async def test_settlements_wait_in_a_bounded_number_and_the_oldest_is_given_up(
             await accounts.settle(turn, (await accounts.admit(turn, (BUDGET,))).hold, None)
 
     assert [r.getMessage() for r in caplog.records] == [
-        "turn t1: given up, its lease charges it in full"
+        "operation dropped: turn=t1. Its lease charges the hold in full."
     ]
     ledger.away = {}
     await accounts.outbox.flush()
@@ -803,7 +803,7 @@ async def test_a_renewal_that_fails_is_no_reason_to_stop(ledger, caplog, how):
     with anyio.fail_after(10), caplog.at_level(logging.WARNING, "chatnest.accounting"):
         await accounts.renew(hold)
 
-    assert [r.getMessage() for r in caplog.records] == ["turn t1: the lease could not be renewed"]
+    assert [r.getMessage() for r in caplog.records] == ["lease not renewed: turn=t1"]
 
 
 async def test_a_settlement_survives_the_cancellation_that_ended_its_turn(ledger):

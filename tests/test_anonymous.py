@@ -16,7 +16,7 @@ from chatnest import (
     standard_policies,
 )
 from chatnest.accounting.accounts import Accounts
-from chatnest.accounting.nearing import Nearing
+from chatnest.accounting.budget_warnings import BudgetWarnings
 from chatnest.accounting.refusals import KnownRefusals
 from chatnest.bounds import Bounds
 from chatnest.errors import LimitExceeded
@@ -183,14 +183,14 @@ def test_no_header_has_a_hidden_limit():
 
 
 def test_four_fifths_are_logged_once_a_day_and_limit(caplog):
-    nearing = Nearing()
+    warnings = BudgetWarnings()
     with caplog.at_level(logging.WARNING, "chatnest.accounting"):
-        nearing.look(state(site(), 799))
+        warnings.look(state(site(), 799))
         assert caplog.records == []
         for used, held in ((700, 100), (800, 0), (1_000, 0)):
-            nearing.look(state(site(), used, held))
-        nearing.look(state(site(account="tenant:1"), 900))
-        nearing.look(state(site(), 900, resets_at=6_000))
+            warnings.look(state(site(), used, held))
+        warnings.look(state(site(account="tenant:1"), 900))
+        warnings.look(state(site(), 900, resets_at=6_000))
 
     assert [record.getMessage() for record in caplog.records] == [
         f"80 % of a limit is used: limit=anonymous-tokens account={account} of=1000 used={used} "
@@ -204,10 +204,10 @@ def test_four_fifths_are_logged_once_a_day_and_limit(caplog):
 
 
 def test_what_was_logged_is_bounded():
-    nearing = Nearing()
+    warnings = BudgetWarnings()
     for number in range(1_500):
-        nearing.look(state(site(account=f"{number}"), 1_000))
-    assert len(nearing._warned) == 1_000
+        warnings.look(state(site(account=f"{number}"), 1_000))
+    assert len(warnings._warned) == 1_000
 
 
 @pytest.mark.anyio

@@ -43,11 +43,17 @@ URL = "redis://:s3cret@host"
         ({"ping_interval": None}, "ping_interval: expected a number > 0, got None."),
         (
             {"profiles": [CONSTRAINED]},
-            "default_profile: there is no profile 'balanced'; there are constrained",
+            "default_profile: expected names of profiles (constrained), got 'balanced'.",
         ),
         ({"profiles": CONSTRAINED}, "profiles: expected a list of Profile objects, got one "),
-        ({"allowed_profiles": 5}, "allowed_profiles is a list of names or a function, not int"),
-        ({"allowed_profiles": "balanced"}, "allowed_profiles is a list of names .*, not str"),
+        (
+            {"allowed_profiles": 5},
+            "allowed_profiles: expected a list of names or .*, got int",
+        ),
+        (
+            {"allowed_profiles": "balanced"},
+            "allowed_profiles: expected a list of names or .*, got str",
+        ),
     ],
 )
 def test_what_is_no_such_thing_is_told_by_its_argument(given: dict[str, Any], told: str) -> None:

@@ -188,5 +188,5 @@ async def test_an_error_of_the_hosts_comes_out_of_lifespan_as_it_is(ledger):
 
 @pytest.mark.parametrize("rules", [{"budgets": "yes"}, {"rates": ""}])
 def test_an_unknown_rule_is_refused(rules):
-    with pytest.raises(ConfigurationError, match="each is 'refuse' or 'count'"):
+    with pytest.raises(ConfigurationError, match="expected 'refuse' or 'count'"):
         WhenAway(**rules)

@@ -78,7 +78,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider",
     ),
     "policies": ("base zone", "anonymous budget concurrency rate retry trim"),
-    "accounting": ("effort local_books nearing outbox refusals", "accounts"),
+    "accounting": ("budget_warnings charge local_books outbox refusals throttle", "accounts"),
     "streams": ("intake stream", "open_streams"),
     "runs": (
         "base entries key _sqlite_place",

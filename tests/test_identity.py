@@ -205,7 +205,7 @@ def test_a_proxy_that_is_no_address_is_refused_at_the_start(proxy):
 def test_one_proxy_is_a_list_too():
     for kind in (ClientAddress, UserOrAddress, lambda names: TrustedHeader("x-user", names)):
         with pytest.raises(
-            ConfigurationError, match=r"^trusted_proxies is a list of addresses, not"
+            ConfigurationError, match=r"^trusted_proxies: expected a list of addresses, got"
         ):
             kind("10.0.0.0/8")
 
@@ -274,7 +274,7 @@ def test_a_header_without_a_name_is_refused_at_the_start(name):
         TrustedHeader(name)
 
     assert caught.value.detail == (
-        f"name must be that of a header field, such as x-user-id, not {name!r}"
+        f"name: expected the name of a header field, such as x-user-id, got {name!r}."
     )
 
 
@@ -708,17 +708,17 @@ def test_a_profile_that_does_not_exist_is_named_at_the_start(settings, argument,
         access(**settings)
 
     assert caught.value.detail == (
-        f"{argument}: there is no profile {name!r}; there are constrained, balanced, expanded"
+        f"{argument}: expected names of profiles (constrained, balanced, expanded), got {name!r}."
     )
 
 
 @pytest.mark.parametrize(
     ("allowed", "words"),
     [
-        ([], "allowed_profiles is empty and would refuse everybody: name some, or leave it out"),
-        (iter(()), "allowed_profiles is empty"),
-        ("balanced", "allowed_profiles is a list of names or a function, not str"),
-        ("", "allowed_profiles is a list of names or a function, not str"),
+        ([], "allowed_profiles: expected at least one name, got none. Name the profiles that"),
+        (iter(()), "allowed_profiles: expected at least one name"),
+        ("balanced", "allowed_profiles: expected a list of names or a function, got str."),
+        ("", "allowed_profiles: expected a list of names or a function, got str."),
     ],
 )
 def test_profiles_that_are_open_are_a_list_of_some(allowed, words):
@@ -838,13 +838,13 @@ def test_a_key_says_whose_it_is(values, owner):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"ann": "secret"}, r"keys\['ann'\] is not the SHA-256 of a key"),
-        ({"ann": ANN[:-1]}, r"keys\['ann'\] is not"),
-        ({"ann": ANN[:-1] + "g"}, r"keys\['ann'\] is not"),
-        ({"ann": ANN, "bob": ANN}, "two of the hashes are the same"),
-        ({"ann": [ANN, 5]}, r"keys\['ann'\] is not"),
-        ({"": ANN}, "^keys: the name '' is empty"),
-        ({"a\nb": ANN}, "not printable"),
+        ({"ann": "secret"}, r"keys\['ann'\]: expected the SHA-256 of a key"),
+        ({"ann": ANN[:-1]}, r"keys\['ann'\]: expected the SHA-256"),
+        ({"ann": ANN[:-1] + "g"}, r"keys\['ann'\]: expected the SHA-256"),
+        ({"ann": ANN, "bob": ANN}, "expected a different hash for each key"),
+        ({"ann": [ANN, 5]}, r"keys\['ann'\]: expected the SHA-256"),
+        ({"": ANN}, "^keys: expected names of 1 to 256 printable characters, got ''"),
+        ({"a\nb": ANN}, "1 to 256 printable characters"),
         ([("ann", ANN)], "^keys must be a mapping of names to hashes, not list"),
     ],
 )
@@ -872,7 +872,7 @@ def test_the_command_makes_no_key_that_the_configuration_refuses(capsys, name):
 
     out, err = capsys.readouterr()
     assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("chatnest: keys: the name ")
+    assert err.startswith("chatnest: keys: expected names of ")
 
 
 def test_a_name_may_have_two_keys_while_one_takes_the_place_of_the_other(tmp_path):

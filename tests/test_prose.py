@@ -79,13 +79,10 @@ ALLOWED: list[Allowed] = []
 """At most five."""
 
 PENDING = {
-    "accounting",
     "answering.py",
     "app.py",
-    "errors.py",
     "events.py",
     "failures.py",
-    "identity",
     "incoming.py",
     "ledger",
     "parts.py",

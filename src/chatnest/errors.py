@@ -331,7 +331,7 @@ class ReplayUnavailable(RequestError):
 
 
 LimitUnit = Literal["requests", "look-ups", "streams", "tokens"]
-"""What a limit counts."""
+"""The unit of a limit."""
 
 
 class LimitExceeded(ChatNestError):

@@ -101,7 +101,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
     "": "answering app client conversation incoming lifespan lookups turn",
-    "accounting": "accounts effort local_books nearing outbox refusals",
+    "accounting": "accounts budget_warnings charge local_books outbox refusals throttle",
     "asgi": "heads http resumption",
     "config": "sections",
     "identity": "access base principals",

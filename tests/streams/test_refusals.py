@@ -138,4 +138,4 @@ async def test_large_requests_that_are_admitted_count_in_the_ledger_alone(upstre
         for _ in range(3):
             assert await codes(app, LARGE, RATE) == [""] * RATE
             clock.advance(seconds=60)
-        assert len(app._accounts._effort) == 0
+        assert len(app._accounts._throttle) == 0

@@ -1,1 +1,1 @@
-"""Accounting: the ledger as a turn sees it, also while the ledger is away."""
+"""Accounting: the ledger as a turn sees it, also while the ledger is unavailable."""

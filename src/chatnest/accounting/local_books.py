@@ -1,4 +1,4 @@
-"""Fallback: what a worker may count by itself while the ledger is away."""
+"""LocalBooks: a worker's own counts while the ledger is unavailable."""
 
 import threading
 from collections.abc import Callable
@@ -18,11 +18,12 @@ _Rule = Literal["refuse", "count"]
 
 
 class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of requests while the ledger is away, by the limits that they are under.
+    """Whether requests are admitted while the ledger is unavailable, by the kinds of their limits.
 
-    ``refuse``: 503. ``count``: each worker counts by itself, from nothing, until the ledger is
-    back. ``budgets`` are those of tokens; ``rates`` are those of requests and of streams at a time.
-    With ``budgets="count"`` an outage may cost what a day may cost, once more for each worker.
+    ``refuse``: they get a 503. ``count``: each worker counts by itself, starting from zero, until
+    the ledger is available again. ``budgets`` is for limits of tokens, ``rates`` for limits of
+    requests and of streams at a time. With ``budgets="count"`` an outage may cost as much as a
+    whole day, once for each worker.
     """
 
     budgets: _Rule = "refuse"
@@ -30,12 +31,14 @@ class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not {self.budgets, self.rates} <= set(get_args(_Rule)):
-            raise ConfigurationError(f"{self!r}: each is 'refuse' or 'count'")
+            raise ConfigurationError(
+                f"when_away: expected 'refuse' or 'count' for budgets and rates, got {self!r}."
+            )
 
 
 class LocalBooks:
-    """The books of one worker, for what it admits while the ledger is away. ``clock`` is that of
-    the ledger, as it is known here.
+    """The books of one worker, for turns that it admits while the ledger is unavailable. ``clock``
+    gives the time of the ledger in milliseconds, as this worker last knew it.
     """
 
     def __init__(self, rules: WhenAway, clock: Callable[[], int]) -> None:
@@ -53,7 +56,7 @@ class LocalBooks:
         )
 
     def reserve(self, wish: Reservation) -> Admitted | Refused:
-        """As a ledger does."""
+        """Admit or refuse, as Ledger.reserve does."""
         with self._lock:
             answer = self._books.reserve(wish, self._clock())
             if isinstance(answer, Admitted):
@@ -61,13 +64,13 @@ class LocalBooks:
             return answer
 
     def renew(self, hold: Hold, lease: int) -> None:
-        """As a ledger does, for what is held here."""
+        """Renew a hold that was admitted here. All others are ignored."""
         with self._lock:
             if hold.id in self._held:
                 self._books.renew(hold, lease, self._clock())
 
     def settle(self, hold: Hold, charge: Charge) -> None:
-        """As a ledger does, for what is held here."""
+        """Settle a hold that was admitted here. All others are ignored."""
         with self._lock:
             if hold.id in self._held:
                 self._held.remove(hold.id)

@@ -1,4 +1,4 @@
-"""Outbox: operations that wait for a ledger which is away, until it is back."""
+"""Outbox: operations that wait until the ledger is available again."""
 
 import logging
 import math
@@ -17,22 +17,25 @@ __all__ = ["Operation", "Outbox"]
 _log = logging.getLogger("chatnest.accounting")
 
 _MOST = 10_000
-"""Operations that wait; beyond that, leases charge in full."""
+"""Maximum waiting operations. If one is dropped, its lease charges the hold in full."""
 
 _FLUSHED_AT_ONCE = 20
+"""Operations that one request carries out."""
 
 _TEND_SECONDS = 0.5
-_SAY_SECONDS = 60.0
+"""Seconds between two attempts of `tend`."""
+_WARN_SECONDS = 60.0
+"""Minimum seconds between two warnings that the ledger is unavailable."""
 
 Operation = Callable[[], Awaitable[object]]
 
 
 class Outbox:
-    """Carries out operations of a ledger, each within ``seconds``, and keeps those that fail since
-    it is away. All of them may be repeated.
+    """Carries out operations of a ledger, each within ``seconds``, and keeps those that fail
+    because the ledger is unavailable. All operations are idempotent.
 
-    Settlements come before releases, and stay when there are too many: a release that is given up
-    frees nothing that its lease would not end, and those who are refused can make many.
+    Settlements are carried out before releases, and releases are dropped first if there are too
+    many: the lease of a dropped release ends its hold, and refused clients can cause many of them.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -40,26 +43,26 @@ class Outbox:
         self._settlements: dict[str, Operation] = {}
         self._releases: dict[str, Operation] = {}
         self._flushing = False
-        self._say_again = -math.inf  # when, by time.monotonic(), that the ledger is away
+        self._warn_at = -math.inf  # by time.monotonic()
 
     def __len__(self) -> int:
         return len(self._settlements) + len(self._releases)
 
     async def settle(self, turn_id: str, operation: Operation) -> bool:
-        """Do it now, or later. Says whether the ledger was there."""
+        """Settle now, or later. Returns whether the ledger is available."""
         return await self._do(turn_id, operation, self._settlements)
 
     async def release(self, turn_id: str, operation: Operation) -> bool:
-        """Do it now, or later. Says whether the ledger was there."""
+        """Release now, or later. Returns whether the ledger is available."""
         return await self._do(turn_id, operation, self._releases)
 
     def release_later(self, turn_id: str, operation: Operation) -> None:
-        """Do it when the ledger is back, which has given no answer."""
+        """Release once the ledger is available again. It has not answered."""
         self._postpone(turn_id, operation, self._releases, "no answer")
 
     async def flush(self, most: int = _FLUSHED_AT_ONCE) -> None:
-        """Carry out some of what waits, oldest first, until something fails again. Whoever finds
-        the ledger back does a little of it, one at a time, so that nobody has to wait for all.
+        """Carry out waiting operations, oldest first, at most ``most`` of each kind. Stops at the
+        first failure. One flush runs at a time, so that no request waits for all operations.
         """
         if self._flushing or not self:
             return
@@ -72,57 +75,57 @@ class Outbox:
                     if waiting.get(turn_id) is operation:
                         del waiting[turn_id]
             if not self:
-                _log.warning("nothing waits for the ledger any more")
-                self._say_again = -math.inf
+                _log.warning("ledger available again: settlements=0 releases=0")
+                self._warn_at = -math.inf
         finally:
             self._flushing = False
 
     async def tend(self) -> None:
-        """Carry out what waits as soon as the ledger is back, also while nobody asks for anything.
-        Ends when it is cancelled.
+        """Carry out waiting operations soon after the ledger is available again, even if no
+        request arrives. Runs until it is cancelled.
         """
         while True:
             await anyio.sleep(_TEND_SECONDS)
             await self.flush(most=sys.maxsize)
 
     def end(self) -> None:
-        """Nothing is tried any more: say what that leaves."""
+        """Log the operations that were never carried out."""
         if self:
-            _log.error("ended while the ledger was away: %s", self._waiting())
+            _log.error("stopped while the ledger was unavailable: %s", self._waiting())
 
     def _waiting(self) -> str:
         return (
-            f"{len(self._settlements)} settlements and {len(self._releases)} releases wait for it, "
-            "and leases charge those in full that it does not hear of"
+            f"settlements={len(self._settlements)} releases={len(self._releases)}. If one never "
+            "reaches the ledger, its lease charges the hold in full."
         )
 
     async def _do(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> bool:
-        away = ""
+        reason = ""
         try:
             with CancelScope(deadline=anyio.current_time() + self._seconds) as in_time:
                 await operation()
             if in_time.cancelled_caught:
-                away = f"no answer within {self._seconds:g} s"
+                reason = f"no answer within {self._seconds:g} s"
         except TimeoutError:
-            away = "it took too long"
+            reason = "it took too long"
         except LedgerUnavailable as exc:
-            away = reason_of(exc).found
-        except Exception:  # noqa: BLE001  # a fault of the ledger's: it would fail again
-            _log.exception("turn %s: the ledger failed, its lease charges it in full", turn_id)
-        if away:
-            self._postpone(turn_id, operation, waiting, away)
-        return not away
+            reason = reason_of(exc).found
+        except Exception:  # noqa: BLE001  # a fault of the ledger: a retry would fail again
+            _log.exception("ledger failed: turn=%s. Its lease charges the hold in full.", turn_id)
+        if reason:
+            self._postpone(turn_id, operation, waiting, reason)
+        return not reason
 
     def _postpone(
-        self, turn_id: str, operation: Operation, waiting: dict[str, Operation], away: str
+        self, turn_id: str, operation: Operation, waiting: dict[str, Operation], reason: str
     ) -> None:
         waiting[turn_id] = operation
         now = time.monotonic()
-        if now >= self._say_again:
-            _log.warning("the ledger is away: %s; %s", away, self._waiting())
-            self._say_again = now + _SAY_SECONDS
+        if now >= self._warn_at:
+            _log.warning("ledger unavailable: %s; %s", reason, self._waiting())
+            self._warn_at = now + _WARN_SECONDS
         if len(self) > _MOST:
             fullest = self._releases or self._settlements
-            given_up = next(iter(fullest))
-            del fullest[given_up]
-            _log.error("turn %s: given up, its lease charges it in full", given_up)
+            dropped = next(iter(fullest))
+            del fullest[dropped]
+            _log.error("operation dropped: turn=%s. Its lease charges the hold in full.", dropped)

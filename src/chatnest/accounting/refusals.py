@@ -1,4 +1,4 @@
-"""KnownRefusals: limits that a worker knows to be used up still, so that it need not ask again."""
+"""KnownRefusals: limits that still refuse, so that a worker need not ask the ledger. No I/O."""
 
 from collections import OrderedDict
 from typing import Final
@@ -10,20 +10,21 @@ from chatnest.ledger.base import Limit, Refused
 __all__ = ["KnownRefusals"]
 
 _MOST = 10_000
+"""Maximum limits in the table."""
 
 _BUDGET_MILLISECONDS: Final = 1_000
-"""How long a refusal by a hidden budget is taken as it was."""
+"""Milliseconds for which a refusal by a hidden budget stays known."""
 
 
 class KnownRefusals:
-    """Refusals by rates, until the moment in which something comes back.
+    """Remembers a rate's refusal until the first entry leaves its window.
 
-    A window's entries leave by time alone, so nobody gets in before that, whatever happens. (Where
-    an operator raises a limit, the new one is another limit here.) Not so tokens and streams: what
-    is held may be given back at any moment. Only a hidden budget, which all visitors are under,
-    refuses for a second once its tokens are spent, so that a crowd costs the ledger one question a
-    second. If it still has tokens for a smaller request, its refusal is not remembered. Times are
-    the ledger's, in milliseconds.
+    Entries of a window leave by time alone, so no request can be admitted earlier. (A limit that
+    the operator has raised is another limit here.) Refusals by budgets and by numbers of streams
+    are not remembered, since holds may be released at any moment. The exception is a hidden
+    budget, which all visitors share: once its tokens are spent, its refusal stays known for a
+    second, so that a crowd costs the ledger one request a second. If it still has tokens for a
+    smaller request, its refusal is not remembered. Times are the ledger's, in milliseconds.
     """
 
     def __init__(self) -> None:
@@ -33,8 +34,8 @@ class KnownRefusals:
         return len(self._refused)
 
     def remember(self, refused: Refused, least: int = 1) -> None:
-        """Take note of a ledger's answer. ``least`` is what the smallest request needs. Beyond
-        10,000 limits the oldest is forgotten.
+        """Remember a refusal of the ledger. ``least`` is how many tokens the smallest request
+        needs. Beyond 10,000 limits the oldest entry is dropped.
         """
         if refused.state is None:
             return
@@ -50,7 +51,7 @@ class KnownRefusals:
             self._refused.popitem(last=False)
 
     def find(self, limits: tuple[Limit, ...], now: int) -> Refused | None:
-        """The first of these limits that is known to refuse at ``now``, as the ledger would."""
+        """The refusal of the first of these limits that still refuses at ``now``, or None."""
         for limit in limits:
             if limit not in self._refused:
                 continue

@@ -36,7 +36,7 @@ class Wait(Protocol):
     """How to wait for a hook of the operator's that is async."""
 
     def __call__(self, hook: Awaitable[_T], /) -> Awaitable[_T]:
-        """What it returns."""
+        """Await the hook and return its result."""
         ...
 
 
@@ -66,13 +66,14 @@ class Access:
             if isinstance(allowed, str) or not isinstance(allowed, Iterable):
                 kind = type(allowed).__name__
                 raise ConfigurationError(
-                    f"allowed_profiles is a list of names or a function, not {kind}"
+                    f"allowed_profiles: expected a list of names or a function, got {kind}."
                 )
             allowed = tuple(allowed)
             if not allowed:
                 raise ConfigurationError(
-                    "allowed_profiles is empty and would refuse everybody: name some, or leave it "
-                    "out for the default profile and those that allow no more"
+                    "allowed_profiles: expected at least one name, got none. Name the profiles "
+                    "that clients may use, or leave it out for the default profile and profiles "
+                    "without a higher bound."
                 )
             _check("allowed_profiles", allowed, profiles)
         _check("default_profile", (default,), profiles)
@@ -81,7 +82,7 @@ class Access:
         self._default = default
         self._by_default = allowed is None
         self._allowed = open_by_default(profiles, default) if allowed is None else allowed
-        self._open: list[str] | None = None  # to everybody
+        self._open: list[str] | None = None  # for all principals
         if not callable(self._allowed):
             self._open = [name for name in profiles if name in self._allowed]
         self._warned: set[str] = set()
@@ -211,5 +212,5 @@ def _check(argument: str, names: Collection[str], profiles: Mapping[str, Profile
     if unknown:
         known = ", ".join(profiles)
         raise ConfigurationError(
-            f"{argument}: there is no profile {unknown[0]!r}; there are {known}"
+            f"{argument}: expected names of profiles ({known}), got {unknown[0]!r}."
         )

@@ -1,4 +1,4 @@
-"""Identity: who asks, as ``identify`` reports it: a principal and its groups. No I/O."""
+"""Identity: the principal of a request and its groups, as ``identify`` reports them. No I/O."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +20,7 @@ _SHOWN: Final = 64
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who asks: a principal, and the groups that it belongs to, such as ``{"team": "a"}``.
+    """A principal, and the groups that it belongs to, such as ``{"team": "a"}``.
 
     ``groups`` is a read-only copy of at most 16 pairs. A name has 1 to 64 ASCII letters, digits,
     ``_`` or ``-`` and begins with a letter. A value has 1 to 256 printable characters, of which

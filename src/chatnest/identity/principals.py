@@ -75,7 +75,7 @@ class ClientAddress:
         check_integer("ipv6_prefix", ipv6_prefix, _SHORTEST_PREFIX, _LONGEST_PREFIX)
         self._ipv6_prefix = ipv6_prefix
         if isinstance(trusted_proxies, str):
-            raise ConfigurationError("trusted_proxies is a list of addresses, not a string")
+            raise ConfigurationError("trusted_proxies: expected a list of addresses, got a string.")
         names = list(trusted_proxies)
         self._unix = "unix" in names
         try:
@@ -124,7 +124,7 @@ class TrustedHeader:
     ) -> None:
         if not name or not name.isascii() or any(c in name for c in " \t\r\n:"):
             raise ConfigurationError(
-                f"name must be that of a header field, such as x-user-id, not {name!r}"
+                f"name: expected the name of a header field, such as x-user-id, got {name!r}."
             )
         self._name = name.lower().encode()
         self._proxies = ClientAddress(trusted_proxies)
@@ -133,7 +133,7 @@ class TrustedHeader:
         values = headers_named(scope, self._name)
         if len(values) != 1 or not self._proxies.is_trusted(scope):
             return None
-        value = values[0].strip(" \t")  # what HTTP allows around a value; others are part of it
+        value = values[0].strip(" \t")  # RFC 9110, section 5.5; other white space is part of it
         if not value or len(value) > _MAX_NAME or not value.isprintable():
             return None
         return f"header:{value}"
@@ -158,12 +158,13 @@ class BearerKeys:
         for name, hashes in keys.items():
             if not name or len(name) > _MAX_NAME or not name.isprintable():
                 raise ConfigurationError(
-                    f"keys: the name {name[:_MAX_NAME]!r} is empty, too long or not printable"
+                    f"keys: expected names of 1 to {_MAX_NAME} printable characters, got "
+                    f"{name[:_MAX_NAME]!r}."
                 )
             for each in [hashes] if isinstance(hashes, str) else hashes:
                 self._owners.append((_digest_of(name, each), f"key:{name}"))
         if len({digest for digest, _ in self._owners}) != len(self._owners):
-            raise ConfigurationError("keys: two of the hashes are the same")
+            raise ConfigurationError("keys: expected a different hash for each key, got one twice.")
 
     def __call__(self, scope: Scope) -> str | None:
         values = headers_named(scope, b"authorization")
@@ -182,8 +183,8 @@ def _digest_of(name: str, written: object) -> bytes:
     digest = written.removeprefix("sha256:") if isinstance(written, str) else ""
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):  # noqa: PLR2004  # SHA-256
         raise ConfigurationError(
-            f"keys[{name!r}] is not the SHA-256 of a key, in hexadecimal: `chatnest key {name}` "
-            "makes both"
+            f"keys[{name!r}]: expected the SHA-256 of a key in hexadecimal, got another value. "
+            f"`chatnest key {name}` makes a key and its hash."
         )
     return bytes.fromhex(digest)
 

@@ -24,7 +24,7 @@ def framework_user(scope: Scope) -> str | None:
     request, or share one with other users.
     """
     user = scope.get("user")
-    # Litestar's has no such attribute: who is not authenticated is not set there.
+    # Litestar's users have no such attribute: it sets authenticated users alone.
     if _is_missing(user) or not _is_authenticated(user):
         return None
     if isinstance(user, str | int):
@@ -62,7 +62,7 @@ def _stable_name(value: Any, attribute: str) -> str:
         value = value.value
     kind = type(value)  # and not __class__, which a lazy object pretends to have
     if issubclass(kind, str):
-        return str.__str__(value)  # whatever a subclass shows
+        return str.__str__(value)  # a subclass may show another text than it has
     if issubclass(kind, int) and kind is not bool:
         return int.__repr__(value)
     if callable(value) or inspect.isawaitable(value) or not _is_value(value):

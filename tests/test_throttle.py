@@ -1,10 +1,10 @@
-"""Effort: large requests that come to nothing, as often as a rate allows."""
+"""Throttle: large requests that come to nothing, as often as a rate allows."""
 
 import msgspec
 import pytest
 
-from chatnest.accounting import effort
-from chatnest.accounting.effort import Effort
+from chatnest.accounting import throttle
+from chatnest.accounting.throttle import Throttle
 from chatnest.ledger.base import Limit, Refused
 from tests.test_accounting import BUDGET, STREAMS
 
@@ -14,14 +14,14 @@ NOBODY = msgspec.structs.replace(RATE, limit=0)
 NOW = 1_000_000
 
 
-def waits(effort: Effort, *limits: Limit, now: int, count: int = 1) -> list[int]:
+def waits(throttle: Throttle, *limits: Limit, now: int, count: int = 1) -> list[int]:
     """For each of so many requests, how long it has to wait; none of them is admitted."""
-    found = [effort.begin(limits, now) for _ in range(count)]
+    found = [throttle.begin(limits, now) for _ in range(count)]
     return [0 if refused is None else refused.retry_after for refused in found]
 
 
 def test_as_many_at_once_as_the_rate_allows_and_then_one_by_one():
-    tried = Effort()
+    tried = Throttle()
 
     assert waits(tried, RATE, now=NOW, count=5) == [0, 0, 0, 20_000, 20_000]
     assert waits(tried, RATE, now=NOW + 19_999) == [1]
@@ -30,7 +30,7 @@ def test_as_many_at_once_as_the_rate_allows_and_then_one_by_one():
 
 
 def test_a_refusal_says_what_the_ledger_would():
-    tried = Effort()
+    tried = Throttle()
     waits(tried, BUDGET, RATE, STREAMS, now=NOW, count=3)
 
     refused = tried.begin((BUDGET, RATE, STREAMS), NOW)
@@ -42,7 +42,7 @@ def test_a_refusal_says_what_the_ledger_would():
 
 
 def test_of_several_rates_all_count_or_none():
-    tried = Effort()
+    tried = Throttle()
     waits(tried, RATE, now=NOW, count=3)
 
     assert waits(tried, HOUR, RATE, now=NOW, count=9) == [20_000] * 9
@@ -50,7 +50,7 @@ def test_of_several_rates_all_count_or_none():
 
 
 def test_what_is_admitted_is_forgotten():
-    tried = Effort()
+    tried = Throttle()
     for _ in range(9):
         assert waits(tried, RATE, now=NOW) == [0]
         tried.undo((BUDGET, RATE), NOW)
@@ -63,7 +63,7 @@ def test_what_is_admitted_is_forgotten():
 
 
 def test_a_clock_that_was_set_back_locks_nobody_out_for_longer_than_a_window():
-    tried = Effort()
+    tried = Throttle()
     waits(tried, RATE, now=NOW * 1_000, count=3)
 
     assert waits(tried, RATE, now=NOW) == [20_000]
@@ -73,15 +73,15 @@ def test_a_clock_that_was_set_back_locks_nobody_out_for_longer_than_a_window():
 @pytest.mark.parametrize("limits", [(), (BUDGET, STREAMS), (NOBODY,)])
 def test_where_there_is_no_rate_there_is_none_of_these(limits):
     """Nobody gets in by a rate of 0, and who knows that need not count."""
-    tried = Effort()
+    tried = Throttle()
 
     assert waits(tried, *limits, now=NOW, count=9) == [0] * 9
     assert len(tried) == 0
 
 
 def test_the_oldest_of_too_many_is_forgotten(monkeypatch):
-    monkeypatch.setattr(effort, "_MOST", 2)
-    tried = Effort()
+    monkeypatch.setattr(throttle, "_MOST", 2)
+    tried = Throttle()
     limits = [msgspec.structs.replace(RATE, account=name) for name in "abc"]
     for limit in limits:
         waits(tried, limit, now=NOW, count=3)

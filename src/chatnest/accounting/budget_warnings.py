@@ -1,4 +1,4 @@
-"""Nearing: limits that clients see nothing of, and that are nearly used up, go to the log once."""
+"""BudgetWarnings: log a hidden budget once a day when 80 % of it are used or held."""
 
 import logging
 from collections import OrderedDict
@@ -6,25 +6,26 @@ from typing import Final
 
 from chatnest.ledger.base import LimitState
 
-__all__ = ["Nearing"]
+__all__ = ["BudgetWarnings"]
 
 _log = logging.getLogger("chatnest.accounting")
 
 _PARTS: Final = (4, 5)
 """Four fifths of a limit."""
 _MOST: Final = 1_000
+"""Maximum budgets in the table."""
 
 
-class Nearing:
-    """Which hidden budgets have been warned of, each once a day and worker, when four fifths of it
-    are used or held. Beyond 1,000 of them the oldest is forgotten, and may be warned of again.
+class BudgetWarnings:
+    """Remembers which budgets this worker has logged today. Beyond 1,000 budgets the oldest entry
+    is dropped, and its budget may be logged again.
     """
 
     def __init__(self) -> None:
         self._warned: OrderedDict[tuple[str, str], int | None] = OrderedDict()
 
     def look(self, state: LimitState) -> None:
-        """Warn of one, unless that was done for this day."""
+        """Log a budget that is nearly used up, once for each of its days."""
         limit = state.limit
         if (state.used + state.held) * _PARTS[1] < limit.limit * _PARTS[0]:
             return

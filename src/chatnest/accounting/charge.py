@@ -1,0 +1,99 @@
+"""ChargeRules: how many tokens a turn is charged, by the provider's figure or our own count."""
+
+from typing import Final, Literal
+
+import msgspec
+from anyio import fail_after
+
+from chatnest.errors import ChatNestError, UpstreamError, UpstreamTimeout
+from chatnest.events import Usage
+from chatnest.ledger.base import Charge, Hold
+from chatnest.turn import Turn
+
+__all__ = ["ChargeRules"]
+
+_COUNTING_SECONDS: Final = 1.0
+"""Maximum seconds for counting an answer. Its settlement must not wait for a busy core."""
+
+
+class ChargeRules(msgspec.Struct, frozen=True):
+    """Decides what a turn is charged.
+
+    ``unanswered`` is whether a call that reached the model without any answer is charged for its
+    input. ``timeouts`` is whether this also holds for a call that took too long.
+    """
+
+    unanswered: bool = True
+    timeouts: bool = True
+
+    async def charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
+        """The charge of a turn that ``failure`` or the model has ended (promise B).
+
+        It is the provider's figure if there is one, and nothing if the model was not reached.
+        Otherwise it is the part of the answer that was delivered, with a margin for tokens that
+        were on their way. The margin stays within the hold. Delivered text is always charged.
+        """
+        answer = turn.answer
+        usage = answer.usage
+        if usage is not None and not (usage.input_tokens and usage.output_tokens):
+            usage = answer.usage = _completed(turn, usage)
+        source: Literal["provider", "estimated", "none"]
+        if usage is not None and answer.finish_reason is not None:
+            spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
+        elif not self._reached_model(turn, failure):
+            spent, output, source = 0, 0, "none"
+        else:
+            spent, output, source = turn.input_tokens, await _delivered(turn), "estimated"
+            if usage is not None and usage.output_tokens >= output:
+                spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
+            elif failure is not None and answer.finish_reason is None:
+                # An early figure below the delivered text is ignored: it is not the final one.
+                with_margin = output + max(8, output // 20)
+                output = max(output, min(with_margin, hold.tokens - spent))
+        return Charge(
+            tokens=spent + output,
+            input_tokens=spent,
+            output_tokens=output,
+            source=source,
+            outcome=_outcome(failure),
+            principal=turn.principal,
+            profile=turn.profile.name,
+            model=turn.model,
+        )
+
+    def _reached_model(self, turn: Turn, failure: BaseException | None) -> bool:
+        if turn.answer.said:
+            return True
+        if turn.call is None or not turn.call.sent:
+            return False
+        if isinstance(failure, UpstreamError) and not failure.reached_model:
+            return False
+        if isinstance(failure, UpstreamTimeout) and not self.timeouts:
+            return False
+        return turn.answer.begun or self.unanswered
+
+
+def _completed(turn: Turn, usage: Usage) -> Usage | None:
+    """A figure that lacks a part, completed. A figure that is only a total gets our own count of
+    the input. A figure without output is None if the model has answered.
+    """
+    if not usage.output_tokens:
+        return None if turn.answer.said else usage
+    taken = min(turn.input_tokens, usage.output_tokens - 1)
+    output = usage.output_tokens - taken
+    return msgspec.structs.replace(usage, input_tokens=taken, output_tokens=output)
+
+
+async def _delivered(turn: Turn) -> int:
+    """Tokens of the answer so far. If counting takes too long, an upper bound of them."""
+    try:
+        with fail_after(_COUNTING_SECONDS):
+            return await turn.output_tokens()
+    except TimeoutError:
+        return turn.most_output_tokens()
+
+
+def _outcome(failure: BaseException | None) -> str:
+    if failure is None:
+        return "done"
+    return failure.code if isinstance(failure, ChatNestError) else "cancelled"

@@ -1,0 +1,68 @@
+"""Throttle: how often a worker counts large requests that are refused afterwards. No I/O."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from chatnest.ledger.base import Limit, LimitState, Refused
+
+__all__ = ["Throttle"]
+
+_MOST: Final = 10_000
+"""Maximum limits in the table."""
+
+
+class Throttle:
+    """Allows large requests that are not admitted as often as each rate allows requests, in this
+    worker. Counting their tokens keeps a core busy, and the ledger counts only admitted requests,
+    so a client could repeat them without limit.
+
+    For each rate we store one time, at which its bucket is empty again (GCRA, the virtual
+    scheduling of ITU-T I.371). Times are the ledger's, in milliseconds. Beyond 10,000 limits the
+    oldest entry is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._empty_at: OrderedDict[Limit, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._empty_at)
+
+    def begin(self, limits: Iterable[Limit], now: int) -> Refused | None:
+        """Count one request under all of these rates. If one of them is full, count nothing, and
+        return its refusal.
+        """
+        taken = {}
+        for limit in limits:
+            if limit.kind == "rate" and limit.limit > 0:
+                window, step = limit.window * 1000, _step(limit)
+                # After a clock was set back, a client waits at most one window.
+                begins = min(max(self._empty_at.get(limit, now), now), now + window)
+                if limit in self._empty_at:
+                    self._empty_at[limit] = begins
+                wait = math.ceil(begins + step - window - now)
+                if wait > 0:
+                    return _refused(limit, wait, now)
+                taken[limit] = begins + step
+        self._empty_at.update(taken)
+        while len(self._empty_at) > _MOST:
+            self._empty_at.popitem(last=False)
+        return None
+
+    def undo(self, limits: Iterable[Limit], now: int) -> None:
+        """Take one request back: it was admitted."""
+        for limit in limits:
+            if limit in self._empty_at:
+                self._empty_at[limit] -= _step(limit)
+                if self._empty_at[limit] <= now:
+                    del self._empty_at[limit]
+
+
+def _step(limit: Limit) -> float:
+    return limit.window * 1000 / limit.limit
+
+
+def _refused(limit: Limit, wait: int, now: int) -> Refused:
+    state = LimitState(limit=limit, used=limit.limit, held=0, resets_at=now + wait)
+    return Refused(state=state, retry_after=wait, now=now)
