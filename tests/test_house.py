@@ -100,7 +100,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "endpoint machine profiles provider redis service sqlite",
     ),
     "testing": (
-        "clock fail_points leak_probe protocol relay scope sse upstream",
+        "clock fail_points leak_probe listener protocol relay scope sse upstream",
         "answer_contract conversation fault_proxy",
         "provider_script",
         "provider_contract",

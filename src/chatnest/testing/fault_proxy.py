@@ -1,6 +1,5 @@
 """FaultProxy: a TCP proxy on loopback that adds network faults in front of any server."""
 
-import contextlib
 import math
 import socket
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from chatnest.testing.listener import Listener
 from chatnest.testing.relay import BOTH, Cut, Direction, Faults, Relay
 
 __all__ = ["FaultProxy"]
@@ -37,15 +37,13 @@ class FaultProxy:
         self._address = (host, port)
         self._faults = Faults()
         self._relays: set[Relay] = set()
-        self._bound: socket.socket
-        self._listener: socket.socket | None = None
+        self._listener: Listener
         self._group: TaskGroup
 
     async def __aenter__(self) -> Self:
-        # A bound socket that never listens keeps the port while `refuse` is on.
-        self._bound = _bind(0)
-        self.port = self._bound.getsockname()[1]
-        self._listen()
+        self._listener = Listener()
+        self.port = self._listener.port
+        self._listener.listen()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._serve)
@@ -63,8 +61,7 @@ class FaultProxy:
             self._group.cancel_scope.cancel()
             return await self._group.__aexit__(*((kind, error, trace) if ours else (None,) * 3))
         finally:
-            self._stop_listening()
-            self._bound.close()
+            self._listener.close()
             while self._relays:
                 self._relays.pop().drop()
 
@@ -139,9 +136,9 @@ class FaultProxy:
     def refuse(self, on: bool = True) -> None:
         """Refuse new connections, as a port without a listener does. Live connections go on."""
         if on:
-            self._stop_listening()
-        elif self._listener is None:
-            self._listen()
+            self._listener.refuse()
+        else:
+            self._listener.listen()
         self._faults.notify()
 
     def black_hole(self, on: bool = True, *, only: Direction | None = None) -> None:
@@ -199,32 +196,10 @@ class FaultProxy:
         self._faults.clear()
         self.refuse(on=False)
 
-    # The listener
-
-    def _listen(self) -> None:
-        self._listener = _bind(self.port)
-        self._listener.listen(1024)
-
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            anyio.notify_closing(self._listener)
-            self._listener.close()
-            self._listener = None
-
     async def _serve(self) -> None:
         while True:
-            await self._faults.wait(lambda: math.inf if self._listener is None else 0)
-            with contextlib.suppress(anyio.ClosedResourceError):
-                await self._accept()
-
-    async def _accept(self) -> None:
-        while self._listener is not None:
-            await anyio.wait_readable(self._listener)
-            # The client may have disconnected, and the listener may be closed by now.
-            with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-                if self._listener is not None:
-                    sock, _ = self._listener.accept()
-                    self._begin(sock)
+            await self._faults.wait(lambda: 0 if self._listener.is_listening else math.inf)
+            await self._listener.accept(self._begin)
 
     def _begin(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -241,18 +216,6 @@ class FaultProxy:
         finally:
             self._relays.discard(relay)
             self._faults.notify()
-
-
-def _bind(port: int) -> socket.socket:
-    sock = socket.socket()
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _directions(on: bool, only: str | None) -> frozenset[Direction]:
