@@ -101,6 +101,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "testing": (
         "clock fail_points leak_probe listener protocol relay scope sse upstream",
+        "exchange",
         "answer_contract conversation fault_proxy",
         "provider_script",
         "provider_contract",

@@ -1,7 +1,7 @@
 """Conversation: one ASGI request, driven by hand on asyncio or trio."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,17 +9,15 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from chatnest.testing.protocol import ProtocolViolation, ResponseRules
+from chatnest.testing.exchange import App, Exchange, Message
+from chatnest.testing.protocol import ProtocolViolation
 from chatnest.testing.scope import UNSET, http_scope, to_json, with_defaults
 from chatnest.testing.sse import EventReader
 
 __all__ = ["Conversation", "ProtocolViolation"]
 
-Message = MutableMapping[str, Any]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
-
-class Conversation:
+class Conversation(Exchange):
     """One HTTP request to an ASGI app, with the test in the place of the server.
 
     `async with Conversation(app, json={...}) as c:` runs the app in a task. The test reads the
@@ -55,7 +53,6 @@ class Conversation:
         repeat_disconnect: bool = True,
         timeout: float = 20.0,
     ) -> None:
-        self.app = app
         self.body: bytes = body if json is UNSET else to_json(json)
         self.timeout = timeout
         self.scope: dict[str, Any] = http_scope(
@@ -68,35 +65,16 @@ class Conversation:
             http_version=http_version,
             extras=extras or {},
         )
-        self.messages: list[Message] = []
-        """Messages that the app sent and the client read, in order."""
-        self.late: list[Message] = []
-        """Messages that the app sent after the disconnect. A server would drop them."""
-        self.is_finished: bool = False
-        """Whether the app has returned or raised."""
-        self.is_disconnected: bool = False
-        self.blocked_sends: int = 0
-        """Number of calls of `send` that are blocked on the client now."""
-        self.is_complete: bool = False
-        """Whether the client has read the last part of the body."""
-        self._rules = ResponseRules(head=method == "HEAD")
-        self._incoming: list[Message] = []
+        super().__init__(app, head=method == "HEAD", repeat_disconnect=repeat_disconnect)
         if send_body:
-            self._incoming.append(_body(self.body, more=False))
-        self._repeat_disconnect = repeat_disconnect
-        self._disconnect_sent = False
-        self._stalled = False
-        self._room = 0
-        self._send_error: BaseException | None = None
-        self._error: Exception | None = None
+            self.send_body(self.body)
         self._reported = False
-        self._changed = anyio.Event()
         self._group: TaskGroup
 
     async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
-        self._group.start_soon(self._run)
+        self._group.start_soon(self._run, self.scope)
         return self
 
     async def __aexit__(
@@ -200,96 +178,10 @@ class Conversation:
         await self.until(known, "the next event")
         return self.messages[number] if len(self.messages) > number else None
 
-    # The client's actions
-
-    def send_body(self, body: bytes = b"", *, more: bool = False) -> None:
-        """Hand a part of the request's body to the app. It is the last part unless `more`."""
-        self._incoming.append(_body(body, more=more))
-        self._notify()
-
-    def disconnect(self) -> None:
-        """Disconnect: `receive` returns `http.disconnect`, and blocked calls of `send` return."""
-        self.is_disconnected = True
-        self._notify()
-
-    def stall(self, room: int = 0) -> None:
-        """Stop reading: `send` blocks once it has taken `room` more bytes of body.
-
-        The message of a blocked `send` is not in `messages` until `resume`.
-        """
-        self._stalled = True
-        self._room = room
-
-    def resume(self) -> None:
-        """Start reading again after `stall`."""
-        self._stalled = False
-        self._notify()
-
-    def fail_send(self, error: BaseException | None) -> None:
-        """Let every `send` from now on raise `error`, as some servers do after a disconnect."""
-        self._send_error = error
-
-    # The server's side
-
-    async def _run(self) -> None:
-        try:
-            await self.app(self.scope, self._receive, self._send)
-            if not self.is_disconnected:
-                self._rules.returned()
-        except Exception as error:  # noqa: BLE001 - raised again where the test waits
-            self._error = error
-        finally:
-            self.is_finished = True
-            self._notify()
-
-    async def _receive(self) -> Message:
-        while not self._incoming:
-            over = self.is_disconnected or self.is_complete
-            if over and (self._repeat_disconnect or not self._disconnect_sent):
-                self._disconnect_sent = True
-                return {"type": "http.disconnect"}
-            await self._changed.wait()
-        await anyio.lowlevel.checkpoint()
-        return self._incoming.pop(0)
-
-    async def _send(self, message: Message) -> None:
-        await anyio.lowlevel.checkpoint()
-        self._rules.check(message)
-        if self._send_error is not None:
-            raise self._send_error
-        await self._wait_for_room(len(message.get("body", b"")))
-        self._take_in(message)
-        self._notify()
-
-    def _take_in(self, message: Message) -> None:
-        if self.is_disconnected:
-            self.late.append(message)
-            return
-        self.messages.append(message)
-        self.is_complete = self._rules.complete and message["type"] == "http.response.body"
-
-    async def _wait_for_room(self, size: int) -> None:
-        self._room -= size
-        if not self._blocks():
-            return
-        self.blocked_sends += 1
-        self._notify()
-        try:
-            while self._blocks():
-                await self._changed.wait()
-        finally:
-            self.blocked_sends -= 1
-
-    def _blocks(self) -> bool:
-        return self._stalled and self._room < 0 and not self.is_disconnected
-
     def _start(self) -> Message:
         if not self.messages:
             raise LookupError("the response has not started")
         return self.messages[0]
-
-    def _broken(self) -> Exception | None:
-        return self._rules.violation or self._error
 
     def _raise_if_broken(self) -> None:
         error = self._broken()
@@ -297,17 +189,9 @@ class Conversation:
             self._reported = True
             raise error
 
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
-
     def __repr__(self) -> str:
         kinds = [message["type"].removeprefix("http.response.") for message in self.messages[-10:]]
         return (
             f"<{type(self).__name__} {len(self.messages)} messages ...{kinds} "
             f"finished={self.is_finished} disconnected={self.is_disconnected}>"
         )
-
-
-def _body(body: bytes, *, more: bool) -> Message:
-    return {"type": "http.request", "body": body, "more_body": more}
