@@ -87,8 +87,6 @@ class Http1Connection(asyncio.Protocol):
         idle = self.responses.stage == IDLE and self._cause is None
         return idle and not self._transport.is_closing()
 
-    # ------------------------------------------------ the request
-
     async def ask(
         self,
         request: bytes,
@@ -120,8 +118,6 @@ class Http1Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection now."""
         self._break_off(ConnectionAbortedError())
-
-    # ------------------------------------------------ the response
 
     async def read(self) -> bytes:
         """See Response. Raises TransportError if the body broke off."""
@@ -192,8 +188,6 @@ class Http1Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():  # it may have been cancelled
             waiter.set_result(None)
-
-    # ------------------------------------------------ called by the event loop
 
     def data_received(self, data: bytes) -> None:
         """See OfferingStream for the short cut of a piece that arrives alone."""
