@@ -11,7 +11,7 @@ import pytest
 from chatnest.accounting import outbox
 from chatnest.accounting.accounts import LEASE, Accounts
 from chatnest.bounds import Bounds
-from chatnest.conversation import ChatRequest, Message
+from chatnest.conversation import ChatRequest, Message, ModelRequest
 from chatnest.errors import (
     AnswerTooLong,
     ClientGone,
@@ -87,13 +87,10 @@ def make_turn(turn_id: str = "t1", *, input_tokens: int = 50) -> Turn:
 
 def ask(turn: Turn, *, sent: bool = True) -> None:
     """The model is called."""
-    turn.call = ModelCall(
-        messages=turn.messages,
-        max_output_tokens=turn.max_output_tokens,
-        temperature=0.5,
-        request_id=turn.id,
-        sent=sent,
+    request = ModelRequest(
+        messages=turn.messages, max_output_tokens=turn.max_output_tokens, temperature=0.5
     )
+    turn.call = ModelCall(request=request, request_id=turn.id, sent=sent)
 
 
 def answer(turn: Turn, words: int, usage: Usage | None = None) -> None:

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import FIRST_BYTE_SECONDS, Bounds
+from chatnest.conversation import ModelRequest
 from chatnest.endings import check_end
 from chatnest.errors import (
     AnswerTooLong,
@@ -126,12 +127,12 @@ class Answering:
             attempt += 1
 
     async def _ask(self, turn: Turn, stream: Stream, deadline: float) -> "_Open":
-        turn.call = ModelCall(
+        request = ModelRequest(
             messages=(*turn.system, *turn.messages),
             max_output_tokens=turn.max_output_tokens,
             temperature=turn.profile.temperature,
-            request_id=turn.id,
         )
+        turn.call = ModelCall(request=request, request_id=turn.id)
         answer = turn.answer
         answer.tokens_left = turn.max_output_tokens
         answer.bytes_left = self._bounds.answer_bytes

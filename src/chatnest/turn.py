@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chatnest.conversation import ChatRequest, Message, joined
+from chatnest.conversation import ChatRequest, Message, ModelRequest, joined
 from chatnest.errors import RequestTooLarge
 from chatnest.events import (
     Delta,
@@ -30,16 +30,15 @@ _FAR = 4_096
 
 
 class ModelCall(msgspec.Struct, kw_only=True):
-    """What is sent to the model. A provider sets ``sent`` as soon as the call may have reached
-    it, since from then on it may cost something. When it leaves an answer before its end, it may
-    leave in ``unread`` what had arrived by then: events that cost as much as those that were read.
-    ``place``, ``status`` and ``content_type`` are for the log: the address that was asked, and what
-    it answered with.
+    """One call of the model: its request, and how it went, which the provider records.
+
+    A provider sets ``sent`` as soon as the request may have reached the model, since from then on
+    it may cost something. A provider that leaves an answer before its end may leave in ``unread``
+    the events that had arrived by then; they cost as much as those that were read. ``place``,
+    ``status`` and ``content_type`` are for the log: the address, and the head of its response.
     """
 
-    messages: tuple[Message, ...]
-    max_output_tokens: int
-    temperature: float
+    request: ModelRequest
     request_id: str
     sent: bool = False
     unread: Iterator[Sequence[ProviderEvent]] | None = None

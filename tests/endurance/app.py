@@ -81,7 +81,7 @@ class Model(OpenAIProvider):
     @asynccontextmanager
     async def open(self, call: Any) -> AsyncIterator[Any]:
         provider: Any = super()
-        if self._hole is not None and call.messages[-1].content == "connect":
+        if self._hole is not None and call.request.messages[-1].text == "connect":
             self._phases.entered["connect"] += 1
             provider = self._hole
         async with provider.open(call) as events:

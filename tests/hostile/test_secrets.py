@@ -17,6 +17,7 @@ from chatnest import (
     MemoryRunLog,
     Message,
     ModelCall,
+    ModelRequest,
     OpenAIProvider,
     TrustedHeader,
     Turn,
@@ -215,10 +216,11 @@ async def test_no_object_shows_what_it_has_been_told(upstream):
     )
     turn.answer.add([Delta(SAID)])
     app = ChatNestApp(provider=provider, identify=BearerKeys(ANN), system_prompt=SYSTEM)
-    call = ModelCall(messages=(message,), max_output_tokens=1, temperature=0.5, request_id="1")
+    asked = ModelRequest(messages=(message,), max_output_tokens=1, temperature=0.5)
+    call = ModelCall(request=asked, request_id="1")
     async with ChatNestClient("http://127.0.0.1/api/chat", headers=HEADERS) as client:
         objects = [
-            *(message, request, provider, turn, turn.answer, app, call, Delta(SAID), client),
+            *(message, request, asked, provider, turn, turn.answer, app, call, Delta(SAID), client),
             *(ChatNestMiddleware(app, chat=app), BearerKeys(ANN), TrustedHeader("x-user")),
             *(
                 MemoryRunLog(),

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from chatnest import OpenAIProvider
+from chatnest.conversation import ModelRequest
 from chatnest.events import Delta
 from chatnest.providers.http import Connections, connections
 from chatnest.providers.http.connections import make_transport
@@ -362,7 +363,8 @@ async def test_who_is_cancelled_while_an_end_is_waited_for_leaves_nothing(monkey
     """By asyncio itself, which knows no shields."""
     monkeypatch.setattr("chatnest.providers.http.answer_stream._DRAIN_SECONDS", 20.0)
     monkeypatch.setattr("chatnest.providers.http.bodies._CLOSE_SECONDS", 20.0)
-    call = ModelCall(messages=(), max_output_tokens=1, temperature=0.0, request_id="r")
+    asked = ModelRequest(messages=(), max_output_tokens=1, temperature=0.0)
+    call = ModelCall(request=asked, request_id="r")
     read = asyncio.Event()
     async with FakeUpstream() as upstream:
         upstream.default = Answer(end_delay=3_600)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from chatnest.conversation import ModelRequest
 from chatnest.errors import ConfigurationError
 from chatnest.providers.openai_chat.error_documents import read_refusal
 from chatnest.providers.openai_chat.parameters import (
@@ -10,9 +11,8 @@ from chatnest.providers.openai_chat.parameters import (
     is_reasoning,
     unsupported_field,
 )
-from chatnest.turn import ModelCall
 
-CALL = ModelCall(messages=(), max_output_tokens=50, temperature=0.5, request_id="r")
+REQUEST = ModelRequest(messages=(), max_output_tokens=50, temperature=0.5)
 SENT = ("max_tokens", "temperature", "stream_options")
 
 
@@ -41,7 +41,7 @@ def test_other_models_are_not_taken_for_one(model):
 
 
 def parameters(model, **told):
-    return Parameters.of(model, ModelParameters(**told), include_usage=True).fields(CALL)
+    return Parameters.of(model, ModelParameters(**told), include_usage=True).fields(REQUEST)
 
 
 def test_settings_overrule_the_name():
@@ -82,12 +82,12 @@ def test_a_field_that_does_not_exist_is_refused():
 )
 def test_the_limit_of_the_output_is_never_left_out(field, expected):
     sent = Parameters.of("x", ModelParameters(), include_usage=field == "stream_options")
-    assert sent.without(field).fields(CALL) == expected
+    assert sent.without(field).fields(REQUEST) == expected
 
 
 def test_a_limit_under_its_newer_name_goes_back_to_the_older():
     sent = Parameters.of("o3", ModelParameters(), include_usage=False)
-    assert sent.without("max_completion_tokens").fields(CALL) == {"max_tokens": 50}
+    assert sent.without("max_completion_tokens").fields(REQUEST) == {"max_tokens": 50}
 
 
 def refusal(message, **more):

@@ -94,12 +94,12 @@ class DemoProvider:
         """Do nothing: there are no connections."""
 
     async def _answer(self, call: ModelCall) -> AsyncGenerator[Sequence[ProviderEvent], None]:
-        counts = await self.counter.count_messages(call.messages)
+        counts = await self.counter.count_messages(call.request.messages)
         input_tokens = sum(counts) + self.counter.reply_tokens
         output_tokens, reason = 0, "stop"
         for piece in re.findall(r"\s*\S+", _text_for(call)):
             tokens = await self.counter.count(piece)
-            if output_tokens + tokens > call.max_output_tokens:
+            if output_tokens + tokens > call.request.max_output_tokens:
                 reason = "length"
                 break
             await anyio.sleep(self._pace)
@@ -109,7 +109,7 @@ class DemoProvider:
 
 
 def _text_for(call: ModelCall) -> str:
-    question = call.messages[-1].text.lower()
+    question = call.request.messages[-1].text.lower()
     if "table" in question:
         return _TABLE
     if "code" in question or "python" in question:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from chatnest.conversation import Message
+from chatnest.conversation import Message, ModelRequest
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.providers.base import Provider
 from chatnest.turn import ModelCall
@@ -23,12 +23,12 @@ SECONDS = 20.0
 
 def question(text: str = "Hello") -> ModelCall:
     """A call with one message."""
-    return ModelCall(
+    request = ModelRequest(
         messages=(Message.of("user", text),),
         max_output_tokens=MAX_OUTPUT_TOKENS,
         temperature=0.5,
-        request_id="a-request",
     )
+    return ModelCall(request=request, request_id="a-request")
 
 
 async def answer_of(provider: Provider, call: ModelCall) -> list[ProviderEvent]:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from anyio import fail_after
 
+from chatnest.conversation import ModelRequest
 from chatnest.errors import ConfigurationError, UpstreamTimeout, UpstreamUnavailable
 from chatnest.providers.http.bodies import closing
 from chatnest.providers.http.event_response import Decode, EventResponse
@@ -139,4 +140,5 @@ class Connections:
 
 
 def _no_call() -> ModelCall:
-    return ModelCall(messages=(), max_output_tokens=0, temperature=0.0, request_id="")
+    request = ModelRequest(messages=(), max_output_tokens=0, temperature=0.0)
+    return ModelCall(request=request, request_id="")

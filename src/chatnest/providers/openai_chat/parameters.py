@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from chatnest.conversation import ModelRequest
 from chatnest.errors import ConfigurationError
 from chatnest.providers.openai_chat.error_documents import Refusal
-from chatnest.turn import ModelCall
 
 __all__ = ["ADVICE", "ModelParameters", "Parameters", "is_reasoning", "unsupported_field"]
 
@@ -85,11 +85,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             include_usage=include_usage,
         )
 
-    def fields(self, call: ModelCall) -> dict[str, Any]:
+    def fields(self, request: ModelRequest) -> dict[str, Any]:
         """The fields of a request."""
-        fields: dict[str, Any] = {self.max_tokens_field: call.max_output_tokens}
+        fields: dict[str, Any] = {self.max_tokens_field: request.max_output_tokens}
         if self.temperature:
-            fields["temperature"] = call.temperature
+            fields["temperature"] = request.temperature
         if self.reasoning_effort is not None:
             fields["reasoning_effort"] = self.reasoning_effort
         if self.include_usage:

@@ -141,7 +141,7 @@ class OpenAIProvider:
         """See Provider.open."""
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
-            max_chunks=_CHUNKS_PER_TOKEN * call.max_output_tokens + 1_000,
+            max_chunks=_CHUNKS_PER_TOKEN * call.request.max_output_tokens + 1_000,
             habit=self._habit,
             tools=bool(self._options.get("tools")),
         )
@@ -181,8 +181,8 @@ class OpenAIProvider:
     async def _attempt(
         self, call: ModelCall, decoder: ChunkDecoder, parameters: Parameters
     ) -> Response:
-        added = parameters.fields(call)
-        messages = sent_messages(call.messages)
+        added = parameters.fields(call.request)
+        messages = sent_messages(call.request.messages)
         request = {"model": self.model, "messages": messages, "stream": True}
         request |= added | self._options
         try:
