@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
 import chatnest
+from chatnest import conversation, events
+from chatnest.runs import entries
 
 ROOT = Path(chatnest.__file__).parent
 
@@ -345,6 +348,74 @@ def test_a_module_that_says_no_io_has_nothing_to_do_it_with(name):
 
     assert wrong == set()
     assert called & {"open", "print", "input"} == set()
+
+
+# What is told apart by ``match``: mypy then finds each place that a new member concerns.
+UNIONS = (conversation.Part, events.ProviderEvent, events.ClientEvent, entries.Entry)
+MEMBERS = {member.__name__ for union in UNIONS for member in get_args(union) or (union,)}
+
+
+def members_matched(pattern: ast.pattern) -> set[str]:
+    """The members of closed unions among the alternatives of a ``case``."""
+    alternatives = pattern.patterns if isinstance(pattern, ast.MatchOr) else [pattern]
+    names = {ast.unparse(p.cls) for p in alternatives if isinstance(p, ast.MatchClass)}
+    return {name.lstrip("_") for name in names} & MEMBERS
+
+
+def members_tested(test: ast.expr) -> set[str]:
+    """The members that a condition looks for, by ``isinstance`` or by ``type(...) is``."""
+    names = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+    return names & MEMBERS if {"isinstance", "type"} & names else set()
+
+
+def is_closed(last: ast.match_case) -> bool:
+    is_wildcard = ast.unparse(last.pattern) == "_" and last.guard is None
+    return is_wildcard and ast.unparse(last.body[0]).startswith("assert_never(")
+
+
+def guesses(tree: ast.AST) -> Iterator[int]:
+    """Lines where members of a closed union are told apart, and a new one would go unnoticed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Match):
+            matched = set().union(*(members_matched(case.pattern) for case in node.cases))
+            if matched and not is_closed(node.cases[-1]):
+                yield node.lineno
+        elif isinstance(node, ast.If) and members_tested(node.test):
+            below = node.orelse[0] if node.orelse else None
+            if isinstance(below, ast.If) and members_tested(below.test):
+                yield node.lineno
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_members_of_closed_unions_are_told_apart_exhaustively(name):
+    assert list(guesses(MODULES[name])) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "match event:\n case Delta(): a\n case Usage() | Finish(): b",
+        "match event:\n case Delta(): a\n case _: b",
+        "match event:\n case Delta(): a\n case _ if b: assert_never(event)",
+        "match entry:\n case str(): a\n case _Done(): b\n case _: c",
+        "if isinstance(event, Delta): a\nelif isinstance(event, Usage): b\nelse: c",
+        "if type(event) is Delta: a\nelif type(event) is Done: b",
+    ],
+)
+def test_these_would_miss_a_new_member(source):
+    assert list(guesses(ast.parse(source))) == [1]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "match event:\n case Delta(): a\n case _: assert_never(event)",
+        "match number:\n case int(): a\n case _: b",
+        "if type(event) is Delta: a\nelse: b",
+    ],
+)
+def test_these_would_not(source):
+    assert list(guesses(ast.parse(source))) == []
 
 
 @pytest.mark.parametrize("name", MODULES)

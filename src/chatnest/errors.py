@@ -317,14 +317,20 @@ class KeyReused(RequestError):
 
 
 class ReplayUnavailable(RequestError):
-    """Events that the reader still needs were dropped from the run's log."""
+    """The run's log no longer has the events that the reader needs, or a later version of
+    chatnest has written them.
+    """
 
     status = 410
     code = "replay_unavailable"
     title = "Replay unavailable"
 
-    def __init__(self) -> None:
-        super().__init__("The beginning of this answer is not kept any more.")
+    def __init__(self, *, readable: bool = True) -> None:
+        super().__init__(
+            "The beginning of this answer is not kept any more."
+            if readable
+            else "A later version of this service has written this answer; it is unreadable here."
+        )
 
 
 # ---------------------------------------------------------------- limits and the ledger

@@ -109,4 +109,9 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
+"""What a provider yields: a closed union. ``match`` it, and end with ``assert_never``: then mypy
+finds each place that a new event concerns.
+"""
+
 ClientEvent = Start | Delta | Ping | Done | Failed
+"""What a client is sent: a closed union, as above."""

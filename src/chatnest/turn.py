@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -13,6 +13,8 @@ from chatnest.events import (
     Finish,
     NotReasoning,
     ProviderEvent,
+    Reasoning,
+    ToolCall,
     Usage,
 )
 from chatnest.profiles import Profile
@@ -73,17 +75,20 @@ class Answer:
         """Take note of what came, and return what of it the client is shown."""
         deltas, texts = [], []
         for event in events:
-            if isinstance(event, Delta):
-                deltas.append(event)
-                texts.append(event.text)
-            elif isinstance(event, Usage):
-                self.usage = event
-            elif isinstance(event, Finish):
-                self.finish_reason = event.reason
-            elif isinstance(event, NotReasoning):
-                deltas += self._turn_out()
-            else:
-                self._add_unseen(event.text)
+            match event:
+                case Delta():  # nearly always
+                    deltas.append(event)
+                    texts.append(event.text)
+                case Reasoning() | ToolCall():
+                    self._add_unseen(event.text)
+                case NotReasoning():
+                    deltas += self._turn_out()
+                case Usage():
+                    self.usage = event
+                case Finish():
+                    self.finish_reason = event.reason
+                case _:
+                    assert_never(event)
         if texts:
             self.add_pieces(texts)
         return deltas

@@ -130,6 +130,7 @@ NO_BOUNDS = {
     "turn._MOST_LATE": "how pieces are kept",
     "runs.entries._OVERHEAD": "an estimate of bytes",
     "runs.entries._LAST": "an estimate of bytes",
+    "runs.entries.VERSION": "of what is written",
     "runs.redis._SLACK": "of a key's time to live",
     "runs.sqlite._VERSION": "of the file",
     "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",

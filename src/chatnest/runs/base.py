@@ -1,7 +1,8 @@
 """RunLog: where the events of runs are kept, for readers who come later or to another worker.
 The seam, and the values that cross it. No I/O.
 
-A run's events are numbered from 1. They are kept in batches of JSON, as entries.py writes them.
+A run's events are numbered from 1. They are kept in batches of JSON, as entries.py writes them; a
+log does not look into them.
 """
 
 from collections.abc import Sequence

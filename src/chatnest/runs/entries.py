@@ -1,19 +1,29 @@
 """Events of a run as JSON, for a log, and back. No I/O.
 
-A batch is a list: a string is a Delta, an object with ``usage`` is Done, any other is Failed.
+A batch is a list: an integer is the version of what follows it, a string is a Delta, and an object
+is Done or Failed, by its ``type``. Batches of the first release have no version.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 import msgspec
 
-from chatnest.errors import ChatNestError
+from chatnest.errors import ChatNestError, ReplayUnavailable
 from chatnest.events import Delta, Done, Failed, Usage
 
-__all__ = ["Entry", "join_batches", "read_batch", "size_of", "write_batch"]
+__all__ = ["VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
+
+_log = logging.getLogger("chatnest.runs")
 
 Entry = Delta | Done | Failed
+"""What a log keeps of a run: a closed union. ``match`` it, and end with ``assert_never``. A new
+kind of entry needs a new VERSION.
+"""
+
+VERSION: Final = 1
+"""The version of what is written. A reader of an earlier version answers replay_unavailable."""
 
 _OVERHEAD: Final = 4
 _LAST: Final = 200
@@ -37,7 +47,7 @@ class _Failed(msgspec.Struct, tag="failed"):
     charged: bool
 
 
-_decoder: Final = msgspec.json.Decoder(list[str | _Done | _Failed])
+_decoder: Final = msgspec.json.Decoder(list[int | str | _Done | _Failed])
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -56,7 +66,7 @@ class _Recorded(ChatNestError):
 
 def write_batch(entries: Sequence[Entry]) -> bytes:
     """Entries as JSON."""
-    return _encoder.encode([_plain(entry) for entry in entries])
+    return _encoder.encode([VERSION, *map(_plain, entries)])
 
 
 def join_batches(batches: Iterable[bytes]) -> bytes:
@@ -65,39 +75,66 @@ def join_batches(batches: Iterable[bytes]) -> bytes:
 
 
 def read_batch(data: bytes) -> list[Entry]:
-    """Entries from JSON."""
-    return [_event(entry) for entry in _decoder.decode(data)]
+    """Entries from JSON. Raises ReplayUnavailable for entries of a later version."""
+    try:
+        found = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        _log.warning("run log entries are unreadable: error=%s", type(exc).__name__)
+        raise ReplayUnavailable(readable=False) from exc
+    entries: list[Entry] = []
+    for entry in found:
+        match entry:
+            case int():
+                _check_version(entry)
+            case str():
+                entries.append(Delta(entry))
+            case _Done():
+                usage = Usage(entry.input_tokens, entry.output_tokens, entry.source)
+                entries.append(Done(entry.finish_reason, usage))
+            case _Failed():
+                entries.append(Failed(_Recorded(entry)))
+            case _:
+                assert_never(entry)
+    return entries
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        _log.warning("run log entries are unreadable: version=%d supported=%d", version, VERSION)
+        raise ReplayUnavailable(readable=False)
 
 
 def size_of(entries: Iterable[Entry]) -> int:
     """Bytes that they take as JSON, about."""
-    return sum(
-        _OVERHEAD + len(entry.text) if isinstance(entry, Delta) else _LAST for entry in entries
-    )
+    size = 0
+    for entry in entries:
+        match entry:
+            case Delta():
+                size += _OVERHEAD + len(entry.text)
+            case Done() | Failed():
+                size += _LAST
+            case _:
+                assert_never(entry)
+    return size
 
 
 def _plain(entry: Entry) -> str | _Done | _Failed:
-    if isinstance(entry, Delta):
-        return entry.text.encode("utf-8", "replace").decode()
-    if isinstance(entry, Done):
-        usage = entry.usage
-        return _Done(entry.finish_reason, usage.input_tokens, usage.output_tokens, usage.source)
-    error = entry.error
-    return _Failed(
-        detail=error.detail,
-        title=error.title,
-        status=error.status,
-        code=error.code,
-        retryable=error.retryable,
-        retry_after=error.retry_after,
-        charged=error.charged,
-    )
-
-
-def _event(entry: str | _Done | _Failed) -> Entry:
-    if isinstance(entry, str):
-        return Delta(entry)
-    if isinstance(entry, _Done):
-        usage = Usage(entry.input_tokens, entry.output_tokens, entry.source)
-        return Done(entry.finish_reason, usage)
-    return Failed(_Recorded(entry))
+    match entry:
+        case Delta():
+            return entry.text.encode("utf-8", "replace").decode()
+        case Done():
+            usage = entry.usage
+            return _Done(entry.finish_reason, usage.input_tokens, usage.output_tokens, usage.source)
+        case Failed():
+            error = entry.error
+            return _Failed(
+                detail=error.detail,
+                title=error.title,
+                status=error.status,
+                code=error.code,
+                retryable=error.retryable,
+                retry_after=error.retry_after,
+                charged=error.charged,
+            )
+        case _:
+            assert_never(entry)

@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 import anyio
 from starlette.types import Message
 
 from chatnest.errors import ChatNestError, ReplayUnavailable
-from chatnest.events import ClientEvent, Delta, Done, Failed, Start
+from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start
 from chatnest.runs.entries import Entry, size_of
 
 if TYPE_CHECKING:
@@ -81,10 +81,15 @@ class Run:
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         """Take note of events. Nothing leaves here."""
         for event in events:
-            if isinstance(event, Start):
-                self.started = True
-            elif isinstance(event, Delta | Done | Failed):
-                self._add(event)
+            match event:
+                case Start():
+                    self.started = True
+                case Ping():
+                    pass
+                case Delta() | Done() | Failed():
+                    self._add(event)
+                case _:
+                    assert_never(event)
         self._tell()
         return b""
 
@@ -167,10 +172,13 @@ class Run:
         self._entries.append(entry)
         self._size += size_of([entry])
         self.last += 1
-        if isinstance(entry, Delta):
-            self.said = True
-        else:
-            self.end = entry
+        match entry:
+            case Delta():
+                self.said = True
+            case Done() | Failed():
+                self.end = entry
+            case _:
+                assert_never(entry)
         while self._size > self._max_bytes and len(self._entries) > 1:
             self._size -= size_of([self._entries.popleft()])
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, assert_never
 
 import anyio
 from anyio import CancelScope, move_on_after
@@ -322,8 +322,16 @@ async def _hand_on(entries: list[Entry], stream: Stream, after: int) -> Done | N
     failed by.
     """
     stream.number(after + 1)
-    deltas = [entry for entry in entries if isinstance(entry, Delta)]
-    last = entries[-1] if entries else None
+    deltas: list[Delta] = []
+    last: Done | Failed | None = None
+    for entry in entries:
+        match entry:
+            case Delta():
+                deltas.append(entry)
+            case Done() | Failed():
+                last = entry
+            case _:
+                assert_never(entry)
     if deltas or isinstance(last, Done):
         await stream.start()
     if deltas:

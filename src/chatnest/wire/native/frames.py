@@ -5,8 +5,8 @@ token of a stream with CRLF. A token is a JSON string on one line, so that nothi
 text can end a frame (WHATWG HTML, section 9.2.5).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 import msgspec
 
@@ -55,21 +55,38 @@ class NativeWire:
         return b"".join([self._frame(event) for event in events])
 
     def _frame(self, event: ClientEvent) -> bytes:
-        return _WRITERS[type(event)](self, event)
+        match event:
+            case Start():
+                return _START
+            case Delta():
+                return _ONE_TOKEN % _text(event.text)
+            case Ping():
+                return _PING
+            case Done():
+                return self._done(event)
+            case Failed():
+                return self._failed(event)
+            case _:
+                assert_never(event)
 
     def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
         frames = []
         for event in events:
-            if type(event) is Delta:
-                frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, _text(event.text)))
-                number += 1
-            elif type(event) is Done or (type(event) is Failed and event.error.of_run):
-                head, event_line, rest = self._frame(event).rpartition(b"event: ")
-                name, data = rest.split(b"\n", 1)
-                frames.append(b"%b%b%b\nid: %d\n%b" % (head, event_line, name, number, data))
-                number += 1
-            else:
-                frames.append(self._frame(event))
+            match event:
+                case Delta():
+                    text = _text(event.text)
+                    frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, text))
+                    number += 1
+                case Done():
+                    frames.append(_with_id(self._done(event), number))
+                    number += 1
+                case Failed() if event.error.of_run:
+                    frames.append(_with_id(self._failed(event), number))
+                    number += 1
+                case Start() | Ping() | Failed():
+                    frames.append(self._frame(event))
+                case _:
+                    assert_never(event)
         self.next_id = number
         return b"".join(frames)
 
@@ -97,13 +114,11 @@ class NativeWire:
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
 
 
-_WRITERS: Final[dict[type[Any], Callable[[NativeWire, Any], bytes]]] = {
-    Start: lambda *_: _START,
-    Delta: lambda _, delta: _ONE_TOKEN % _text(delta.text),
-    Ping: lambda *_: _PING,
-    Done: NativeWire._done,  # noqa: SLF001  # its own table, outside so that streams share it
-    Failed: NativeWire._failed,  # noqa: SLF001  # as above
-}
+def _with_id(frames: bytes, number: int) -> bytes:
+    """The frames, of which the last is numbered."""
+    before, event, rest = frames.rpartition(b"event: ")
+    name, data = rest.split(b"\n", 1)
+    return b"%b%b%b\nid: %d\n%b" % (before, event, name, number, data)
 
 
 def _tokens(texts: list[str]) -> bytes:
