@@ -84,11 +84,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "accounting": ("budget_warnings charge local_books outbox refusals throttle", "accounts"),
     "streams": ("intake stream", "open_streams"),
     "runs": (
-        "base entries key _sqlite_place",
+        "base entries key",
         "memory redis run sqlite",
         "place writer",
         "service",
     ),
+    "runs.sqlite": ("place rows", "file", "log"),
     "config": ("flags sources", "sections", "build thinking"),
     "server": (
         "announcement connections door hosts http10 interpreter workers",
@@ -129,7 +130,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("providers.http.connections",),
     "httptools": ("providers.http.responses", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
-    "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite"),
+    "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite.*"),
     "redis": ("ledger.redis.*", "stores.*"),
     "uvicorn": ("server.*",),
     "socket": (

@@ -111,7 +111,8 @@ BOUNDED = {
     "providers.openai_chat": (
         "chunk_reader decode error_documents faults figures provider shapes think_tags waits"
     ),
-    "runs": "base entries key memory redis run service sqlite writer",
+    "runs": "base entries key memory redis run service writer",
+    "runs.sqlite": "file log rows",
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "intake open_streams stream",
     "tokens": "tokenizer",
@@ -132,8 +133,8 @@ NO_BOUNDS = {
     "runs.entries._LAST": "an estimate of bytes",
     "runs.entries.VERSION": "of what is written",
     "runs.redis._SLACK": "of a key's time to live",
-    "runs.sqlite._VERSION": "of the file",
-    "runs.sqlite._FORGOTTEN_AT_ONCE": "how much one write tidies up",
+    "runs.sqlite.file._VERSION": "of the file",
+    "runs.sqlite.file._FORGOTTEN_AT_ONCE": "how much one write tidies up",
     "providers.sse._CR": "a character",
     "providers.openai_chat.faults._SERVER": "a status",
     "providers.openai_chat.faults._TOO_LARGE": "a status",

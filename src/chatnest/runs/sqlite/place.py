@@ -1,4 +1,4 @@
-"""Place: the path of a SQLite file that may be deleted or replaced under the processes using it."""
+"""Place: the path of a SQLite file that may be deleted or replaced while processes use it."""
 
 import fcntl
 import os
@@ -12,33 +12,33 @@ __all__ = ["Place"]
 _PRIVATE: Final = 0o600
 _BESIDE: Final = ("-wal", "-shm")
 _NOTE: Final = "-place"
-"""A file that notes which file SQLite's others belong to."""
+"""The end of the name of a file that records which file the WAL belongs to."""
 
 
 class Place:
-    """Which file lies at ``path``, and how it is made there by one process at a time."""
+    """Which file is at ``path``. Only one process at a time may create or replace it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: tuple[int, int] | None = None
 
     def unchanged(self) -> bool:
-        """Whether the file is still the one that ``making`` has opened."""
+        """Whether the file is still the one that ``making`` opened."""
         return self._file is not None and self._look() == self._file
 
     @contextmanager
     def making(self) -> Iterator[None]:
-        """Open the file within this block. It is there, for its owner alone, and no other process
-        makes or clears it in the same moment.
+        """Open the file within this block. The file exists, only its owner may read it, and no
+        other process creates or clears it at the same time.
         """
         with self._alone():
             noted = self._beside(_NOTE)
             if noted.exists() and noted.read_text() != f"{self._look()}":
-                # Deleted or replaced. SQLite would read the WAL of the former file into this one.
+                # Deleted or replaced: SQLite would read the old file's WAL into this one.
                 self._remove("", *_BESIDE)
             if not self._path.exists():
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
-            for name in ("", *_BESIDE):  # those that SQLite makes later are like the file itself
+            for name in ("", *_BESIDE):  # SQLite gives the files that it creates the same mode
                 with suppress(FileNotFoundError, PermissionError):
                     self._beside(name).chmod(_PRIVATE)
             self._file = self._look()
@@ -47,7 +47,7 @@ class Place:
             yield
 
     def clear(self) -> None:
-        """Remove a file that is no database, unless another process has just replaced it."""
+        """Remove a file that is not a database, unless another process has just replaced it."""
         with self._alone():
             if self.unchanged():
                 self._remove("", *_BESIDE)
@@ -68,8 +68,8 @@ class Place:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold a lock of the folder's. Closing a descriptor of the file itself would let go of the
-        locks that SQLite has in this process.
+        """Hold a lock on the folder. A lock on the file would not do: closing its descriptor would
+        release the locks that SQLite holds on it in this process.
         """
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:

@@ -1,0 +1,103 @@
+"""SQLiteRunLog: runs in a file, for several workers on one machine.
+
+The runs have a file of their own: the ledger keeps its books for weeks, and the text of answers
+should not stay in them.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from chatnest.errors import LedgerUnavailable
+from chatnest.ledger.base import wall_clock
+from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
+from chatnest.runs.sqlite.file import RunFile
+from chatnest.runs.sqlite.rows import RunRows
+
+__all__ = ["SQLiteRunLog"]
+
+_T = TypeVar("_T")
+
+
+class SQLiteRunLog:
+    """Runs in the file ``path``, which only its owner may read. ``clock`` returns milliseconds.
+
+    Each operation checks whether the file was deleted, replaced or damaged. If so, it creates a new
+    file or goes on in the one it finds there, and running workers claim their runs again.
+    """
+
+    poll_seconds: float = 0.1
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        settings: RunSettings | None = None,
+        *,
+        busy_timeout: float = 0.5,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self._path = Path(path)
+        self._file = RunFile(self._path, busy_timeout)
+        self._settings = settings if settings is not None else RunSettings()
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"SQLiteRunLog({str(self._path)!r})"
+
+    async def claim(
+        self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
+    ) -> Claim:
+        def claim(rows: RunRows) -> Claim:
+            self._file.forget_some(rows.connection, rows.now)
+            return rows.claim(key, owner, fingerprint, run_id, int(lease * 1000))
+
+        return await self._do(claim)
+
+    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+        return await self._do(lambda rows: rows.append(run_id, batch, int(lease * 1000)))
+
+    async def finish(self, run_id: str, end: RunEnd) -> bool:
+        return await self._do(lambda rows: rows.finish(run_id, end))
+
+    async def drop(self, run_id: str) -> None:
+        await self._do(lambda rows: rows.drop(run_id))
+
+    async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
+        return await self._do(lambda rows: rows.read(run_id, after, owner))
+
+    async def cancel(self, run_id: str) -> None:
+        await self._do(lambda rows: rows.cancel(run_id))
+
+    async def forget(self) -> None:
+        """Remove expired runs, and what the WAL still holds of them. Creates no file."""
+        await self._in_thread(lambda: self._file.tidy(self._clock()))
+
+    async def aclose(self) -> None:
+        """Close the file. A later operation opens it again."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._file.close)
+
+    async def _do(self, work: Callable[[RunRows], _T]) -> _T:
+        """Run ``work`` in a thread, in one transaction."""
+
+        def in_thread() -> _T:
+            with self._file.transaction() as connection:
+                return work(RunRows(connection, self._clock(), self._settings))
+
+        return await self._in_thread(in_thread)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        def locked() -> _T:
+            with self._lock:
+                return work()
+
+        try:
+            return await anyio.to_thread.run_sync(locked)
+        except (sqlite3.Error, OSError) as exc:
+            raise LedgerUnavailable from exc
