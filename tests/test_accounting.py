@@ -683,8 +683,8 @@ async def test_a_ledger_that_is_away_is_named_once_a_minute_until_it_is_back(
     assert said == [1, 1, 2]
     charged = "If one never reaches the ledger, its lease charges the hold in full."
     assert [r.getMessage() for r in caplog.records] == [
-        f"ledger unavailable: it does not say why; settlements=1 releases=0. {charged}",
-        f"ledger unavailable: it does not say why; settlements=3 releases=0. {charged}",
+        f"ledger unavailable: the cause is unknown; settlements=1 releases=0. {charged}",
+        f"ledger unavailable: the cause is unknown; settlements=3 releases=0. {charged}",
         f"stopped while the ledger was unavailable: settlements=3 releases=0. {charged}",
         "ledger available again: settlements=0 releases=0",
     ]

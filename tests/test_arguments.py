@@ -89,5 +89,7 @@ def test_policies_are_a_list_of_them(policies: Any, told: str) -> None:
 def test_what_is_said_of_runs_is_a_number():
     for field in ("linger", "max_linger", "keep", "max_bytes"):
         wrong: dict[str, Any] = {field: "5"}
-        with pytest.raises(ConfigurationError, match=rf"^runs\.{field} must be from .* not '5'$"):
+        with pytest.raises(
+            ConfigurationError, match=rf"^runs\.{field}: expected .* from .*, got '5'\."
+        ):
             RunSettings(**wrong)

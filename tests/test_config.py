@@ -469,15 +469,15 @@ WRONG = {
     ),
     "a run that lingers for too long": (
         "[runs]\nlinger = 90",
-        "FILE: runs.linger must be from 0 to 60.0 (runs.max_linger), not 90.0",
+        "FILE: runs.linger: expected a number from 0 to 60.0 (runs.max_linger), got 90.0.",
     ),
     "a run that is kept for no time": (
         "[runs]\nkeep = 0",
-        "FILE: runs.keep must be from 1 to 86,400, not 0.0",
+        "FILE: runs.keep: expected a number from 1 to 86,400, got 0.0.",
     ),
     "a run that could linger for days": (
         "[runs]\nmax_linger = 86_400",
-        "FILE: runs.max_linger must be from 0 to 3,600, not 86400.0",
+        "FILE: runs.max_linger: expected a number from 0 to 3,600, got 86400.0.",
     ),
     "a bound of zero": (
         "[bounds]\nbody_bytes = 0",
@@ -806,12 +806,16 @@ def test_a_path_beside_the_servers_own_is_free(path):
         ("IDENTITY__HEADER", "x user", "identity.header: "),
         ("IDENTITY__KEYS__ANN", "x", "identity.keys['ann']: expected the SHA-256 of a key"),
         ("LEDGER__URL", "mysql://x", "ledger.url: expected memory:, sqlite:PATH or the URL of a "),
-        ("LEDGER__URL", "redis://host:x", "ledger.url 'redis://host:x' is no address of a "),
-        ("LEDGER__URL", "redis://host?foo=x", "ledger.url has an option that does not fit"),
+        ("LEDGER__URL", "redis://host:x", "ledger.url: expected the address of a Redis "),
+        (
+            "LEDGER__URL",
+            "redis://host?foo=x",
+            "ledger.url: expected options of redis-py after the ?, got an error: ",
+        ),
         (
             "LEDGER__PREFIX",
             "a b",
-            "ledger.prefix must be a word without braces or spaces, not 'a b'",
+            "ledger.prefix: expected a word without braces or spaces, got 'a b'",
         ),
         ("LEDGER__TIMEOUT", "0", "ledger.timeout: expected seconds above 0 and "),
         ("LEDGER__BUSY_TIMEOUT", "-1", "ledger.busy_timeout: expected seconds from 0 to "),

@@ -161,7 +161,7 @@ def test_passwords(of_redis: Doctor, server: Server):
     config_set(server, requirepass="hunter2")
 
     missing = of_redis(server.url)
-    assert "wants a password" in missing["redis.write"].found
+    assert "requires a password" in missing["redis.write"].found
     assert missing.of("skip") >= {"redis.scripts", "redis.role", "redis.round_trip"}
     right = of_redis(f"redis://:hunter2@{server.address}")
     assert right["redis.write"].level == "ok"
@@ -242,7 +242,7 @@ def test_clusters(of_redis: Doctor, server: Server, tmp_path: Path):
     assert right["redis.cluster"].found == "state ok, all of 16,384 slots served"
     assert right["redis.appendonly"].found.startswith(f"{cluster.address}: no")
     assert "slots" in hole["redis.write"].found
-    assert "is no cluster" in none["redis.write"].found
+    assert "is not a cluster" in none["redis.write"].found
 
 
 @pytest.mark.process
@@ -260,7 +260,7 @@ def test_sentinels(of_redis: Doctor, server: Server, tmp_path: Path):
     assert "nothing to fail over to" in right["redis.replicas"].advice
     assert "know no primary of that name" in other["redis.write"].found
     assert "no sentinel that answers" in away["redis.write"].found
-    assert "is no sentinel" in none["redis.write"].found
+    assert "is not a sentinel" in none["redis.write"].found
 
 
 @pytest.mark.process
@@ -270,7 +270,9 @@ def test_a_server_that_is_away(of_redis: Doctor, server: Server, tmp_path: Path)
         found = of_redis(url)
         assert "connection refused" in found["redis.write"].found
         assert found.code == 1
-    assert "no such socket" in of_redis(f"unix://{tmp_path}/none.sock")["redis.write"].found
+    assert (
+        "the socket does not exist" in of_redis(f"unix://{tmp_path}/none.sock")["redis.write"].found
+    )
 
 
 @pytest.mark.process
@@ -349,11 +351,11 @@ def tls_server(folder: Path) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("failure", "found"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "name of the host is not known"),
-        (ssl.SSLError(1, "wrong version number"), "does not speak TLS"),
+        (socket.gaierror(-2, "Name or service not known"), "host name cannot be resolved"),
+        (ssl.SSLError(1, "wrong version number"), "TLS handshake failed"),
         (PermissionError(13, "Permission denied"), "may not use the socket"),
         (OSError(113, "No route to host"), "No route to host"),
-        (ValueError("hunter2"), "does not say why"),
+        (ValueError("hunter2"), "cause is unknown"),
     ],
 )
 def test_reasons_that_are_hard_to_bring_about(failure: Exception, found: str):
@@ -376,7 +378,7 @@ def test_the_first_cause_says_most():
         ("MISCONF Redis is configured to save RDB snapshots", "cannot write to its disk"),
         ("BUSY Redis is busy running a script", "a script blocks"),
         ("MOVED 12 127.0.0.1:7000", "a node of a cluster"),
-        ("ERR max number of clients reached", "as many clients as it takes"),
+        ("ERR max number of clients reached", "its maximum of clients"),
         ("ERR DB index is out of range", "no database of that number"),
         ("ERR unknown command 'AUTH', with args beginning with: 'hunter2' ", "'AUTH'"),
         ("WRONGTYPE Operation against a key", "answers: WRONGTYPE Operation against a key"),
@@ -440,7 +442,7 @@ def test_files_that_cannot_be_used(doctor: Doctor, tmp_path: Path, monkeypatch):
         for name, found in {
             "newer.db": "newer chatnest",
             "other.db": "another program",
-            "text.db": "no SQLite database",
+            "text.db": "not a SQLite database",
             "locked.db": "another process has the file locked",
             "none/chatnest.db": "its directory does not exist",
             ".": "cannot be opened",
@@ -589,7 +591,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str], monkeypatch):
     (file_line,) = (line for line in lines if "sqlite.file " in line)
     assert file_line.split(maxsplit=2)[:2] == ["fail", "sqlite.file"]
     assert file_line.endswith(
-        "no?where/x.db: its directory does not exist -> make it, or name another path"
+        "no?where/x.db: its directory does not exist -> create it, or choose another path"
     )
     (ping,) = (line for line in lines if line.split()[1] == "chat.ping_interval")
     assert ping.startswith("warn  chat.ping_interval ")

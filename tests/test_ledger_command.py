@@ -254,7 +254,7 @@ async def test_what_cannot_be_verified_has_a_code_of_its_own(
     assert (verdict.returncode, verdict.stdout) == (0, "0 counters, 0 drifts\n")
     verdict = Command(tmp_path, CHATNEST_LEDGER__PREFIX=prefix)("verify", "--ledger", server.url)
     assert verdict.returncode == 3
-    assert f"cannot be verified: ann: records of {TODAY} were dropped" in verdict.stdout
+    assert f"cannot be verified: ann: records of {TODAY} are missing" in verdict.stdout
     assert "1 counters, 0 drifts\n" in verdict.stdout
 
 
@@ -286,9 +286,9 @@ def test_a_ledger_that_is_away_is_said_and_no_password_is(tmp_path: Path, action
     [
         ("sqlite:none.db", "expected the file of a ledger, got 'none.db', which is missing"),
         ("sqlite:empty.db", "expected the file of a ledger, got 'empty.db', which is missing"),
-        ("sqlite:diary.db", "it is no SQLite database"),
+        ("sqlite:diary.db", "which is not a SQLite database"),
         ("memory:", "expected a ledger that several processes can read, got memory:."),
-        ("redis://ann:s3cret@host:port", "is no address of a Redis or Valkey server"),
+        ("redis://ann:s3cret@host:port", "expected the address of a Redis or Valkey server"),
         ("mysql://ann:s3cret@host", "ledger.url: expected memory:"),
     ],
 )

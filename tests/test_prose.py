@@ -84,10 +84,8 @@ PENDING = {
     "events.py",
     "failures.py",
     "incoming.py",
-    "ledger",
     "parts.py",
     "runs",
-    "stores",
     "streams",
     "turn.py",
 }

@@ -37,9 +37,7 @@ class _WiredLedger(RedisLedger):
     def __init__(self, url: str, prefix: str, clock: Clock, keep_days: int) -> None:
         super().__init__(url, prefix=prefix, clock=clock, keep_days=keep_days)
         self.wire = _Wire()
-
-    def _link(self) -> Link:
-        return cast("Link", self.wire)
+        self._server.link = lambda: cast("Link", self.wire)  # type: ignore[method-assign]
 
 
 class DirectRedis:
@@ -62,7 +60,7 @@ class DirectRedis:
         mark, books = Mark("direct"), self.ledger._books
         self.ask("SET", self.ledger._keys.mark, str(mark))
         books._take(mark)  # as if an operation had begun them: each is one step then
-        books._zones |= ZONES
+        books._zones.learn(ZONES)
         books._ready.add(self.ledger._keys.mark)
 
     @classmethod
@@ -71,7 +69,7 @@ class DirectRedis:
         connection = Connection(port=server.port, protocol=2)
         connection.connect()
         direct = cls(server, connection, *(options or (Clock(),)))
-        for script in direct.ledger._scripts.values():
+        for script in direct.ledger._server.scripts.values():
             direct.ask("SCRIPT", "LOAD", script.text)
         yield direct
         connection.disconnect()

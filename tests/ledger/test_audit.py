@@ -21,12 +21,11 @@ from chatnest.ledger.audit import (
     Drift,
     LiveHold,
     TurnRecord,
-    judge,
-    verify,
 )
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.verification import judge, verify
 from tests.ledger.server import Server
 from tests.ledger.sqlite_support import rows, write_lock
 from tests.ledger.support import (
@@ -321,7 +320,9 @@ async def test_ids_belong_to_accounts(books: Books):
         assert (await books.audit.adjust(adjustment(-5, account=account))).first
 
 
-@pytest.mark.parametrize(("day", "why"), [("2026-06-03", "not begun"), ("2026-05-20", "long ago")])
+@pytest.mark.parametrize(
+    ("day", "why"), [("2026-06-03", "that has begun"), ("2026-05-20", "long ago")]
+)
 async def test_a_day_that_is_not_kept_is_not_adjusted(books: Books, day: str, why: str):
     with pytest.raises(ConfigurationError, match=why):
         await books.audit.adjust(adjustment(-5, day=day))
@@ -453,7 +454,7 @@ async def test_reading_waits_for_no_writer_and_no_writer_waits_for_it(path: Path
 async def test_a_file_that_is_none_is_said(path: Path):
     with path.open("wb") as file:  # nobody else runs on this loop
         file.write(b"my diary, " * 1_000)
-    with pytest.raises(ConfigurationError, match="no SQLite database"):
+    with pytest.raises(ConfigurationError, match="not a SQLite database"):
         await SQLiteLedger(path).audit().balances()
 
 

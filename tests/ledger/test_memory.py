@@ -78,8 +78,8 @@ async def test_nothing_spent_is_forgotten_and_addresses_beyond_the_room_share_on
     assert refused.state.limit.kind == "budget"
     (record,) = caplog.records
     assert record.getMessage() == (
-        "the ledger in memory is full: 18 of 20 keys are spent or held today. Accounts that it "
-        "does not know yet share one account for each limit. Use SQLiteLedger, or raise max_keys."
+        "the ledger in memory is full: 18 of 20 keys are used or held today. New accounts "
+        "share one account for each limit. Use SQLiteLedger, or raise max_keys."
     )
     # Each of them may still have streams of its own.
     for account in ("addr:50", "addr:51"):

@@ -35,7 +35,7 @@ async def test_records_that_were_dropped_leave_things_open(make_redis: MakeRedis
     verdict = await ledger.audit().verdict()
     assert verdict.drifts == ()
     dropped, differs = verdict.unsure
-    assert "ann: records of 2026-06-01 were dropped" in dropped
+    assert "ann: records of 2026-06-01 are missing" in dropped
     assert "tokens:2026-06-01:ann: settled may differ" in differs
 
 
@@ -85,7 +85,7 @@ async def test_what_changes_while_it_is_read_is_no_drift(
         times[0] = busy
         verdict = await audit.verdict()
         assert (verdict.drifts, len(verdict.unsure)) == ((), unsure), verdict
-    assert "tokens:2026-06-01:ann: it changed each time" in verdict.unsure[0]
+    assert "tokens:2026-06-01:ann: the counter changed during every reading" in verdict.unsure[0]
 
 
 async def test_what_is_settled_again_after_its_end_was_forgotten_is_charged_again(
@@ -110,7 +110,7 @@ async def test_more_keys_and_entries_than_one_page(
     monkeypatch.setattr("chatnest.ledger.redis.reader._VALUES", values)
     monkeypatch.setattr("chatnest.ledger.redis.reader._ENTRIES", values)
     monkeypatch.setattr("chatnest.ledger.redis.reader._KEYS", 3)
-    monkeypatch.setattr("chatnest.stores.redis._SCANNED", 2)
+    monkeypatch.setattr("chatnest.stores.redis.link._SCANNED", 2)
     ledger = make_redis(clock=clock, keep_days=10)
     audit = ledger.audit()
     for number in range(7):

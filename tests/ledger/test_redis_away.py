@@ -15,7 +15,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Admitted, Charge, Hold, Settlement
 from chatnest.ledger.redis import RedisLedger
-from chatnest.stores import redis as _redis_client
+from chatnest.stores.redis import link as _redis_client
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.server import PATIENCE, Server, binary, running
 from tests.ledger.support import admit, balance, budget, streams, wish
@@ -95,7 +95,7 @@ class Sent:
 @contextmanager
 def counted(ledger: RedisLedger) -> Iterator[Sent]:
     sent = Sent()
-    link = ledger._link()
+    link = ledger._server.link()
     send = link._send
 
     async def counts(*command: str | int | bytes) -> object:
@@ -144,7 +144,7 @@ async def test_nothing_waits_for_longer_than_it_was_given(
     with server.frozen():
         for operation in operations(ledger, hold):
             given.clear()
-            ledger._link()._breaker.close()
+            ledger._server.link()._breaker.close()
             await fails(operation)
             # With the wait for a connection, and for the exchange alone.
             assert given[:2] == [0.5, 0.25]
@@ -188,12 +188,12 @@ async def test_a_server_that_is_frozen_and_thaws(
 
     with server.frozen(), counted(ledger) as sent, anyio.fail_after(PATIENCE):
         await fails(lambda: ledger.reserve(unknown))
-        ledger._link()._breaker._interval = 0.01
+        ledger._server.link()._breaker._interval = 0.01
         while sent.probes < 3:  # none of which comes through
             await fails(lambda: ledger.settle(hold, Charge(tokens=60)))
             await anyio.sleep(0.001)
         assert sent.commands == ["EVALSHA"]
-        assert ledger._link()._breaker.is_open
+        assert ledger._server.link()._breaker.is_open
 
     await comes_back(ledger)
     # It was carried out while nobody listened, or not; either way it is undone.
@@ -215,7 +215,7 @@ async def test_of_many_at_once_few_find_a_frozen_server_and_the_others_are_told(
                 tasks.start_soon(fails, lambda: ledger.reserve(wish(*LIMITS)))
         assert sent.commands == ["EVALSHA"] * 3
     await comes_back(ledger)
-    slots = ledger._link()._slots
+    slots = ledger._server.link()._slots
     assert slots.value == 3  # no connection is lost for good
 
 
@@ -266,7 +266,7 @@ async def test_while_the_breaker_is_open_nothing_is_sent(impatient: MakeRedis):
 async def test_one_probe_at_a_time(make_redis: MakeRedis):
     async with deaf() as (url, _):
         ledger = make_redis(url, timeout=0.02)
-        link = ledger._link()
+        link = ledger._server.link()
         link._breaker._interval = 0.001
         with counted(ledger) as sent, anyio.fail_after(PATIENCE):
             while sent.probes < 5:
@@ -284,7 +284,7 @@ async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_server(
     impatient: MakeRedis,
 ):
     ledger = impatient(max_connections=1)
-    link = ledger._link()
+    link = ledger._server.link()
     async with link._slots:
         cause = await fails(ledger.check)
     assert isinstance(cause, TimeoutError)
@@ -295,9 +295,9 @@ async def test_waiting_for_a_connection_is_bounded_and_no_fault_of_the_server(
 async def test_who_comes_too_late_while_others_have_answers_opens_nothing(make_redis: MakeRedis):
     ledger = make_redis()
     await ledger.check()
-    link = ledger._link()
+    link = ledger._server.link()
     send = link._send
-    check = ledger._scripts["check"].sha
+    check = ledger._server.scripts["check"].sha
     waits, time_is_up = anyio.Event(), anyio.Event()
 
     async def sends(*command: str | int | bytes) -> object:
@@ -408,7 +408,7 @@ def sentinel(folder: Path) -> Iterator[Server]:
 async def test_a_probe_that_was_ended_by_others_begins_again(make_redis: MakeRedis, nobody: str):
     ledger = make_redis(nobody)
     await fails(ledger.check)
-    link = ledger._link()
+    link = ledger._server.link()
     ended = link._probing
     assert ended
     ended.cancel()
@@ -424,7 +424,7 @@ async def test_a_probe_that_was_ended_by_others_begins_again(make_redis: MakeRed
 async def test_an_abandoned_probe_ends_with_its_loop(nobody: str):
     ledger = RedisLedger(nobody)
     await fails(ledger.check)
-    probing = ledger._link()._probing
+    probing = ledger._server.link()._probing
     assert probing
     await ledger.aclose()
 

@@ -59,14 +59,14 @@ async def test_a_worker_whose_clock_is_wrong_asks_a_second_time_once(
 ):
     ledger = make_redis()
     await ledger.check()
-    ledger._ahead = off
+    ledger._steps._ahead = off
 
     with watched(redis_server) as seen:
         admitted = await admit(ledger, wish(budget(1_000)))
         await balance(ledger, budget(1_000))
         sent = [command[0] for command in seen() if command[0] != "lua"]
     assert len(sent) == 5 + sent.count("EVAL")  # two of them for the zone of a new budget
-    assert abs(ledger._ahead) < HOUR
+    assert abs(ledger._steps._ahead) < HOUR
     assert await balance(ledger, budget(1_000)) == (0, 100)
     assert admitted.hold.lines[0].key == model.counter_key(budget(1_000), admitted.now)
 

@@ -43,7 +43,7 @@ class TwoSlots:
         self.limits = (*limits_of(self.first), *limits_of(self.second))
 
     def break_step(self, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        link = self.ledger._link()
+        link = self.ledger._server.link()
         run = link.run
         steps = iter(range(1, 99))
 

@@ -28,10 +28,10 @@ async def test_without_its_guard_the_check_fails(
 ):
     script, guard, instead, check = taken_out
     ledger = make_redis(clock=clock)
-    text = ledger._scripts[script].text
+    text = ledger._server.scripts[script].text
     assert text.count(guard) == 1
     await check(make_redis(clock=clock), clock)
 
-    ledger._scripts[script] = Script(text.replace(guard, instead))
+    ledger._server.scripts[script] = Script(text.replace(guard, instead))
     with pytest.raises(AssertionError):
         await check(ledger, clock)

@@ -81,7 +81,7 @@ async def test_a_missing_directory_is_named(tmp_path: Path, monkeypatch: pytest.
 
 async def test_a_directory_is_not_a_file(tmp_path: Path):
     ledger = SQLiteLedger(tmp_path)
-    with pytest.raises(ConfigurationError, match="may not read and write"):
+    with pytest.raises(ConfigurationError, match="cannot be opened"):
         await ledger.check()
     await ledger.aclose()
 
@@ -90,7 +90,7 @@ async def test_what_is_no_database_is_left_alone(path: Path):
     path.write_bytes(b"my diary, " * 1_000)
     ledger = SQLiteLedger(path)
 
-    with pytest.raises(ConfigurationError, match="no SQLite database"):
+    with pytest.raises(ConfigurationError, match="not a SQLite database"):
         await ledger.check()
     await ledger.aclose()
     assert path.read_bytes() == b"my diary, " * 1_000

@@ -150,7 +150,7 @@ async def test_on_the_same_day_nothing_is_to_be_carried(tokyo: Changeable):
 async def test_no_zone_is_changed_under_answers(tokyo: Changeable, clock: Clock):
     await admit(tokyo, wish(budget(1_000), tokens=200))
 
-    with pytest.raises(ConfigurationError, match="stop all workers"):
+    with pytest.raises(ConfigurationError, match="Stop all workers"):
         await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
     assert await balance(tokyo, budget(1_000)) == (700, 200)
 

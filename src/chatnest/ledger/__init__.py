@@ -1,6 +1,7 @@
-"""Ledgers: what is held and used, under which limits. The rules in model.py, a folder a store.
+"""Ledgers: the tokens, requests and streams that accounts hold and have used under their limits.
 
-The stores that need a library are imported from their files: chatnest.ledger.sqlite.
+model.py has the rules; each store has a folder. Import a store that needs a library from its
+folder, as in ``chatnest.ledger.sqlite``.
 """
 
 from chatnest.ledger.base import Charge, Hold, Ledger, Limit, LimitState

@@ -1,17 +1,13 @@
-"""Audits: what a ledger's books say, what its records add up to, and where they differ. No I/O.
+"""Audit: the seam for operators, who read and correct a ledger's books. No I/O."""
 
-A second seam beside Ledger, for those who look after the books instead of being counted in them.
-"""
-
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
-from datetime import UTC, date, datetime
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Line
+from chatnest.ledger.days import span_of
 
 __all__ = [
     "Adjusted",
@@ -20,30 +16,31 @@ __all__ = [
     "Audited",
     "Balance",
     "Drift",
+    "Figure",
     "LiveHold",
     "TurnRecord",
     "Verdict",
     "ZoneChange",
     "check_kept",
-    "judge",
-    "verify",
 ]
 
-_HOUR: Final = 3_600_000
 _MOST: Final = 10**12
-"""Tokens in one adjustment: beyond it is a slip, and sums stay exact in every store."""
+"""Maximum tokens of one adjustment. More is a typing error, and sums stay exact in every store."""
 
 _LONGEST_ID: Final = 200
+"""Maximum characters of an adjustment's id."""
+
 _LONGEST_REASON: Final = 500
+"""Maximum characters of an adjustment's reason."""
 
 Figure = Literal["settled", "held", "overrun", "expired", "adjusted"]
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """A counter as the books have it: an account's figures under one limit's name.
+    """A counter in the books: the figures of an account under one limit's name.
 
-    In tokens of one ``day``, or where that is None in streams, of which ``held`` alone counts.
-    ``expired`` is the part of ``settled`` that was charged for holds which nobody settled.
+    Figures are tokens of one ``day``. If ``day`` is None they are streams, and only ``held`` is
+    used. ``expired`` is the part of ``settled`` that was charged for expired holds.
     """
 
     account: str
@@ -61,20 +58,20 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def used(self) -> int:
-        """What counts against the limit, beside what is held."""
+        """The figure that counts against the limit, in addition to ``held``."""
         return max(0, self.settled + self.adjusted)
 
     @classmethod
     def at(cls, key: str, figures: Iterable[int] = ()) -> "Balance":
-        """The balance of a counter's key, with figures in the order of the fields."""
+        """The balance of a counter's key. ``figures`` are in the order of the fields."""
         name, day, account = key.split(":", 2)
         named = dict(zip(cls.__struct_fields__[3:], figures, strict=False))
         return cls(account=account, name=name, day=day or None, **named)
 
 
 class LiveHold(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold that was neither settled nor released. One whose ``expires_at`` is over is charged
-    when its account is touched next. Times are milliseconds since the epoch.
+    """A hold that was neither settled nor released. After ``expires_at`` it is charged as soon as
+    its account is touched. Times are milliseconds since the epoch.
     """
 
     id: str
@@ -85,11 +82,11 @@ class LiveHold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn cost: ``tokens`` on each of its ``lines``, the keys of the counters that were
-    charged. No content of any message.
+    """The cost of a turn: ``tokens`` on each of its ``lines``, the keys of the counters that were
+    charged. No content of messages.
 
-    With the outcome ``expired`` nobody settled it: the books do not know whose it was, but by its
-    lines. ``admitted_at`` is None where the books had forgotten the hold.
+    The outcome ``expired`` means that the turn was never settled; only its lines show whose it was.
+    ``admitted_at`` is None if the books had forgotten the hold.
     """
 
     id: str
@@ -108,10 +105,10 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
-    """A correction by hand: signed ``tokens`` on one counter, with an id that makes a repetition
-    harmless, and a reason. ``at`` is the ledger's to fill in.
+    """A correction by an operator: signed ``tokens`` on one counter, with a reason, and an id that
+    makes it idempotent. The ledger sets ``at``.
 
-    Raises ConfigurationError for one that cannot be.
+    Raises ConfigurationError for an invalid value.
     """
 
     id: str
@@ -125,19 +122,25 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.id or len(self.id) > _LONGEST_ID or not self.id.isprintable():
             raise ConfigurationError(
-                f"An adjustment's id has 1 to {_LONGEST_ID} characters, all printable."
+                f"id: expected 1 to {_LONGEST_ID} printable characters, got {self.id!r}. Give the "
+                "adjustment another id."
             )
         if not self.reason.strip() or len(self.reason) > _LONGEST_REASON:
             raise ConfigurationError(
-                f"An adjustment's reason has 1 to {_LONGEST_REASON} characters."
+                f"reason: expected 1 to {_LONGEST_REASON} characters, got {len(self.reason)}. Give "
+                "the adjustment a short reason."
             )
         if not 0 < abs(self.tokens) <= _MOST:
             raise ConfigurationError(
-                f"An adjustment is not 0, and at most {_MOST:,} tokens either way."
+                f"tokens: expected a number other than 0, from {-_MOST:,} to {_MOST:,}, got "
+                f"{self.tokens:,}."
             )
         if not self.name or set(self.name) & set(':" '):
-            raise ConfigurationError(f"{self.name!r} is no name of a limit.")
-        _bounds(self.day)
+            raise ConfigurationError(
+                f"name: expected the name of a limit, got {self.name!r}. Leave out colons and "
+                "spaces."
+            )
+        span_of(self.day)
 
     @property
     def key(self) -> str:
@@ -145,8 +148,8 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adjusted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of an adjustment: the one that is recorded under its id, whether this very call
-    made it, and how the counter stands.
+    """The result of an adjustment: the adjustment recorded under its id, whether this call made it,
+    and the balance of the counter.
     """
 
     adjustment: Adjustment
@@ -155,8 +158,8 @@ class Adjusted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZoneChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The days of a limit are counted in the zone ``after`` instead of ``before``. ``carried`` is
-    the number of accounts whose use of the running day was adjusted in the new one.
+    """The result of a change of a limit's zone from ``before`` to ``after``. ``carried`` is the
+    number of accounts whose use of the current day was carried over by an adjustment.
     """
 
     name: str
@@ -166,7 +169,9 @@ class ZoneChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of a counter, ``recorded`` in the books, that its records do not add up to."""
+    """A figure of a counter that differs from its records: ``recorded`` in the books, and
+    ``recomputed`` from the records.
+    """
 
     account: str
     name: str
@@ -181,10 +186,10 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a verification.
+    """The result of a verification.
 
-    ``unsure`` says in sentences what could not be verified, ``old`` how many counters differ that
-    may do so: they are of days whose records are being forgotten.
+    ``unsure`` has a sentence for each figure that could not be verified. ``old`` is the number of
+    counters whose differences are expected, because records of their days were forgotten.
     """
 
     checked: int
@@ -194,151 +199,63 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audit(Protocol):
-    """A ledger's books, for those who look after them. Reading changes nothing.
+    """A ledger's books, for operators. Reading changes nothing.
 
-    Any of these raises LedgerUnavailable when the books cannot be reached.
+    Every operation raises LedgerUnavailable if the books cannot be reached.
     """
 
     async def now(self) -> int:
         """The ledger's time, in milliseconds since the epoch."""
 
     async def balances(self, account: str | None = None) -> list[Balance]:
-        """The counters of one account, or all, by account, day and name."""
+        """The counters of one account, or of all, sorted by account, day and name."""
 
     async def holds(self) -> list[LiveHold]:
-        """All live holds, the oldest first."""
+        """All live holds, oldest first."""
 
     def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
-        """What was settled, expired or adjusted at ``since`` (ms) or later, oldest first."""
+        """The settlements, expiries and adjustments since ``since`` (ms), oldest first."""
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
-        """Correct a counter, once for each id of an account.
+        """Correct a counter. Idempotent by the account and the adjustment's id.
 
-        Raises ConfigurationError for a day that has not begun, or is not kept any more.
+        Raises ConfigurationError for a day that has not begun, or is no longer kept.
         """
 
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
-        """Count the days of the budget ``name`` in another time zone from now on, so that nobody
-        has a second budget by it. Raises ConfigurationError.
+        """Count the days of the budget ``name`` in another time zone from now on. The use of the
+        current day is carried over, so that no account gets a second budget. Raises
+        ConfigurationError.
         """
 
     async def adopt(self) -> str:
-        """Make what is at the store's address the books from now on, also for servers that run.
-        Gives a sentence about what was found.
+        """Make the store at the ledger's address the books from now on, also for running servers.
+        Returns a sentence about what was found.
         """
 
     async def verdict(self) -> Verdict:
-        """Compare all counters with what the records add up to."""
+        """Compare all counters with the sums of their records."""
 
 
 @runtime_checkable
 class Audited(Protocol):
-    """A ledger whose books others than its own process can read."""
+    """A ledger whose books other processes can read."""
 
     def audit(self) -> Audit:
         """The same books, for an audit."""
 
 
-# ---------------------------------------------------------------- verification
-
-
-def verify(
-    balances: Iterable[Balance],
-    holds: Iterable[LiveHold],
-    records: Iterable[TurnRecord],
-    adjustments: Iterable[Adjustment],
-) -> list[Drift]:
-    """Where the books differ from what holds, records and adjustments add up to.
-
-    All of one instant. A record stands for all that its hold was charged on its lines.
-    """
-    sums: defaultdict[str, dict[Figure, int]] = defaultdict(
-        lambda: {"settled": 0, "held": 0, "overrun": 0, "expired": 0, "adjusted": 0}
-    )
-    for hold in holds:
-        for line in hold.lines:
-            sums[line.key]["held"] += hold.tokens if line.unit == "tokens" else 1
-    for record in records:
-        for key in record.lines:
-            if _counts_tokens(key):
-                sums[key]["settled"] += record.tokens
-                sums[key]["overrun"] += max(0, record.tokens - record.held)
-                sums[key]["expired"] += record.tokens if record.outcome == "expired" else 0
-    for adjustment in adjustments:
-        sums[adjustment.key]["adjusted"] += adjustment.tokens
-    books = {balance.key: balance for balance in balances}
-    return [
-        drift
-        for key in sorted({*books, *sums})
-        for drift in _drifts(books.get(key) or Balance.at(key), sums[key])
-    ]
-
-
-def _drifts(balance: Balance, sums: dict[Figure, int]) -> Iterable[Drift]:
-    for figure, recomputed in sums.items():
-        recorded: int = getattr(balance, figure)
-        if recorded != recomputed:
-            yield Drift(
-                account=balance.account,
-                name=balance.name,
-                day=balance.day,
-                figure=figure,
-                recorded=recorded,
-                recomputed=recomputed,
-            )
-
-
-def judge(
-    checked: int, drifts: Iterable[Drift], *, kept_since: int, gaps: Iterable[str] = ()
-) -> Verdict:
-    """A verdict from differences: those that forgotten records explain are no drifts.
-
-    Records are there from ``kept_since`` (ms) on. ``gaps`` are sentences that say where some are
-    missing all the same; where nothing differs, they did not matter. What is held is known without
-    records.
-    """
-    certain, old, unsure = [], set(), []
-    gaps = tuple(gaps)
-    for drift in drifts:
-        if drift.figure == "held":
-            certain.append(drift)
-        elif drift.day is not None and _bounds(drift.day)[0] < kept_since:
-            old.add(drift.key)
-        elif gaps:
-            unsure.append(f"{drift.key}: {drift.figure} may differ by records that are missing.")
-        else:
-            certain.append(drift)
-    return Verdict(
-        checked=checked,
-        drifts=tuple(certain),
-        unsure=(*gaps, *unsure) if unsure else (),
-        old=len(old),
-    )
-
-
 def check_kept(adjustment: Adjustment, now: int, keep: int) -> None:
-    """Raise ConfigurationError for a day that has begun nowhere yet, or is not kept any more."""
-    begins, ends = _bounds(adjustment.day)
+    """Raise ConfigurationError for a day that has not begun anywhere, or is no longer kept. ``now``
+    and ``keep`` are in milliseconds.
+    """
+    begins, ends = span_of(adjustment.day)
     if begins > now:
-        raise ConfigurationError(f"The day {adjustment.day} has not begun.")
+        raise ConfigurationError(
+            f"day: expected a day that has begun, got {adjustment.day}. Adjust today, or wait."
+        )
     if ends < now - keep:
         raise ConfigurationError(
-            f"The day {adjustment.day} is too long ago: its figures are not kept any more."
+            f"day: expected a day that is still kept, got {adjustment.day}, which is too long ago. "
+            "Adjust a later day."
         )
-
-
-def _bounds(day: str) -> tuple[int, int]:
-    """When a calendar day begins first, and ends last, wherever on earth; in ms."""
-    try:
-        found = date.fromisoformat(day)
-    except ValueError:
-        found = None
-    if found is None or found.isoformat() != day:
-        raise ConfigurationError(f"{day!r} is no day, such as 2026-11-22.")
-    midnight = int(datetime(found.year, found.month, found.day, tzinfo=UTC).timestamp() * 1000)
-    return midnight - 14 * _HOUR, midnight + 36 * _HOUR
-
-
-def _counts_tokens(key: str) -> bool:
-    """Counters of tokens have a day, those of streams have none."""
-    return key.split(":", 2)[1] != ""

@@ -1,4 +1,4 @@
-"""Ledger: who holds and has used how much. The seam, and the values that cross it. No I/O.
+"""Ledger: the seam to the books of holds and use, and the values that cross it. No I/O.
 
 Amounts are whole tokens, requests or streams; times are whole milliseconds since the epoch, by the
 ledger's own clock.
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def wall_clock() -> int:
-    """Milliseconds since the epoch, in UTC: the clock of a ledger that is given none."""
+    """Milliseconds since the epoch: the default clock of a ledger."""
     return time.time_ns() // 1_000_000
 
 
@@ -49,24 +49,30 @@ def _unused(limit: "Limit") -> str:
         return f"{limit!r}: kind: expected one of {', '.join(_UNITS)}, got {limit.kind!r}."
     if limit.kind == "budget":
         return (
-            f"{limit!r}: window: a budget is counted by the calendar day, so expected {_DAY}, got "
-            f"{limit.window}. Leave window out; there are no budgets of weeks or months."
+            f"{limit!r}: window: expected {_DAY} for a budget, which is counted by the calendar "
+            f"day, got {limit.window}. Leave window out; there are no budgets of weeks or months."
         )
     if limit.kind == "rate":
-        return f"{limit!r}: timezone: a rate's window has none. Leave timezone out."
-    return f"{limit!r}: a concurrency has no window and no timezone. Leave both out."
+        return (
+            f"{limit!r}: timezone: expected none for a rate, got {limit.timezone!r}. Leave "
+            "timezone out."
+        )
+    return (
+        f"{limit!r}: expected no window and no timezone for a concurrency, got one. Leave both out."
+    )
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit that a request must fit under.
 
-    ``rate``: at most ``limit`` requests in any window of ``window`` seconds. ``budget``: at most
-    ``limit`` tokens in a calendar day of ``timezone``, of which a ledger keeps one for each name.
-    ``concurrency``: at most ``limit`` streams at a time. What is counted belongs to ``account`` and
-    ``name``, whatever the limit's size, so that a change of size never opens a second budget. A
-    ``hidden`` one is the service's own affair: its figures are in no header field, refusal or
-    ``/limits``. Raises ConfigurationError for anything else, and for a ``window`` or ``timezone``
-    that the kind has no use for: what cannot be counted would limit nothing.
+    ``rate``: at most ``limit`` requests in a sliding window of ``window`` seconds. ``budget``: at
+    most ``limit`` tokens in a calendar day of ``timezone``; all budgets of one name must have the
+    same timezone. ``concurrency``: at most ``limit`` streams at a time. Counters belong to
+    ``account`` and ``name``, not to the limit's size, so that a change of size never opens a second
+    budget. The figures of a ``hidden`` limit appear in no header field, refusal or ``/limits``.
+
+    Raises ConfigurationError for invalid values, and for a ``window`` or ``timezone`` that the kind
+    does not use.
     """
 
     name: str
@@ -80,7 +86,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         limit, window = self.limit, self.window
         if not self.name or ":" in self.name or '"' in self.name:
-            raise ConfigurationError(f"{self!r} is no limit: its name has a colon or a quote")
+            raise ConfigurationError(
+                f"{self!r}: name: expected a text without colons and quotes, got {self.name!r}."
+            )
         if type(limit) is not int or limit < 0 or type(window) is not int or window < 1:
             raise ConfigurationError(
                 f"{self!r}: limit and window: expected integers, limit >= 0 and window >= 1."
@@ -100,11 +108,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish to hold: all limits at once, or nothing.
+    """A request to hold tokens and streams under all of its limits, or under none.
 
-    ``id`` is made by the worker before its first attempt and makes every operation idempotent.
-    ``tokens`` is the worst case of what will be sent upstream; a budget with less left grants
-    less, down to ``min_tokens``. ``lease`` is in milliseconds.
+    The worker makes ``id`` before its first attempt; it makes every operation idempotent.
+    ``tokens`` is the worst case of the upstream call. A budget with less left grants less, down to
+    ``min_tokens``. ``lease`` (TTL) is in milliseconds.
     """
 
     id: str
@@ -114,21 +122,21 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     lease: int = 30_000
 
 
-# A ledger in memory keeps a hundred thousand of these two, and of their records. They know nothing
-# that could know them: the garbage collector, which stops everything meanwhile, need not look.
+# A ledger in memory keeps a hundred thousand of the next two, and of their records. They cannot be
+# part of a cycle, so ``gc=False`` shortens the pauses of the garbage collector.
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """One counter that a hold weighs on: by its tokens, or as one stream."""
+    """A counter that a hold counts on: with its tokens, or as one stream."""
 
     key: str
     unit: Literal["tokens", "streams"]
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was admitted: ``tokens`` on every line of that unit, one stream on the others.
+    """An admitted reservation: ``tokens`` on each line of that unit, one stream on the others.
 
-    It is enough to charge by, also for a ledger that has forgotten the reservation.
+    It contains all that a settlement needs, so that a ledger can settle a hold it has forgotten.
     """
 
     id: str
@@ -137,9 +145,9 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn cost, and how it came to that. No content of any message.
+    """The cost of a turn, and how it was determined. No content of messages.
 
-    ``tokens`` is what the budgets are charged, ``source`` whose figure that is.
+    Budgets are charged ``tokens``; ``source`` is where that figure is from.
     """
 
     tokens: int
@@ -153,7 +161,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a limit stands. ``resets_at`` is when something comes back without anybody's doing."""
+    """The state of a limit. ``resets_at`` is the next time at which use expires by itself."""
 
     limit: Limit
     used: int
@@ -166,7 +174,7 @@ class LimitState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """The hold stands. ``now`` is the ledger's time of the answer."""
+    """The reservation is held. ``now`` is the ledger's time of the answer."""
 
     hold: Hold
     states: tuple[LimitState, ...]
@@ -174,11 +182,11 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing was counted anywhere.
+    """The reservation is refused, and nothing was counted.
 
-    ``state`` is the limit that refused, or None where the id belongs to a hold that has ended.
-    ``retry_after`` is in milliseconds: who waits that long gets in, unless somebody else came
-    first. ``by_held`` says that running answers, not used-up tokens, stand in the way.
+    ``state`` is the limit that refused, or None if the id belongs to a hold that has ended.
+    ``retry_after`` is in milliseconds; a retry after it succeeds, unless other requests come first.
+    ``by_held`` is true if the tokens are held by running answers, and not used up.
     """
 
     state: LimitState | None
@@ -188,42 +196,42 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How a hold ended: ``tokens`` charged, and whether this very call did it."""
+    """The end of a hold: the ``tokens`` charged, and whether this call ended it ``first``."""
 
     tokens: int
     first: bool
 
 
 class Ledger(Protocol):
-    """Where accounts are kept. Every operation is atomic, and idempotent by the hold's id.
+    """The books of accounts. Every operation is atomic, and idempotent by the hold's id.
 
-    Any of them raises LedgerUnavailable when the books cannot be reached; what came of that call
-    is then unknown.
+    Every operation raises LedgerUnavailable if the books cannot be reached. The call may have taken
+    effect all the same.
     """
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
-        """Check every limit and hold all of them, or none, in one step.
+        """Check all limits and hold under all of them, or under none, in one step.
 
-        Raises ZoneConflict for a budget whose name the books count in another time zone.
+        Raises ZoneConflict if the books count a budget's name in another time zone.
         """
 
     async def renew(self, hold: Hold, lease: int) -> None:
-        """Keep a live hold for ``lease`` milliseconds from now on."""
+        """Renew the lease of a live hold: it ends ``lease`` milliseconds from now."""
 
     async def settle(self, hold: Hold, charge: Charge) -> Settlement:
-        """Replace the hold by what it really cost. Also corrects a hold that had expired."""
+        """Replace the hold by its actual cost. Also corrects the charge of an expired hold."""
 
     async def release(self, reservation: Reservation) -> None:
-        """Make sure that a reservation whose answer was lost holds nothing, now or later."""
+        """Make sure that a reservation holds nothing, now or later, even if its answer was lost."""
 
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
-        """How these limits stand, in their order. Changes nothing. Raises ZoneConflict."""
+        """The states of these limits, in their order. Changes nothing. Raises ZoneConflict."""
 
     def now(self) -> int:
-        """The ledger's time, as well as this process knows it without asking."""
+        """The ledger's time, as far as this process knows it without I/O."""
 
     async def check(self) -> None:
         """Raise LedgerUnavailable unless the books can be written."""
 
     async def aclose(self) -> None:
-        """Finish what was begun, and let go of files, threads and connections."""
+        """Finish what was begun, and close files, threads and connections."""

@@ -1,30 +1,34 @@
-"""Calendar days of time zones, in which budgets are counted. No I/O.
+"""Days: calendar days of time zones, in which budgets are counted. No I/O.
 
 Times are whole milliseconds since the epoch.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-__all__ = ["day_end", "day_of", "is_zone"]
+from chatnest.errors import ConfigurationError
+
+__all__ = ["day_end", "day_of", "is_zone", "span_of"]
+
+_HOUR: Final = 3_600_000
 
 
 class _Day(msgspec.Struct, frozen=True):
-    since: int  # a time in it
+    since: int  # a time within the day
     end: int
     name: str
 
 
 _latest: Final[dict[str, _Day]] = {}
-"""The day that was asked for last, of each zone: nearly always the one that is asked for next."""
+"""The day last returned for each zone, which is nearly always the day needed next."""
 
 
 def day_of(now: int, timezone: str) -> str:
-    """The calendar day in that zone, as 2026-11-22."""
+    """The calendar day in a time zone, as 2026-11-22."""
     day = _latest.get(timezone)
     if day is None or not day.since <= now < day.end:
         day = _begin(now, timezone)
@@ -32,7 +36,7 @@ def day_of(now: int, timezone: str) -> str:
 
 
 def day_end(now: int, timezone: str) -> int:
-    """When that day ends; a day of 23 or 25 hours ends when its zone's clock says so."""
+    """The end of that day. A day may have 23 or 25 hours."""
     day = _latest.get(timezone)
     if day is None or not day.since <= now < day.end:
         day = _begin(now, timezone)
@@ -40,16 +44,31 @@ def day_end(now: int, timezone: str) -> int:
 
 
 def is_zone(name: str) -> bool:
-    """Whether there is a time zone of that name here."""
+    """Whether the time zone database has this name."""
     try:
         _zone(name)
-    except (KeyError, ValueError, OSError):  # not there; no name; a folder of zones
+    except (KeyError, ValueError, OSError):  # missing; invalid; a folder of zones
         return False
     return True
 
 
+def span_of(day: str) -> tuple[int, int]:
+    """The first instant of a day such as 2026-11-22 in any time zone, and the last.
+
+    Raises ConfigurationError for a text in another form.
+    """
+    try:
+        found = date.fromisoformat(day)
+    except ValueError:
+        found = None
+    if found is None or found.isoformat() != day:
+        raise ConfigurationError(f"day: expected a date such as 2026-11-22, got {day!r}.")
+    midnight = int(datetime(found.year, found.month, found.day, tzinfo=UTC).timestamp() * 1000)
+    return midnight - 14 * _HOUR, midnight + 36 * _HOUR
+
+
 def _begin(now: int, timezone: str) -> _Day:
-    """Work out another day than the latest."""
+    """Work out the day at ``now``, and remember it as the latest."""
     zone = _zone(timezone)
     today = datetime.fromtimestamp(now / 1000, zone).date()
     tomorrow = today + timedelta(days=1)

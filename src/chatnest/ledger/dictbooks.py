@@ -1,4 +1,4 @@
-"""DictBooks: books in dictionaries, bounded without forgetting what is spent or held."""
+"""DictBooks: books in dictionaries, bounded without forgetting tokens that are used or held."""
 
 import logging
 from collections import OrderedDict
@@ -30,19 +30,23 @@ __all__ = ["OTHER_ADDRESSES", "OTHER_PRINCIPALS", "DictBooks"]
 _log = logging.getLogger("chatnest.ledger")
 
 OTHER_ADDRESSES: Final = "addr:others"
-"""The account that addresses beyond the room share. No address has this name."""
+"""The account that further addresses share when the books are full. No address has this name."""
 
 OTHER_PRINCIPALS: Final = "\0others"
-"""The account that all others beyond the room share. No principal has a control character."""
+"""The account that further principals share when the books are full. No principal has a control
+character.
+"""
 
 _LEAST_KEYS: Final = 10
 _RESERVED: Final = 10
-"""One key in ten is kept for accounts that are not addresses."""
+"""One key in ten is reserved for accounts that are not addresses."""
 
 _LOOKS_FOR_ROOM: Final = 64
+"""Maximum entries that one operation examines to make room."""
+
 _HOUR: Final = 3_600_000
 _WESTERNMOST: Final = 12 * _HOUR
-"""No zone is further behind UTC."""
+"""Milliseconds by which a time zone is behind UTC at most."""
 
 _NOTHING: Final = Counter()
 
@@ -50,13 +54,13 @@ _NOTHING: Final = Counter()
 class DictBooks(Holds):
     """Books in dictionaries: holds, counters and windows. Not thread-safe.
 
-    A look-up stores nothing: a counter without figures and a window without entries take no room.
+    A look-up stores nothing: counters without figures and windows without entries take no room.
 
-    ``max_keys`` bounds the counters of budgets, and the windows. Only what no longer counts is
-    dropped for room: counters of days that are over, windows whose entries have all left. Where
-    that is not enough, accounts that are not known yet share one account for each limit, with the
-    limit of a single one: addresses beyond nine tenths of the room, all others beyond the whole of
-    it. Counters of streams, which live as long as a hold, are never shared.
+    ``max_keys`` bounds the counters of budgets, and the windows. To make room, only entries that no
+    longer count are dropped: counters of past days, and windows whose entries have all left. If
+    that is not enough, new accounts share one account for each limit, with the limit of a single
+    account: addresses once nine tenths of the keys are in use, others once all of them are.
+    Counters of streams, which live as long as a hold, are never shared.
     """
 
     def __init__(self, max_keys: int) -> None:
@@ -64,11 +68,11 @@ class DictBooks(Holds):
         super().__init__(max_keys)
         self._most = max_keys
         self._most_addresses = max_keys - max_keys // _RESERVED
-        self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of their beginning
+        self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of insertion
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
         self._zones: dict[str, str] = {}
         self.zone: Callable[[str], str | None] = self._zones.get
-        # What the running operation has looked up, and may have changed.
+        # The entries that the running operation has looked up, and may have changed.
         self._read: dict[str, Counter] = {}
         self._slid: dict[str, ListWindow] = {}
         self._say_again = 0
@@ -104,7 +108,7 @@ class DictBooks(Holds):
         self._keep()
         return states
 
-    # ------------------------------------------------ what the rules read and write
+    # ------------------------------------------------ entries that the rules read and write
 
     def counter(self, key: str) -> Counter:
         counter = self._read.get(key)
@@ -122,7 +126,7 @@ class DictBooks(Holds):
         self._zones[name] = zone
 
     def _keep(self) -> None:
-        """Keep what the operation has changed, unless that is nothing."""
+        """Store the entries that the operation has changed, except empty ones."""
         for key, counter in self._read.items():
             if counter != _NOTHING:
                 self._counters[key] = counter
@@ -139,19 +143,20 @@ class DictBooks(Holds):
     # ------------------------------------------------ room
 
     def _placed(self, limits: tuple[Limit, ...], now: int) -> tuple[Limit, ...]:
-        """The limits, of which those that have no place of their own get a shared account."""
+        """The limits, with a shared account in place of each account that has no room."""
         if max(len(self._counters), len(self._windows)) < self._most_addresses:
             return limits
         placed = tuple(
-            limit if self._has_place(limit, now) else _shared(limit)  # one whole limit for them all
+            limit
+            if self._has_place(limit, now)
+            else _shared(limit)  # with the limit of one account
             for limit in limits
         )
         if placed != limits and now >= self._say_again:
             self._say_again = now + _HOUR
             _log.warning(
-                "the ledger in memory is full: %s of %s keys are spent or held today. Accounts "
-                "that it does not know yet share one account for each limit. Use SQLiteLedger, or "
-                "raise max_keys.",
+                "the ledger in memory is full: %s of %s keys are used or held today. New accounts "
+                "share one account for each limit. Use SQLiteLedger, or raise max_keys.",
                 f"{len(self._counters):,}",
                 f"{self._most:,}",
             )
@@ -172,7 +177,7 @@ class DictBooks(Holds):
         return len(table) < room
 
     def _drop_windows(self, now: int) -> None:
-        """Look at some windows, one after the other in turn, and drop those that are over."""
+        """Examine some windows, in turn, and drop those whose entries have all left."""
         windows = self._windows
         for _ in range(min(_LOOKS_FOR_ROOM, len(windows))):
             key, window = windows.popitem(last=False)
@@ -180,8 +185,8 @@ class DictBooks(Holds):
                 windows[key] = window
 
     def _drop_days(self, limit: Limit, now: int) -> None:
-        """Drop some counters of days that are over: of this limit by its zone, of any other once
-        the day is over everywhere.
+        """Drop some counters of past days. For this limit its time zone decides; for other limits a
+        day is past once it has ended in all time zones.
         """
         today = day_of(now, limit.timezone)
         oldest = min(today, day_of(now - _WESTERNMOST, "UTC"))
@@ -194,7 +199,7 @@ class DictBooks(Holds):
 
 
 def _is_address(account: str) -> bool:
-    """Whether it is one address. What all of them share is as important as a principal's."""
+    """Whether the account is a single address, and not the account that all addresses share."""
     return is_anonymous(account) and account != everybody_like(account)
 
 

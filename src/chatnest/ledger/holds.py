@@ -1,4 +1,4 @@
-"""Holds: the holds of books in memory, live and ended, and the ends of their leases. No I/O."""
+"""Holds: live and ended holds of books in memory, and the ends of their leases. No I/O."""
 
 import heapq
 from collections import OrderedDict
@@ -9,24 +9,23 @@ from chatnest.ledger.model import HoldRecord, HoldState
 __all__ = ["Holds"]
 
 _REMEMBERED: Final = 3_600_000
-"""Milliseconds for which an ended hold is known, so that a repetition of its end does nothing."""
+"""Milliseconds for which an ended hold is known, so that ending it again does nothing."""
 
 
 class Holds:
     """Hold records by id. Not thread-safe.
 
-    An ended hold is known for an hour, and of these ``most`` at most: the settled and released
-    leave first, since only a repetition would ask for them, then those that expired, which a late
-    settlement still corrects; of each kind the oldest first. A live hold is never dropped, so there
-    may be more of them.
+    An ended hold is known for an hour. At most ``most`` ended holds are known: settled and released
+    holds are dropped first, since only a repetition needs them, then expired holds, which a late
+    settlement still corrects; both oldest first. Live holds are never dropped and not bounded.
     """
 
     def __init__(self, most: int) -> None:
         self._most_ended = most
         self._records: dict[str, HoldRecord] = {}
         self._leases: list[tuple[int, str]] = []
-        self._looks: dict[str, int] = {}  # when each live hold is looked at next
-        self._given: list[HoldRecord] = []  # those that the operation before may have ended
+        self._looks: dict[str, int] = {}  # when each live hold is examined next
+        self._given: list[HoldRecord] = []  # holds that the last operation may have ended
         self._done: OrderedDict[str, HoldRecord] = OrderedDict()
         self._expired: OrderedDict[str, HoldRecord] = OrderedDict()
 
@@ -50,7 +49,7 @@ class Holds:
         while self._leases and self._leases[0][0] <= now:
             at, hold_id = heapq.heappop(self._leases)
             if self._looks.get(hold_id) != at:
-                continue  # it has ended, or its lease was shortened since
+                continue  # the hold has ended, or its lease was shortened since
             record = self._records[hold_id]
             if record.until > now:  # renewed since
                 self._look(hold_id, record.until)
@@ -63,7 +62,7 @@ class Holds:
     def _look(self, hold_id: str, at: int) -> None:
         self._looks[hold_id] = at
         heapq.heappush(self._leases, (at, hold_id))
-        if len(self._leases) > 2 * len(self._looks) + 100:  # most are of holds that have ended
+        if len(self._leases) > 2 * len(self._looks) + 100:  # most belong to holds that have ended
             self._leases = [(at, hold_id) for hold_id, at in self._looks.items()]
             heapq.heapify(self._leases)
 
@@ -81,10 +80,8 @@ class Holds:
                 self._done.setdefault(hold_id, record)
 
     def _forget(self, now: int) -> None:
-        """Ended holds whose time is over, and those beyond the bound.
-
-        In the order of their ends, which a clock that was set back does not disturb for long: the
-        bound holds whatever it does.
+        """Drop ended holds after their time, and ended holds beyond the bound, in the order of
+        their ends. A clock that is set back may disturb that order, but never exceeds the bound.
         """
         for ended in (self._done, self._expired):
             while ended and next(iter(ended.values())).until + _REMEMBERED <= now:

@@ -1,4 +1,4 @@
-"""MemoryLedger: books in this process, for one worker, lost with it."""
+"""MemoryLedger: books in this process, for one worker. They are lost when it ends."""
 
 import logging
 import os
@@ -27,11 +27,12 @@ _log = logging.getLogger("chatnest.ledger")
 class MemoryLedger:
     """Limits that hold within one process and are forgotten when it ends.
 
-    With more than one worker each would have a budget of its own: ``chatnest serve`` refuses
-    that, and elsewhere it is warned of in the log. Usable from several threads and event loops.
+    Each of several workers would have budgets of its own: ``chatnest serve`` refuses to start
+    then, and elsewhere a warning is logged. Usable from several threads and event loops.
 
-    ``max_keys`` bounds the memory, as `DictBooks` describes: nothing that is spent or held in a
-    running day or window is dropped for it. ``clock`` gives milliseconds since the epoch.
+    ``max_keys`` bounds the memory, as `DictBooks` describes. Tokens and requests that are used or
+    held in a current day or window are never dropped. ``clock`` returns milliseconds since the
+    epoch.
     """
 
     def __init__(self, *, clock: Callable[[], int] = wall_clock, max_keys: int = 100_000) -> None:
@@ -64,23 +65,25 @@ class MemoryLedger:
             return self._books.usage(limits, self._clock())
 
     def now(self) -> int:
-        """By this process's clock."""
+        """The time of this process's clock."""
         return self._clock()
 
     async def check(self) -> None:
-        """Memory is always there."""
+        """Do nothing: memory is always available."""
 
     async def aclose(self) -> None:
-        """Nothing to let go of; the figures stay, for a host that starts again."""
+        """Do nothing: the figures stay, for a host that starts again."""
 
 
 def _warn_if_one_of_several() -> None:
-    """Servers start workers with multiprocessing, or say how many there are."""
+    """Log a warning if this process seems to be one of several workers: a child of multiprocessing,
+    or with WEB_CONCURRENCY above 1.
+    """
     multiprocessing = sys.modules.get("multiprocessing.process")
     is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
     workers = os.environ.get("WEB_CONCURRENCY", "1")
     if is_child or (workers.isdecimal() and int(workers) > 1):
         _log.warning(
-            "MemoryLedger counts in this process alone: if it is one of several workers, each "
-            "allows every limit once more; use chatnest.ledger.sqlite.SQLiteLedger"
+            "MemoryLedger counts in this process only: with several workers, each of them allows "
+            "every limit again. Use chatnest.ledger.sqlite.SQLiteLedger"
         )

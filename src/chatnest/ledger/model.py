@@ -1,16 +1,16 @@
-"""The accounting rules, once: pure functions over books, an operation and a time. No I/O.
+"""The accounting rules: pure functions over books, an operation and a time. No I/O.
 
-A hold is RESERVED, then SETTLED (charged what it cost), RELEASED (charged nothing) or EXPIRED
-(charged in full, since its worker fell silent; a settlement or release that comes late corrects
-it exactly).
+A hold is RESERVED, then SETTLED (charged its cost), RELEASED (not charged) or EXPIRED (charged in
+full, because its worker did not renew the lease; a late settlement or release corrects the charge
+exactly).
 For every budget, whenever a request is admitted::
 
     settled + adjusted + held <= limit + overrun
 
-``overrun`` is what providers reported beyond what was held for them, ``adjusted`` what was
-corrected by hand, down to nothing used, in either direction. Every ledger is tested
-against these functions with the same sequences of operations; the memory and SQLite ledgers run
-them as they are, over different books.
+``overrun`` is the tokens that providers reported beyond those held for them. ``adjusted`` is the
+sum of corrections by operators, positive or negative; use never counts as less than 0. Every ledger
+is tested against these functions with the same sequences of operations. The memory and SQLite
+ledgers run these functions themselves, over different books.
 """
 
 import enum
@@ -47,11 +47,11 @@ __all__ = [
 ]
 
 RETRY_HELD: Final = 5_000
-"""Milliseconds to wait for a running answer to end, which nobody can know exactly."""
+"""Milliseconds to wait for a running answer to end: an estimate, since its end is not known."""
 
 
 class HoldState(enum.IntEnum):
-    """What became of a hold."""
+    """The state of a hold."""
 
     RESERVED = 0
     SETTLED = 1
@@ -60,10 +60,10 @@ class HoldState(enum.IntEnum):
 
 
 class Counter(msgspec.Struct):
-    """One account's figures under one limit's name, for a day where the limit is a budget.
+    """The figures of an account under one limit's name; for a budget, of one day.
 
-    ``expired`` is the part of ``settled`` that was charged for holds which nobody settled.
-    ``adjusted`` is signed, and apart, so that what was settled stays what it was.
+    ``expired`` is the part of ``settled`` that was charged for expired holds. ``adjusted`` is
+    signed, and separate, so that corrections do not change ``settled``.
     """
 
     settled: int = 0
@@ -74,13 +74,13 @@ class Counter(msgspec.Struct):
 
     @property
     def used(self) -> int:
-        """What counts against a limit, beside what is held."""
+        """The figure that counts against a limit, in addition to ``held``."""
         return max(0, self.settled + self.adjusted)
 
 
 class HoldRecord(msgspec.Struct, gc=False):
-    """A hold and what became of it. ``until`` is the lease's end while it is RESERVED, and the
-    time of its end afterwards.
+    """A hold and its state. ``until`` is the end of the lease while the hold is RESERVED, and the
+    time at which it ended afterwards.
     """
 
     hold: Hold
@@ -90,25 +90,25 @@ class HoldRecord(msgspec.Struct, gc=False):
 
 
 class Books(Protocol):
-    """What the rules read and write. What these return is written back when it was changed."""
+    """The data that the rules read and write. Changes to the returned objects are stored."""
 
     def counter(self, key: str) -> Counter:
-        """The counter of that key; zeros where there was none."""
+        """The counter of a key, with zeros if it is new."""
 
     def window(self, key: str) -> Window:
-        """The window of that key; empty where there was none."""
+        """The sliding window of a key, empty if it is new."""
 
     def hold(self, hold_id: str) -> HoldRecord | None:
-        """The hold of that id, live or ended, unless it was forgotten."""
+        """The hold of an id, live or ended, or None if it is not known."""
 
     def add(self, record: HoldRecord) -> None:
-        """Remember a hold under its id, a new one or one whose lease was moved."""
+        """Store a new hold, or one whose lease was renewed."""
 
     def zone(self, name: str, /) -> str | None:
-        """The time zone in which the budget of that name was first counted, if it was."""
+        """The time zone in which budgets of this name are counted, or None before the first one."""
 
     def keep_zone(self, name: str, zone: str) -> None:
-        """Remember the time zone of a budget's name."""
+        """Store the time zone of a budget's name."""
 
     def due(self, now: int) -> list[HoldRecord]:
         """The RESERVED holds whose lease has ended by ``now``."""
@@ -118,7 +118,7 @@ class Books(Protocol):
 
 
 def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
-    """Hold everything that ``wish`` names, or nothing. Raises ZoneConflict."""
+    """Hold under all limits of ``wish``, or under none. Raises ZoneConflict."""
     zones = _zones(books, wish.limits)
     expire(books, now)
     known = books.hold(wish.id)
@@ -141,7 +141,7 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
         if left < needed:
             refusals.append(_refusal(books, wish, state, key, now))
     if refusals:
-        # Who waits for the slowest of them meets none of the others either.
+        # After the longest wait, none of the other limits refuses either.
         return max(refusals, key=lambda refusal: refusal.retry_after)
     for name, zone in zones.items():
         books.keep_zone(name, zone)
@@ -149,7 +149,7 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
 
 
 def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
-    """Move the end of a live hold's lease; nothing where it is not live any more."""
+    """Renew the lease of a live hold. Does nothing for a hold that has ended."""
     expire(books, now)
     record = books.hold(hold_id)
     if record is not None and record.state is HoldState.RESERVED:
@@ -158,11 +158,11 @@ def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
 
 
 def settle(books: Books, hold: Hold, charge: Charge, now: int) -> Settlement:
-    """Charge ``charge.tokens`` for a hold, once; a repetition answers what the first one did."""
+    """Charge ``charge.tokens`` for a hold, once. A repetition returns the tokens charged first."""
     expire(books, now)
     record = books.hold(hold.id)
     if record is None:
-        # The books forgot the hold (a restart without them, a failover): the cost is real.
+        # The books lost the hold (a restart of memory, a failover), but the cost is real.
         record = HoldRecord(hold, HoldState.RESERVED, now)
         books.add(record)
         _weigh(books, hold, +1)
@@ -173,9 +173,9 @@ def settle(books: Books, hold: Hold, charge: Charge, now: int) -> Settlement:
 
 
 def release(books: Books, wish: Reservation, now: int) -> None:
-    """Undo a reservation, and refuse it should it still be on its way.
+    """Undo a reservation, and refuse it if it arrives later.
 
-    Nothing was sent upstream for it, so that one which has expired meanwhile costs nothing either.
+    The upstream call was not made, so an expired hold is not charged either.
     """
     expire(books, now)
     record = books.hold(wish.id)
@@ -187,13 +187,13 @@ def release(books: Books, wish: Reservation, now: int) -> None:
 
 
 def expire(books: Books, now: int) -> None:
-    """Charge in full whatever nobody renewed: its worker may have crashed after spending it."""
+    """Charge expired holds in full: their workers may have crashed after spending the tokens."""
     for record in books.due(now):
         _end(books, record, HoldState.EXPIRED, record.hold.tokens, now)
 
 
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
-    """How limits stand. Raises ZoneConflict."""
+    """The states of limits. Raises ZoneConflict."""
     _zones(books, limits)
     expire(books, now)
     return tuple(_state(books, limit, counter_key(limit, now), now) for limit in limits)
@@ -205,8 +205,8 @@ def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState
 def _zones(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
     """The zone of each budget's name that the books do not know yet.
 
-    One name has one zone, whatever the account: at any time an account has one day, and with it
-    one budget. Raises ZoneConflict for a limit of another zone, before anything is changed.
+    A name has one zone for all accounts, so that an account has one current day, and with it one
+    budget. Raises ZoneConflict for a limit with another zone, before anything is changed.
     """
     new: dict[str, str] = {}
     for limit in limits:
@@ -225,7 +225,7 @@ def _admit(
     lines: dict[str, Line] = {}
     windows = set()
     states = []
-    # What two limits of one wish count in the same place counts once.
+    # If two limits of a wish share a counter or a window, the request counts once.
     for key, before in places:
         limit, used, held, resets_at = before.limit, before.used, before.held, before.resets_at
         if limit.kind == "rate":
@@ -251,9 +251,9 @@ def _admit(
 def _refusal(books: Books, wish: Reservation, state: LimitState, key: str, now: int) -> Refused:
     limit = state.limit
     if limit.kind == "rate":
-        if limit.limit < 1:  # nobody gets in, however long they wait
+        if limit.limit < 1:  # no wait helps
             return Refused(state=state, retry_after=limit.window * 1000, now=now)
-        # When this one has left, one place is free.
+        # Once this entry has left the window, the window has room for one more.
         window = books.window(key)
         wait = window[len(window) - limit.limit] + limit.window * 1000 - now
         return Refused(state=state, retry_after=wait, now=now)
@@ -273,7 +273,7 @@ def _end(books: Books, record: HoldRecord, state: HoldState, charge: int, now: i
         else:
             counter.held -= held
             if record.state is HoldState.EXPIRED:
-                # Not below zero, for books that have forgotten the counter but not the hold.
+                # Never below 0: the books may have lost the counter but not the hold.
                 counter.settled = max(0, counter.settled - record.charged)
                 counter.expired = max(0, counter.expired - record.charged)
             counter.settled += charge
@@ -301,9 +301,9 @@ def _state(books: Books, limit: Limit, key: str, now: int) -> LimitState:
 
 
 def counter_key(limit: Limit, now: int) -> str:
-    """Where a limit is counted. A budget has a counter of its own for each day."""
+    """The key of a limit's counter or window. A budget has a counter for each day."""
     if limit.kind == "budget":
         return f"{limit.name}:{day_of(now, limit.timezone)}:{limit.account}"
-    if limit.kind == "rate":  # the entries of a short window would be too few for a long one
+    if limit.kind == "rate":  # a short window has too few entries for a long one
         return f"{limit.name}:{limit.window}:{limit.account}"
     return f"{limit.name}::{limit.account}"

@@ -1,4 +1,4 @@
-"""Window: the times of admission under one rate, oldest first. No I/O.
+"""Window: the sliding window of a rate, as times of admission, oldest first. No I/O.
 
 Times and lengths are whole milliseconds.
 """
@@ -11,25 +11,25 @@ __all__ = ["ListWindow", "Window", "count_as_now", "drop_until"]
 
 
 class Window(Protocol):
-    """What the rules ask of it."""
+    """A sliding window, as the rules use it."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of times in the window."""
 
     def __getitem__(self, index: int, /) -> int:
-        """The time of one of them; 0 is the oldest."""
+        """The time at an index; index 0 is the oldest."""
 
     def append(self, at: int, /) -> None:
-        """One more was admitted."""
+        """Add the time of an admission."""
 
     def slide(self, length: int, now: int) -> None:
-        """Drop what has left the window. A clock that was set back leaves times in the future: they
-        count as of now, so that they lock nobody out for longer than a window.
+        """Drop the times that have left the window. After a clock was set back, some times are in
+        the future: they count as ``now``, so that no account waits longer than one window.
         """
 
 
 class ListWindow(list[int]):
-    """All of them in memory. ``length`` is that of the last slide."""
+    """A window in memory. ``length`` is the argument of the last slide."""
 
     __slots__ = ("length",)
 
@@ -44,14 +44,14 @@ class ListWindow(list[int]):
 
 
 def drop_until(times: list[int], last: int) -> int:
-    """Drop those up to ``last``, and say how many."""
+    """Drop the times up to ``last``. Returns how many they were."""
     gone = bisect_right(times, last)
     del times[:gone]
     return gone
 
 
 def count_as_now(times: list[int], now: int) -> None:
-    """Set those that are in the future to ``now``."""
+    """Set times in the future to ``now``."""
     if times and times[-1] > now:
         known = bisect_right(times, now)
         times[known:] = [now] * (len(times) - known)

@@ -1,4 +1,4 @@
-"""Runs: answers that can be joined, replayed, picked up again and cancelled."""
+"""Runs: answers that several clients can join, replay, resume and cancel."""
 
 from chatnest.runs.base import RunLog, RunSettings
 from chatnest.runs.memory import MemoryRunLog

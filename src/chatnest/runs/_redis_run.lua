@@ -1,4 +1,4 @@
--- One operation on a run: a hash, and a list of batches, 'FIRST COUNT DATA'. ARGV[1] says which.
+-- One operation on a run: a hash, and a list of batches, 'FIRST COUNT DATA'. ARGV[1] is the operation.
 
 local call = redis.call
 local run, batches, what = KEYS[1], KEYS[2], ARGV[1]
@@ -29,8 +29,8 @@ if what == 'append' then
   call('HSET', run, 'lives_until', now + lease)
   if read then call('HDEL', run, 'read') end
   local last = tonumber(call('HGET', run, 'last'))
-  if count > 0 and first > last then -- a repetition adds nothing
-    if first > last + 1 then -- a gap: what is before it is of no use
+  if count > 0 and first > last then -- a repetition adds no events
+    if first > last + 1 then -- a gap: the events before it are useless
       call('DEL', batches)
       call('HSET', run, 'size', 0, 'dropped', first - 1)
     end

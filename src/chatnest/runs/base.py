@@ -1,8 +1,7 @@
-"""RunLog: where the events of runs are kept, for readers who come later or to another worker.
-The seam, and the values that cross it. No I/O.
+"""RunLog: the seam to the store of runs, for readers that come later or to another worker. No I/O.
 
-A run's events are numbered from 1. They are kept in batches of JSON, as entries.py writes them; a
-log does not look into them.
+The events of a run are numbered from 1. They are stored in batches of JSON, which entries.py
+writes. A log does not read them.
 """
 
 from collections.abc import Sequence
@@ -27,10 +26,12 @@ __all__ = [
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``resumable`` makes a run of every request; otherwise only those with an Idempotency-Key
-    are. ``linger`` is for how many seconds a run with a key goes on when its last reader has left,
-    where the request does not say; ``max_linger`` is the most that a request may ask for. ``keep``
-    is for how many seconds after its end a run is known, ``max_bytes`` of its events are kept.
+    """The settings of runs.
+
+    With ``resumable`` every request is a run; otherwise only requests with an Idempotency-Key are.
+    ``linger`` is how many seconds a run with a key continues after its last reader disconnects, if
+    the request does not set that; ``max_linger`` is the maximum that a request may set. ``keep`` is
+    how many seconds after its end a run can be replayed. ``max_bytes`` bounds its stored events.
     """
 
     resumable: bool = False
@@ -48,14 +49,14 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             value: object = getattr(self, field)
             if not isinstance(value, int | float) or not least <= value <= most:
-                of = " (runs.max_linger)" if field == "linger" else ""
+                of = f"{most:,} (runs.max_linger)" if field == "linger" else f"{most:,}"
                 raise ConfigurationError(
-                    f"runs.{field} must be from {least:,} to {most:,}{of}, not {value!r}"
+                    f"runs.{field}: expected a number from {least:,} to {of}, got {value!r}."
                 )
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose run a key stands for. ``mine``: it was free, and is the caller's now."""
+    """The run that a key stands for. ``mine``: the key was free, and the caller has it now."""
 
     run_id: str
     fingerprint: str
@@ -63,7 +64,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended: an outcome as in the books, and what it was charged."""
+    """The end of a run: its outcome, as in the books, and its charge in tokens."""
 
     outcome: str
     charged: int
@@ -71,14 +72,14 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 REFUSED: Final = RunEnd(outcome="refused", charged=0, source="none")
-"""The end of a run that was dropped: it has said nothing, and its key is free."""
+"""The end of a run that was dropped: it has no events, and its key is free."""
 
 REFUSED_SECONDS: Final = 10.0
-"""Seconds for which a dropped run is known as refused, for those who had joined it."""
+"""Seconds for which a dropped run is known as refused, for readers that had joined it."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Events from the number ``first`` on, ``count`` of them."""
+    """``count`` consecutive events, as JSON. ``first`` is the number of the first one."""
 
     first: int
     count: int
@@ -86,9 +87,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a run, with the batches that were asked for, in their order.
+    """The state of a run, with the batches that were requested, in order.
 
-    ``lost``: it has not ended, and its worker is not heard of any more.
+    ``dropped`` is the number of the last event that was dropped, and ``last`` of the last event.
+    ``lost``: the run has not ended, but the lease of its worker has.
     """
 
     batches: tuple[Batch, ...] = ()
@@ -104,10 +106,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
-    """What readers at other workers want: that it ends, or (if they asked lately) goes on.
+    """The signals of readers at other workers: ``cancelled`` ends the run, and ``read``, if one of
+    them has read since the last append, lets it continue.
 
-    ``forgotten``: the log does not know the run, so that nobody can have said anything about it.
-    Its worker claims it again.
+    ``forgotten``: the log does not know the run, so there are no signals. Its worker claims it
+    again.
     """
 
     cancelled: bool = False
@@ -116,10 +119,10 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunLog(Protocol):
-    """Where runs are kept. Operations are atomic.
+    """The store of runs. Operations are atomic.
 
-    Any of them raises LedgerUnavailable when the log cannot be reached. ``poll_seconds`` is how
-    often a worker looks for signals at least.
+    Every operation raises LedgerUnavailable if the log cannot be reached. ``poll_seconds`` is the
+    maximum number of seconds between two looks of a worker for signals.
     """
 
     poll_seconds: float
@@ -127,51 +130,53 @@ class RunLog(Protocol):
     async def claim(
         self, key: str | None, *, owner: str, fingerprint: str, run_id: str, lease: float
     ) -> Claim:
-        """Begin a run under a key that nobody has; or say which run has it. Without a key it is
-        always begun. ``lease``, in seconds, is until when its worker will be heard of again.
+        """Begin a run under a free key, or return the run that has the key. Without a key, the run
+        always begins. ``lease`` (TTL), in seconds, is how long the run lives without an append.
 
-        A claim may be repeated: the run that has the key still has it.
+        A claim is idempotent: a run that has the key keeps it.
         """
 
     async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
-        """Add events, if any, and say that the worker lives. The oldest events are dropped beyond
-        the bound, and all before a gap: whatever is kept is without one.
+        """Add events, if any, and renew the lease. The oldest events beyond the bound are dropped,
+        and so are all events before a gap: the stored events are always consecutive.
 
         A run that the log does not know is ``forgotten``, never ``cancelled``.
         """
 
     async def finish(self, run_id: str, end: RunEnd) -> bool:
-        """All events are there. Returns whether the log knows the run."""
+        """Record the end of a run after its last event. Returns whether the log knows the run."""
 
     async def drop(self, run_id: str) -> None:
-        """Forget a run that was refused: its key is free again. Those who had joined it read that
-        it ended as REFUSED, for REFUSED_SECONDS.
+        """Remove a run that was refused, and free its key. For REFUSED_SECONDS, readers that had
+        joined the run read the end REFUSED.
         """
 
     async def read(self, run_id: str, after: int, *, owner: str) -> Page | None:
-        """Events after a number, and that its owner reads. None for a run that is not known, or
-        that is somebody else's, with no effect and after no more work.
+        """The events after a number. Signals to the worker that the run is read.
+
+        None for an unknown run and for another owner's run: both take the same work, and neither
+        has an effect.
         """
 
     async def cancel(self, run_id: str) -> None:
-        """Have its worker end it."""
+        """Signal to the run's worker that it must end the run."""
 
     async def forget(self) -> None:
-        """Remove runs whose time has come: ``keep`` seconds after their end, or after the last
-        sign of life of their worker. A worker calls it every second, whether requests come or not.
+        """Remove expired runs: ``keep`` seconds after their end, or after the end of their lease. A
+        worker calls this every second, with or without requests.
         """
 
     async def aclose(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 @runtime_checkable
 class RunServer(Protocol):
-    """Runs scripts on a server, as RedisLedger does."""
+    """A ledger that runs scripts on its server, such as RedisLedger."""
 
     prefix: str
 
     async def script(
         self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]
     ) -> Any:
-        """What the script returns. Raises LedgerUnavailable."""
+        """Run a script. Returns its answer. Raises LedgerUnavailable."""

@@ -1,4 +1,4 @@
-"""Keys: what makes two requests the same one. No I/O."""
+"""Keys: digests that identify repeated requests. No I/O."""
 
 import hashlib
 from typing import Final
@@ -13,24 +13,24 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def key_id(realm: str, principal: str, key: str) -> str:
-    """A key within its principal's, so that nobody reaches another's by choosing the same; and
-    within those of a chat, since another may share its store.
+    """The id of a principal's key in one chat. Another principal's equal key has another id, and so
+    has a key in another chat (``realm``) that shares the store.
     """
     return _digest(realm, principal, key)
 
 
 def hold_id(key: str, run_id: str) -> str:
-    """The hold of the run that a key stands for. One request alone has claimed it, so a duplicate
-    holds nothing; and a key that is used again, when its run is forgotten, holds anew.
+    """The id of the hold for a key's run. Only the request that claimed the run holds tokens, so a
+    duplicate holds none. A key that is used again after its run was forgotten has a new hold.
     """
     return _digest("hold", key, run_id)
 
 
 def fingerprint(request: ChatRequest) -> str:
-    """A digest of what the request asks for, in any spelling of its JSON.
+    """A digest of the request's content that does not depend on the form of its JSON.
 
-    Fields that are not set, and a message of one text, are encoded as earlier versions did, so that
-    a request still fits the run that such a version has begun.
+    Unset fields, and a message of one text, are encoded as in earlier versions, so that a request
+    still matches a run that such a version has begun.
     """
     messages = [{"role": each.role, "content": _content(each)} for each in request.messages]
     same = msgspec.structs.asdict(request) | {"linger": None, "messages": messages}

@@ -1,4 +1,4 @@
-"""MemoryRunLog: runs in this process, for a single worker."""
+"""MemoryRunLog: runs in this process, for one worker."""
 
 import threading
 import time
@@ -23,10 +23,10 @@ from chatnest.runs.entries import join_batches
 __all__ = ["MemoryRunLog"]
 
 _MOST_BYTES: Final = 64 << 20
-"""Maximum bytes of all runs that have ended, overhead included. The oldest are forgotten first."""
+"""Maximum bytes of all ended runs, overhead included. The oldest are removed first."""
 
 _RUN_BYTES: Final = 850
-"""Bytes of a run without its batches: its objects, its ids, its places in three tables."""
+"""Bytes of a run without its batches: its objects, its ids, its entries in three tables."""
 
 _BATCH_BYTES: Final = 150
 """Bytes of a batch beside its data."""
@@ -35,7 +35,7 @@ _JOINED_BYTES: Final = 32_768
 """Maximum bytes of joined batches. Most of a short batch is overhead."""
 
 _JOINED_AT_ONCE: Final = 64
-"""Batches of a running run that are joined together."""
+"""Number of batches of a running run that are joined at once."""
 
 
 class _Kept(msgspec.Struct):
@@ -55,7 +55,7 @@ class _Kept(msgspec.Struct):
 
     @property
     def taken(self) -> int:
-        """Bytes that it takes, about."""
+        """The approximate bytes of the run in memory."""
         return _RUN_BYTES + len(self.owner) + len(self.batches) * _BATCH_BYTES + self.size
 
     def add(self, batch: Batch, max_bytes: int) -> None:
@@ -73,7 +73,7 @@ class _Kept(msgspec.Struct):
             self.join(_JOINED_AT_ONCE)
 
     def join(self, most: int) -> None:
-        """Make fewer batches of the last ones."""
+        """Join the last ``most`` batches into fewer ones."""
         latest = self.batches[-most:]
         joined = _joined(latest)
         self.batches[-most:] = joined
@@ -81,9 +81,9 @@ class _Kept(msgspec.Struct):
 
 
 class MemoryRunLog:
-    """Runs in this process. They are gone with it, and unknown to other workers.
+    """Runs in this process. They are lost when it ends, and unknown to other workers.
 
-    ``clock`` gives seconds.
+    ``clock`` returns seconds.
     """
 
     poll_seconds: float = 0.1
@@ -96,10 +96,10 @@ class MemoryRunLog:
         self._runs: dict[str, _Kept] = {}
         self._keys: dict[str, str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        """Those that have ended, by their end."""
+        """Ended runs, in the order of their ends."""
         self._ended_size = 0
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        """Owners of runs that were dropped while somebody had joined them, and until when."""
+        """Runs that were dropped after a reader had joined: the owner, and when to forget it."""
         self._lock = threading.Lock()  # for threads; there is no await inside it
 
     def __repr__(self) -> str:
@@ -174,7 +174,7 @@ class MemoryRunLog:
                 run.cancelled = True
 
     async def forget(self) -> None:
-        """Remove runs whose time has come, also those that nobody has ended."""
+        """Remove expired runs, including runs without an end."""
         with self._lock:
             self._prune()
             since = self._clock() - self._settings.keep
@@ -184,10 +184,10 @@ class MemoryRunLog:
                     self._forget(run_id)
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no files or connections."""
 
     def _prune(self) -> None:
-        """Forget what is too old, or too much: the oldest ends first."""
+        """Remove ended runs that are too old, or too many: the oldest ends first."""
         now = self._clock()
         while self._ended:
             oldest = next(iter(self._ended))

@@ -1,4 +1,4 @@
-"""Where the runs of an application are kept, unless it says so: where its ledger is."""
+"""Chooses the default run log of an application: the store of its ledger."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,17 +10,17 @@ __all__ = ["beside"]
 
 @runtime_checkable
 class _BookFile(Protocol):
-    """A ledger in a file, as SQLiteLedger is."""
+    """A ledger in a file, such as SQLiteLedger."""
 
     path: str
     busy_timeout: float
 
 
 def beside(ledger: object, settings: RunSettings) -> RunLog:
-    """On the Redis server of a ledger, in a file beside that of a ledger, else in memory, which
-    suits one worker.
+    """The run log that belongs to a ledger: on its Redis server, in a file beside its file, or in
+    memory, which suits one worker.
     """
-    # Imported where there is such a ledger: sqlite3 is slow to import.
+    # Imported only for such a ledger: sqlite3 is slow to import.
     if isinstance(ledger, RunServer):
         from chatnest.runs.redis import RedisRunLog  # noqa: PLC0415
 

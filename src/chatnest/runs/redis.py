@@ -1,7 +1,7 @@
 """RedisRunLog: runs in Redis or Valkey, for any number of workers on any number of machines.
 
-A run has a hash slot of its own, and so has a key, which holds 'RUN FINGERPRINT'. A run is
-there before its key leads to it, and stays there until after it does. Every key ends by itself.
+Each run has a hash slot, and so has each key, whose value is 'RUN FINGERPRINT'. A run is stored
+before its key refers to it, and removed after the key. All keys of Redis expire by themselves.
 """
 
 from importlib.resources import files
@@ -21,9 +21,10 @@ from chatnest.runs.base import (
 __all__ = ["RedisRunLog"]
 
 _KEY_LIVES: Final = 86_400_000
-"""Milliseconds for which a key leads to a run that never ends. It holds two digests."""
+"""Milliseconds for which a key refers to a run that never ends. The key holds two digests."""
 _NO_BATCH: Final = Batch(first=0, count=0, data=b"")
 _SLACK: Final = 5_000
+"""Milliseconds by which a run outlives its key."""
 
 _CLAIM: Final = """
 local known = redis.call('GET', KEYS[1])
@@ -46,7 +47,7 @@ _RUN: Final = files("chatnest.runs").joinpath("_redis_run.lua").read_text(encodi
 
 
 class RedisRunLog:
-    """Runs on the server of a RedisLedger, by its connections and settings."""
+    """Runs on the server of a RedisLedger, with its connections and settings."""
 
     poll_seconds: float = 0.1
 
@@ -65,7 +66,7 @@ class RedisRunLog:
         await self._run(run_id, "begin", owner, name, lives, lives + self._keep)
         known, print_ = await self._claimed(name, run_id, fingerprint)
         if known != run_id and not await self._run(known, "key"):
-            # Half of a drop, or an eviction: the key would lead to nothing until it ends by itself.
+            # After half of a drop, or an eviction, the key refers to a missing run. Free it.
             await self._end_key(name, known, "drop")
             known, print_ = await self._claimed(name, run_id, fingerprint)
         if known != run_id:
@@ -90,7 +91,7 @@ class RedisRunLog:
         return Signals(cancelled=found[0] == 1, read=found[1] == 1)
 
     async def finish(self, run_id: str, end: RunEnd) -> bool:
-        # The run is known a little longer than its key, which leads to it.
+        # The run outlives its key, which refers to it.
         keep = self._keep + _SLACK
         key = await self._run(run_id, "finish", end.outcome, end.charged, end.source, keep)
         if key is not None:
@@ -99,7 +100,7 @@ class RedisRunLog:
 
     async def drop(self, run_id: str) -> None:
         key = await self._run(run_id, "key")
-        if key is not None:  # first, so that none leads to a run that is gone
+        if key is not None:  # the key first, so that it never refers to a missing run
             await self._end_key(key.decode(), run_id, "drop")
         await self._run(run_id, "drop", int(REFUSED_SECONDS * 1000))
 
@@ -127,10 +128,10 @@ class RedisRunLog:
         await self._run(run_id, "cancel")
 
     async def forget(self) -> None:
-        """Nothing: every key ends by itself."""
+        """Do nothing: all keys expire by themselves."""
 
     async def aclose(self) -> None:
-        """The connections are the ledger's."""
+        """Do nothing: the ledger closes its connections."""
 
     @property
     def _keep(self) -> int:

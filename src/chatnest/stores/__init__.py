@@ -1,1 +1,1 @@
-"""Stores: what a ledger and a run log need of a SQLite file or a Redis server."""
+"""Stores: SQLite files and Redis servers, as ledgers and run logs use them."""

@@ -1,4 +1,4 @@
-"""Breaker: after a failure, nothing is tried until a probe succeeds. No I/O."""
+"""Breaker: after a failure, operations fail at once until a probe succeeds. No I/O."""
 
 import random
 from collections.abc import Callable
@@ -7,11 +7,11 @@ __all__ = ["Breaker"]
 
 
 class Breaker:
-    """Whether something is to be tried at all. Who opens it sees to the probes.
+    """A circuit breaker. Its owner makes the probes while it is open.
 
-    The first probe comes early, since most failures are short; the others every ``interval``
-    seconds. ``jitter`` is the share by which a pause is longer or shorter, so that many processes
-    do not knock at the same time.
+    The first probe comes early, since most failures are short; the others come every ``interval``
+    seconds. ``jitter`` is the share by which a pause varies, so that many processes do not probe at
+    the same time.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class Breaker:
         self._probes = 0
 
     def open(self) -> bool:
-        """Note a failure. Says whether it was this one that opened it."""
+        """Record a failure. Returns whether this failure opened the breaker."""
         opened, self.is_open = not self.is_open, True
         if opened:
             self._probes = 0
         return opened
 
     def close(self) -> None:
-        """Note a success."""
+        """Record a success."""
         self.is_open = False
 
     def pause(self) -> float:

@@ -1,4 +1,4 @@
-"""Reasons: from the failure of a store to a sentence for whoever runs it. No I/O."""
+"""Reasons: turns the failure of a store into a sentence for its operator. No I/O."""
 
 import sys
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ __all__ = ["reason_of"]
 
 
 def reason_of(failure: BaseException) -> Reason:
-    """Why a ledger raised LedgerUnavailable, or a store an exception of its own.
+    """The reason for a LedgerUnavailable, or for an exception of a store's library.
 
-    It quotes nothing that could have a password in it.
+    It quotes no text that may contain a password.
     """
-    causes = list(_causes(failure))[::-1]  # the first cause says most
+    causes = list(_causes(failure))[::-1]  # the first cause is the most precise
     for cause in causes:
         if isinstance(cause, StoreChanged):
             return cause.reason
     packages = {type(cause).__module__.partition(".")[0] for cause in causes}
     if "sqlite3" in packages:
-        from chatnest.stores.sqlite_reasons import explain_sqlite  # noqa: PLC0415  # as below
+        from chatnest.stores.sqlite_reasons import explain_sqlite  # noqa: PLC0415  # slow to import
 
         return explain_sqlite(causes)
-    if "redis" in sys.modules:  # an extra: without it, nothing of it can fail
+    if "redis" in sys.modules:  # an extra: if it is not imported, it cannot have failed
         from chatnest.stores.redis_reasons import explain_redis  # noqa: PLC0415
 
         return explain_redis(causes)
-    return Reason("it does not say why", "try again, and look at the store's own log")
+    return Reason("the cause is unknown", "try again, and look at the store's log")
 
 
 def _causes(failure: BaseException | None) -> Iterator[BaseException]:

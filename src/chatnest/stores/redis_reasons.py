@@ -1,4 +1,4 @@
-"""Why a Redis or Valkey server cannot be reached or written, in sentences."""
+"""Reasons of a Redis or Valkey server that cannot be reached or written."""
 
 import re
 import socket
@@ -15,11 +15,11 @@ from chatnest.stores.survey import Reason
 
 __all__ = ["explain_redis"]
 
-_CLUSTER_ADDRESS: Final = "name it as redis+cluster://HOST:6379"
+_CLUSTER_ADDRESS: Final = "write its address as redis+cluster://HOST:6379"
 
 _BY_CODE: Final = {
     "NOAUTH": Reason(
-        "the server wants a password, and the address has none",
+        "the server requires a password, and the address has none",
         "put redis://:PASSWORD@HOST:6379/0 into CHATNEST_LEDGER__URL",
     ),
     "WRONGPASS": Reason(
@@ -27,101 +27,107 @@ _BY_CODE: Final = {
         "correct the address in CHATNEST_LEDGER__URL; in it, write @ : / ? # % as %40 and so on",
     ),
     "NOPERM": Reason(
-        "the server's user may not do that",
+        "the server's user lacks a permission",
         "give it +@read +@write +@scripting +@connection +time +info, and the keys ~PREFIX:*",
     ),
     "READONLY": Reason(
-        "the server is a replica, and takes no writes",
-        "name the primary; where it changes, use redis+sentinel://",
+        "the server is a replica, which refuses writes",
+        "use the primary's address; if the primary changes, use redis+sentinel://",
     ),
     "OOM": Reason("the server's memory is full", "raise maxmemory"),
     "MISCONF": Reason(
-        "the server cannot write to its disk, and takes no writes",
+        "the server cannot write to its disk, and refuses writes",
         "look at its log and its disk",
     ),
     "LOADING": Reason("the server is still reading its data", "wait until it has"),
-    "MASTERDOWN": Reason("the server is a replica that has lost its primary", "name the primary"),
+    "MASTERDOWN": Reason(
+        "the server is a replica that has lost its primary", "use the primary's address"
+    ),
     "NOREPLICAS": Reason(
-        "the server has fewer replicas than min-replicas-to-write, and takes no writes",
-        "bring the replicas back",
+        "the server has fewer replicas than min-replicas-to-write, and refuses writes",
+        "restart the replicas",
     ),
     "CLUSTERDOWN": Reason(
         "the cluster is down: some of its slots are not served", "look at CLUSTER INFO"
     ),
     "MOVED": Reason("the server is a node of a cluster", _CLUSTER_ADDRESS),
     "CROSSSLOT": Reason("the server is a node of a cluster", _CLUSTER_ADDRESS),
-    "BUSY": Reason("a script blocks the server", "SCRIPT KILL ends it; find who runs it"),
+    "BUSY": Reason("a script blocks the server", "end it with SCRIPT KILL, and find its origin"),
 }
-"""By the first word of the server's answer."""
+"""The first word of the server's answer → the reason."""
 
 _BY_TEXT: Final = (
     (
         "without any password configured",
-        Reason("the server has no password, and the address has one", "take it out of the address"),
+        Reason("the server has no password, and the address has one", "remove it from the address"),
     ),
     (
         "max number of clients",
-        Reason("the server has as many clients as it takes", "raise maxclients"),
+        Reason("the server has reached its maximum of clients", "raise maxclients"),
     ),
     (
         "cluster support disabled",
-        Reason("the server is no cluster", "name it as redis://HOST:6379/0"),
+        Reason("the server is not a cluster", "write its address as redis://HOST:6379/0"),
     ),
     (
         "slots are not covered",
-        Reason("no node has some of the cluster's slots", "look at CLUSTER INFO"),
+        Reason("some slots of the cluster belong to no node", "look at CLUSTER INFO"),
     ),
     (
         "unknown command 'SENTINEL'",
-        Reason("the server is no sentinel", "sentinels listen at port 26379, usually"),
+        Reason("the server is not a sentinel", "use a sentinel's port, usually 26379"),
     ),
     (
         "DB index is out of range",
         Reason("the server has no database of that number", "use /0 in the address"),
     ),
 )
-"""By what redis-py, or a server that says nothing but ERR, says."""
+"""A part of the text of redis-py, or of a server's answer with the code ERR, and the reason."""
 
 _TIMEOUT: Final = Reason(
     "no answer came within ledger.timeout",
-    "is the server frozen or busy, is there a firewall, does it speak TLS as the address says?",
+    "check that the server is not frozen or busy, that no firewall drops packets, and that it uses "
+    "TLS if the address does",
 )
 _BY_TYPE: Final[tuple[tuple[type[BaseException], Reason], ...]] = (
     (
         socket.gaierror,
-        Reason("the name of the host is not known", "correct the address, or look at DNS"),
+        Reason("the host name cannot be resolved", "correct the address, or check DNS"),
     ),
-    (ssl.SSLError, Reason("the server does not speak TLS as we do", "redis:// is without TLS")),
+    (ssl.SSLError, Reason("the TLS handshake failed", "use redis:// for a server without TLS")),
     (
         ConnectionRefusedError,
-        Reason("connection refused: nothing listens there", "start it, or correct the port"),
+        Reason("connection refused: no server listens there", "start it, or correct the port"),
     ),
     (
         FileNotFoundError,
-        Reason("there is no such socket", "start the server, or correct the path"),
+        Reason("the socket does not exist", "start the server, or correct the path"),
     ),
-    (PermissionError, Reason("this user may not use the socket", "let it: unixsocketperm")),
+    (
+        PermissionError,
+        Reason("this user may not use the socket", "set unixsocketperm on the server"),
+    ),
     (TimeoutError, _TIMEOUT),
     (RedisTimeoutError, _TIMEOUT),
 )
 _CLOSED: Final = Reason(
     "the server closes the connection",
-    "does it want TLS (rediss://)? Look at its log",
+    "use rediss:// if it requires TLS, and look at its log",
 )
 
 
 def explain_redis(causes: Sequence[BaseException]) -> Reason:
-    """``causes``: the first one first."""
+    """The reason in a chain of exceptions, the first cause first."""
     for explain in _answered, _connected, _anything:
         for cause in causes:
             reason = explain(cause)
             if reason is not None:
                 return reason
-    return Reason("it does not say why", "look at the server's log")
+    return Reason("the cause is unknown", "look at the server's log")
 
 
 def _answered(cause: BaseException) -> Reason | None:
-    """What the server said, or did not say."""
+    """The reason in an answer of the server, or of redis-py."""
     text = str(cause)
     code = getattr(cause, "status_code", None) or text.partition(" ")[0]
     if code == "NOPERM" and (
@@ -135,11 +141,11 @@ def _answered(cause: BaseException) -> Reason | None:
 
 
 def _connected(cause: BaseException) -> Reason | None:
-    """What the network said."""
+    """The reason in a failure of the network."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Reason(
             f"the server's certificate is not trusted: {cause.verify_message}",
-            "use a name that is in it, or name its authority, as ?ssl_ca_certs=FILE",
+            "use a host name that it contains, or add its authority as ?ssl_ca_certs=FILE",
         )
     if isinstance(cause, MasterNotFoundError):
         return _without_primary(str(cause))
@@ -147,9 +153,9 @@ def _connected(cause: BaseException) -> Reason | None:
 
 
 def _without_primary(text: str) -> Reason:
-    # It goes on with the connections that failed, and these may have a password.
+    # The text continues with the failed connections, which may contain a password.
     if " : " in text:
-        return Reason("no sentinel that answers knows the primary", "are the sentinels up?")
+        return Reason("no sentinel that answers knows the primary", "check that the sentinels run")
     return Reason("the sentinels know no primary of that name", "correct the service's name")
 
 

@@ -1,6 +1,6 @@
-"""Surveys: what a ledger finds when it looks at its own store, and why it is away. No I/O.
+"""Surveys: the state of a ledger's store, and the reason if it is unavailable. No I/O.
 
-For ``chatnest doctor``, beside Ledger, as ``audit`` is for the books. What is None was not told.
+``chatnest doctor`` shows them. A value is None if the store did not report it.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,7 +11,7 @@ __all__ = ["Reason", "RedisNode", "RedisSurvey", "SQLiteSurvey", "StoreChanged",
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why something cannot be done, and what to do about it. Neither has a password in it."""
+    """Why an operation fails, and what to do. Neither text contains a password."""
 
     found: str
     advice: str
@@ -21,8 +21,8 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class StoreChanged(Exception):
-    """What a store has is not the books that this process counted in, so nothing is admitted. The
-    ledger raises LedgerUnavailable from it.
+    """The store does not contain the books that this process counted in, so no request is admitted.
+    The ledger raises LedgerUnavailable from it.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -31,9 +31,9 @@ class StoreChanged(Exception):
 
 
 class RedisNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A primary: its ``INFO``, ``CONFIG`` and ``CLUSTER INFO``, as far as they matter here.
+    """A primary, with the relevant values of its ``INFO``, ``CONFIG`` and ``CLUSTER INFO``.
 
-    ``skew`` is how many seconds its clock is ahead of this machine's, at least.
+    ``skew`` is the minimum number of seconds by which its clock is ahead of this machine's.
     """
 
     name: str
@@ -44,9 +44,9 @@ class RedisNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RedisSurvey(msgspec.Struct, frozen=True, kw_only=True):
-    """``kind`` is how the address is meant: ``plain``, ``sentinel`` or ``cluster``.
+    """A Redis or Valkey server. ``kind`` is the address's: ``plain``, ``sentinel`` or ``cluster``.
 
-    ``unwritable`` and ``unscripted`` are why nothing can be written, and no script can be run.
+    ``unwritable`` and ``unscripted`` are the reasons why writes and scripts fail, or None.
     ``round_trip`` is the median, in seconds.
     """
 
@@ -59,9 +59,9 @@ class RedisSurvey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SQLiteSurvey(msgspec.Struct, frozen=True, kw_only=True):
-    """``unusable`` is why the file cannot be used; ``exists`` is whether it is there already.
+    """A SQLite file. ``unusable`` is the reason why it cannot be used, or None.
 
-    ``file_system`` is the type of what it is on, where the system tells; ``free`` is in bytes.
+    ``file_system`` is its type, if the system reports it; ``free`` is in bytes.
     """
 
     path: str
@@ -75,7 +75,7 @@ class SQLiteSurvey(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Surveyed(Protocol):
-    """A ledger that can look at its store."""
+    """A ledger that can examine its store."""
 
     async def survey(self) -> RedisSurvey | SQLiteSurvey:
-        """Look. Nothing that is found raises, and the books are not changed."""
+        """Examine the store. Problems are part of the result and do not raise. Changes no books."""

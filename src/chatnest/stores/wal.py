@@ -1,4 +1,4 @@
-"""A SQLite file that several processes write, in WAL mode: how each of them opens it."""
+"""Opens a SQLite file in WAL mode that several processes write."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ __all__ = ["STRICT", "log_size", "open_wal", "without_waiting"]
 _log = logging.getLogger("chatnest.ledger")
 
 STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-"""Ends a table whose columns take values of their types alone, where this SQLite knows of it."""
+"""Ends a table whose columns accept only values of their types, if this SQLite supports that."""
 
 _POLL_SECONDS: Final = 0.005
 _PRIVATE: Final = 0o600
@@ -31,13 +31,13 @@ def open_wal(
     busy_timeout: float,
     any_thread: bool = False,
 ) -> sqlite3.Connection:
-    """A connection in no transaction, after ``prepare`` has seen to the tables.
+    """Open a connection in autocommit mode, after ``prepare`` has created the tables.
 
-    The file and those beside it are for this user alone, whatever the umask. ``busy_timeout`` is
-    in seconds. Raises sqlite3.Error.
+    Only this user may read the file and the files beside it, for any umask. ``busy_timeout`` is in
+    seconds. Raises sqlite3.Error.
     """
     _make(Path(path))
-    # Switching to WAL does not wait for a lock by itself.
+    # SQLite does not wait for a lock when it switches to WAL.
     give_up = time.monotonic() + busy_timeout
     while True:
         connection = sqlite3.connect(
@@ -76,8 +76,8 @@ def log_size(path: str | os.PathLike[str]) -> int:
 
 @contextlib.contextmanager
 def without_waiting(connection: sqlite3.Connection, busy_timeout: float) -> Iterator[None]:
-    """Within this block, raise sqlite3.OperationalError at once where another process is in the
-    way. ``busy_timeout`` holds again afterwards.
+    """Within this block, raise sqlite3.OperationalError at once if another process holds a lock.
+    ``busy_timeout`` applies again afterwards.
     """
     connection.execute("PRAGMA busy_timeout = 0")
     try:
@@ -87,18 +87,18 @@ def without_waiting(connection: sqlite3.Connection, busy_timeout: float) -> Iter
 
 
 def _make(path: Path) -> None:
-    """Make the file, for this user alone, where it is missing; SQLite gives those beside it the
-    same mode. It is not opened: closing it would end the locks that SQLite has on it elsewhere in
-    this process.
+    """Create the file for this user only, if it is missing. SQLite gives the files beside it the
+    same mode. The file is not opened: closing it would release the locks that SQLite holds on it
+    elsewhere in this process.
     """
     if hasattr(os, "mknod"):
-        with contextlib.suppress(OSError):  # SQLite says what is wrong
+        with contextlib.suppress(OSError):  # SQLite reports the fault
             os.mknod(path, _PRIVATE | stat.S_IFREG)
-            path.chmod(_PRIVATE)  # mknod heeds the umask
+            path.chmod(_PRIVATE)  # mknod applies the umask
 
 
 def _narrow(path: Path) -> None:
-    """Let nobody else read what is there already."""
+    """Make existing files readable for this user only."""
     for end in "", "-wal", "-shm":
         each = _beside(path, end)
         try:
@@ -107,7 +107,7 @@ def _narrow(path: Path) -> None:
         except FileNotFoundError:
             pass
         except OSError as exc:
-            _log.warning("%s can be read by others than its owner: %s", each, exc.strerror)
+            _log.warning("%s: other users can read the file: %s", each, exc.strerror)
 
 
 def _beside(path: Path, end: str) -> Path:

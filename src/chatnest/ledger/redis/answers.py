@@ -1,4 +1,4 @@
-"""What a RedisLedger's scripts answer, in the ledger's own values. No I/O."""
+"""Answers: the answers of a RedisLedger's scripts as values of the ledger. No I/O."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -22,11 +22,11 @@ __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "s
 REFUSED: Final = 0
 ADMITTED: Final = 1
 DAYS: Final = 3
-"""First words of answers. The one that is missing is for a hold that has ended."""
+"""First words of answers. The missing number, 2, is for a hold that has ended."""
 
 
 class Admission:
-    """One wish over one or several steps."""
+    """A reservation over one or several steps."""
 
     def __init__(self, wish: Reservation) -> None:
         self.tokens: int = wish.tokens
@@ -37,7 +37,7 @@ class Admission:
         self._now = 0
 
     def add(self, part: Part, answer: Sequence[int]) -> None:
-        """A step that was admitted."""
+        """Add a step that was admitted."""
         _, self._now, self.tokens, admitted_at, *states = answer
         self.done.append((part, self.tokens))
         self._days.extend((index, admitted_at) for index, _ in part.limits)
@@ -58,7 +58,7 @@ class Admission:
 
 
 def refusal(part: Part, answer: Sequence[int]) -> Refused:
-    """Read the answer of a script as a refusal, with the state of the limit that refused."""
+    """The refusal in a script's answer, with the state of the limit that refused."""
     kind, now, *rest = answer
     if kind != REFUSED:
         return Refused(state=None, retry_after=0, now=now)
@@ -68,7 +68,7 @@ def refusal(part: Part, answer: Sequence[int]) -> Refused:
 
 
 def states_of(part: Part, figures: Sequence[int], now: int) -> list[tuple[int, LimitState]]:
-    """Read each figure as the state of its limit, with the index of the limit."""
+    """The state of each limit of a part, with the limit's index, from a script's figures."""
     return [
         (index, _state(limit, figures[3 * place : 3 * place + 3], now))
         for place, (index, limit) in enumerate(part.limits)
@@ -86,5 +86,5 @@ def _state(limit: Limit, figures: Sequence[int], now: int) -> LimitState:
 
 
 def in_order(states: list[tuple[int, LimitState]]) -> tuple[LimitState, ...]:
-    """Sort states by the index of their limit."""
+    """The states in the order of their limits' indexes."""
     return tuple(state for _, state in sorted(states, key=itemgetter(0)))

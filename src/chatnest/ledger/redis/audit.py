@@ -1,15 +1,16 @@
-"""An audit of RedisLedger's books, read beside those who write them.
+"""RedisAudit: an audit of a RedisLedger's books while workers write them.
 
-No two accounts are read at one instant, and records belong to several. So counters are read before
-the records and again after them: one that is the same both times, with the same holds, has all of
-its records in between. A difference counts when a second round finds it again.
+Two accounts are never read at the same instant, and a record may belong to several. So counters are
+read before the records and again after them. If a counter and its holds are the same both times,
+the records read in between are complete for it. A difference counts if a second round finds it
+again.
 """
 
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -24,15 +25,15 @@ from chatnest.ledger.audit import (
     Verdict,
     ZoneChange,
     check_kept,
-    judge,
-    verify,
 )
 from chatnest.ledger.days import day_of, is_zone
 from chatnest.ledger.redis.books import Books
 from chatnest.ledger.redis.keys import Keys, Part, tag_of
 from chatnest.ledger.redis.reader import Account, Reader, account_of
 from chatnest.ledger.redis.records import Entry, records_of, standing
-from chatnest.stores.redis import Link, Script
+from chatnest.ledger.redis.server import Server
+from chatnest.ledger.redis.steps import Steps
+from chatnest.ledger.verification import judge, verify
 
 __all__ = ["RedisAudit"]
 
@@ -40,11 +41,13 @@ _DAY: Final = 86_400_000
 _PAGE: Final = 1_000
 _ROUNDS: Final = 4
 _REMEMBERED: Final = 35 * _DAY
-"""For how long an adjustment is known beyond its counter, so that a repetition does nothing."""
+"""Milliseconds for which an adjustment is known after its counter has expired, so that a repetition
+does nothing.
+"""
 
 
 class _Round(msgspec.Struct, frozen=True):
-    """One reading of everything: differences, and counters that changed meanwhile."""
+    """One reading of the books: the differences, and the counters that changed during it."""
 
     keys: frozenset[str]
     drifts: Mapping[str, tuple[Drift, ...]]
@@ -53,29 +56,24 @@ class _Round(msgspec.Struct, frozen=True):
 
 
 class RedisAudit:
-    """The books of a RedisLedger.
-
-    ``run`` runs a script over an account as the ledger does, ``keep`` is in milliseconds.
-    """
+    """The books of a RedisLedger. ``clock`` is for tests, and replaces the server's time."""
 
     def __init__(
         self,
-        link: Callable[[], Link],
-        run: Callable[..., Awaitable[Any]],
+        server: Server,
+        steps: Steps,
         books: Books,
-        scripts: Mapping[str, Script],
         keys: Keys,
         *,
         clock: Callable[[], int] | None,
-        keep: int,
         max_turns: int,
     ) -> None:
-        self._reader = Reader(link, scripts, keys, max_turns)
-        self._run = run
+        self._reader = Reader(server, keys, max_turns)
+        self._run = steps.run
+        self._keep = steps.keep
         self._books = books
         self._keys = keys
         self._clock = clock
-        self._keep = keep
 
     async def now(self) -> int:
         if self._clock is not None:
@@ -103,7 +101,7 @@ class RedisAudit:
         return sorted(merged.values(), key=lambda hold: (hold.admitted_at, hold.id))
 
     async def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
-        # A clock that was set back leaves records in the stream of another day.
+        # After a clock was set back, a record may be in the stream of the day before.
         first = date.fromisoformat(day_of(since, "UTC")) - timedelta(days=1)
         streams = await self._reader.streams(first.isoformat())
         entries = [e for read, _ in (await self._reader.entries(streams)).values() for e in read]
@@ -146,13 +144,17 @@ class RedisAudit:
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
         before = (await self._books.zones()).get(name)
         if before is None:
-            raise ConfigurationError(f"no budget of the name {name!r} was counted yet")
+            raise ConfigurationError(
+                f"name: expected a budget that was counted, got {name!r}. Check the name."
+            )
         if not is_zone(zone):
-            raise ConfigurationError(f"{zone!r} is no time zone, such as Europe/Berlin")
+            raise ConfigurationError(
+                f"timezone: expected an IANA name such as 'Europe/Berlin' or 'UTC', got {zone!r}."
+            )
         if before == zone:
             return ZoneChange(name=name, before=before, after=zone, carried=0)
         await self._refuse_while_held(name)
-        # Workers that still run count in the old zone until the mark changes: carried once more.
+        # Running workers count in the old zone until the mark changes: carry the rest afterwards.
         first = await self._carry(name, before, zone)
         await self._books.change_zone(name, zone)
         again = await self._carry(name, before, zone)
@@ -160,7 +162,7 @@ class RedisAudit:
 
     async def _refuse_while_held(self, name: str) -> None:
         tags = await self._reader.tags("holds")
-        for tag in tags:  # an operation charges leases that have ended
+        for tag in tags:  # charges the leases that have ended
             await self._run("usage", Part([tag]), (0,))
         held = [
             balance
@@ -170,12 +172,13 @@ class RedisAudit:
         ]
         if held:
             raise ConfigurationError(
-                f"{len(held):,} accounts hold tokens of {name!r} for answers that are being "
-                "written: stop all workers, wait half a minute, and run the same command again"
+                f"{name}: expected a budget without holds, got answers being written for "
+                f"{len(held):,} accounts. Stop all workers, wait 30 seconds, and run the same "
+                "command again."
             )
 
     async def _carry(self, name: str, before: str, after: str) -> set[str]:
-        """Give the new zone's today what was used in the old one's. Returns the accounts."""
+        """Count the use of the old zone's day on the new zone's day, too. Returns the accounts."""
         now = await self.now()
         old, new = day_of(now, before), day_of(now, after)
         carried = set[str]()
@@ -221,7 +224,7 @@ class RedisAudit:
                 certain.extend(found)
             if not open_keys:
                 break
-        busy = [f"{key}: it changed each time while it was read." for key in sorted(open_keys)]
+        busy = [f"{key}: the counter changed during every reading." for key in sorted(open_keys)]
         kept_since = await self.now() - self._keep - _DAY
         verdict = judge(len(first.keys), certain, kept_since=kept_since, gaps=latest.gaps)
         return msgspec.structs.replace(verdict, unsure=(*verdict.unsure, *busy))
@@ -236,7 +239,7 @@ class RedisAudit:
             entries.extend(read)
             if not whole:
                 gaps.append(
-                    f"{account_of(tag)}: records of {day} were dropped, for there were too many."
+                    f"{account_of(tag)}: records of {day} are missing: the day had too many."
                 )
         after = await self._reader.accounts(tags | {tag_of(account) for account in _named(entries)})
         states, were = _by_key(after), _by_key(before)
@@ -259,5 +262,5 @@ def _by_key(accounts: Iterable[Account]) -> dict[str, object]:
 
 
 def _named(entries: Iterable[Entry]) -> set[str]:
-    """The accounts that records speak of."""
+    """The accounts in these records."""
     return {key.split(":", 2)[2] for entry in entries for key in entry.lines}

@@ -1,55 +1,41 @@
-"""Books: which ones a RedisLedger counts in, and what to do where the store has others.
-
-See mark.py for the mark. In a cluster each slot has a copy of it, since a script reads keys
-of one slot alone: made before the first step on that slot, when a bit beside the first mark is set.
-So a slot whose mark is missing, and whose bit is set, has lost its keys.
-"""
+"""Books: the identity of the books that a RedisLedger counts in, and its check in every step."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from chatnest.errors import LedgerUnavailable, ZoneConflict
 from chatnest.ledger.base import Limit
 from chatnest.ledger.redis.keys import Keys
-from chatnest.ledger.redis.mark import SCHEMA, Mark, described, new_word, trouble
+from chatnest.ledger.redis.mark import Mark, described, new_word, trouble
+from chatnest.ledger.redis.marks import Marks
+from chatnest.ledger.redis.server import Server
+from chatnest.ledger.redis.zones import Zones, zones_of
 from chatnest.stores.survey import Reason, StoreChanged
-
-if TYPE_CHECKING:
-    from chatnest.stores.redis import Link, Script
 
 __all__ = ["Books"]
 
 _log = logging.getLogger("chatnest.ledger")
 
 _CHANGED: Final = -1
-"""The first word of an answer: the mark is another one, and nothing was done."""
+"""The first word of an answer: the mark is another one, and the script did nothing."""
 
 _ATTEMPTS: Final = 5
+"""How often to run a script again when the mark keeps changing."""
 
 
 class Books:
-    """What this process knows of the mark, and of the zones that limits are counted in."""
+    """The mark that this process knows, and the zones of the budgets in those books."""
 
-    def __init__(
-        self,
-        link: Callable[[], "Link"],
-        scripts: "dict[str, Script]",
-        keys: Keys,
-        *,
-        shown: str,
-        clock: Callable[[], int] | None,
-    ) -> None:
-        self._link = link
-        self._scripts = scripts
+    def __init__(self, server: Server, keys: Keys, marks: Marks) -> None:
+        self._server = server
         self._keys = keys
-        self._shown = shown
-        self._clock = clock
+        self._marks = marks
         self._mark: Mark | None = None
         self._expected = ""
-        self._heard = 0
-        self._zones: dict[str, str] = {}
-        self._ready: set[str] = set()
+        self._seen_at = 0  # the server's time when the mark was last found
+        self._zones = Zones()
+        self._ready: set[str] = set()  # keys of marks that scripts can expect
         self._troubles: dict[str, Reason] = {}
 
     # ------------------------------------------------ operations
@@ -64,148 +50,101 @@ class Books:
         time_at: int = 1,
         limits: Sequence[Limit] = (),
     ) -> Any:
-        """Run a script in the books, in the slot of ``home``. Raises LedgerUnavailable in others.
+        """Run a script in the slot of ``home``. Raises LedgerUnavailable if these are other books.
 
-        ``limits`` are those whose zones have to be the books' own, and ``time_at`` is where the
-        answer has the server's time.
+        ``limits`` are the limits whose zones must match those of the books; ``time_at`` is the
+        position of the server's time in the answer.
         """
         key = self._keys.of_mark(home)
         for attempt in range(_ATTEMPTS):
             if key not in self._ready:
                 await self._prepare(key)
-            if attempt and limits:  # zones are changed with the mark
+            if attempt and limits:  # the zones may have changed with the mark
                 await self.agree(limits)
             expected = self._expected
-            given = "" if self._clock is None else self._clock()
-            answer = await self._link().run(
-                self._scripts[name], [key, *keys], [expected, given, *args]
+            answer = await self._server.link().run(
+                self._server.scripts[name],
+                [key, *keys],
+                [expected, self._marks.given_time(), *args],
             )
             if answer[0] != _CHANGED:
-                self._heard = answer[time_at]
+                self._seen_at = answer[time_at]
                 if self._troubles:
                     self._recover(key)
                 return answer
             if expected == self._expected:
                 await self._face(key, Mark.read(answer[1].decode()))
-        raise LedgerUnavailable  # a mark that changes all the time
+        raise LedgerUnavailable  # the mark changes all the time
 
     async def check(self) -> None:
-        """Write something wherever the mark matters: where it is first, and where it was lost."""
+        """Write a key beside the first mark, and beside each mark that was in trouble."""
         await self.run("check", self._keys.home, [self._keys.of(self._keys.home, "check")], ())
         for key in list(self._troubles):
             home = self._keys.home_of(key)
             await self.run("check", home, [self._keys.of(home, "check")], ())
 
     async def agree(self, limits: Iterable[Limit]) -> dict[str, str]:
-        """Raise ZoneConflict for a budget of another zone than its name has in the books. Returns
-        the names that have none there.
+        """Compare the zones of budgets with those of the books. Returns the zones of names that the
+        books do not have yet. Raises ZoneConflict.
         """
-        asked = self._zones_of(limits)
-        if not all(name in self._zones for name in asked):
-            if self._keys.mark not in self._ready:
-                await self._enter()
-            _, zones, _ = await self._learn("")
-            self._zones.update(zones)
-        for name, zone in asked.items():
-            if (kept := self._zones.get(name, zone)) != zone:
-                raise ZoneConflict(name, kept, zone)
-        return {name: zone for name, zone in asked.items() if name not in self._zones}
+        wanted = zones_of(limits)
+        if not self._zones.know(wanted):
+            self._zones.learn(await self.zones())
+        return self._zones.unknown(wanted)
 
     async def keep_zones(self, zones: dict[str, str]) -> None:
-        """Those of names that have been admitted for the first time. Raises ZoneConflict where
-        another worker was first.
+        """Store the zones of names that were admitted for the first time. Raises ZoneConflict if
+        another worker stored another zone first.
         """
         for name, zone in zones.items():
             home = self._keys.home
             answer = await self.run("zone", home, [self._keys.of(home, "zones")], [name, zone])
-            kept = self._zones[name] = answer[2].decode()
+            kept = answer[2].decode()
+            self._zones.learn({name: kept})
             if kept != zone:
                 raise ZoneConflict(name, kept, zone)
 
     # ------------------------------------------------ by an operator
 
     async def peek(self) -> Mark | None:
-        """The mark in the store, which is not begun by that."""
-        text, _, _ = await self._learn("")
-        return Mark.read(text)
+        """The mark in the store. Does not begin books."""
+        return Mark.read((await self._marks.learn()).mark)
 
     async def touch(self) -> None:
-        """Write something, whatever the books are."""
-        await self._link().write(self._keys.of(self._keys.home, "check"))
+        """Write a key, without a check of the mark."""
+        await self._server.link().write(self._keys.of(self._keys.home, "check"))
 
     async def adopt(self) -> str:
-        """Make the store at this address the books from now on, whatever it is. Workers that run
-        take them over with their next operation. Returns a sentence.
+        """Make the store at this address the books from now on. Running workers use them from their
+        next operation. Returns a sentence about what was found.
 
         Raises LedgerUnavailable, also for a store of a newer chatnest.
         """
-        found = await self._remark("", "", "")
-        accounts = len(await self._link().scan(self._keys.pattern("counters")))
+        found, mark = await self._marks.replace()
+        self._take(mark)
+        accounts = len(await self._server.link().scan(self._keys.pattern("counters")))
         return (
-            f"{self._shown}: found {described(found)}, with counters of {accounts:,} accounts. "
-            "They are the books from now on."
+            f"{self._server.shown}: found {described(found)}, with counters of {accounts:,} "
+            "accounts. They are the books from now on."
         )
 
     async def zones(self) -> dict[str, str]:
-        """The zone of each budget's name that was admitted."""
+        """The zone of each budget's name in the books."""
         if self._keys.mark not in self._ready:
             await self._enter()
-        _, zones, _ = await self._learn("")
-        return zones
+        return (await self._marks.learn()).zones
 
     async def change_zone(self, name: str, zone: str) -> None:
-        """Workers learn it by the mark, which changes with it. Raises LedgerUnavailable where these
-        are other books by now.
+        """Change the zone of a budget's name. The mark changes in the same step, so that workers
+        learn of it. Raises LedgerUnavailable if these are other books by now.
         """
-        await self._remark(self._expected, name, zone)
-
-    async def _remark(self, expected: str, name: str, zone: str) -> Mark | None:
-        given = "" if self._clock is None else self._clock()
-        old, new, bits = await self._link().run(
-            self._scripts["remark"],
-            [self._keys.mark, self._keys.of(self._keys.home, "zones"), self._slots_key],
-            [given, SCHEMA, new_word(), expected, name, zone],
-        )
-        found, mark = Mark.read(old.decode()), Mark.read(new.decode())
-        if new == old:
-            reason = trouble(None, mark, 0) or Reason("the books changed", "try again")
-            raise LedgerUnavailable from StoreChanged(reason)
-        marks = {self._keys.of_slot(slot) for slot in _ones(bits)} if self._keys.is_cluster else ()
-        for key in sorted({*marks, *await self._marks_of_slots()}):
-            await self._link().run(self._scripts["put"], [key], [new])
+        _, mark = await self._marks.replace(self._expected, name, zone)
         self._take(mark)
-        return found
 
-    # ------------------------------------------------ their parts
-
-    @staticmethod
-    def _zones_of(limits: Iterable[Limit]) -> dict[str, str]:
-        zones: dict[str, str] = {}
-        for limit in limits:
-            if limit.kind == "budget":
-                zone = zones.setdefault(limit.name, limit.timezone)
-                if zone != limit.timezone:
-                    raise ZoneConflict(limit.name, zone, limit.timezone)
-        return zones
-
-    @property
-    def _slots_key(self) -> str:
-        return self._keys.of(self._keys.home, "slots")
-
-    async def _marks_of_slots(self) -> set[str]:
-        if not self._keys.is_cluster:
-            return set()
-        return await self._link().scan(self._keys.pattern("mark")) - {self._keys.mark}
-
-    async def _learn(self, begins: str) -> tuple[str, dict[str, str], int]:
-        given = "" if self._clock is None else self._clock()
-        keys = [self._keys.mark, self._keys.of(self._keys.home, "zones")]
-        text, flat, now = await self._link().run(self._scripts["learn"], keys, [given, begins])
-        words = [word.decode() for word in flat]
-        return text.decode(), dict(zip(words[::2], words[1::2], strict=True)), now
+    # ------------------------------------------------ the mark
 
     async def _prepare(self, key: str) -> None:
-        """Know what the first script with this mark expects there."""
+        """Know the mark that the first script with this key must expect."""
         if self._keys.mark not in self._ready:
             await self._enter()
         if key not in self._ready:
@@ -213,55 +152,57 @@ class Books:
             self._ready.add(key)
 
     async def _enter(self) -> None:
+        """Read the mark, or begin books in a new store."""
         known = self._mark
-        text, zones, now = await self._learn("")
-        if not text and known is None:
-            if await self._marks_of_slots():
+        learned = await self._marks.learn()
+        if not learned.mark and known is None:
+            if await self._marks.copies():
                 self._meet(self._keys.mark, None)
-            text, zones, now = await self._learn(str(Mark(new_word())))
-        self._meet(self._keys.mark, Mark.read(text))
-        self._zones, self._heard = zones, now
+            learned = await self._marks.learn(str(Mark(new_word())))
+        self._meet(self._keys.mark, Mark.read(learned.mark))
+        self._zones.clear()
+        self._zones.learn(learned.zones)
+        self._seen_at = learned.now
         self._ready.add(self._keys.mark)
 
     async def _enrol(self, key: str) -> None:
+        """Copy the mark into a slot that has no copy yet."""
         slot = self._keys.slot(self._keys.home_of(key))
-        _, _, was_there = await self.run("enrol", self._keys.home, [self._slots_key], [slot, 0])
+        bits = [self._marks.slots_key]
+        _, _, was_there = await self.run("enrol", self._keys.home, bits, [slot, 0])
         if not was_there:
-            await self._link().run(self._scripts["put"], [key], [self._expected])
-            await self.run("enrol", self._keys.home, [self._slots_key], [slot, 1])
+            await self._marks.copy(key, self._expected)
+            await self.run("enrol", self._keys.home, bits, [slot, 1])
 
     async def _face(self, key: str, found: Mark | None) -> None:
-        """Of a slot's copy, only what the first mark does not explain is trouble."""
+        """Handle an unexpected mark. A slot's copy is in trouble only if the first mark does not
+        explain it.
+        """
         if key != self._keys.mark:
-            text, _, _ = await self._learn("")
-            first = Mark.read(text)
+            first = await self.peek()
             if first != self._mark:
                 return self._meet(self._keys.mark, first)
         return self._meet(key, found)
 
     def _meet(self, key: str, found: Mark | None) -> None:
-        """Take over what was found, or raise LedgerUnavailable."""
-        reason = trouble(self._mark, found, self._heard)
+        """Take over the mark that was found, or raise LedgerUnavailable."""
+        reason = trouble(self._mark, found, self._seen_at)
         if reason is None:
             if found != self._mark:
                 self._take(found)
             return
         if self._troubles.get(key) != reason:
             self._troubles[key] = reason
-            _log.error("%s: %s. No request is admitted there", self._shown, reason)
+            _log.error("%s: %s. No request is admitted there", self._server.shown, reason)
         raise LedgerUnavailable from StoreChanged(reason)
 
     def _take(self, mark: Mark | None) -> None:
         if self._mark is not None:
-            _log.warning("%s: its books have a new mark, and are used from now on", self._shown)
+            _log.warning("%s: the books have a new mark; using them", self._server.shown)
         self._mark, self._expected = mark, str(mark)
         self._zones.clear()
         self._ready.clear()
 
     def _recover(self, key: str) -> None:
         if self._troubles.pop(key, None):
-            _log.warning("%s: the books are there again", self._shown)
-
-
-def _ones(bits: bytes) -> list[int]:
-    return [8 * at + n for at, byte in enumerate(bits) for n in range(8) if byte & 128 >> n]
+            _log.warning("%s: the books are available again", self._server.shown)

@@ -1,11 +1,11 @@
-"""Mark: the word by which books in Redis are known to be the same ones as before. No I/O.
+"""Mark: the word that identifies books in Redis, so that a worker notices other books. No I/O.
 
-It is a key that never ends, ``SCHEMA WORD TIME FOLLOWS``, and each script compares it with the one
-that its worker knows. A store that was emptied, or that is another one, has none or another.
+The mark is a key without expiry, ``SCHEMA WORD TIME FOLLOWS``. Each script compares it with the
+mark that its worker knows. An emptied store has no mark, and another store has another mark.
 
 ========================== ====================================================================
-``1 8f3c... 0 -``          the books as they were begun
-``1 20bd... TIME 8f3c...`` adopted by an operator at TIME, where 8f3c... or nothing (-) had been
+``1 8f3c... 0 -``          books as they were begun
+``1 20bd... TIME 8f3c...`` books adopted by an operator at TIME, in place of 8f3c... or nothing (-)
 ``1 lost TIME 8f3c...``    a worker that knows 8f3c... found no mark at TIME
 ========================== ====================================================================
 """
@@ -22,18 +22,20 @@ from chatnest.stores.survey import Reason
 __all__ = ["SCHEMA", "Mark", "described", "new_word", "trouble"]
 
 SCHEMA: Final = 1
-"""The layout of the keys. A worker refuses a store with another one."""
+"""The version of the keys' layout. A worker refuses a store with another version."""
 
 _LOST: Final = "lost"
 _WAY_BACK: Final = (
-    "lead the address back to the right store, or make this one the books with "
+    "correct the address, so that it is the right store's again, or make this store the books with "
     "`chatnest ledger adopt`"
 )
 _FORM: Final = re.compile(r"(\d+) (\S+) (\d+) (\S+)")
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """``adopted_at`` is in milliseconds, by the server's clock; 0 for books that were begun."""
+    """A mark. ``adopted_at`` is in milliseconds by the server's clock, or 0 for books that were
+    begun and not adopted.
+    """
 
     word: str
     adopted_at: int = 0
@@ -49,7 +51,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> "Mark | None":
-        """The mark in a key; None for a key that is missing. Another form is a newer schema."""
+        """The mark in a text, or None if it is empty. Another form means a newer schema."""
         if not text:
             return None
         if found := _FORM.fullmatch(text):
@@ -59,17 +61,17 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def new_word() -> str:
-    """Make the random word by which books are told apart."""
+    """A new random word."""
     return uuid4().hex
 
 
 def described(mark: Mark | None) -> str:
-    """For an operator, as in "found ..."."""
+    """The mark in words for an operator, as in "found ..."."""
     if mark is None:
-        return "no mark of books"
+        return "a store without books"
     if mark.is_lost:
-        return f"books that were missing since {_time(mark)}"
-    return f"books that were adopted at {_time(mark)}" if mark.adopted_at else "books"
+        return f"books missing since {_time(mark)}"
+    return f"books adopted at {_time(mark)}" if mark.adopted_at else "books"
 
 
 def _time(mark: Mark) -> str:
@@ -77,24 +79,24 @@ def _time(mark: Mark) -> str:
     return found.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def trouble(known: Mark | None, found: Mark | None, heard: int) -> Reason | None:
-    """Why a worker must not count in a store with the mark ``found``, or None where it may.
+def trouble(known: Mark | None, found: Mark | None, seen_at: int) -> Reason | None:
+    """The reason why a worker must not count in a store with the mark ``found``, or None if it may.
 
-    A mark that it does not know is taken over where it follows the known one, or where an operator
-    set it after ``heard``, the last time that the known one was there. An older one belongs to
-    other books, or to a primary from before a failover.
+    A worker takes over an unknown mark if it follows the known one, or if an operator set it after
+    ``seen_at``, when the known mark was last found. An older mark belongs to other books, or to a
+    primary from before a failover.
     """
     if found is None:
-        return Reason("the books are gone: the store has no mark of them", _WAY_BACK)
+        return Reason("the books are gone: the store does not contain their mark", _WAY_BACK)
     if found.schema != SCHEMA:
         return Reason(
-            f"the books have the layout {found.schema}, and this chatnest knows {SCHEMA}",
-            "use the chatnest that wrote them",
+            f"the books have layout {found.schema}, and this chatnest supports layout {SCHEMA}",
+            "use the version of chatnest that wrote them",
         )
     if found.is_lost:
         return Reason("the books are gone: the store was found empty", _WAY_BACK)
     if known is None or found == known or known.word == found.follows:
         return None
-    if found.adopted_at > heard:
+    if found.adopted_at > seen_at:
         return None
     return Reason("these are not the books that this worker counted in", _WAY_BACK)

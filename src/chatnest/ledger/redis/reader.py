@@ -1,11 +1,11 @@
-"""Reading the books of a RedisLedger: many accounts, each at one instant, and streams a script.
+"""Reader: reads the books of a RedisLedger, many accounts or streams with one script.
 
-In a cluster, a script reads those of one slot. Answers are packed: the client needs much longer for
-as many values one by one.
+Each account is read at one instant. In a cluster, a script reads keys of one slot. Answers are
+packed, since the client needs much longer to parse the same values one by one.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -16,19 +16,19 @@ from chatnest.ledger.base import Line
 from chatnest.ledger.redis.keys import Keys
 from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
 from chatnest.ledger.redis.records import Entry, read_entry
-from chatnest.stores.redis import Link, Script
+from chatnest.ledger.redis.server import Server
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["Account", "Reader", "account_of"]
 
 _VALUES: Final = 1_000
-"""Values of accounts after which a script stops: about a millisecond of the server's time."""
+"""Maximum values of accounts in one answer: about a millisecond of the server's time."""
 
 _ENTRIES: Final = 250
-"""Entries of streams, likewise; each has a dozen values."""
+"""Maximum entries of streams in one answer. Each has a dozen values."""
 
 _KEYS: Final = 200
-"""Accounts or streams that are named to one script."""
+"""Maximum accounts or streams that are passed to one script."""
 
 
 _decode_accounts = msgspec.msgpack.Decoder(list[tuple[list[str], list[str], list[str]]]).decode
@@ -36,13 +36,13 @@ _decode_streams = msgspec.msgpack.Decoder(list[tuple[int, int, list[tuple[str, l
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account at one instant."""
+    """The state of an account at one instant."""
 
     balances: tuple[Balance, ...] = ()
     holds: tuple[LiveHold, ...] = ()
 
     def by_key(self) -> dict[str, tuple[Balance | None, list[tuple[str, int]]]]:
-        """What bears on each counter."""
+        """The balance of each counter, and the holds on it."""
         held: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for hold in self.holds:
             for line in hold.lines:
@@ -52,17 +52,10 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """Reads on ``link``. Nothing is changed by that."""
+    """Reads the books on a server, and changes nothing."""
 
-    def __init__(
-        self,
-        link: Callable[[], Link],
-        scripts: Mapping[str, Script],
-        keys: Keys,
-        max_turns: int,
-    ) -> None:
-        self._link = link
-        self._scripts = scripts
+    def __init__(self, server: Server, keys: Keys, max_turns: int) -> None:
+        self._server = server
         self._keys = keys
         self._max_turns = max_turns
 
@@ -87,7 +80,7 @@ class Reader:
     async def entries(
         self, streams: Iterable[tuple[str, str]]
     ) -> dict[tuple[str, str], tuple[list[Entry], bool]]:
-        """The entries of streams, each a tag and a day, and whether none are missing."""
+        """The entries of each stream, a tag and a day, and whether the stream is complete."""
         found: dict[tuple[str, str], tuple[list[Entry], bool]] = {}
         days: defaultdict[str, list[str]] = defaultdict(list)
         for tag, day in streams:
@@ -114,7 +107,7 @@ class Reader:
                 entries, _ = found.setdefault(stream, ([], not trimmed))
                 entries.extend(read_entry(account, name, fields) for name, fields in page)
                 found[stream] = entries, not trimmed
-                if len(page) >= room:  # there may be more of it
+                if len(page) >= room:  # the stream may have more entries
                     milliseconds, _, number = page[-1][0].partition("-")
                     start = f"{milliseconds}-{int(number) + 1}"
                     break
@@ -122,7 +115,7 @@ class Reader:
                 room, start = room - 1 - len(page), "-"
 
     async def streams(self, first: str) -> list[tuple[str, str]]:
-        """Accounts' tags and days, from a day on, that have records."""
+        """The tags and days with records, from the day ``first`` on."""
         found = [
             (tag, kind.removeprefix("turns:"))
             for tag, kind in await self._scan()
@@ -131,13 +124,13 @@ class Reader:
         return sorted(stream for stream in found if stream[1] >= first)
 
     async def tags(self, *kinds: str) -> list[str]:
-        """The tags that have keys of these kinds."""
+        """The tags with keys of these kinds."""
         return sorted({tag for tag, kind in await self._scan() if kind in kinds})
 
     async def _scan(self) -> list[tuple[str, str]]:
-        """The accounts' tags and kinds of all keys."""
+        """The tag and the kind of each key."""
         head = self._keys.of("*", "*").removesuffix("{*}:*")
-        keys = await self._link().scan(self._keys.pattern("*"))
+        keys = await self._server.link().scan(self._keys.pattern("*"))
         parts = (key.removeprefix(head + "{").partition("}:") for key in keys)
         return [(tag, kind) for tag, _, kind in parts]
 
@@ -155,7 +148,9 @@ class Reader:
 
     async def _ask(self, name: str, tag: str, keys: list[str], *args: str | int) -> list[Any]:
         mark = self._keys.of_mark(tag)
-        answer = await self._link().run(self._scripts[name], [mark, *keys], [SCHEMA, *args])
+        answer = await self._server.link().run(
+            self._server.scripts[name], [mark, *keys], [SCHEMA, *args]
+        )
         if answer[0] < 0:
             reason = trouble(None, Mark.read(answer[1].decode()), 0)
             raise LedgerUnavailable from StoreChanged(reason) if reason else None
@@ -196,7 +191,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 def account_of(tag: str) -> str:
-    """The account of a hash tag, as tag_of in keys.py made it."""
+    """The account of a hash tag. The inverse of ``tag_of`` in keys.py."""
     if tag == "%":
         return ""
     return tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")

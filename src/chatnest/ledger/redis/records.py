@@ -1,4 +1,4 @@
-"""Records in Redis: entries of streams, and which of them stand for what a hold cost. No I/O."""
+"""Records in Redis: entries of streams, and the ones that are the final cost of a hold. No I/O."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _read_keys = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An entry of an account's stream. ``at`` is its place in time: milliseconds, and a number."""
+    """An entry of an account's stream. ``at`` is its id: milliseconds and a sequence number."""
 
     account: str
     at: tuple[int, int]
@@ -23,7 +23,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[bool, tuple[int, int]]:
-        """The entry of highest rank stands: a settlement or a release corrects an expiry."""
+        """The entry of the highest rank counts: a settlement or a release corrects an expiry."""
         return self.fields["outcome"] != "expired", (int(self.fields["settled_at"]), self.at[1])
 
     @property
@@ -32,12 +32,12 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def is_added(self) -> bool:
-        """The books had forgotten the hold, and what came before was not corrected by it."""
+        """Whether the books had forgotten the hold: the entry corrects no earlier one."""
         return not self.fields["admitted_at"]
 
 
 def read_entry(account: str, name: str, fields: list[str]) -> Entry:
-    """An entry from what the server has: its id, names and values."""
+    """An entry from the server's answer: its id, names and values."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     lines = named.pop("lines")
     if lines.startswith("["):
@@ -49,10 +49,10 @@ def read_entry(account: str, name: str, fields: list[str]) -> Entry:
 
 
 def standing(entries: Iterable[Entry]) -> tuple[list[TurnRecord], list[Adjustment]]:
-    """What holds cost in the end, and adjustments.
+    """The final costs of holds, and the adjustments.
 
-    A hold over several accounts may have ended in each of them in another way, and has a record
-    for each way then. Released ones cost nothing, and have none.
+    A hold over several accounts may have ended differently in each of them; then it has a record
+    for each end. A released hold has no cost and no record.
     """
     best: dict[tuple[str, str], Entry] = {}
     lines: defaultdict[int, list[str]] = defaultdict(list)
@@ -79,7 +79,7 @@ def standing(entries: Iterable[Entry]) -> tuple[list[TurnRecord], list[Adjustmen
 
 
 def records_of(entries: Iterable[Entry]) -> list[TurnRecord | Adjustment]:
-    """The same, oldest first, with what a hold cost alike in several accounts as one record."""
+    """The same, oldest first. Equal costs of a hold in several accounts are one record."""
     turns, adjustments = standing(entries)
     merged: dict[object, TurnRecord] = {}
     for turn in turns:
@@ -96,7 +96,7 @@ def _turn(fields: dict[str, str], lines: Iterable[str]) -> TurnRecord:
     values: dict[str, Any] = dict(fields)
     values["id"] = values.pop("hold")
     values["admitted_at"] = values["admitted_at"] or None
-    # Not strict: a stream has only strings.
+    # Not strict: all values of a stream are strings.
     return msgspec.convert({**values, "lines": tuple(lines)}, TurnRecord, strict=False)
 
 

@@ -1,4 +1,4 @@
-"""Looking at a Redis or Valkey server: what it is, how it is set up, and how far away it is."""
+"""Examines a Redis or Valkey server: its version, its settings, and the round trip to it."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +13,7 @@ from chatnest.stores.survey import Reason, RedisNode, RedisSurvey
 __all__ = ["look"]
 
 _PINGS: Final = 15
+"""Round trips to measure."""
 
 _INFO: Final = (
     *("server_name", "redis_version", "valkey_version", "role", "loading", "cluster_enabled"),
@@ -33,7 +34,7 @@ async def look(
     script: Callable[[], Awaitable[object]],
     clock: Callable[[], int],
 ) -> RedisSurvey:
-    """Ask a server everything. ``write`` and ``script`` do something harmless with the books."""
+    """Examine a server. ``write`` writes a key and ``script`` runs a script; both are harmless."""
     unwritable = await _why_not(write)
     unscripted = await _why_not(script)
     info = await _ask(link, "INFO")
@@ -69,7 +70,7 @@ async def _why_not(work: Callable[[], Awaitable[object]]) -> Reason | None:
 
 
 async def _ask(link: Link, *command: str) -> dict[str, Any]:
-    """The answers of the primaries by their names; of none, where one refuses."""
+    """The answers of the primaries by their names, or nothing if one of them refuses."""
     try:
         return await link.ask(*command)
     except LedgerUnavailable:
@@ -82,9 +83,9 @@ async def _skews(link: Link, clock: Callable[[], int]) -> dict[str, float]:
     after = clock()
     skews = {}
     for name, (seconds, micros) in times.items():
-        told = seconds * 1000 + micros // 1000
-        # It was told at some time in between.
-        skews[name] = (min(0, told - before) + max(0, told - after)) / 1000
+        theirs = seconds * 1000 + micros // 1000
+        # The server read its clock at some time between before and after.
+        skews[name] = (min(0, theirs - before) + max(0, theirs - after)) / 1000
     return skews
 
 

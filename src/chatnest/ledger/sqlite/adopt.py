@@ -1,4 +1,4 @@
-"""What an operator does to the books as a whole: adopt a file, change the time zone of a limit."""
+"""Operations of an operator on the books as a whole: adopt a file, change a limit's time zone."""
 
 import secrets
 from contextlib import closing
@@ -21,8 +21,8 @@ _KEYS: Final = "SELECT key FROM counters WHERE key >= ? AND key < ?"
 
 
 def adopt(path: str, busy_timeout: float) -> str:
-    """Make the file at ``path`` the books from now on, and make the file where there is none.
-    Says what was found. Raises sqlite3.Error.
+    """Make the file at ``path`` the books from now on, and create it if it is missing. Returns a
+    sentence about what was found. Raises sqlite3.Error.
     """
     place = Place(path)
     found = place.describe()
@@ -38,8 +38,8 @@ def adopt(path: str, busy_timeout: float) -> str:
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if sound != "ok":
             raise ConfigurationError(
-                f"{path} is damaged, and was not adopted: move another file to this path, such as "
-                "a backup, and try again"
+                f"{path}: expected a sound SQLite file, got a damaged one. Move another file to "
+                "this path, such as a backup, and try again."
             )
         word = secrets.token_hex(8)
         connection.execute("BEGIN IMMEDIATE")
@@ -54,21 +54,23 @@ def adopt(path: str, busy_timeout: float) -> str:
 def change_zone(books: RowBooks, name: str, zone: str) -> ZoneChange:
     """Count the days of a limit in another zone from now on.
 
-    What an account has used on the day that runs in the old zone counts on the day that runs in
-    the new one, too, by an adjustment: nobody has a second budget by the change. Raises
-    ConfigurationError for a zone that is not known, and while answers are being written.
+    An adjustment carries each account's use of the old zone's current day over to the new zone's
+    current day, so that no account gets a second budget. Raises ConfigurationError for an unknown
+    zone or limit, and while answers are being written.
     """
     _check_zone(zone)
     now = books.now
     model.expire(books, now)
     kept = books.zone(name)
     if kept is None:
-        raise ConfigurationError(f"no budget named {name!r} was ever counted in this ledger")
+        raise ConfigurationError(
+            f"name: expected a budget that was counted, got {name!r}. Check the name."
+        )
     (live,) = books.execute(_LIVE, (now, f'"{name}:')).fetchone()
     if live:
         raise ConfigurationError(
-            f"{live:,} answers are being written, or their workers were killed within the last 30 "
-            "seconds: stop all workers, wait, and try again"
+            f"{name}: expected a budget without holds, got {live:,} answers being written. Stop "
+            "all workers, wait 30 seconds, and run the same command again."
         )
     before, after, carried = day_of(now, kept), day_of(now, zone), 0
     if before != after:

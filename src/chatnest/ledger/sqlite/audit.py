@@ -1,5 +1,7 @@
-"""An audit of SQLiteLedger's file: each question is answered as of one instant, and records by the
-page.
+"""SQLiteAudit: an audit of a SQLiteLedger's file while workers write it.
+
+Each operation reads the file as it is at one instant. Records are read in pages, each with an
+instant of its own.
 """
 
 import heapq
@@ -23,13 +25,12 @@ from chatnest.ledger.audit import (
     Verdict,
     ZoneChange,
     check_kept,
-    judge,
-    verify,
 )
 from chatnest.ledger.base import Line
 from chatnest.ledger.sqlite.adopt import change_zone
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
+from chatnest.ledger.verification import judge, verify
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["SQLiteAudit"]
@@ -46,7 +47,7 @@ _BOUNDS: Final = (
     "SELECT (SELECT coalesce(max(rowid), 0) FROM turns),"
     " (SELECT coalesce(max(rowid), 0) FROM adjustments)"
 )
-# A turn and its hold are forgotten at about the same time, but not in one step.
+# The hold may be gone: it is forgotten at about the same time as its turn, in another step.
 _TURNS: Final = """
 SELECT settled_at, turns.rowid, turns.hold, turns.tokens, turns.held, settled_at,
     turns.admitted_at, outcome, source, input_tokens, output_tokens, principal, profile, model,
@@ -64,7 +65,7 @@ _ALL: Final = 2**62
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
 
 _Place = tuple[int, int]
-"""A record's time and row: rows that are read later come after it."""
+"""A record's time and row number, by which records are ordered."""
 
 _Placed = tuple[_Place, TurnRecord | Adjustment]
 
@@ -72,10 +73,10 @@ Run = Callable[[Callable[[RowBooks], object]], Awaitable[object]]
 
 
 class SQLiteAudit:
-    """The books of a SQLiteLedger, read beside its writers.
+    """The books of a SQLiteLedger.
 
-    ``file`` makes another connection, usable from any thread; ``run`` has the ledger's own writer
-    do something; ``keep`` is in milliseconds; ``adopt`` makes the file the books.
+    ``file`` makes a connection for any thread; ``run`` runs an operation in the ledger's writer;
+    ``keep`` is in milliseconds; ``adopt`` makes the file the books.
     """
 
     def __init__(
@@ -104,10 +105,10 @@ class SQLiteAudit:
         return await self._look(lambda rows: list(_holds(rows)))
 
     async def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
-        """In pages, each with a look of its own: a reader that waits keeps nothing in the file.
+        """Read page by page: no transaction stays open while the caller works on a page.
 
-        What is recorded after the first page was asked for is left out; so is a turn whose record
-        was corrected since. Both are there for the next reading.
+        Records written after the first page was read are left out, and so is a turn whose record
+        was corrected since. The next reading has both.
         """
         turns = adjustments = (since, -1)
         bounds = await self._look(_bounds)
@@ -125,12 +126,12 @@ class SQLiteAudit:
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         check_kept(adjustment, self._clock(), self._keep)
         adjusted = await self._run(lambda books: _adjust(books, adjustment))
-        assert isinstance(adjusted, Adjusted)  # noqa: S101  # what _adjust gives
+        assert isinstance(adjusted, Adjusted)  # noqa: S101  # the result of _adjust
         return adjusted
 
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
         change = await self._run(lambda books: change_zone(books, name, zone))
-        assert isinstance(change, ZoneChange)  # noqa: S101  # what change_zone gives
+        assert isinstance(change, ZoneChange)  # noqa: S101  # the result of change_zone
         return change
 
     async def adopt(self) -> str:
@@ -185,7 +186,7 @@ def _holds(rows: sqlite3.Connection) -> Iterator[LiveHold]:
 
 
 def _bounds(rows: sqlite3.Connection) -> tuple[int, int]:
-    """The newest rows of turns and of adjustments."""
+    """The numbers of the newest rows of turns and of adjustments."""
     turns, adjustments = rows.execute(_BOUNDS).fetchone()
     return turns, adjustments
 
@@ -193,7 +194,7 @@ def _bounds(rows: sqlite3.Connection) -> tuple[int, int]:
 def _page(
     turns: _Place, adjustments: _Place, bounds: tuple[int, int], rows: sqlite3.Connection
 ) -> list[_Placed]:
-    """The next records after these places, and the place of each, in the order of their times."""
+    """The next page of records after these places, in the order of their times."""
     some: Iterator[_Placed] = _turns(rows, turns, bounds[0], _PAGE)
     others: Iterator[_Placed] = _adjustments(rows, adjustments, bounds[1], _PAGE)
     return list(islice(heapq.merge(some, others, key=_time_of), _PAGE))

@@ -1,4 +1,4 @@
-"""Rows of the ledger's tables, as the books that the rules read and write."""
+"""RowBooks: rows of the ledger's tables, as the books that the rules read and write."""
 
 import sqlite3
 from collections.abc import Callable
@@ -26,9 +26,9 @@ class _HoldRow(msgspec.Struct):
 
 
 class RowBooks:
-    """Books in rows: read when asked for, within one transaction, at one time ``now``.
+    """Books in rows, read on demand within one transaction, whose time is ``now``.
 
-    ``write`` puts back what was changed. It is used up then.
+    ``write`` writes the changes back. After it, the books must not be used any more.
     """
 
     def __init__(self, connection: sqlite3.Connection, now: int) -> None:
@@ -37,7 +37,7 @@ class RowBooks:
         self._execute = connection.execute
         self.execute: Callable[..., sqlite3.Cursor] = self._execute
         self._executemany = connection.executemany
-        # What it is, and what it was when it was read.
+        # Each counter with a copy of it as it was read.
         self._counters: dict[str, tuple[Counter, Counter]] = {}
         self._windows: dict[str, RowWindow] = {}
         self._holds: dict[str, _HoldRow] = {}
@@ -46,7 +46,7 @@ class RowBooks:
         self._zones: dict[str, str | None] = {}
 
     def touch(self) -> None:
-        """Change nothing, and have it written: a file that can only be read may be locked too."""
+        """Write without a change: a file that can only be read may be locked for reading, too."""
         (application,) = self._execute("PRAGMA application_id").fetchone()
         self._execute(f"PRAGMA application_id = {application}")
 
@@ -105,7 +105,7 @@ class RowBooks:
         return [record for record in self._live.values() if record.until <= now]
 
     def note_turn(self, hold: Hold, charge: Charge, *, admitted: bool) -> None:
-        """Keep what a turn cost. ``admitted`` is false where the books had forgotten its hold."""
+        """Record a turn. ``admitted`` is false if the books had forgotten its hold."""
         row = self._holds[hold.id]
         self._turns[hold.id] = (
             hold.id,
@@ -123,7 +123,9 @@ class RowBooks:
         )
 
     def adjust(self, adjustment: Adjustment) -> bool:
-        """Correct a counter, unless the account has that id. Says whether it did."""
+        """Correct a counter, unless the account has an adjustment with this id. Returns whether it
+        did.
+        """
         made = self._execute(
             "INSERT INTO adjustments VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             msgspec.structs.astuple(adjustment),
@@ -133,14 +135,14 @@ class RowBooks:
         return bool(made)
 
     def adjustment(self, account: str, adjustment_id: str) -> Adjustment:
-        """The one that is recorded."""
+        """The recorded adjustment with this id."""
         row = self._execute(
             "SELECT * FROM adjustments WHERE account = ? AND id = ?", (account, adjustment_id)
         ).fetchone()
         return Adjustment(**dict(zip(Adjustment.__struct_fields__, row, strict=True)))
 
     def write(self) -> None:
-        """Write back what is not as it was."""
+        """Write the changes back."""
         self._write_holds()
         self._executemany(
             "INSERT INTO counters (key, settled, held, overrun, expired, adjusted, changed_at)"

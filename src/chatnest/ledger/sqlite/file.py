@@ -1,4 +1,4 @@
-"""The ledger's file: one connection to it, and what is done with all of it."""
+"""BookFile: the ledger's file, with one connection to it and its upkeep."""
 
 import contextlib
 import logging
@@ -22,19 +22,21 @@ _log = logging.getLogger("chatnest.ledger")
 Operation = Callable[[RowBooks], object]
 
 _OVERWRITTEN: Final = "overwritten"
-"""In place of the word of a file that was found to be an older copy."""
+"""Replaces the word of a file that was found to be an older copy."""
 _PRUNED_AT_ONCE: Final = 512
+"""Maximum rows of each table that one transaction forgets."""
+
 _LARGE_LOG: Final = 4 * 1024 * 1024
-"""Bytes of a write-ahead log that is written into the file as soon as no reader is in the way."""
+"""Bytes above which the write-ahead log is written into the file, once no reader blocks that."""
 
 _LAST_CHANGE: Final = (
     "(SELECT last.changed_at FROM windows AS last WHERE last.key = windows.key"
     " ORDER BY last.part DESC LIMIT 1)"
 )
-"""Of a window: while it is in use, it counts what is in all of its parts, however old they are."""
+"""The last change of a whole window: while it is in use, its older parts are needed as well."""
 
 _PRUNE: Final = tuple(
-    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608  # as above
+    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608  # constants above
     for table, old in (
         ("counters", "changed_at < :time AND held = 0"),
         ("windows", f"changed_at < :time AND {_LAST_CHANGE} < :time"),
@@ -53,11 +55,10 @@ _NEVER_WORKED: Final = {
 
 
 class BookFile:
-    """The file and one connection to it, opened when it is needed. For one thread, or one at a
-    time with ``any_thread``, which is for reading.
+    """The file, and one connection that is opened when it is needed. For one thread; with
+    ``any_thread``, which is for reading, for one thread at a time.
 
-    After any failure of the file the connection is closed, and the next transaction opens a new
-    one.
+    Any failure of the file closes the connection, and the next transaction opens a new one.
     """
 
     def __init__(
@@ -80,10 +81,10 @@ class BookFile:
         self._ever_worked = False
         self._place = Place(path)
         self._wrote = False
-        self._change = ""  # why the file is not the books
+        self._change = ""  # why the file is not the books, if it is not
 
     def transact(self, operations: Sequence[Operation]) -> list[object]:
-        """Run operations in one transaction, and give their answers; all of them, or none.
+        """Run operations in one transaction, all or none. Returns their results.
 
         Raises StoreChanged if the file at the path is not the one that this process counted in.
         """
@@ -96,7 +97,7 @@ class BookFile:
         with self._noticed():
             connection = self._connection = self._connection or self._open()
         with self._noticed(), self._explained(), self._undone_on_failure(connection):
-            # Nobody else writes from here on, so that times and figures belong together.
+            # The write lock comes first, so that the time of the clock fits the figures read.
             connection.execute("BEGIN IMMEDIATE")
             self._confirm(connection)
             before = connection.total_changes
@@ -109,8 +110,8 @@ class BookFile:
         return answers
 
     def tend(self) -> None:
-        """Once a second or so: notice a file that is not the books, or one that was adopted, and
-        keep the write-ahead log small. Raises StoreChanged.
+        """Check that the file is still the books, or use one that was adopted, and keep the
+        write-ahead log small. Called about once a second. Raises StoreChanged.
         """
         if not self._ever_worked:
             return
@@ -125,7 +126,7 @@ class BookFile:
                 self._keep_up(connection)
 
     def _keep_up(self, connection: sqlite3.Connection) -> None:
-        """What can as well be done the next time, where somebody is in the way."""
+        """Upkeep that can wait for the next time if another process has the lock."""
         with contextlib.suppress(sqlite3.OperationalError):
             if self._wrote:
                 connection.execute("UPDATE books SET generation = generation + 1")
@@ -136,7 +137,7 @@ class BookFile:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """All of the file as it is at one instant. Who writes is not in the way, nor waits."""
+        """Read the file as it is at one instant. Neither blocks writers nor waits for them."""
         connection = self._connection = self._connection or self._open()
         with self._undone_on_failure(connection):
             connection.execute("BEGIN")
@@ -145,8 +146,8 @@ class BookFile:
         self._ever_worked = True
 
     def prune(self) -> bool:
-        """Forget some of what is older than it is kept for, and say whether there may be more.
-        What is live stays.
+        """Delete some rows that are older than ``keep_days``. Returns whether there may be more.
+        Live holds, and counters with tokens held, stay.
         """
         connection = self._connection = self._connection or self._open()
         with self._undone_on_failure(connection):
@@ -158,10 +159,10 @@ class BookFile:
         return max(forgotten) >= _PRUNED_AT_ONCE
 
     def close(self) -> None:
-        """Checkpoint, and let go of the file. The next transaction opens it again."""
+        """Checkpoint, and close the file. The next transaction opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # then the next to open it does it
+            with contextlib.suppress(sqlite3.Error):  # the next process to open it checkpoints
                 if not self._change:
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             connection.close()
@@ -173,7 +174,8 @@ class BookFile:
         try:
             self._place.confirm(word, generation, partial(_logical_size, connection))
         except Overwritten:
-            # A process that has not seen what the copy lacks cannot tell. This word tells it.
+            # Other processes may not have seen the generation that the copy lacks. Changing its
+            # word makes them reject it, too.
             with contextlib.suppress(sqlite3.OperationalError):
                 connection.execute("UPDATE books SET word = ?", (_OVERWRITTEN,))
                 connection.execute("COMMIT")
@@ -181,13 +183,13 @@ class BookFile:
 
     @contextlib.contextmanager
     def _noticed(self) -> Iterator[None]:
-        """Log that the file is not the books, and that it is again; each once."""
+        """Log once that the file is not the books, and once that it is again."""
         try:
             yield
         except StoreChanged as exc:
             if str(exc) != self._change:
                 self._change = str(exc)
-                _log.error("%s: nothing is admitted: %s", self._path, exc)
+                _log.error("%s: no request is admitted: %s", self._path, exc)
             raise
         if self._change and self._connection is not None:
             _log.warning("%s: the ledger's file is in use again", self._path)
@@ -224,7 +226,7 @@ class BookFile:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """What cannot work, and never has, is a fault of the configuration."""
+        """Raise ConfigurationError for a file that cannot be used and never was."""
         try:
             yield
         except sqlite3.DatabaseError as exc:
@@ -234,12 +236,14 @@ class BookFile:
             raise
 
     def _reason(self, code: int) -> str:
-        where = f"The ledger's file {self._path!r} cannot be used: "
+        where = f"path: expected a file for the ledger, got {self._path!r}, "
         if code == sqlite3.SQLITE_NOTADB:
-            return where + "it is no SQLite database. Choose another path."
+            return where + "which is not a SQLite database. Choose another path."
         if code == sqlite3.SQLITE_CANTOPEN and not Path(self._path).parent.is_dir():
-            return where + "its directory does not exist. Create it first."
-        return where + "this process may not read and write it and its directory."
+            return where + "in a directory that does not exist. Create it first."
+        return where + (
+            "which cannot be opened. Let this user read and write the file and its directory."
+        )
 
 
 def _logical_size(connection: sqlite3.Connection) -> int:

@@ -1,4 +1,4 @@
-"""SQLiteLedger: books in a file, for the workers of one machine, kept over restarts."""
+"""SQLiteLedger: books in a file, for the workers of one machine, kept across restarts."""
 
 import os
 import sqlite3
@@ -38,11 +38,12 @@ __all__ = ["SQLiteLedger"]
 _T = TypeVar("_T")
 
 _CLOSE_TIMEOUT: Final = 5.0
+"""Seconds to wait for the writer's threads to end."""
 
 
 def _wal_is_safe(version: tuple[int, ...]) -> bool:
-    """Whether the WAL-reset bug, by which several writers can corrupt a file, is mended:
-    https://sqlite.org/wal.html.
+    """Whether this version has the fix for the WAL-reset bug, with which several writers can
+    corrupt a file: https://sqlite.org/wal.html.
     """
     return (
         version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
@@ -50,21 +51,21 @@ def _wal_is_safe(version: tuple[int, ...]) -> bool:
 
 
 class SQLiteLedger:
-    """Limits that hold for all processes that use one file, and over restarts.
+    """Limits that hold for all processes that use one file, and across restarts.
 
-    ``path`` is a file in a directory that exists, on a local disk. ``clock`` gives milliseconds
-    since the epoch. ``synchronous``: with FULL, an answer that was given survives a loss of
-    power; with NORMAL the last ones may be undone by it, not by the end of a process.
-    ``busy_timeout`` is in seconds: how long an operation waits for other processes before it
-    raises LedgerUnavailable. Figures, ended holds and turns are forgotten after ``keep_days``;
-    no window of a rate may be longer than that.
+    ``path`` is a file on a local disk, in a directory that exists. ``clock`` returns milliseconds
+    since the epoch. With ``synchronous`` FULL, every operation that returned survives a loss of
+    power; with NORMAL the last ones may be undone by it, but not by the end of a process.
+    ``busy_timeout``, in seconds, is how long an operation waits for other processes before it
+    raises LedgerUnavailable. Figures, ended holds and turns are forgotten after ``keep_days``; the
+    window of a rate must not be longer.
 
-    Raises ConfigurationError, at the first operation, for a path that cannot be used. Usable
-    from several threads and event loops. One thread writes; what waits for it shares a commit.
+    The first operation raises ConfigurationError for a path that cannot be used. Usable from
+    several threads and event loops. One thread writes; operations that wait for it share a commit.
     """
 
     wal_is_safe: ClassVar[bool] = _wal_is_safe(sqlite3.sqlite_version_info)
-    """Whether this SQLite lets several processes write one file without a known danger to it."""
+    """Whether several processes can safely write one file with this version of SQLite."""
 
     def __init__(
         self,
@@ -77,9 +78,13 @@ class SQLiteLedger:
     ) -> None:
         self.path: str = os.fspath(path)
         if self.path in {"", ":memory:"}:
-            raise ConfigurationError("SQLiteLedger needs a file. Use MemoryLedger for memory.")
+            raise ConfigurationError(
+                f"path: expected a file, got {self.path!r}. Use MemoryLedger to count in memory."
+            )
         if synchronous not in {"FULL", "NORMAL"}:
-            raise ConfigurationError("SQLiteLedger's synchronous is either FULL or NORMAL.")
+            raise ConfigurationError(
+                f"synchronous: expected FULL or NORMAL, got {synchronous!r}. Leave it out for FULL."
+            )
         self._file = partial(
             BookFile,
             self.path,
@@ -117,26 +122,26 @@ class SQLiteLedger:
         return await self._run(lambda books: model.usage(books, limits, books.now))
 
     def now(self) -> int:
-        """By this machine's clock."""
+        """The time of this machine's clock."""
         return self._clock()
 
     async def check(self) -> None:
-        """Write to the file what is in it already."""
+        """Write to the file without changing its contents."""
         await self._run(RowBooks.touch)
 
     async def survey(self) -> SQLiteSurvey:
-        """What there is to say about the file and its place. Makes and changes nothing."""
+        """Examine the file and its directory. Creates and changes nothing."""
         look_at = partial(look, busy_timeout=self.busy_timeout, wal_is_safe=self.wal_is_safe)
         return await anyio.to_thread.run_sync(look_at, self.path)
 
     def audit(self) -> SQLiteAudit:
-        """The same books, for those who look after them."""
+        """The same books, for an audit."""
         file = partial(self._file, any_thread=True)
         adopted = partial(adopt, self.path, self.busy_timeout)
         return SQLiteAudit(file, self._run, self._clock, self._keep, adopted)
 
     async def aclose(self) -> None:
-        """Finish what waits, for at most 5 s, and let go of the file and the thread.
+        """Finish waiting operations, for at most 5 s, and close the file and its thread.
 
         A later operation opens it again.
         """
@@ -152,22 +157,22 @@ class SQLiteLedger:
         return await completion.wait()
 
     def _usable_writer(self) -> Writer | None:
-        """None where there is none, or where the interpreter's exit has told it to stop."""
+        """The writer, or None if there is none or the interpreter's exit has stopped it."""
         return self._writer if self._writer is not None and self._finalizer.alive else None
 
     def _start(self) -> Writer:
         self._writer = writer = Writer(self._file())
-        # A ledger that nobody closed takes its thread with it.
+        # The thread of a ledger that was not closed ends with the ledger.
         self._finalizer = weakref.finalize(self, writer.stop)
         return writer
 
     def _stop(self) -> list[threading.Thread]:
-        """Have the writer end. Gives the threads of all that have not ended yet: somebody else may
-        be closing them.
+        """Stop the writer. Returns all threads that have not ended yet, including those that
+        another task is closing.
         """
         writer, self._writer = self._writer, None
         if writer is not None:
-            # A fork's child may not ask for its lock, which some other thread may have had.
+            # detach(): after a fork, the finalizer's lock may be held by a thread that is gone.
             self._finalizer.detach()
             writer.stop()
             self._ending.append(writer.thread)
@@ -175,11 +180,11 @@ class SQLiteLedger:
         return self._ending.copy()
 
     def _guard_forks(self) -> None:
-        """Close the file before a fork, so that parent and child each open it for themselves; also
-        where another thread is about to open it for the first time.
+        """Close the file before a fork, so that parent and child each open it for themselves. This
+        includes a file that another thread is about to open.
 
-        A child that inherits an open file takes its parent's locks for its own, even on a
-        connection which it opens itself, and loses what it writes:
+        A child that inherits an open file treats its parent's locks as its own, even on a
+        connection that it opens itself, and loses its writes:
         https://sqlite.org/howtocorrupt.html, section 2.6.
         """
         before, after = weakref.WeakMethod(self._before_fork), weakref.WeakMethod(self._after_fork)

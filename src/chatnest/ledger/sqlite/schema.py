@@ -1,4 +1,4 @@
-"""The tables of the ledger's file, and how those of an older file become them."""
+"""The tables of the ledger's file, and the migrations from older files."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from chatnest.stores.wal import STRICT
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_schema", "prepare"]
 
 SCHEMA_VERSION: Final = 4
-APPLICATION_ID: Final = 0x63686E74  # "chnt": what file(1) and we know our files by
+APPLICATION_ID: Final = 0x63686E74  # "chnt": identifies the file, also to file(1)
 
 _ADJUSTMENTS: Final = f"""
 CREATE TABLE adjustments (
@@ -54,8 +54,8 @@ CREATE TABLE books (
     generation INTEGER NOT NULL
 ) {STRICT};
 INSERT INTO books VALUES (1, lower(hex(randomblob(8))), 0);
-"""  # noqa: S608  # as below
-"""Which books these are, and a number that only grows, by which an older copy is told."""
+"""  # noqa: S608  # constants only
+"""The identity of the books, and a generation that only grows, which reveals an older copy."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE counters (
@@ -125,7 +125,7 @@ ALTER TABLE windows RENAME TO windows_of_2;
 INSERT INTO windows SELECT key, 0, 0, entries, 0, 0, changed_at FROM windows_of_2;
 DROP TABLE windows_of_2;
 {_FROM_3}
-"""  # noqa: S608  # of texts of ours alone
+"""  # noqa: S608  # constants only
 
 _FROM: Final = {
     0: _SCHEMA,
@@ -137,13 +137,13 @@ ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
     2: _FROM_2,
     3: _FROM_3,
 }
-"""What makes the tables of today, for each schema that a file may have."""
+"""Schema version of a file → the statements that bring it up to date."""
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Create the tables in a new file, and add what an older one lacks.
+    """Create the tables in a new file, or migrate an older one.
 
-    Raises ConfigurationError for a file that is not ours, or newer than we are.
+    Raises ConfigurationError for a file of another program or of a newer chatnest.
     """
     if _version(connection, path) == SCHEMA_VERSION:
         return
@@ -163,8 +163,8 @@ def check_schema(connection: sqlite3.Connection, path: str) -> None:
 
 def _newer(path: str, version: int) -> ConfigurationError:
     return ConfigurationError(
-        f"The ledger's file {path!r} was written by a newer chatnest (schema "
-        f"{version}; this one reads up to {SCHEMA_VERSION}). Update chatnest."
+        f"path: expected a ledger with schema {SCHEMA_VERSION} or older, got {path!r} of a newer "
+        f"chatnest (schema {version}). Update chatnest."
     )
 
 
@@ -175,7 +175,8 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (version or application or tables):
         raise ConfigurationError(
-            f"The file {path!r} belongs to another program. Give the ledger its own."
+            f"path: expected a file of chatnest, got {path!r}, which belongs to another program. "
+            "Choose another path."
         )
     if version > SCHEMA_VERSION:
         raise _newer(path, version)
@@ -183,7 +184,7 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """One at a time, since sqlite3's executescript would commit first."""
+    """The statements one by one, since sqlite3's ``executescript`` would commit first."""
     statement = ""
     for line in script.splitlines():
         statement += line + "\n"

@@ -1,4 +1,4 @@
-"""Looking at a SQLite file and what it is on, without making or changing anything."""
+"""Examines a SQLite file and its file system. Creates and changes nothing."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 
 
 def look(path: str, *, busy_timeout: float, wal_is_safe: bool) -> SQLiteSurvey:
-    """Look at the file at ``path``, or at the directory in which it would be made."""
+    """Examine the file at ``path``, or the directory in which it would be created."""
     file = Path(path)
     folder = file.absolute().parent
     exists = file.exists() and (not file.is_file() or file.stat().st_size > 0)
@@ -35,13 +35,14 @@ def look(path: str, *, busy_timeout: float, wal_is_safe: bool) -> SQLiteSurvey:
 
 def _why_no_file(folder: Path, file: Path) -> Reason | None:
     if not folder.is_dir():
-        return Reason("its directory does not exist", "make it, or name another path")
+        return Reason("its directory does not exist", "create it, or choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Reason(
-            "this user may not write to its directory", "let it: SQLite makes files there"
+            "this user may not write to its directory",
+            "grant write access: SQLite creates files there",
         )
     if file.exists() and not os.access(file, os.R_OK | os.W_OK):
-        return Reason("this user may not read and write it", "let it")
+        return Reason("this user may not read and write it", "grant read and write access")
     return None
 
 
@@ -58,14 +59,14 @@ def _why_not(file: Path, busy_timeout: float) -> Reason | None:
     except sqlite3.Error as exc:
         return reason_of(exc)
     if application != APPLICATION_ID:
-        return Reason("the file belongs to another program", "give the ledger its own")
+        return Reason("the file belongs to another program", "choose another path")
     if schema > SCHEMA_VERSION:
         return Reason("the file was written by a newer chatnest", "update chatnest")
     return None
 
 
 def _file_system(folder: Path) -> str | None:
-    """The type of the file system, by the longest mount point above."""
+    """The type of the file system, by the longest mount point that contains the folder."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

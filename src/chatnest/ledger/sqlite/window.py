@@ -1,4 +1,4 @@
-"""RowWindow: the window of a rate in rows, of which a request reads and writes the last alone."""
+"""RowWindow: the sliding window of a rate in rows. A request reads and writes only the last row."""
 
 import sqlite3
 from bisect import bisect_right
@@ -12,13 +12,13 @@ from chatnest.ledger.window import count_as_now, drop_until
 __all__ = ["RowWindow"]
 
 _MOST: Final = 128
-"""Times in a part: one more costs the same, however many a limit allows."""
+"""Maximum times in a part. It bounds the cost of one more time, for any limit."""
 
 _decode = msgspec.json.Decoder(list[int]).decode
 
 
 class _Part(msgspec.Struct):
-    """Times that follow each other. ``number`` is that of the first."""
+    """Consecutive times. ``number`` is the number of the first."""
 
     id: int
     number: int
@@ -26,15 +26,16 @@ class _Part(msgspec.Struct):
 
     @property
     def end(self) -> int:
-        """The number of the time that follows them."""
+        """The number of the next time."""
         return self.number + len(self.times)
 
 
 class RowWindow:
-    """The window of one key, within one transaction. ``write`` puts back what was changed.
+    """The window of one key, within one transaction. ``write`` writes the changes back.
 
-    All times that there ever were are numbered, and kept in parts, each in a row. The last row also
-    says which of them is the oldest in the window: no other is needed to count one more.
+    All times are numbered from the first one on, and stored in parts, each in a row. The last row
+    also records the number of the oldest time in the window, so that one more time can be counted
+    without reading other rows.
     """
 
     def __init__(self, connection: sqlite3.Connection, key: str) -> None:
@@ -46,10 +47,10 @@ class RowWindow:
             (key,),
         ).fetchone() or (0, 0, "[]", 0, 0)
         self._last = _Part(part, number, _decode(entries))
-        self._gone: int = gone  # the number of the oldest in the window
-        self._oldest: int = oldest  # its time, where it is in a part before the last
-        self._full: list[_Part] = []  # each was the last, since it was read
-        self._left = -1  # the newest part that has left the window as a whole, since then
+        self._gone: int = gone  # the number of the oldest time in the window
+        self._oldest: int = oldest  # the oldest time, if it is in a part before the last
+        self._full: list[_Part] = []  # parts that were the last one since it was read
+        self._left = -1  # the newest part that has left the window since then
         self._was = part, self._last.times.copy(), gone
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class RowWindow:
         if index == 0:
             return self._oldest
         for part in self._before():
-            if number < part.end:  # where it was forgotten, the one that follows it
+            if number < part.end:  # if the part was forgotten, the part that follows it
                 return part.times[max(0, number - part.number)]
         return last.times[0]
 
@@ -77,7 +78,7 @@ class RowWindow:
 
     def slide(self, length: int, now: int) -> None:
         if self._gone < self._last.number and self._last.times[0] > now:
-            self._join()  # the clock was set back, by more than a part
+            self._join()  # the clock was set back by more than a part
         last = self._last
         if self._gone < last.number and self._oldest <= now - length:
             self._leave(now - length)
@@ -87,7 +88,7 @@ class RowWindow:
         count_as_now(last.times, now)
 
     def write(self, now: int) -> None:
-        """Write back what is not as it was."""
+        """Write the changes back."""
         last = self._last
         if (last.id, last.times, self._gone) == self._was:
             return
@@ -109,7 +110,7 @@ class RowWindow:
     # ------------------------------------------------ the parts before the last
 
     def _before(self) -> Iterator[_Part]:
-        """Those that have not left, in their order; read as far as they are asked for."""
+        """The parts that have not left the window, in order, read on demand."""
         rows = self._execute(
             "SELECT part, number, entries FROM windows WHERE key = ? AND part > ? AND part < ?"
             " ORDER BY part",
@@ -132,7 +133,7 @@ class RowWindow:
         self._gone = self._last.number
 
     def _join(self) -> None:
-        """Make all of them the last part."""
+        """Join all parts into the last one."""
         times: list[int] = []
         for part in self._before():
             times += part.times[max(0, self._gone - part.number) :]

@@ -1,4 +1,4 @@
-"""Writer: the one thread that reads and writes a ledger's file, for all tasks and event loops."""
+"""Writer: the thread that reads and writes a ledger's file, for all tasks and event loops."""
 
 import contextlib
 import queue
@@ -23,20 +23,20 @@ __all__ = ["Completion", "Writer"]
 _T = TypeVar("_T")
 
 _GROUP: Final = 128
-"""Operations that share one commit, at most."""
+"""Maximum operations that share one commit."""
 
 _PRUNE_EVERY: Final = 256
-"""Operations after which something old is forgotten."""
+"""Operations after which old rows are deleted."""
 
 _PRUNE_SECONDS: Final = 60.0
-"""After which something old is forgotten, also where nobody asks for anything."""
+"""Seconds after which old rows are deleted, even without operations."""
 
 _TEND_SECONDS: Final = 0.5
-"""How often the file is looked at."""
+"""Seconds between checks of the file."""
 
 
 class Completion(Generic[_T]):
-    """An operation, and the task that waits for what comes of it on its own event loop."""
+    """An operation, and the task that waits for its result on its own event loop."""
 
     __slots__ = ("_done", "answer", "failure", "home", "operation")
 
@@ -48,7 +48,7 @@ class Completion(Generic[_T]):
         self._done = anyio.Event()
 
     async def wait(self) -> _T:
-        """What came of it. Raises LedgerUnavailable for a fault of the file."""
+        """The operation's result. Raises LedgerUnavailable for a fault of the file."""
         await self._done.wait()
         failure = self.failure
         if failure is not None:
@@ -58,14 +58,14 @@ class Completion(Generic[_T]):
         answer: _T = self.answer
         return answer
 
-    def tell(self) -> None:
-        """Something has come. For its own event loop."""
+    def wake(self) -> None:
+        """Wake the task. To be called on its own event loop."""
         self._done.set()
 
 
 class Writer:
-    """Operations that are begun in one turn of an event loop come to the thread together, and all
-    that wait there share a commit.
+    """Runs operations in its thread. Operations that begin in one iteration of an event loop reach
+    the thread together, and all that wait there share a commit.
     """
 
     def __init__(self, file: BookFile) -> None:
@@ -84,7 +84,7 @@ class Writer:
         self.thread.start()
 
     def put(self, operation: Callable[[RowBooks], _T]) -> Completion[_T]:
-        """Have it carried out, unless the writer was told to stop."""
+        """Run the operation in the thread, unless the writer was stopped."""
         completion = Completion(operation)
         with self._lock:
             begun = self._begun.get(completion.home.native_token)
@@ -96,13 +96,13 @@ class Writer:
         return completion
 
     def stop(self) -> None:
-        """End the thread, after all that was put before."""
+        """End the thread after all earlier operations."""
         with self._lock:
             self._hand_over()
             self._queue.put(None)
 
     def _hand_over(self) -> None:
-        """Of all event loops, since one may have ended meanwhile."""
+        """Hand over the operations of all event loops, since one of these may have ended."""
         with self._lock:
             begun, self._begun = self._begun, {}
             for completions in begun.values():
@@ -116,7 +116,7 @@ class Writer:
         self._file.close()
 
     def _wait(self) -> bool:
-        """Until there is something to do; False at the end."""
+        """Wait for operations. Returns False at the end."""
         self._tend()
         while not self._waiting and not self._stopped:
             with contextlib.suppress(queue.Empty):
@@ -131,7 +131,7 @@ class Writer:
                 self._take(self._queue.get_nowait())
 
     def _take(self, completions: list[Completion[Any]] | None) -> None:
-        if completions is None:  # nothing comes after it
+        if completions is None:  # stop() sends it last
             self._stopped = True
         else:
             self._waiting += completions
@@ -142,9 +142,10 @@ class Writer:
             attempt = attempts.popleft()
             try:
                 answers = self._file.transact([completion.operation for completion in attempt])
-            except Exception as exc:  # noqa: BLE001  # it goes to whoever waits for it
+            except Exception as exc:  # noqa: BLE001  # the waiting tasks get it
                 if _is_fault_of_file(exc):
-                    # Those behind have waited as long as for a lock: they wait no second time.
+                    # Operations in the queue have waited as long for the lock. They fail as well,
+                    # instead of waiting a second time.
                     self._take_all()
                     attempt += [completion for others in attempts for completion in others]
                     _fail([*attempt, *self._waiting], exc)
@@ -157,15 +158,15 @@ class Writer:
             else:
                 for completion, answer in zip(attempt, answers, strict=True):
                     completion.answer = answer
-                _tell(attempt)
+                _wake_all(attempt)
                 self._prune_now_and_then(len(attempt))
 
     def _tend(self) -> None:
-        """See to the file when it is time, also while nobody asks for anything."""
+        """Check the file when it is time, even without operations."""
         now = time.monotonic()
         if now < self._tend_at:
             return
-        with contextlib.suppress(Exception):  # the next operation will tell
+        with contextlib.suppress(Exception):  # the next operation reports it
             self._file.tend()
             if now >= self._prune_at:
                 more = self._file.prune()
@@ -176,12 +177,12 @@ class Writer:
         self._unpruned += operations
         if self._unpruned >= _PRUNE_EVERY:
             self._unpruned = 0
-            with contextlib.suppress(Exception):  # the next operation will tell
+            with contextlib.suppress(Exception):  # the next operation reports it
                 self._file.prune()
 
 
 def _is_fault_of_file(failure: Exception) -> bool:
-    """Or else of the values of one operation."""
+    """Whether it is a fault of the file, and not of the values of one operation."""
     return isinstance(failure, StoreChanged | sqlite3.Error) and not isinstance(
         failure, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError
     )
@@ -190,19 +191,19 @@ def _is_fault_of_file(failure: Exception) -> bool:
 def _fail(completions: Iterable[Completion[Any]], failure: Exception) -> None:
     for completion in completions:
         completion.failure = failure
-    _tell(completions)
+    _wake_all(completions)
 
 
-def _tell(completions: Iterable[Completion[Any]]) -> None:
-    """Have each event loop wake its own, all in one turn."""
+def _wake_all(completions: Iterable[Completion[Any]]) -> None:
+    """Wake the waiting tasks, those of each event loop in one iteration."""
     by_loop: dict[object, list[Completion[Any]]] = {}
     for completion in completions:
         by_loop.setdefault(completion.home.native_token, []).append(completion)
-    for those in by_loop.values():
-        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
-            call_soon(those[0].home, _wake, those)
+    for group in by_loop.values():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks have ended
+            call_soon(group[0].home, _wake, group)
 
 
 def _wake(completions: Iterable[Completion[Any]]) -> None:
     for completion in completions:
-        completion.tell()
+        completion.wake()

@@ -1,5 +1,6 @@
--- Correct a counter by hand, once for each id. The key after the account's has what was done under
--- that id, as 'TOKENS AT FIELD REASON'. Answers { whether this call did it, now, that, the counter }.
+-- Correct a counter, once for each id. The key after the account's keys records the adjustment of
+-- that id as 'TOKENS AT FIELD REASON'. Answers { whether this call made it, now, the record, the
+-- counter }.
 
 local id, field, tokens, reason, ends, remember = text(), text(), int(), text(), int(), int()
 local account, done_key = accounts[1], KEYS[6]

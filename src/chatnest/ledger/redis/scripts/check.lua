@@ -1,4 +1,4 @@
--- Write something that is soon forgotten. Answers { 0, now }.
+-- Write a key that expires within seconds. Answers { 0, now }.
 
 call('SET', KEYS[2], '1', 'PX', 10000)
 return { 0, now }

@@ -1,5 +1,5 @@
--- What every operation on accounts begins with, after the mark. Keys come by KEYS alone: the mark,
--- four for each account whose counters are touched, then the others.
+-- The beginning of every operation on accounts, after the mark. KEYS are the mark, four keys for each
+-- account whose counters are used, then the others.
 
 local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE = 64, 1000, 512
 local SLACK, DAY = 3600000, 86400000
@@ -14,13 +14,13 @@ for i = 1, int() do
   }
 end
 
--- Let a key live for `ms` at least; somewhat longer, so that this is seldom written.
+-- Let a key live for at least `ms`. The TTL is somewhat longer, so that it is seldom written.
 local function live(key, ms, slack)
   if call('PTTL', key) < ms then call('PEXPIRE', key, ms + (slack or SLACK)) end
 end
 
--- Counters: the field NAME:DAY has 'settled held overrun expired', and a fifth number, signed, where
--- it was adjusted by hand.
+-- Counters: the field NAME:DAY has 'settled held overrun expired', and a fifth, signed number if it
+-- was adjusted.
 
 local function counter(account, field)
   local packed = call('HGET', account.counters, field)
@@ -41,8 +41,8 @@ local function write(account, field, c)
 end
 
 -- Holds: the field ID has 'STATE TOKENS ADMITTED_AT LINE LINE ...', for the lines of this account.
--- STATE is R(eserved) or X (expired); LINE is T=FIELD, of tokens, or S=FIELD, of streams. `due` has
--- the end of the lease, and for an expired hold the time to forget it.
+-- STATE is R(eserved) or X (expired). LINE is T=FIELD for tokens, or S=FIELD for streams. `due` has
+-- the end of the lease, or for an expired hold the time to forget it.
 
 local function part_of(account, id)
   local packed = call('HGET', account.holds, id)
@@ -64,7 +64,7 @@ local function drop_part(account, id)
   call('ZREM', account.due, id)
 end
 
--- As _end in model.py: a part that is neither R nor X was forgotten, and is charged alone.
+-- As _end in model.py. A part that is neither R nor X was forgotten: it is only charged.
 local function finish(account, part, charge, expires)
   for unit, field in string.gmatch(part.lines, '(%u)=(%S+)') do
     local c = counter(account, field)
@@ -85,8 +85,8 @@ local function finish(account, part, charge, expires)
   live(account.counters, keep)
 end
 
--- A turn's record goes to the stream of its account and day. It is kept as long as the counters of
--- that day are, which is until its end and `keep`.
+-- Add a turn's record to the stream of its account and day. Records are kept as long as the counters
+-- of the day: until its end, and `keep` longer.
 local function note(account, id, part, ...)
   local at = part.at and string.format('%d', part.at) or ''
   call('XADD', account.turns, 'MAXLEN', '~', most_turns, '*', 'hold', id, 'admitted_at', at,
@@ -94,8 +94,8 @@ local function note(account, id, part, ...)
   live(account.turns, DAY + keep)
 end
 
--- Charge in full what nobody renewed. What is due beyond the first few stays held, which counts
--- the same, until the next operation.
+-- Charge expired leases in full. Those beyond DUE_AT_ONCE stay held until the next operation, which
+-- counts the same.
 local function expire(account)
   local due = call('ZRANGEBYSCORE', account.due, '-inf', string.format('%d', now),
     'LIMIT', 0, DUE_AT_ONCE)

@@ -1,5 +1,5 @@
--- Which books these are: { the mark, zones of limits, the server's time }. Where there is no mark,
--- the one that is given begins them, unless it is empty.
+-- Read the identity of the books: { the mark, zones of limits, the server's time }. If there is no
+-- mark, the given one begins books, unless it is empty.
 
 local given, begins = ARGV[1], ARGV[2]
 if begins ~= '' then redis.call('SET', KEYS[1], begins, 'NX') end

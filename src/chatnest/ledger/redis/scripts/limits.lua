@@ -1,4 +1,4 @@
--- Limits, and how they stand. Follows the common part in reserve and usage.
+-- Limits and their states. Follows the common part in reserve and usage.
 
 local DAYS, MINUTE = 3, 60000
 
@@ -12,7 +12,7 @@ for i = 1, int() do
     limit.index = int()
     limit.account = accounts[limit.index]
     if limit.kind == 'budget' then
-      -- Two days on end; this clock decides which of them it is.
+      -- Two consecutive days; the server's clock decides which one it is.
       local start, middle, stop = int(), int(), int()
       local first, second, oldest = text(), text(), text()
       off_days = off_days or now < start or now >= stop
@@ -27,13 +27,13 @@ for i = 1, int() do
   limits[i] = limit
 end
 
--- Times of admission never lie ahead of the clock: where it was set back, they count as now.
+-- After the clock was set back, times of admission in the future count as now.
 local function entry(key, index)
   return math.min(now, tonumber(call('ZRANGE', key, index, index, 'WITHSCORES')[2]))
 end
 
--- As _slide in model.py: drop what has left the window. Gives how many there are, the time of the
--- oldest or -1, and how many have gone that are still to be removed.
+-- As slide in window.py: drop the entries that have left the window. Returns how many are left, the
+-- time of the oldest or -1, and how many entries that have left are still to be removed.
 local function slide(key, window)
   local size = call('ZCARD', key)
   if size == 0 then return 0, -1, 0 end
@@ -56,8 +56,8 @@ local function slide(key, window)
   return size, first, left
 end
 
--- { used, held, time of the oldest entry or -1 }; and where the live entries of a window begin, or
--- the counter, the same for all limits that are counted in one place.
+-- Returns { used, held, time of the oldest entry or -1 }, and the index of a window's first live
+-- entry, or the counter. Limits that share a counter get the same table.
 local counted = {}
 local function state_of(limit)
   if limit.kind == 'rate' then

@@ -1,7 +1,7 @@
--- Accounts, each at one instant: { 0, the server's time, for each account { counters, holds, ends of
--- leases }, packed }. Keys: the mark, three for each account. Stops after the account with which as many
--- values are read as were asked for, so that the server is not kept busy; at least one is read. A
--- store of another layout is not read: { -1, the mark }.
+-- Read accounts, each at one instant. Answers { 0, the server's time, for each account { counters,
+-- holds, ends of leases }, packed }. Keys: the mark, three for each account. Stops after the account
+-- that reaches the maximum of values, so that the server is not blocked; reads at least one. Does not
+-- read a store of another layout: { -1, the mark }.
 
 local call = redis.call
 local schema, most = ARGV[1], tonumber(ARGV[2])

@@ -1,7 +1,7 @@
--- What every operation begins with. The first key has the mark of the books (mark.py), which
--- has to be the one that the worker knows. Where there is none, the books are gone: that is written
--- down, so that no worker which starts later takes the empty store for a new one. Answers
--- { -1, the mark } then. Amounts are integers, times are milliseconds.
+-- The beginning of every operation. The first key is the mark of the books (mark.py), which must be
+-- the one that the worker knows; otherwise the answer is { -1, the mark }. Without a mark the books
+-- are gone: the script records that, so that a worker that starts later does not begin new books in
+-- the empty store. Amounts are integers, times are milliseconds.
 
 local call = redis.call
 
@@ -14,7 +14,7 @@ local function int()
   return tonumber(text())
 end
 
-local function clock(given) -- empty, but for tests
+local function clock(given) -- empty except in tests
   if given ~= '' then return tonumber(given) end
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

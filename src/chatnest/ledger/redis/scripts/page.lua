@@ -1,7 +1,7 @@
--- Entries of streams, the first from an id on: { 0, for each stream { how many were added ever, -1
--- where the server does not count them, how many there are, entries }, packed }. Keys: the
--- mark, the streams. Stops where as many entries are read as were asked for, in the middle of a stream or
--- before the next. A store of another layout is not read: { -1, the mark }.
+-- Read entries of streams, those of the first stream from an id on. Answers { 0, for each stream
+-- { how many were ever added, or -1 if the server does not count them, how many there are, entries },
+-- packed }. Keys: the mark, the streams. Stops at the maximum of entries, in the middle of a stream or
+-- before the next. Does not read a store of another layout: { -1, the mark }.
 
 local call = redis.call
 local schema, from, most = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -1,6 +1,5 @@
--- Undo a reservation, and refuse it should it still be on its way; as release in model.py. With
--- `undo`, as if it had never been: its admissions are taken out of the windows too, and it may be
--- asked for again. Answers { 0, now }.
+-- Undo a reservation, and refuse it if it arrives later; as release in model.py. With `undo`, its
+-- admissions are removed from the windows as well, and it may be requested again. Answers { 0, now }.
 
 local id, remember, undo = text(), int(), int()
 local end_at = 4 * #accounts + 2

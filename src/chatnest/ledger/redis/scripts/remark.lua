@@ -1,6 +1,6 @@
--- Give the books another mark, which names the one that it follows: that of an operator's step. With
--- a name and a zone, only where the mark is the one that is expected, and the zone is changed with
--- it. Answers { the mark that was there, the one that is, the slots that have one }.
+-- Give the books a new mark, which names the mark that it follows: a step of an operator. With an
+-- expected mark, only if that is the mark. With a name and a zone, the zone changes in the same step.
+-- Answers { the old mark, the mark now, the slots that have a copy }.
 
 local given, schema, word, expected, name, zone = unpack(ARGV)
 local mark = redis.call('GET', KEYS[1]) or ''

@@ -1,5 +1,5 @@
--- Move the end of a live hold's lease; nothing where it is not live any more. `most` lowers what
--- it holds, where that is not negative. Answers { 0, now }.
+-- Renew the lease of a live hold. Does nothing for a hold that has ended. `most` lowers its tokens,
+-- unless it is negative. Answers { 0, now }.
 
 local id, lease, most = text(), int(), int()
 for _, account in ipairs(accounts) do

@@ -1,6 +1,7 @@
--- Hold under every limit, or nothing; as reserve in model.py.
+-- Hold under all limits, or under none; as reserve in model.py.
 -- Answers { ADMITTED, now, tokens, admitted at, states }, { REFUSED, now, limit, milliseconds to
--- wait, whether by what is held, state }, { ENDED, now }, or { DAYS, now }: none of these days.
+-- wait, whether tokens or streams in use are the cause, state }, { ENDED, now }, or { DAYS, now } if
+-- it is another day on the server.
 
 local REFUSED, ADMITTED, ENDED = 0, 1, 2
 local RETRY_HELD = 5000
@@ -46,7 +47,7 @@ for i, limit in ipairs(limits) do
 end
 if refusal then return refusal end
 
--- Days that are kept no longer leave when a new one begins.
+-- Drop days that are no longer kept, when a new day begins.
 local function forget_days(limit)
   local fields = call('HSCAN', limit.account.counters, 0, 'COUNT', FIELDS_AT_ONCE)[2]
   for i = 1, #fields, 2 do
@@ -57,7 +58,7 @@ local function forget_days(limit)
   end
 end
 
--- What two limits count in the same place counts once.
+-- If two limits share a counter or a window, the request counts once.
 local places, lines = {}, {}
 for i in ipairs(accounts) do lines[i] = {} end
 for _, limit in ipairs(limits) do

@@ -1,4 +1,4 @@
--- Charge a hold once; as settle in model.py. Answers { tokens, whether this call did it, now }.
+-- Charge a hold once; as settle in model.py. Answers { tokens, whether this call charged it, now }.
 
 local id, charge, held, remember = text(), int(), int(), int()
 local end_key = KEYS[4 * #accounts + 2]

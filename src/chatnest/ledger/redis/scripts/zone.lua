@@ -1,4 +1,4 @@
--- The zone that a limit's name is counted in: the first that came. Answers { 0, now, zone }.
+-- Set the zone of a limit's name, unless it has one. Answers { 0, now, zone }.
 
 local name, zone = text(), text()
 call('HSETNX', KEYS[2], name, zone)

@@ -1,0 +1,95 @@
+"""Verification: compares the counters of the books with the sums of their records. No I/O."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from chatnest.ledger.audit import (
+    Adjustment,
+    Balance,
+    Drift,
+    Figure,
+    LiveHold,
+    TurnRecord,
+    Verdict,
+)
+from chatnest.ledger.days import span_of
+
+__all__ = ["judge", "verify"]
+
+
+def verify(
+    balances: Iterable[Balance],
+    holds: Iterable[LiveHold],
+    records: Iterable[TurnRecord],
+    adjustments: Iterable[Adjustment],
+) -> list[Drift]:
+    """The figures of the books that differ from the sums of holds, records and adjustments.
+
+    All arguments are of the same instant. A record is the whole charge of its hold on its lines.
+    """
+    sums: defaultdict[str, dict[Figure, int]] = defaultdict(
+        lambda: {"settled": 0, "held": 0, "overrun": 0, "expired": 0, "adjusted": 0}
+    )
+    for hold in holds:
+        for line in hold.lines:
+            sums[line.key]["held"] += hold.tokens if line.unit == "tokens" else 1
+    for record in records:
+        for key in record.lines:
+            if _counts_tokens(key):
+                sums[key]["settled"] += record.tokens
+                sums[key]["overrun"] += max(0, record.tokens - record.held)
+                sums[key]["expired"] += record.tokens if record.outcome == "expired" else 0
+    for adjustment in adjustments:
+        sums[adjustment.key]["adjusted"] += adjustment.tokens
+    books = {balance.key: balance for balance in balances}
+    return [
+        drift
+        for key in sorted({*books, *sums})
+        for drift in _drifts(books.get(key) or Balance.at(key), sums[key])
+    ]
+
+
+def _drifts(balance: Balance, sums: dict[Figure, int]) -> Iterable[Drift]:
+    for figure, recomputed in sums.items():
+        recorded: int = getattr(balance, figure)
+        if recorded != recomputed:
+            yield Drift(
+                account=balance.account,
+                name=balance.name,
+                day=balance.day,
+                figure=figure,
+                recorded=recorded,
+                recomputed=recomputed,
+            )
+
+
+def judge(
+    checked: int, drifts: Iterable[Drift], *, kept_since: int, gaps: Iterable[str] = ()
+) -> Verdict:
+    """The verdict on differences. A difference that forgotten records explain is not a drift.
+
+    Records are complete from ``kept_since`` (ms) on, except for ``gaps``: sentences about missing
+    records, which are reported only if a figure differs. ``held`` is verified without records.
+    """
+    certain, old, unsure = [], set(), []
+    gaps = tuple(gaps)
+    for drift in drifts:
+        if drift.figure == "held":
+            certain.append(drift)
+        elif drift.day is not None and span_of(drift.day)[0] < kept_since:
+            old.add(drift.key)
+        elif gaps:
+            unsure.append(f"{drift.key}: {drift.figure} may differ because records are missing.")
+        else:
+            certain.append(drift)
+    return Verdict(
+        checked=checked,
+        drifts=tuple(certain),
+        unsure=(*gaps, *unsure) if unsure else (),
+        old=len(old),
+    )
+
+
+def _counts_tokens(key: str) -> bool:
+    """Whether a counter counts tokens: it has a day, and a counter of streams has none."""
+    return key.split(":", 2)[1] != ""
