@@ -204,7 +204,7 @@ async def refusal(accounts, *limits: Limit) -> LimitExceeded:
     with pytest.raises(LimitExceeded) as caught:
         await accounts.admit(make_turn("refused"), limits)
     error = caught.value
-    assert (error.status, error.retryable, error.charged) == (429, True, False)
+    assert (error.status, error.retryable) == (429, True)
     assert error.problem_type == "https://iana.org/assignments/http-problem-types#quota-exceeded"
     return error
 
@@ -473,8 +473,6 @@ async def test_a_turn_pays_for_what_it_had(
     assert (turn.charged, turn.outcome) == (tokens, outcome)
     assert await balance(ledger) == (tokens, 0)
     assert await balance(ledger, STREAMS) == (0, 0)
-    if hasattr(failure, "charged"):
-        assert failure.charged is (tokens > 0)
 
 
 @pytest.mark.parametrize(
@@ -528,7 +526,6 @@ async def test_a_ledger_that_is_away_refuses_in_time_and_holds_nothing_afterward
     with anyio.fail_after(10), pytest.raises(LedgerUnavailable) as caught:
         await accounts.admit(make_turn(), (BUDGET,))
     assert (caught.value.status, caught.value.retry_after) == (503, 5.0)
-    assert not caught.value.charged
 
     ledger.away = {}
     await accounts.outbox.flush()
@@ -649,7 +646,6 @@ async def test_a_settlement_waits_for_the_ledger_and_is_written_with_the_next(le
     with anyio.fail_after(10):
         await accounts.settle(first, holds[0], failure)
     assert (first.charged, first.outcome) == (68, "upstream_interrupted")
-    assert failure.charged
 
     ledger.away = {}
     await accounts.settle(second, holds[1], None)

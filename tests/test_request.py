@@ -265,12 +265,7 @@ def test_a_hostile_body_is_refused_with_its_place_and_without_its_text(sent, det
     error = refusal(sent)
 
     assert error.detail == str(error) == detail
-    assert (error.status, error.code, error.retryable, error.charged) == (
-        400,
-        "invalid_request",
-        False,
-        False,
-    )
+    assert (error.status, error.code, error.retryable) == (400, "invalid_request", False)
     assert CANARY not in repr(error)
     assert error.__cause__ is None or CANARY not in str(error.__cause__)
 

@@ -129,84 +129,79 @@ def test_chat_nests_client_does_not_see_the_usage():
     assert (view.text, view.done, view.error) == ("a", True, None)
 
 
-def charged(error):
-    error.charged = True
-    return error
-
-
 ERRORS = [
     (
-        UpstreamInterrupted(),
+        Failed(UpstreamInterrupted()),
         (
             b'{"message":"The answer was cut off.","code":"upstream_interrupted",'
             b'"retryable":true,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        charged(UpstreamTimeout()),
+        Failed(UpstreamTimeout(), charged=True),
         (
             b'{"message":"The model did not answer in time.","code":"upstream_timeout",'
             b'"retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
-        UpstreamOverloaded(retry_after=1.2),
+        Failed(UpstreamOverloaded(retry_after=1.2)),
         (
             b'{"message":"The model is overloaded.","code":"upstream_overloaded",'
             b'"retryable":true,"retry_after":2,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        UpstreamOverloaded(retry_after=0),
+        Failed(UpstreamOverloaded(retry_after=0)),
         (
             b'{"message":"The model is overloaded.","code":"upstream_overloaded",'
             b'"retryable":true,"retry_after":1,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        UpstreamAccount(),
+        Failed(UpstreamAccount()),
         (
             b'{"message":"The model is not available to this service.","code":"upstream_account",'
             b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        ContextLengthExceeded(),
+        Failed(ContextLengthExceeded()),
         (
             b'{"message":"The conversation is too long for the model.","code":"context_length",'
             b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        charged(UpstreamBadResponse()),
+        Failed(UpstreamBadResponse(), charged=True),
         (
             b'{"message":"The model\'s answer could not be read.","code":"upstream_bad_response",'
             b'"retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
-        charged(StreamTimeout(300.0)),
+        Failed(StreamTimeout(300.0), charged=True),
         (
             b'{"message":"The answer took longer than 300 seconds and was stopped.",'
             b'"code":"stream_timeout","retryable":true,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
-        charged(AnswerTooLong()),
+        Failed(AnswerTooLong(), charged=True),
         (
             b'{"message":"The answer was longer than allowed.","code":"answer_too_long",'
             b'"retryable":false,"charged":true,"request_id":"req-1"}'
         ),
     ),
     (
-        InternalError(),
+        Failed(InternalError()),
         (
             b'{"message":"Something went wrong on the server.","code":"internal_error",'
             b'"retryable":false,"charged":false,"request_id":"req-1"}'
         ),
     ),
     (
-        ServerShutdown(),
+        Failed(ServerShutdown()),
         (
             b'{"message":"The server is restarting. Please try again in a moment.",'
             b'"code":"server_shutdown","retryable":true,"retry_after":1,"charged":false,'
@@ -214,7 +209,7 @@ ERRORS = [
         ),
     ),
     (
-        LedgerUnavailable(),
+        Failed(LedgerUnavailable()),
         (
             b'{"message":"Usage cannot be recorded at the moment, so no answer was started.",'
             b'"code":"ledger_unavailable","retryable":true,"retry_after":5,"charged":false,'
@@ -224,9 +219,9 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "data"), ERRORS)
-def test_an_error_frame_says_what_when_and_whether_it_cost_anything(error, data):
-    frame = wire().encode([Failed(error)])
+@pytest.mark.parametrize(("failed", "data"), ERRORS)
+def test_an_error_frame_says_what_when_and_whether_it_cost_anything(failed, data):
+    frame = wire().encode([failed])
 
     assert frame == b"event: error\ndata: " + data + b"\n\n"
     assert parse_events(frame) == [Event("error", data.decode())]
@@ -253,7 +248,7 @@ any_event: st.SearchStrategy[ClientEvent] = (
     | st.builds(Start)
     | st.builds(Ping)
     | st.builds(Done, st.just("stop"), st.builds(Usage, st.integers(0), st.integers(0)))
-    | st.sampled_from([Failed(error) for error, _ in ERRORS])
+    | st.sampled_from([failed for failed, _ in ERRORS])
 )
 
 

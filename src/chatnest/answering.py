@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import anyio
 import msgspec
@@ -13,7 +13,7 @@ from anyio import CancelScope, move_on_after
 from anyio.lowlevel import checkpoint
 
 from chatnest.accounting.accounts import Accounts
-from chatnest.bounds import FIRST_BYTE_SECONDS, Bounds
+from chatnest.bounds import ResolvedBounds
 from chatnest.conversation import ModelRequest
 from chatnest.endings import check_end
 from chatnest.errors import (
@@ -30,7 +30,7 @@ from chatnest.failures import log_failure
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
-from chatnest.streams.stream import Stream
+from chatnest.streams.generation import Generation
 from chatnest.turn import Answer, ModelCall, Turn
 from chatnest.wire.ratelimit import rate_limit_fields
 
@@ -38,46 +38,47 @@ __all__ = ["Answering"]
 
 _log = logging.getLogger("chatnest.app")
 
-_UTF8_BYTES: Final = 4
-"""At most, for a character."""
-
 
 class Answering:
     """What stands between a turn and its answer: policies, accounts and the model."""
 
     def __init__(
-        self, provider: Provider, policies: PolicyChain, accounts: Accounts, bounds: Bounds
+        self, provider: Provider, policies: PolicyChain, accounts: Accounts, bounds: ResolvedBounds
     ) -> None:
         self._provider = provider
         self._policies = policies
         self._accounts = accounts
         self._bounds = bounds
-        self._first_byte_seconds = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
 
-    async def answer(self, turn: Turn, stream: Stream) -> Done:
+    async def answer(self, generation: Generation) -> Done:
         """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        turn = generation.turn
         admission = self._accounts.weigh(turn, self._policies.limits)
         await self._policies.prepare(turn)
         await turn.fit()
-        await stream.check_client()
+        await generation.check_client()
         admitted = await admission.hold()
-        stream.headers.update(rate_limit_fields(admitted.states, admitted.now))
-        stream.headers["ChatNest-Request-Id"] = turn.id  # as the books have it
         hold = admitted.hold
+        generation.output.add_headers(
+            {
+                **rate_limit_fields(admitted.states, admitted.now),
+                "ChatNest-Request-Id": turn.id,  # as the books have it
+            }
+        )
         del admission, admitted  # the limits need not live as long as the stream
-        stream.keep(partial(self._accounts.renew, hold))
+        generation.renew_with(partial(self._accounts.renew, hold))
         failure: BaseException | None = None
         try:
-            async with await self._open(turn, stream) as opened:
+            async with await self._open(generation) as opened:
                 answer, events = turn.answer, opened.events
-                await stream.start(opened.first)
+                await generation.start(opened.first)
                 opened.first = []
                 if answer.tokens_left < 0 or answer.bytes_left < 0:
                     await self._look_at_length(turn)
-                if stream.puts_now and (offer := getattr(events, "offer", None)):
-                    offer(_ShortCut(answer, stream))
+                if generation.output.puts_now and (offer := getattr(events, "offer", None)):
+                    offer(generation)
                 async for batch in events:
-                    await stream.put(answer.add(batch))
+                    await generation.put(answer.add(batch))
                     if answer.tokens_left < 0 or answer.bytes_left < 0:
                         await self._look_at_length(turn)
                 check_end(answer)
@@ -89,7 +90,7 @@ class Answering:
             failure = InternalError()
             raise failure from exc
         except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
-            failure = stream.stopped or ClientGone()
+            failure = generation.stopped or ClientGone()
             raise
         finally:
             log_failure(turn, failure)
@@ -103,14 +104,15 @@ class Answering:
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
 
-    async def _open(self, turn: Turn, stream: Stream) -> "_Open":
+    async def _open(self, generation: Generation) -> "_Open":
         """Ask the model, again where a policy says so, until something billable has come."""
-        deadline = anyio.current_time() + self._first_byte_seconds
-        stream.call_model()
+        turn = generation.turn
+        deadline = anyio.current_time() + self._bounds.first_byte_seconds
+        generation.call_model()
         attempt = 1
         while True:
             try:
-                return await self._ask(turn, stream, deadline)
+                return await self._ask(generation, deadline)
             except UpstreamError as exc:
                 delay = None
                 if _may_repeat(turn.answer, exc):
@@ -122,11 +124,12 @@ class Answering:
                     turn.call = None  # it cost nothing, should the client leave now
                 if turn.answer.begun:
                     turn.answer = Answer()
-            stream.call_model()
+            generation.call_model()
             await anyio.sleep(delay)
             attempt += 1
 
-    async def _ask(self, turn: Turn, stream: Stream, deadline: float) -> "_Open":
+    async def _ask(self, generation: Generation, deadline: float) -> "_Open":
+        turn = generation.turn
         request = ModelRequest(
             messages=(*turn.system, *turn.messages),
             max_output_tokens=turn.max_output_tokens,
@@ -145,7 +148,7 @@ class Answering:
                     await checkpoint()  # which ends it, since its time was up
         if waiting.cancelled_caught:
             raise UpstreamTimeout
-        stream.alive()
+        generation.alive()
         try:
             while not answer.said:  # what fails before anything billable has its own status
                 if (batch := await anext(opened.events, None)) is None:
@@ -153,7 +156,7 @@ class Answering:
                     break
                 opened.first += answer.add(batch)
                 if not answer.said:
-                    stream.alive()
+                    generation.alive()
         except BaseException:
             async with opened:
                 raise
@@ -209,24 +212,3 @@ class _Open(msgspec.Struct):
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self.call.__aexit__(kind, failure, traceback)
-
-
-class _ShortCut(msgspec.Struct):
-    """For a piece that arrives alone, while everybody waits: it goes through, and no task has to
-    wake up. Whatever is not that simple is not taken, and goes the long way.
-    """
-
-    answer: Answer
-    stream: Stream
-
-    def take(self, text: str, /) -> bool:
-        """See Taker."""
-        answer = self.answer
-        if (
-            answer.tokens_left <= 0
-            or answer.bytes_left < len(text) * _UTF8_BYTES
-            or not self.stream.put_now(text)
-        ):
-            return False
-        answer.add_pieces((text,))
-        return True

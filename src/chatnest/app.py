@@ -6,16 +6,13 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from os import PathLike
 from typing import Final
 
-import anyio
 from anyio import fail_after
 from starlette.types import Receive, Scope, Send
 
 from chatnest._util.identifiers import new_request_id
-from chatnest.accounting.accounts import LEASE
 from chatnest.accounting.local_books import WhenAway
 from chatnest.asgi.heads import check_head, query_value
 from chatnest.asgi.http import (
@@ -41,7 +38,6 @@ from chatnest.errors import (
 )
 from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
-from chatnest.incoming import IncomingChat
 from chatnest.ledger.base import Ledger
 from chatnest.lifespan import lifespan_of, serve_lifespan
 from chatnest.parts import Parts
@@ -49,8 +45,9 @@ from chatnest.policies import Policy
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
+from chatnest.streams.generation import Generation
 from chatnest.streams.intake import Intake
-from chatnest.streams.stream import Stream
+from chatnest.streams.response import Response
 from chatnest.turn import LookUp
 from chatnest.wire.limits import limits_document
 from chatnest.wire.native import NativeWire, profile_name
@@ -265,39 +262,26 @@ class ChatNestApp:
                 self.intake.place(counted=True)(False)  # by position
             raise
         in_run = chat.key is not None or self._runs.settings.resumable
-        wire = NativeWire(
-            request_id=request_id, usage_event=chat.usage_event, next_id=1 if in_run else None
+        response = Response(
+            scope,
+            receive,
+            send,
+            wire=NativeWire(request_id=request_id, usage_event=chat.usage_event),
+            bounds=self._bounds,
+            ping_seconds=chat.ping_seconds,
+            request_id=request_id,
+            place=self.intake.place(counted=is_whole),
         )
-        stream = self._stream((scope, receive, send), wire, chat.ping_seconds)
-        stream.called = self.intake.place(counted=is_whole)
         try:
             if in_run:
-                await self._chat_in_run(chat, stream)
+                await self._runs.serve(chat, response)
                 return
-            write = partial(self._answering.answer, chat.turn(request_id))
+            turn = chat.turn(request_id)
             del chat
-            async with self._streams.holding(stream):
-                await stream.run(write)
+            generation = Generation(turn, response, self._answering.answer, self._bounds)
+            await self._streams.run(generation, response)
         finally:
-            if stream.called is not None:
-                stream.leave_place()
-
-    async def _chat_in_run(self, chat: IncomingChat, stream: Stream) -> None:
-        """A run may outlive the stream of its first reader."""
-        async with anyio.create_task_group() as hosts, self._streams.holding(stream):
-            await stream.run(partial(self._runs.answer, chat, hosts=hosts))
-
-    def _stream(
-        self, client: tuple[Scope, Receive, Send], wire: NativeWire, ping_seconds: float
-    ) -> Stream:
-        return Stream(
-            *client,
-            wire=wire,
-            bounds=self._bounds,
-            ping_seconds=ping_seconds,
-            renew_seconds=LEASE / 3_000,
-            request_id=wire.request_id,
-        )
+            response.leave_place()
 
     # ------------------------------------------------ one run
 
@@ -319,12 +303,17 @@ class ChatNestApp:
         if page.end is not None and after >= page.last:
             await respond_nothing(self._bounded(send))
             return
-        ping_seconds = self._incoming.ping_seconds(scope)
-        wire = NativeWire(request_id=run_id, usage_event=self._usage_event, next_id=after + 1)
-        stream = self._stream((scope, receive, send), wire, ping_seconds)
-        stream.headers = {"ChatNest-Run-Id": run_id}
-        async with self._streams.holding(stream):
-            await stream.run(partial(self._runs.follow, run_id, principal=principal, after=after))
+        response = Response(
+            scope,
+            receive,
+            send,
+            wire=NativeWire(request_id=run_id, usage_event=self._usage_event),
+            bounds=self._bounds,
+            ping_seconds=self._incoming.ping_seconds(scope),
+            request_id=run_id,
+            headers={"ChatNest-Run-Id": run_id},
+        )
+        await self._runs.resume(run_id, principal, after, response)
 
     # ------------------------------------------------ what is left
 

@@ -7,7 +7,7 @@ import msgspec
 from chatnest._util.arguments import check_positive
 from chatnest.errors import ConfigurationError
 
-__all__ = ["Bounds"]
+__all__ = ["Bounds", "ResolvedBounds"]
 
 
 _MAXIMUM: Final = 1e9
@@ -69,11 +69,15 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
                     f"bounds.{field}: expected at most {_MAXIMUM:,.0f}, got {value!r}."
                 )
 
-    def resolved(self, *, local: bool) -> "Bounds":
-        """A copy of these bounds with the defaults in place of None."""
-        missing = {
-            name: seconds
-            for name, seconds in (_LOCAL_DEFAULTS if local else _DEFAULTS).items()
-            if getattr(self, name) is None
-        }
-        return msgspec.structs.replace(self, **missing)
+    def resolved(self, *, local: bool) -> "ResolvedBounds":
+        """These bounds with the defaults in place of None."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        given = {name: value for name, value in values.items() if value is not None}
+        return ResolvedBounds(**{**(_LOCAL_DEFAULTS if local else _DEFAULTS), **given})
+
+
+class ResolvedBounds(Bounds, frozen=True, kw_only=True):
+    """The bounds of an application, without None."""
+
+    first_byte_seconds: float = FIRST_BYTE_SECONDS
+    stream_seconds: float = STREAM_SECONDS

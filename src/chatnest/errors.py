@@ -96,9 +96,7 @@ class ChatNestError(Exception):
     """The base class of all exceptions that chatnest raises on purpose.
 
     ``detail`` is a sentence for people. ``retryable`` is whether the same request may succeed
-    later, and ``retry_after`` the seconds until then, or None if that is unknown. ``charged`` is
-    whether the failed turn was charged any tokens. ``of_run`` is whether this error is the last
-    event of a run; otherwise it concerns one reader of the run.
+    later, and ``retry_after`` the seconds until then, or None if that is unknown.
     """
 
     status: int = 500
@@ -108,8 +106,6 @@ class ChatNestError(Exception):
     """``type`` of RFC 9457, section 3.1.1."""
     retryable: bool = False
     retry_after: float | None = None
-    charged: bool = False
-    of_run: bool = False
 
     def __init__(self, detail: str = "") -> None:
         self.detail: str = detail or f"{self.title}."

@@ -16,7 +16,9 @@ __all__ = [
     "Done",
     "Failed",
     "Finish",
+    "LastEvent",
     "NotReasoning",
+    "Numbered",
     "Ping",
     "ProviderEvent",
     "Reasoning",
@@ -103,9 +105,22 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The answer is not whole, or never began. Terminal."""
+    """The answer is not whole, or never began. Terminal.
+
+    ``charged`` is whether the turn was charged any tokens.
+    """
 
     error: ChatNestError
+    charged: bool = False
+
+
+class Numbered(msgspec.Struct, frozen=True, gc=False):
+    """An event of a run, with its number. A reader resumes after it. An event without a number
+    concerns one response only.
+    """
+
+    number: int
+    event: Delta | Done | Failed
 
 
 ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
@@ -113,5 +128,8 @@ ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
 finds each place that a new event concerns.
 """
 
-ClientEvent = Start | Delta | Ping | Done | Failed
+ClientEvent = Start | Delta | Ping | Done | Failed | Numbered
 """What a client is sent: a closed union, as above."""
+
+LastEvent = Done | Failed | Numbered
+"""The last of them; a Numbered with Done or Failed."""

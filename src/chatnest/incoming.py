@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 from chatnest.asgi.heads import Headers, query_value
 from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
-from chatnest.bounds import STREAM_SECONDS, Bounds
+from chatnest.bounds import ResolvedBounds
 from chatnest.conversation import MAX_CONVERSATION, ChatRequest, Message, is_conversation
 from chatnest.errors import ClientGone, InvalidRequest
 from chatnest.identity.access import Access
@@ -83,7 +83,7 @@ class Incoming:
         self,
         access: Access,
         provider: Provider,
-        bounds: Bounds,
+        bounds: ResolvedBounds,
         streams: OpenStreams,
         *,
         system_prompt: str,
@@ -141,7 +141,7 @@ class Incoming:
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
         """What an async hook returns. If the client leaves, ends the hook and raises ClientGone."""
-        arrival.allow_hooks(self._bounds.stream_seconds or STREAM_SECONDS)
+        arrival.allow_hooks(self._bounds.stream_seconds)
         results: list[_T] = []
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from chatnest._util.arguments import check_kinds, check_parts, check_positive
-from chatnest.accounting.accounts import LEASE, Accounts
+from chatnest.accounting.accounts import Accounts
 from chatnest.accounting.local_books import WhenAway
 from chatnest.answering import Answering
-from chatnest.bounds import Bounds
+from chatnest.bounds import Bounds, ResolvedBounds
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.identity.principals import UserOrAddress
@@ -72,36 +72,36 @@ class Parts:
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self.provider: Provider = provider if provider is not None else OpenAIProvider()
         is_local = getattr(self.provider, "is_local", False)
-        bounds = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
+        resolved = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
-        self.bounds: Bounds = bounds
+        self.bounds: ResolvedBounds = resolved
         self.policies: PolicyChain = PolicyChain(
             standard_policies() if policies is None else policies
         )
         self.accounts: Accounts = Accounts(
             self.ledger,
-            bounds,
+            resolved,
             charge_unanswered=charge_unanswered is not False,
             charge_timeouts=charge_unanswered is True or not is_local,
             when_away=when_away,
         )
-        self.streams: OpenStreams = OpenStreams(bounds.settle_seconds)
+        self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
             provider=self.provider,
             ledger=self.ledger,
             accounts=self.accounts,
             streams=self.streams,
             run_log=log,
-            bounds=bounds,
+            bounds=resolved,
             drain_at_signal=drain_at_signal,
             budgets=self.policies.budgets,
         )
-        self.answering: Answering = Answering(self.provider, self.policies, self.accounts, bounds)
+        self.answering: Answering = Answering(self.provider, self.policies, self.accounts, resolved)
         self.incoming: Incoming = Incoming(
             self.access,
             self.provider,
-            bounds,
+            resolved,
             self.streams,
             system_prompt=system_prompt,
             allow_client_system_prompt=allow_client_system_prompt,
@@ -109,14 +109,15 @@ class Parts:
             ping_seconds=ping_interval,
             keep_headers=self.policies.needs_headers,
         )
-        self.intake: Intake = Intake(bounds.lag_seconds, bounds.streams, partial(len, self.streams))
-        self.look_ups: LookUps = LookUps(bounds.look_ups_per_minute)
+        self.intake: Intake = Intake(
+            resolved.lag_seconds, resolved.streams, partial(len, self.streams)
+        )
+        self.look_ups: LookUps = LookUps(resolved.look_ups_per_minute)
         self.runs: Runs = Runs(
             log,
             settings,
-            bounds,
+            resolved,
             self.streams,
             self.answering,
             realm=f"{self.provider.model}\0{system_prompt}",
-            lease=LEASE / 1_000,
         )

@@ -111,10 +111,10 @@ BOUNDED = {
     "providers.openai_chat": (
         "chunk_reader decode error_documents faults figures provider shapes think_tags waits"
     ),
-    "runs": "base entries key memory redis run service writer",
+    "runs": "base entries key known log_reading memory redis run service writer",
     "runs.sqlite": "file log rows",
     "server": "announcement connections door framing hosts protocol serve site workers",
-    "streams": "intake open_streams stream",
+    "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
     "wire.native": "frames request",
 }

@@ -24,6 +24,7 @@ from chatnest.asgi.http import header, respond_json
 from chatnest.ledger.base import Ledger, Limit
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
+from chatnest.streams.response import Response
 from chatnest.testing import LeakProbe
 
 USER = "ann"
@@ -132,7 +133,12 @@ class Inside:
         """Where requests are. The times of ends are given once."""
         ended, self.ended = self.ended, {}
         streams, now = self.chat._streams, time.monotonic()
-        since = [stream._sending_since for stream in streams._streams]
+        since = [
+            part._sending_since
+            for stream in streams._streams
+            for part in stream._tended
+            if isinstance(part, Response)
+        ]
         return {
             "entered": self.phases.entered,
             "ended": ended,

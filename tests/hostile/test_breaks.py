@@ -69,11 +69,11 @@ async def test_what_is_left_of_a_closed_body_is_read_with_breaks():
 
 async def test_a_long_run_is_replayed_in_parts():
     run = Run("0" * 32, owner="ann", linger=1, max_bytes=10**6)
-    run.encode([Start(), *[Delta("a")] * 2_500])
-    lengths, after = [], 0
-    while after < 2_500:
-        entries = await run.after(after)
-        after += len(entries)
+    await run.emit([Start(), *[Delta("a")] * 2_500])
+    lengths, reader = [], SimpleNamespace(position=0)
+    while reader.position < 2_500:
+        entries = await run.after(reader)
+        reader.position += len(entries)
         lengths.append(len(entries))
     assert lengths == [1_000, 1_000, 500]
     assert len(await run.news(0, 0)) == 1_000  # its host asks again

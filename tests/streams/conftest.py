@@ -41,7 +41,8 @@ def clock(monkeypatch) -> StreamsClock:
     to do by then is seen with its next ping.
     """
     clock = StreamsClock()
-    monkeypatch.setattr("chatnest.streams.stream.monotonic", clock)
+    for module in ("source", "generation", "response", "open_stream"):
+        monkeypatch.setattr(f"chatnest.streams.{module}.monotonic", clock)
     return clock
 
 

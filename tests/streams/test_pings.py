@@ -9,7 +9,9 @@ import pytest
 from chatnest import Bounds, HardCaps
 from chatnest.errors import StreamTimeout
 from chatnest.events import Done, Usage
-from chatnest.streams.stream import Stream
+from chatnest.streams.open_stream import OpenStream
+from chatnest.streams.response import Response
+from chatnest.streams.source import Source
 from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolation
 from chatnest.wire import NativeWire
 from tests.streams.support import (
@@ -88,22 +90,23 @@ async def test_no_ping_comes_before_the_stream_has_begun(upstream):
     assert c.received.startswith(START)
 
 
-async def run_stream(write, *, ping_seconds, bounds=None):
-    """A Stream alone, with a writer of the test's own."""
+async def run_stream(work, *tended, ping_seconds, bounds=None):
+    """A stream alone, with a source of the test's own."""
+    bounds = (bounds or Bounds()).resolved(local=False)
 
     async def app(scope, receive, send):
         await receive()
-        stream = Stream(
+        response = Response(
             scope,
             receive,
             send,
             wire=NativeWire(request_id="1"),
-            bounds=bounds or Bounds(),
+            bounds=bounds,
             ping_seconds=ping_seconds,
-            renew_seconds=10,
             request_id="1",
         )
-        await stream.run(write)
+        source = Source(response, work, request_id="1", seconds=300)
+        await OpenStream(source, response, *tended, watch=response.watch, settle_seconds=5).run()
 
     async with Conversation(app, json=ask()) as c:
         await c.finished()
@@ -138,7 +141,7 @@ async def test_an_early_start_that_comes_with_the_end_begins_nothing():
     for _ in range(20):
 
         async def write(stream):
-            stream.call_model()
+            stream.output.expect_start()
             await anyio.sleep(0.001)
             time.sleep(0.004)  # noqa: ASYNC251 - now the early start is due as well
             raise KeyError
@@ -163,31 +166,17 @@ async def test_what_is_stopped_before_it_begins_does_not_begin():
 async def test_a_clock_that_is_late_is_no_fault():
     """Where a ping is due while the clock is held up, it comes at once."""
 
-    async def write(stream):
-        async def renew():
+    class Slow:
+        async def tend(self, now):
             await anyio.sleep(0.03)
+            return now
 
-        stream.keep(renew)
+    async def write(stream):
         await stream.start()
         await anyio.sleep(0.1)
         return Done("stop", Usage(1, 1))
 
-    async def app(scope, receive, send):
-        await receive()
-        stream = Stream(
-            scope,
-            receive,
-            send,
-            wire=NativeWire(request_id="1"),
-            bounds=Bounds(),
-            ping_seconds=0.001,
-            renew_seconds=0.001,
-            request_id="1",
-        )
-        await stream.run(write)
-
-    async with Conversation(app, json=ask()) as c:
-        await c.finished()
+    c = await run_stream(write, Slow(), ping_seconds=0.001)
     assert c.received.replace(PING, b"") == START + DONE
 
 
@@ -395,7 +384,7 @@ async def test_a_lone_token_leaves_at_once_and_alone(upstream):
 
 
 async def test_a_lease_is_renewed_while_the_stream_lives(upstream, monkeypatch):
-    monkeypatch.setattr("chatnest.app.LEASE", 30)
+    monkeypatch.setattr("chatnest.streams.generation.RENEW_SECONDS", 0.01)
     renewed: list[int] = []
     often = anyio.Event()
 

@@ -1,15 +1,18 @@
 """A piece that comes alone while everybody waits goes through at once, and means the same."""
 
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from chatnest import Bounds, ChatNestApp, OpenAIProvider, turn
-from chatnest.answering import _ShortCut
+from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.errors import ServerShutdown
-from chatnest.testing import Answer
+from chatnest.events import Delta, Done
+from chatnest.streams.generation import Generation
+from chatnest.testing import Answer as Script
+from chatnest.turn import Answer
 from tests.streams.short_cut import OneByOne, SendsNow
 from tests.streams.support import (
     DONE,
@@ -28,7 +31,7 @@ from tests.streams.support import (
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio", "uvloop")]
 
 WORDS = tuple(f" word{number}" for number in range(50))
-ENDLESS = Answer.endless(pace=0.02)
+ENDLESS = Script.endless(pace=0.02)
 """Some of them come alone, and on a busy machine some meet."""
 
 
@@ -133,10 +136,10 @@ async def test_a_piece_is_a_sign_of_life_of_the_model(upstream):
     async with serving(upstream, default_profile="expanded") as app, SendsNow(app, json=ask()) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
-        before, seen = stream._reading_since, len(c.sent_now)
+        before, seen = stream.source.quiet_since, len(c.sent_now)
         await c.until(lambda: len(c.sent_now) > seen)
 
-        assert stream._reading_since > before
+        assert stream.source.quiet_since > before
 
 
 async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
@@ -144,8 +147,9 @@ async def test_a_stream_that_is_stopped_hands_nothing_on(upstream):
     async with serving(upstream, default_profile="expanded") as app, SendsNow(app, json=ask()) as c:
         await c.until(lambda: c.sent_now)
         (stream,) = app._streams._streams
-        stream.stop(ServerShutdown())
-        assert not stream.put_now("late")
+        stream.source.stop(ServerShutdown())
+        assert isinstance(stream.source, Generation)
+        assert not stream.source.take("late")
         received = await c.read_all()
 
     assert error(received)["code"] == "server_shutdown"
@@ -166,17 +170,21 @@ async def test_an_answer_ends_at_its_bound(bound):
 
 
 class Willing:
-    """A stream that hands everything on."""
+    """An output that hands everything on."""
 
-    def put_now(self, _: str) -> bool:
+    def put_now(self, _: Delta) -> bool:
         return True
 
 
 async def test_an_answer_that_has_to_be_looked_at_goes_the_long_way():
-    answer = turn.Answer()
-    stream: Any = Willing()
-    answer.tokens_left, answer.bytes_left = 2, 100
-    short_cut = _ShortCut(answer, stream)
+    output: Any = Willing()
+    turn: Any = SimpleNamespace(id="1", answer=Answer())
+    turn.answer.tokens_left, turn.answer.bytes_left = 2, 100
+    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False))
 
-    assert [short_cut.take(text) for text in ("a", "b", "c")] == [True, True, False]
-    assert (answer.tokens_left, answer.text) == (0, "ab")
+    assert [generation.take(text) for text in ("a", "b", "c")] == [True, True, False]
+    assert (turn.answer.tokens_left, turn.answer.text) == (0, "ab")
+
+
+async def no_answer(_: Generation) -> Done:
+    raise NotImplementedError

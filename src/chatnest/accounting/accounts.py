@@ -147,8 +147,6 @@ class Accounts:
         """
         charge = await self._rules.charge(turn, hold, failure)
         turn.outcome, turn.charged, turn.source = charge.outcome, charge.tokens, charge.source
-        if isinstance(failure, ChatNestError):
-            failure.charged = charge.tokens > 0
         self._local.settle(hold, charge)
         if await self.outbox.settle(hold.id, lambda: self.ledger.settle(hold, charge)):
             await self.outbox.flush()

@@ -227,10 +227,14 @@ def problem_document(error: ChatNestError, request_id: str) -> dict[str, object]
     }
 
 
-async def respond_problem(scope: Scope, send: Send, error: ChatNestError, request_id: str) -> None:
-    """Send the problem document of an error."""
+async def respond_problem(
+    scope: Scope, send: Send, error: ChatNestError, request_id: str, *, charged: bool = False
+) -> None:
+    """Send the problem document of an error. ``charged`` is rare before a stream: the model took
+    the request and was silent.
+    """
     problem = problem_document(error, request_id)
-    if error.charged:  # rare before a stream: the model accepted the request but sent nothing
+    if charged:
         problem["charged"] = True
     headers = dict(error.headers)
     if "retry_after" in problem:

@@ -61,7 +61,6 @@ class _Recorded(ChatNestError):
         self.code: str = entry.code
         self.retryable: bool = entry.retryable
         self.retry_after: float | None = entry.retry_after
-        self.charged: bool = entry.charged
 
 
 def write_batch(entries: Sequence[Entry]) -> bytes:
@@ -92,7 +91,7 @@ def read_batch(data: bytes) -> list[Entry]:
                 usage = Usage(entry.input_tokens, entry.output_tokens, entry.source)
                 entries.append(Done(entry.finish_reason, usage))
             case _Failed():
-                entries.append(Failed(_Recorded(entry)))
+                entries.append(Failed(_Recorded(entry), charged=entry.charged))
             case _:
                 assert_never(entry)
     return entries
@@ -104,18 +103,15 @@ def _check_version(version: int) -> None:
         raise ReplayUnavailable(readable=False)
 
 
-def size_of(entries: Iterable[Entry]) -> int:
-    """Bytes that they take as JSON, about."""
-    size = 0
-    for entry in entries:
-        match entry:
-            case Delta():
-                size += _OVERHEAD + len(entry.text)
-            case Done() | Failed():
-                size += _LAST
-            case _:
-                assert_never(entry)
-    return size
+def size_of(entry: Entry) -> int:
+    """The approximate number of bytes of an entry in JSON."""
+    match entry:
+        case Delta():
+            return _OVERHEAD + len(entry.text)
+        case Done() | Failed():
+            return _LAST
+        case _:
+            assert_never(entry)
 
 
 def _plain(entry: Entry) -> str | _Done | _Failed:
@@ -134,7 +130,7 @@ def _plain(entry: Entry) -> str | _Done | _Failed:
                 code=error.code,
                 retryable=error.retryable,
                 retry_after=error.retry_after,
-                charged=error.charged,
+                charged=entry.charged,
             )
         case _:
             assert_never(entry)

@@ -1,45 +1,59 @@
-"""Run: an answer that is being written here, for any number of readers on this event loop."""
+"""Run: an answer that is generated on this event loop, for any number of readers."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import anyio
-from starlette.types import Message
 
-from chatnest.errors import ChatNestError, ReplayUnavailable
-from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start
+from chatnest.errors import ReplayUnavailable
+from chatnest.events import (
+    ClientEvent,
+    Delta,
+    Done,
+    Failed,
+    LastEvent,
+    Numbered,
+    Ping,
+    Start,
+)
 from chatnest.runs.entries import Entry, size_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from chatnest.streams.stream import Stream
-
-__all__ = ["Run"]
+__all__ = ["Run", "RunReader"]
 
 _READ_AT_ONCE: Final = 1_000
-"""Events that a reader is given without a break: many are quickly read, and slowly written."""
+"""Maximum events that a reader gets at once: reading them is fast, and sending them is slow."""
 
 _ELSEWHERE: Final = 0.5
-"""Seconds for which somebody who reads at another worker, and looks now and then, is there."""
+"""Seconds for which a reader at another worker, who polls the log, counts as present."""
 
 _SIGN_OF_LIFE: Final = 5.0
-"""Seconds after which a reader is told that there is nothing new."""
+"""Seconds after which a reader of a silent run gets a sign of life."""
+
+
+class RunReader(Protocol):
+    """A reader on the run's own event loop."""
+
+    position: int
+    """The number of the last event that it has handed on."""
+
+    def put_now(self, event: Numbered, /) -> bool:
+        """Hand on the next event without waiting, or return False."""
+        ...
 
 
 class Run:
-    """The events of a run while it is written, at most ``max_bytes`` of the latest.
+    """The events of a run while it is generated: the latest ``max_bytes`` of them.
 
-    It is the client of the stream that writes it: ``encode``, ``send`` and ``receive`` are what a
-    wire format and a server are elsewhere. That stream is told that its client has left when
-    nobody has read for ``linger`` seconds.
+    A run is the Output of its generation, and keeps what it gets for its readers. A piece that
+    arrives while the only reader has read everything goes to that reader at once. Nobody has read
+    it for ``linger`` seconds: then it is deserted.
+
+        admitted ──► started ── events ──► ended
+           └── refused: the run has no events, and its key becomes free
     """
-
-    content_type: str = ""
-    next_id: int | None = None
 
     def __init__(
         self,
@@ -55,18 +69,21 @@ class Run:
         self.owner: str = owner
         self.key: str | None = key
         self.fingerprint: str = fingerprint
-        self.stream: Stream | None = None
-        self.started: bool = False
+        self.begun: bool = False
         self.said: bool = False
-        self.failure: ChatNestError | None = None
-        """Why it was refused: nothing of it is told or kept."""
         self.end: Done | Failed | None = None
+        self.refusal: Failed | None = None
+        """Why the run was refused, once its key is free."""
         self.last: int = 0
+        """The number of the latest event."""
+        self.unstarted: Failed | None = None
+        """Why the generation failed before its start; the log decides what readers get of it."""
+        self._headers: Mapping[str, str] | None = None
         self._entries: deque[Entry] = deque()
         self._size = 0
         self._linger = linger
         self._max_bytes = max_bytes
-        self._readers = 0
+        self._readers: list[RunReader] = []
         self._deserted_at = anyio.current_time()
         self._read_until = self._deserted_at
         self._changed = anyio.Event()
@@ -76,28 +93,56 @@ class Run:
         """The number of the last event that is not kept any more."""
         return self.last - len(self._entries)
 
-    # ------------------------------------------------ for the stream that writes it
+    # ------------------------------------------------ the output of the generation
 
-    def encode(self, events: Sequence[ClientEvent]) -> bytes:
-        """Take note of events. Nothing leaves here."""
+    puts_now: bool = True
+
+    def is_gone(self) -> bool:
+        return False
+
+    def add_headers(self, fields: Mapping[str, str]) -> None:
+        self._headers = fields
+        self._notify()
+
+    def expect_start(self) -> None:
+        """See Output: each reader expects the start for itself."""
+
+    def put_now(self, event: Delta | Numbered) -> bool:
+        if type(event) is not Delta or len(self._readers) != 1:
+            return False
+        (reader,) = self._readers
+        if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):
+            return False
+        self._add(event)
+        return True
+
+    async def emit(self, events: Sequence[ClientEvent]) -> None:
         for event in events:
             match event:
+                case Delta():
+                    self._add(event)
                 case Start():
-                    self.started = True
+                    self.begun = True
                 case Ping():
                     pass
-                case Delta() | Done() | Failed():
-                    self._add(event)
+                case Done() | Failed():
+                    self.conclude(event)
+                case Numbered():
+                    raise TypeError("a run numbers its events itself")
                 case _:
                     assert_never(event)
-        self._tell()
-        return b""
+        self._notify()
 
-    async def send(self, message: Message) -> None:
-        """What there is to send has been noted by ``encode``; a problem is kept as ``failure``."""
+    async def finish(self, event: LastEvent) -> None:
+        if isinstance(event, Failed) and not self.begun:
+            self.unstarted = event
+        elif not isinstance(event, Numbered):
+            self.conclude(event)
 
-    async def receive(self) -> Message:
-        """Wait until the last reader has been gone for too long."""
+    # ------------------------------------------------ for readers
+
+    async def deserted(self, act: Callable[[], None]) -> None:
+        """Call ``act`` when nobody has read for too long."""
         while True:
             if self._readers:
                 await self._changed.wait()
@@ -105,87 +150,92 @@ class Run:
             deserted = max(self._deserted_at, self._read_until)
             left = deserted + self._linger - anyio.current_time()
             if left <= 0:
-                return {"type": "http.disconnect"}
+                break
             with anyio.move_on_after(left):
                 await self._changed.wait()
-
-    # ------------------------------------------------ for readers
+        act()
 
     @contextmanager
-    def reading(self) -> "Iterator[None]":
-        """Somebody reads meanwhile."""
-        self._readers += 1
-        self._tell()
+    def reading(self, reader: RunReader) -> Iterator[None]:
+        """``reader`` reads within this block."""
+        self._readers.append(reader)
+        self._notify()
         try:
             yield
         finally:
-            self._readers -= 1
+            self._readers.remove(reader)
             self._deserted_at = anyio.current_time()
-            self._tell()
+            self._notify()
 
     def read_elsewhere(self) -> None:
-        """Somebody has read it just now at another worker."""
+        """A reader at another worker has just read."""
         self._read_until = anyio.current_time() + _ELSEWHERE
-        self._tell()
+        self._notify()
 
-    async def begun(self) -> None:
-        """Wait until it has started or ended. Raises what refused it."""
-        while not self.started and self.end is None:
-            if self.failure is not None:
-                raise self.failure
+    async def admission(self) -> Mapping[str, str]:
+        """The header fields of the admission, or none if the run was not admitted."""
+        while self._headers is None and not self._is_decided:
             await self._changed.wait()
+        return self._headers or {}
 
-    async def after(self, number: int) -> list[Entry]:
-        """The events after a number, as soon as there are any; none now and then as a sign of
-        life. Raises what refused the run, and ReplayUnavailable for events that were dropped.
+    async def begun_or_refused(self) -> Failed | None:
+        """Wait for the start, the end or the refusal of the run. Returns the refusal, if any."""
+        while not self._is_decided:
+            await self._changed.wait()
+        return self.refusal
+
+    @property
+    def _is_decided(self) -> bool:
+        return self.begun or self.end is not None or self.refusal is not None
+
+    async def after(self, reader: RunReader) -> list[Entry]:
+        """The next events for ``reader``, as soon as there are any; none from time to time, as a
+        sign of life, and if the run was refused. Raises ReplayUnavailable for dropped events.
         """
         with anyio.move_on_after(_SIGN_OF_LIFE):
-            while self.last <= number and self.failure is None and self.end is None:
+            while self.last <= reader.position and self.refusal is None and self.end is None:
                 await self._changed.wait()
-        if self.failure is not None:
-            raise self.failure
-        if number < self.dropped:
+        if reader.position < self.dropped:
             raise ReplayUnavailable
-        return self._since(number, _READ_AT_ONCE)
+        return self._since(reader.position)
 
     # ------------------------------------------------ for its host
 
     async def news(self, number: int, seconds: float) -> list[Entry]:
-        """The next events after a number that are still kept. Waits so long if there are none."""
+        """The next events after a number that are still kept. Waits up to ``seconds`` for them."""
         if self.last <= number and self.end is None:
             with anyio.move_on_after(seconds):
                 await self._changed.wait()
-        return self._since(max(number, self.dropped), _READ_AT_ONCE)
+        return self._since(max(number, self.dropped))
 
-    def refuse(self, failure: ChatNestError) -> None:
-        """It has not begun, and will not."""
-        self.failure = failure
-        self._tell()
+    def refuse(self, failure: Failed) -> None:
+        """The run has no events and never will."""
+        self.refusal = failure
+        self._notify()
 
-    def ensure_end(self, error: ChatNestError) -> None:
-        """Whoever ended it had nobody to tell: those who ask later are told ``error``."""
-        if self.end is None:
-            self._add(Failed(error))
-            self._tell()
+    def conclude(self, event: Done | Failed) -> None:
+        """Add the last event, unless there is one."""
+        if self.end is not None:
+            return
+        self.end = event
+        self._keep(event, size_of(event))
+        self._notify()
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, delta: Delta) -> None:
+        self.said = True
+        self._keep(delta, size_of(delta))
+
+    def _keep(self, entry: Entry, size: int) -> None:
         self._entries.append(entry)
-        self._size += size_of([entry])
+        self._size += size
         self.last += 1
-        match entry:
-            case Delta():
-                self.said = True
-            case Done() | Failed():
-                self.end = entry
-            case _:
-                assert_never(entry)
         while self._size > self._max_bytes and len(self._entries) > 1:
-            self._size -= size_of([self._entries.popleft()])
+            self._size -= size_of(self._entries.popleft())
 
-    def _since(self, number: int, most: int | None = None) -> list[Entry]:
+    def _since(self, number: int) -> list[Entry]:
         start = number - self.dropped
-        return list(islice(self._entries, start, None if most is None else start + most))
+        return list(islice(self._entries, start, start + _READ_AT_ONCE))
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()

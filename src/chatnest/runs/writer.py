@@ -9,38 +9,29 @@ from chatnest.errors import ChatNestError, InternalError, LedgerUnavailable, Run
 from chatnest.events import Done
 from chatnest.runs.base import Batch, Claim, RunEnd, RunLog
 from chatnest.runs.entries import write_batch
+from chatnest.runs.known import LEASE
 from chatnest.runs.run import Run
-from chatnest.streams.stream import Stream
+from chatnest.streams.generation import Generation
 from chatnest.turn import Turn
 
-__all__ = ["LEASE", "RunWriter"]
+__all__ = ["RunWriter"]
 
 _log = logging.getLogger("chatnest.runs")
-
-LEASE: Final = 6.0
-"""Seconds without a word after which a worker counts as dead."""
 
 _BATCH_SECONDS: Final = 0.05
 
 
 class RunWriter:
-    """Writes ``run`` down while ``stream`` writes the answer of ``turn``."""
+    """Writes ``run`` to the log while ``generation`` writes the answer."""
 
-    def __init__(self, turn: Turn, stream: Stream, run: Run, log: RunLog) -> None:
-        self.turn = turn
-        self.stream = stream
-        self.failure: ChatNestError | None = None
+    def __init__(self, generation: Generation, run: Run, log: RunLog) -> None:
+        self._generation = generation
         self._run = run
         self._run_log = log
         self._key = run.key
         self._written = 0  # the last event that is in the log
         self._unsure: Batch | None = None  # not acknowledged, so it may be there or not
         self._log_is_away = False
-
-    @property
-    def _cause(self) -> ChatNestError:
-        """Why it has no last event, where it has none."""
-        return self.failure or self.stream.stopped or InternalError()
 
     async def write_down(self) -> None:
         """Keep the log up to date, in batches, and do what its signals say."""
@@ -55,22 +46,25 @@ class RunWriter:
             await anyio.sleep(_BATCH_SECONDS)
 
     async def close(self) -> None:
-        """Record the end, or drop a run that has cost and said nothing."""
-        run, turn, cause = self._run, self.turn, self._cause
+        """Record the end, or drop a run that has cost nothing and has no events."""
+        run, turn = self._run, self._generation.turn
+        failed = run.unstarted or self._generation.failed(
+            self._generation.stopped or InternalError()
+        )
         try:
             if not run.said and not turn.charged and not isinstance(run.end, Done):
                 await self._run_log.drop(run.run_id)
                 return
-            run.ensure_end(cause)
+            run.conclude(failed)
             await self._append_all()
-            while not await self._run_log.finish(run.run_id, _end(turn, cause)):
+            while not await self._run_log.finish(run.run_id, _end(turn, failed.error)):
                 await self._claim_again()
                 await self._append_all()
         except LedgerUnavailable:
             _log.warning("run %s: its log is away, its end is not recorded", run.run_id)
         finally:
             if run.end is None:
-                run.refuse(cause)
+                run.refuse(failed)
 
     async def _append_all(self) -> None:
         while self._written < self._run.last:
@@ -93,7 +87,7 @@ class RunWriter:
         if signals.read:
             run.read_elsewhere()
         if signals.cancelled:
-            self.stream.stop(RunCancelled())
+            self._generation.stop(RunCancelled())
 
     async def _claim_again(self) -> None:
         """The log has lost the run, which nobody has cancelled: claim it again, and write down all

@@ -12,7 +12,9 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 from chatnest._util.loops import call_soon
 from chatnest._util.signals import intercepted_signals
 from chatnest.errors import ServerShutdown, SlowBody, StreamTimeout
-from chatnest.streams.stream import Stream
+from chatnest.streams.open_stream import OpenStream
+from chatnest.streams.response import Response
+from chatnest.streams.source import Source
 
 __all__ = ["Arrival", "OpenStreams", "at_signal"]
 
@@ -29,7 +31,7 @@ class OpenStreams:
 
     def __init__(self, settle_seconds: float) -> None:
         self._settle_seconds = settle_seconds
-        self._streams: dict[Stream, EventLoopToken] = {}
+        self._streams: dict[OpenStream, EventLoopToken] = {}
         self._bodies: dict[CancelScope, EventLoopToken] = {}
         self._here: RunVar[_Here] = RunVar(f"chatnest_streams_{id(self)}")
         self._draining = False
@@ -48,17 +50,35 @@ class OpenStreams:
         """Let new streams begin, after a drain or before."""
         self._draining = False
 
-    def holding(self, stream: Stream) -> "_Holding":
-        """``stream`` is open meanwhile. If the server has cancelled it, it leaves with all others
-        that the server has cancelled, once they are settled: Daphne waits for the first alone.
+    async def run(self, source: Source, response: Response) -> None:
+        """Write ``source`` to its response until the end: see OpenStream.run."""
+        await self.hold(
+            OpenStream(source, response, watch=response.watch, settle_seconds=self._settle_seconds)
+        )
+
+    async def hold(self, stream: OpenStream) -> None:
+        """Run ``stream``, so that a drain finds it.
+
+        A stream that the server cancels ends together with all others that the server cancels,
+        once they are settled: Daphne waits for the first one only.
         """
-        return _Holding(self._streams, self._local(), stream)
+        here = self._local()
+        self._streams[stream] = current_token()
+        here.streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.pop(stream, None)
+            here.streams.discard(stream)
+            if stream.cut_off:
+                with CancelScope(shield=True), move_on_after(self._settle_seconds):
+                    await here.leave_together()
 
     def _local(self) -> "_Here":
         try:
             return self._here.get()
         except LookupError:
-            here = _Here(self._settle_seconds)
+            here = _Here()
             self._here.set(here)
             return here
 
@@ -93,7 +113,7 @@ class OpenStreams:
         _tell(self._bodies, lambda scope: scope.cancel())
         with move_on_after(seconds):
             await self._none_left()
-        _tell(self._streams, lambda stream: stream.stop(ServerShutdown()))
+        _tell(self._streams, lambda stream: stream.source.stop(ServerShutdown()))
         with move_on_after(self._settle_seconds):
             await self._none_left()
         _tell(self._streams, lambda stream: stream.abandon())  # they do not read what they are told
@@ -117,31 +137,11 @@ class Arrival(msgspec.Struct):
         self.hook_seconds = seconds
 
 
-class _Holding(msgspec.Struct):
-    """See OpenStreams.holding. As a generator it would take eight times the memory."""
-
-    everywhere: dict[Stream, EventLoopToken]
-    here: "_Here"
-    stream: Stream
-
-    async def __aenter__(self) -> None:
-        self.everywhere[self.stream] = current_token()
-        self.here.streams.add(self.stream)
-
-    async def __aexit__(self, *_: object) -> None:
-        self.everywhere.pop(self.stream, None)
-        self.here.streams.discard(self.stream)
-        if self.stream.cut_off:
-            with CancelScope(shield=True), move_on_after(self.here.settle_seconds):
-                await self.here.leave_together()
-
-
 class _Here:
     """The streams of one event loop, which it does not know: it would keep it for ever."""
 
-    def __init__(self, settle_seconds: float) -> None:
-        self.settle_seconds = settle_seconds
-        self.streams: set[Stream] = set()
+    def __init__(self) -> None:
+        self.streams: set[OpenStream] = set()
         self._settled = anyio.Event()
 
     async def leave_together(self) -> None:

@@ -12,8 +12,6 @@ class Wire(Protocol):
     """Events in, bytes out. One object serves one stream."""
 
     content_type: str
-    next_id: int | None
-    """The number of the next event, where events are numbered."""
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         """The frames of these events, in their order, ready to be sent in one write."""

@@ -5,7 +5,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
-from chatnest.bounds import FIRST_BYTE_SECONDS
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
@@ -71,11 +70,10 @@ def _times(findings: Findings) -> Check:
     """Compare each timeout with the one around it, which must be longer."""
     host = urlsplit(findings.base_url).hostname or ""
     name, bounds = "bounds", findings.config.bounds.resolved(local=bool(host) and is_local(host))
-    first_byte = bounds.first_byte_seconds or FIRST_BYTE_SECONDS
     around = (
         ("chat.ping_interval", findings.config.chat.ping_interval, "bounds.idle_seconds"),
         ("bounds.early_start_seconds", bounds.early_start_seconds, "bounds.first_byte_seconds"),
-        ("bounds.first_byte_seconds", first_byte, "bounds.stream_seconds"),
+        ("bounds.first_byte_seconds", bounds.first_byte_seconds, "bounds.stream_seconds"),
         ("bounds.idle_seconds", bounds.idle_seconds, "bounds.stream_seconds"),
         (*_patience(findings), "bounds.ledger_seconds"),
         ("bounds.ledger_seconds", bounds.ledger_seconds, "bounds.settle_seconds"),

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start
+from chatnest.events import ClientEvent, Delta, Done, Failed, Numbered, Ping, Start
 
 __all__ = ["NativeWire"]
 
@@ -20,31 +20,26 @@ _START: Final = b"event: start\ndata: \n\n"
 _PING: Final = b"event: ping\ndata: \n\n"
 _TOKEN: Final = b"event: token\ndata: "
 _ONE_TOKEN: Final = _TOKEN + b"%b\n\n"
+_NUMBERED_TOKEN: Final = b"event: token\nid: %d\ndata: %b\n\n"
 _DONE: Final = b"event: done\ndata: \n\n"
 
 
 class NativeWire:
     """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
 
-    With ``usage_event`` a frame ``usage`` precedes ``done``, and with ``next_id`` tokens and the
-    last frame of a run are numbered from there (not what befalls one of its readers); chat-nest's
-    client ignores both.
+    With ``usage_event`` a frame ``usage`` precedes ``done``. The events of a run have their number
+    as ``id``. chat-nest's client ignores both.
     """
 
     content_type: str = "text/event-stream"
 
-    __slots__ = ("next_id", "request_id", "usage_event")
+    __slots__ = ("request_id", "usage_event")
 
-    def __init__(
-        self, *, request_id: str, usage_event: bool = False, next_id: int | None = None
-    ) -> None:
+    def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
         self.request_id: str = request_id
         self.usage_event: bool = usage_event
-        self.next_id: int | None = next_id
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
-        if self.next_id is not None:
-            return self._numbered(events, self.next_id)
         if len(events) == 1:
             event = events[0]
             if type(event) is Delta:  # nearly always
@@ -66,29 +61,18 @@ class NativeWire:
                 return self._done(event)
             case Failed():
                 return self._failed(event)
+            case Numbered():
+                return self._numbered(event)
             case _:
                 assert_never(event)
 
-    def _numbered(self, events: Sequence[ClientEvent], number: int) -> bytes:
-        frames = []
-        for event in events:
-            match event:
-                case Delta():
-                    text = _text(event.text)
-                    frames.append(b"event: token\nid: %d\ndata: %b\n\n" % (number, text))
-                    number += 1
-                case Done():
-                    frames.append(_with_id(self._done(event), number))
-                    number += 1
-                case Failed() if event.error.of_run:
-                    frames.append(_with_id(self._failed(event), number))
-                    number += 1
-                case Start() | Ping() | Failed():
-                    frames.append(self._frame(event))
-                case _:
-                    assert_never(event)
-        self.next_id = number
-        return b"".join(frames)
+    def _numbered(self, numbered: Numbered) -> bytes:
+        event = numbered.event
+        if type(event) is Delta:
+            return _NUMBERED_TOKEN % (numbered.number, _text(event.text))
+        before, event_line, rest = self._frame(event).rpartition(b"event: ")
+        name, data = rest.split(b"\n", 1)
+        return b"%b%b%b\nid: %d\n%b" % (before, event_line, name, numbered.number, data)
 
     def _done(self, done: Done) -> bytes:
         if not self.usage_event:
@@ -108,17 +92,12 @@ class NativeWire:
         data = {
             "message": error.detail,
             **error.fields(),
-            "charged": error.charged,
+            "charged": failed.charged,
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
 
 
-def _with_id(frames: bytes, number: int) -> bytes:
-    """The frames, of which the last is numbered."""
-    before, event, rest = frames.rpartition(b"event: ")
-    name, data = rest.split(b"\n", 1)
-    return b"%b%b%b\nid: %d\n%b" % (before, event, name, number, data)
 
 
 def _tokens(texts: list[str]) -> bytes:

@@ -1,0 +1,100 @@
+"""Generation: one answer while the model writes it. It knows no client, only an output."""
+
+import math
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+from chatnest.accounting.accounts import LEASE
+from chatnest.bounds import ResolvedBounds
+from chatnest.errors import ChatNestError
+from chatnest.events import Delta, Done, Failed
+from chatnest.streams.output import Output
+from chatnest.streams.source import Source
+from chatnest.turn import Turn
+
+__all__ = ["Generation"]
+
+RENEW_SECONDS: Final = LEASE / 3_000
+"""Seconds between two renewals of a reservation, which is kept for LEASE milliseconds."""
+
+_UTF8_BYTES: Final = 4
+"""Maximum bytes of a character."""
+
+
+class Generation(Source):
+    """The answer of ``turn``, as ``answer`` writes it. Its reservation is renewed while it lives.
+
+        waiting ── call_model() ──► calling ── alive(), start(), put() ──► answering ──► ended
+                                       ▲                                      │
+                                       └────────── the model is asked again ──┘
+
+    Silence counts while the model answers. Until then the caller bounds the wait. A piece that
+    arrives alone may be taken by ``take`` on its way; providers/base.py draws that chain.
+    """
+
+    __slots__ = ("_renew", "_renew_at", "turn")
+
+    def __init__(
+        self,
+        turn: Turn,
+        output: Output,
+        answer: Callable[["Generation"], Awaitable[Done]],
+        bounds: ResolvedBounds,
+    ) -> None:
+        super().__init__(
+            output,
+            answer,
+            request_id=turn.id,
+            seconds=bounds.stream_seconds,
+            idle_seconds=bounds.idle_seconds,
+        )
+        self.turn = turn
+        self._renew: Callable[[], Awaitable[None]] | None = None
+        self._renew_at = math.inf
+
+    # ------------------------------------------------ for the answering
+
+    def renew_with(self, renew: Callable[[], Awaitable[None]]) -> None:
+        """Call ``renew`` from time to time until the generation ends."""
+        self._renew = renew
+        self._renew_at = monotonic() + RENEW_SECONDS
+
+    def call_model(self) -> None:
+        """The model is called, once more or for the first time. The caller bounds this wait."""
+        self.quiet_since = math.inf
+        self.output.expect_start()
+
+    def alive(self) -> None:
+        """The model answers, although nothing of it is for the client yet."""
+        self.quiet_since = monotonic()
+
+    def take(self, text: str, /) -> bool:
+        """See Taker: a piece that arrived alone goes through at once, and no task has to wake up.
+        Anything that is not that simple is not taken, and goes the long way.
+        """
+        answer = self.turn.answer
+        if (
+            answer.tokens_left <= 0
+            or answer.bytes_left < len(text) * _UTF8_BYTES
+            or self.stopped is not None
+            or not self.output.put_now(Delta(text))
+        ):
+            return False
+        self.quiet_since = monotonic()
+        answer.add_pieces((text,))
+        return True
+
+    # ------------------------------------------------ for others
+
+    async def tend(self, now: float) -> float:
+        """See Source.tend; renews the reservation as well."""
+        due = await super().tend(now)
+        if now >= self._renew_at and self._renew is not None:
+            self._renew_at = now + RENEW_SECONDS
+            await self._renew()
+        return min(due, self._renew_at, now + RENEW_SECONDS)
+
+    def failed(self, error: ChatNestError) -> Failed:
+        """The last event of this generation, with whether anything was charged for it."""
+        return Failed(error, charged=self.turn.charged > 0)

@@ -1,0 +1,111 @@
+"""OpenStream: the task group of one stream. One task writes, one watches for the disconnect, one
+minds the clock. Whichever ends first decides how the stream ends.
+"""
+
+import math
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import anyio
+from anyio import CancelScope, Event, move_on_after
+
+from chatnest.errors import ClientGone, ServerShutdown
+from chatnest.streams.source import Source
+
+__all__ = ["OpenStream", "Tended"]
+
+# Names of tasks, which anyio would put together for each stream.
+_WATCH: Final = f"{__name__}.OpenStream.watch"
+_WRITE: Final = f"{__name__}.OpenStream.write"
+
+
+class Tended(Protocol):
+    """What the clock minds."""
+
+    async def tend(self, now: float, /) -> float:
+        """Do what is due at ``now``, and return when something can be due again, at the latest.
+        Raises ClientGone if nobody reads any more.
+        """
+        ...
+
+
+class OpenStream:
+    """A source while it writes, with everything that time brings about for ``tended``.
+
+    ``watch`` waits until nobody reads any more, and then calls its argument. ``settle_seconds``
+    bounds the settlement of a stream that the server cancels.
+    """
+
+    __slots__ = (
+        *("_ended", "_settle_seconds", "_tasks", "_tended", "_waits_for_end", "_watch"),
+        *("cut_off", "source"),
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        *tended: Tended,
+        watch: Callable[[Callable[[], None]], Coroutine[Any, Any, None]],
+        settle_seconds: float,
+    ) -> None:
+        self.source = source
+        self._tended = (source, *tended)
+        self._watch = watch
+        self._settle_seconds = settle_seconds
+        self._tasks = anyio.create_task_group()
+        self._ended = False
+        self._waits_for_end: Event | None = None
+        self.cut_off: bool = False
+        """Whether the server has cancelled it."""
+
+    def abandon(self, cause: ClientGone | None = None) -> None:
+        """End everything at once: nobody is left to read."""
+        self.source.give_up(cause if cause is not None else ClientGone())
+        self._tasks.cancel_scope.cancel()
+
+    async def run(self) -> None:
+        """Write until the end. Raises nothing that a client or a model has caused."""
+        async with self._tasks as tasks:
+            tasks.start_soon(self._watch, self.abandon, name=_WATCH)
+            tasks.start_soon(self.source.write, self._end, name=_WRITE)
+            try:
+                await self._mind_the_clock()
+            except ClientGone as gone:
+                self.abandon(gone)
+            except anyio.get_cancelled_exc_class():
+                self.cut_off = not tasks.cancel_scope.cancel_called
+                if self.cut_off:
+                    await self._end_with_the_server()
+                raise
+
+    def _end(self) -> None:
+        """The source has written its last event."""
+        self._ended = True
+        if self._waits_for_end is not None:
+            self._waits_for_end.set()
+        self._tasks.cancel_scope.cancel()
+
+    async def _end_with_the_server(self) -> None:
+        """End a stream that its server cancels, as uvicorn does after its timeout. asyncio cancels
+        that task alone, so the others can still inform the client.
+        """
+        if self.source.stopped is None:
+            self.source.stop(ServerShutdown())
+            if not self._ended:
+                self._waits_for_end = Event()
+                with CancelScope(shield=True), move_on_after(self._settle_seconds):
+                    await self._waits_for_end.wait()
+
+    async def _mind_the_clock(self) -> None:
+        """Everything that time brings about: pings, the early start, deadlines, the lease.
+
+        It sleeps until the next of them can be due, so a token costs no timer.
+        """
+        now = monotonic()
+        while True:
+            due = math.inf
+            for each in self._tended:
+                due = min(due, await each.tend(now))
+            await anyio.sleep(max(0, due - monotonic()))
+            now = monotonic()

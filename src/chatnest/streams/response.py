@@ -1,0 +1,220 @@
+"""Response: a stream's way to one client: its head, its frames, its pings, its disconnect."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from time import monotonic
+from typing import Any, Final
+
+from anyio import Event, move_on_after
+from starlette.types import Receive, Scope, Send
+
+from chatnest.asgi.http import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
+from chatnest.bounds import Bounds
+from chatnest.errors import ClientGone, ClientStalled
+from chatnest.events import ClientEvent, Delta, Failed, LastEvent, Numbered, Ping, Start
+from chatnest.wire import Wire
+
+__all__ = ["Response", "State"]
+
+_log = logging.getLogger("chatnest.streaming")
+
+_HEADERS: Final = (
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    NO_SNIFFING,
+)
+
+
+class State(Enum):
+    """How far a response is."""
+
+    WAITING = auto()
+    """Nothing was sent: an error is a problem document with a status of its own."""
+    STREAMING = auto()
+    """The head was sent: an error is an event."""
+    OVER = auto()
+    """The last event is being sent, or was: nothing may follow it, not even a ping."""
+    GONE = auto()
+    """A write failed: nothing can be sent any more."""
+
+
+_WAITING, _STREAMING, _OVER, _GONE = State
+
+
+class Response:
+    """One client of a source. See Output.
+
+        waiting ── emit(), or the early start ──► streaming ── finish() ──► over
+           └── finish(Failed): a problem document ──────────────────────────► over
+
+    Two tasks never send at the same time: a ping of the clock comes before or after what the
+    source writes. A server that can send without waiting (SendNow) makes ``put_now`` possible.
+    ``place`` is the chat's place among those that wait for the model: see Intake.place.
+    """
+
+    __slots__ = (
+        *("_bounds", "_early_start", "_headers", "_ping_at", "_ping_seconds", "_place"),
+        *("_receive", "_request_id", "_scope", "_send", "_send_now", "_sending_since", "_sent"),
+        *("_state", "_wire", "begun", "puts_now"),
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        wire: Wire,
+        bounds: Bounds,
+        ping_seconds: float,
+        request_id: str,
+        headers: Mapping[str, str] | None = None,
+        place: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._send_now = send_now(scope, send)
+        self._wire = wire
+        self._bounds = bounds
+        self._ping_seconds = ping_seconds
+        self._ping_at = monotonic() + ping_seconds
+        self._request_id = request_id
+        self._headers = dict(headers or {})
+        self._place = place
+        self._state = _WAITING
+        self.begun: bool = False
+        self.puts_now: bool = self._send_now is not None
+        self._sending_since: float | None = None
+        self._sent: Event | None = None
+        self._early_start = math.inf
+
+    # ------------------------------------------------ for a source
+
+    def is_gone(self) -> bool:
+        return is_gone(self._scope)
+
+    def add_headers(self, fields: Mapping[str, str]) -> None:
+        if self._state is _WAITING:
+            self._headers.update(fields)
+
+    def expect_start(self) -> None:
+        """See Output. The time for the early start counts from the first call."""
+        if self._early_start == math.inf and self._state is _WAITING:
+            self._early_start = monotonic() + self._bounds.early_start_seconds
+        self.leave_place(called=True)
+
+    def leave_place(self, *, called: bool = False) -> None:
+        """Give back the place among those that wait for the model."""
+        if self._place is not None:
+            self._place(called)
+            self._place = None
+
+    def put_now(self, event: Delta | Numbered) -> bool:
+        return (
+            self._send_now is not None
+            and self._sending_since is None
+            and self._state is _STREAMING
+            and self._send_now.piece(self._wire.encode, (event,))
+        )
+
+    async def emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
+        """Send events in one write, the first one behind the head."""
+        while self._sending_since is not None:
+            self._sent = Event()
+            await self._sent.wait()
+        self._sending_since = monotonic()
+        try:
+            if self._state is _WAITING:
+                self._state, self.begun = _STREAMING, True
+                await self._send(self._response_start())
+            body = self._wire.encode(events)
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
+            raise self._gone(exc) from None
+        finally:
+            self._sending_since = None
+            if self._sent is not None:
+                self._sent.set()
+                self._sent = None
+
+    async def finish(self, event: LastEvent) -> None:
+        """Send the last event, or the problem document of an error that came before the first."""
+        if self._state is _GONE:
+            return
+        try:
+            last = event.event if type(event) is Numbered else event
+            if self._state is _WAITING and type(last) is Failed:
+                self._state = _OVER
+                await self._refuse(last)
+            else:
+                if self._state is _STREAMING:
+                    self._state = _OVER
+                await self.emit([event], more=False)
+        except ClientGone:
+            pass
+
+    # ------------------------------------------------ for the task group
+
+    async def watch(self, gone: Callable[[], None]) -> None:
+        """Call ``gone`` once the client has disconnected. ``http.disconnect`` is the only sure
+        sign, and it is received once: some servers block forever when they are asked again.
+        """
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except Exception as exc:  # noqa: BLE001  # of a middleware or a server: as good as gone
+            _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
+        gone()
+
+    async def tend(self, now: float) -> float:
+        """See Tended: the early start, pings, and ClientStalled for a write that takes too long."""
+        bounds = self._bounds
+        if self._state is _WAITING and now >= self._early_start:
+            await self._emit_in_time([Start(), Ping()])
+        if now >= self._ping_at:
+            self._ping_at += self._ping_seconds
+            if self._state is _STREAMING and self._sending_since is None:
+                await self._emit_in_time([Ping()])
+        now = monotonic()
+        sending = now if self._sending_since is None else self._sending_since
+        if now - sending >= bounds.send_seconds:
+            raise ClientStalled
+        early = math.inf
+        if self._state is _WAITING:
+            early = min(self._early_start, now + bounds.early_start_seconds)
+        return min(self._ping_at, sending + bounds.send_seconds, early)
+
+    # ------------------------------------------------ inside
+
+    async def _emit_in_time(self, events: Sequence[ClientEvent]) -> None:
+        """Send an event of the clock's own, which cannot watch itself during the write."""
+        with move_on_after(self._bounds.send_seconds) as scope:
+            await self.emit(events)
+        if scope.cancelled_caught:
+            raise ClientStalled
+
+    async def _refuse(self, failed: Failed) -> None:
+        """Send a problem document. Nothing has begun, so nothing else is being sent."""
+        self._sending_since = monotonic()
+        try:
+            await respond_problem(
+                self._scope, self._send, failed.error, self._request_id, charged=failed.charged
+            )
+        except Exception as exc:  # noqa: BLE001  # as above
+            raise self._gone(exc) from None
+        finally:
+            self._sending_since = None
+
+    def _gone(self, exc: Exception) -> ClientGone:
+        _log.debug("request %s: send failed: %s", self._request_id, type(exc).__name__)
+        self._state = _GONE
+        return ClientGone()
+
+    def _response_start(self) -> dict[str, Any]:
+        headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
+        headers += encode_headers(self._headers)
+        del self._headers  # nobody reads them any more, and an empty dict would take 64 bytes
+        return {"type": "http.response.start", "status": 200, "headers": headers}
