@@ -133,12 +133,8 @@ class Inside:
         """Where requests are. The times of ends are given once."""
         ended, self.ended = self.ended, {}
         streams, now = self.chat._streams, time.monotonic()
-        since = [
-            part._sending_since
-            for stream in streams._streams
-            for part in stream._tended
-            if isinstance(part, Response)
-        ]
+        audiences = [stream._audience for stream in streams._streams]
+        since = [each._sending_since for each in audiences if isinstance(each, Response)]
         return {
             "entered": self.phases.entered,
             "ended": ended,

@@ -90,13 +90,13 @@ async def test_no_ping_comes_before_the_stream_has_begun(upstream):
     assert c.received.startswith(START)
 
 
-async def run_stream(work, *tended, ping_seconds, bounds=None):
+async def run_stream(work, *, ping_seconds, bounds=None, kind=Response):
     """A stream alone, with a source of the test's own."""
     bounds = (bounds or Bounds()).resolved(local=False)
 
     async def app(scope, receive, send):
         await receive()
-        response = Response(
+        response = kind(
             scope,
             receive,
             send,
@@ -106,7 +106,7 @@ async def run_stream(work, *tended, ping_seconds, bounds=None):
             request_id="1",
         )
         source = Source(response, work, request_id="1", seconds=300)
-        await OpenStream(source, response, *tended, watch=response.watch, settle_seconds=5).run()
+        await OpenStream(source, response, settle_seconds=5).run()
 
     async with Conversation(app, json=ask()) as c:
         await c.finished()
@@ -166,17 +166,17 @@ async def test_what_is_stopped_before_it_begins_does_not_begin():
 async def test_a_clock_that_is_late_is_no_fault():
     """Where a ping is due while the clock is held up, it comes at once."""
 
-    class Slow:
+    class Slow(Response):
         async def tend(self, now):
             await anyio.sleep(0.03)
-            return now
+            return await super().tend(now)
 
     async def write(stream):
         await stream.start()
         await anyio.sleep(0.1)
         return Done("stop", Usage(1, 1))
 
-    c = await run_stream(write, Slow(), ping_seconds=0.001)
+    c = await run_stream(write, ping_seconds=0.001, kind=Slow)
     assert c.received.replace(PING, b"") == START + DONE
 
 

@@ -167,7 +167,10 @@ def send_now(scope: Scope, send: Send) -> SendNow | None:
 
 def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Header fields in the form of ASGI: lower-case bytes."""
-    return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()]
+    headers = []
+    for name, value in fields.items():  # a comprehension would be one more call
+        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+    return headers
 
 
 async def respond_json(

@@ -1,5 +1,6 @@
 """Run: an answer that is generated on this event loop, for any number of readers."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -141,8 +142,8 @@ class Run:
 
     # ------------------------------------------------ for readers
 
-    async def deserted(self, act: Callable[[], None]) -> None:
-        """Call ``act`` when nobody has read for too long."""
+    async def watch(self, gone: Callable[[], None]) -> None:
+        """See Audience: call ``gone`` when the run is deserted."""
         while True:
             if self._readers:
                 await self._changed.wait()
@@ -153,7 +154,11 @@ class Run:
                 break
             with anyio.move_on_after(left):
                 await self._changed.wait()
-        act()
+        gone()
+
+    async def tend(self, _: float) -> float:
+        """See Audience: each reader has a clock of its own."""
+        return math.inf
 
     @contextmanager
     def reading(self, reader: RunReader) -> Iterator[None]:

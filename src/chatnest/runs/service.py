@@ -26,7 +26,6 @@ from chatnest.runs.reader import Reader
 from chatnest.runs.run import Run
 from chatnest.runs.writer import RunWriter
 from chatnest.streams.generation import Generation
-from chatnest.streams.open_stream import OpenStream
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.response import Response
 
@@ -170,13 +169,10 @@ class Runs:
     async def _host(self, run: Run, generation: Generation) -> None:
         """Generate a run, and keep its log."""
         writer = RunWriter(generation, run, self._known.log)
-        stream = OpenStream(
-            generation, watch=run.deserted, settle_seconds=self._bounds.settle_seconds
-        )
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(writer.write_down)
-                await self._streams.hold(stream)
+                await self._streams.run(generation, run)
                 tasks.cancel_scope.cancel()
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):

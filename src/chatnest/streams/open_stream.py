@@ -2,10 +2,9 @@
 minds the clock. Whichever ends first decides how the stream ends.
 """
 
-import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio import CancelScope, Event, move_on_after
@@ -13,15 +12,18 @@ from anyio import CancelScope, Event, move_on_after
 from chatnest.errors import ClientGone, ServerShutdown
 from chatnest.streams.source import Source
 
-__all__ = ["OpenStream", "Tended"]
+__all__ = ["Audience", "OpenStream"]
 
 # Names of tasks, which anyio would put together for each stream.
 _WATCH: Final = f"{__name__}.OpenStream.watch"
 _WRITE: Final = f"{__name__}.OpenStream.write"
 
 
-class Tended(Protocol):
-    """What the clock minds."""
+class Audience(Protocol):
+    """Who reads a stream: a Response, or a Run with its readers."""
+
+    async def watch(self, gone: Callable[[], None], /) -> None:
+        """Call ``gone`` once nobody reads any more."""
 
     async def tend(self, now: float, /) -> float:
         """Do what is due at ``now``, and return when something can be due again, at the latest.
@@ -31,27 +33,19 @@ class Tended(Protocol):
 
 
 class OpenStream:
-    """A source while it writes, with everything that time brings about for ``tended``.
+    """A source while it writes to its audience, with everything that time brings about.
 
-    ``watch`` waits until nobody reads any more, and then calls its argument. ``settle_seconds``
-    bounds the settlement of a stream that the server cancels.
+    ``settle_seconds`` bounds the settlement of a stream that the server cancels.
     """
 
     __slots__ = (
-        *("_ended", "_settle_seconds", "_tasks", "_tended", "_waits_for_end", "_watch"),
+        *("_audience", "_ended", "_settle_seconds", "_tasks", "_waits_for_end"),
         *("cut_off", "source"),
     )
 
-    def __init__(
-        self,
-        source: Source,
-        *tended: Tended,
-        watch: Callable[[Callable[[], None]], Coroutine[Any, Any, None]],
-        settle_seconds: float,
-    ) -> None:
+    def __init__(self, source: Source, audience: Audience, *, settle_seconds: float) -> None:
         self.source = source
-        self._tended = (source, *tended)
-        self._watch = watch
+        self._audience = audience
         self._settle_seconds = settle_seconds
         self._tasks = anyio.create_task_group()
         self._ended = False
@@ -67,7 +61,7 @@ class OpenStream:
     async def run(self) -> None:
         """Write until the end. Raises nothing that a client or a model has caused."""
         async with self._tasks as tasks:
-            tasks.start_soon(self._watch, self.abandon, name=_WATCH)
+            tasks.start_soon(self._audience.watch, self.abandon, name=_WATCH)
             tasks.start_soon(self.source.write, self._end, name=_WRITE)
             try:
                 await self._mind_the_clock()
@@ -104,8 +98,7 @@ class OpenStream:
         """
         now = monotonic()
         while True:
-            due = math.inf
-            for each in self._tended:
-                due = min(due, await each.tend(now))
+            due = await self.source.tend(now)
+            due = min(due, await self._audience.tend(now))
             await anyio.sleep(max(0, due - monotonic()))
             now = monotonic()

@@ -12,8 +12,7 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 from chatnest._util.loops import call_soon
 from chatnest._util.signals import intercepted_signals
 from chatnest.errors import ServerShutdown, SlowBody, StreamTimeout
-from chatnest.streams.open_stream import OpenStream
-from chatnest.streams.response import Response
+from chatnest.streams.open_stream import Audience, OpenStream
 from chatnest.streams.source import Source
 
 __all__ = ["Arrival", "OpenStreams", "at_signal"]
@@ -50,18 +49,13 @@ class OpenStreams:
         """Let new streams begin, after a drain or before."""
         self._draining = False
 
-    async def run(self, source: Source, response: Response) -> None:
-        """Write ``source`` to its response until the end: see OpenStream.run."""
-        await self.hold(
-            OpenStream(source, response, watch=response.watch, settle_seconds=self._settle_seconds)
-        )
-
-    async def hold(self, stream: OpenStream) -> None:
-        """Run ``stream``, so that a drain finds it.
+    async def run(self, source: Source, audience: Audience) -> None:
+        """Write ``source`` to its audience until the end, so that a drain finds it.
 
         A stream that the server cancels ends together with all others that the server cancels,
         once they are settled: Daphne waits for the first one only.
         """
+        stream = OpenStream(source, audience, settle_seconds=self._settle_seconds)
         here = self._local()
         self._streams[stream] = current_token()
         here.streams.add(stream)
@@ -88,7 +82,8 @@ class OpenStreams:
         ends the block, since the request would be refused: raises ServerShutdown then, and when a
         drain began before.
         """
-        self.check()
+        if self._draining:
+            raise ServerShutdown
         scope = CancelScope(deadline=anyio.current_time() + seconds)
         arrival = Arrival(scope)
         self._bodies[scope] = current_token()

@@ -104,12 +104,14 @@ class Response:
         """See Output. The time for the early start counts from the first call."""
         if self._early_start == math.inf and self._state is _WAITING:
             self._early_start = monotonic() + self._bounds.early_start_seconds
-        self.leave_place(called=True)
-
-    def leave_place(self, *, called: bool = False) -> None:
-        """Give back the place among those that wait for the model."""
         if self._place is not None:
-            self._place(called)
+            self._place(True)  # by position
+            self._place = None
+
+    def leave_place(self) -> None:
+        """Give back the place of a chat that ends before it has called the model."""
+        if self._place is not None:
+            self._place(False)  # as above
             self._place = None
 
     def put_now(self, event: Delta | Numbered) -> bool:
@@ -170,7 +172,7 @@ class Response:
         gone()
 
     async def tend(self, now: float) -> float:
-        """See Tended: the early start, pings, and ClientStalled for a write that takes too long."""
+        """See Audience: the early start, pings, and ClientStalled for a write that never ends."""
         bounds = self._bounds
         if self._state is _WAITING and now >= self._early_start:
             await self._emit_in_time([Start(), Ping()])
