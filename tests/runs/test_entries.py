@@ -48,7 +48,7 @@ def test_what_is_written_has_a_version_and_is_read_as_it_was(entries):
 
 def describe(entry):
     if isinstance(entry, Failed):
-        return (entry.error.code, entry.error.status, entry.error.detail, entry.error.charged)
+        return (entry.error.code, entry.error.status, entry.error.detail, entry.charged)
     return entry
 
 

@@ -15,7 +15,6 @@ from chatnest.accounting.refusals import KnownRefusals
 from chatnest.accounting.throttle import Throttle
 from chatnest.bounds import Bounds
 from chatnest.errors import (
-    ChatNestError,
     LedgerUnavailable,
     LimitExceeded,
 )

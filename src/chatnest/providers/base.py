@@ -41,8 +41,8 @@ class OfferingStream(Protocol):
         |   providers.http.responses:ResponseParser            llhttp appends the piece
         +-> providers.openai_chat.decode:ChunkDecoder.take     one chunk and nothing else
             |   providers.sse:EventSplitter.alone              its data
-            +-> answering:_ShortCut.take                       within the limits of the answer
-                +-> streams.stream:Stream.put_now              while nothing else is being sent
+            +-> streams.generation:Generation.take             within the limits of the answer
+                +-> streams.response:Response.put_now          while nothing else is being sent
                 |   +-> server.flow:Flow.piece                 calls transport.write
                 |   turn:Answer.add_pieces                     counted, since it was sent
 

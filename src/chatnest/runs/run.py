@@ -34,6 +34,9 @@ _SIGN_OF_LIFE: Final = 5.0
 """Seconds after which a reader of a silent run gets a sign of life."""
 
 
+_NUMBERED: Final = "a run numbers its events itself"
+
+
 class RunReader(Protocol):
     """A reader on the run's own event loop."""
 
@@ -129,16 +132,21 @@ class Run:
                 case Done() | Failed():
                     self.conclude(event)
                 case Numbered():
-                    raise TypeError("a run numbers its events itself")
+                    raise TypeError(_NUMBERED)
                 case _:
                     assert_never(event)
         self._notify()
 
     async def finish(self, event: LastEvent) -> None:
-        if isinstance(event, Failed) and not self.begun:
-            self.unstarted = event
-        elif not isinstance(event, Numbered):
-            self.conclude(event)
+        match event:
+            case Failed() if not self.begun:
+                self.unstarted = event
+            case Done() | Failed():
+                self.conclude(event)
+            case Numbered():
+                raise TypeError(_NUMBERED)
+            case _:
+                assert_never(event)
 
     # ------------------------------------------------ for readers
 

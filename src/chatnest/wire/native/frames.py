@@ -98,8 +98,6 @@ class NativeWire:
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
 
 
-
-
 def _tokens(texts: list[str]) -> bytes:
     """The frames of tokens that came together, all at once, since JSON has no LF of its own."""
     try:
