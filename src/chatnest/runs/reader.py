@@ -31,7 +31,7 @@ class Reader(Source):
         position: int = 0,
     ) -> None:
         super().__init__(output, work, request_id=request_id, seconds=bounds.stream_seconds)
-        self.position = position
+        self.position: int = position
 
     def put_now(self, event: Numbered) -> bool:
         """Hand on the next event of the run without waiting; see Output.put_now."""

@@ -34,6 +34,7 @@ class Generation(Source):
     """
 
     __slots__ = ("_renew", "_renew_at", "turn")
+    quiet_since: float
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Generation(Source):
             seconds=bounds.stream_seconds,
             idle_seconds=bounds.idle_seconds,
         )
-        self.turn = turn
+        self.turn: Turn = turn
         self._renew: Callable[[], Awaitable[None]] | None = None
         self._renew_at = math.inf
 

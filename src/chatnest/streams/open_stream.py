@@ -44,7 +44,7 @@ class OpenStream:
     )
 
     def __init__(self, source: Source, audience: Audience, *, settle_seconds: float) -> None:
-        self.source = source
+        self.source: Source = source
         self._audience = audience
         self._settle_seconds = settle_seconds
         self._tasks = anyio.create_task_group()

@@ -54,8 +54,8 @@ class Source:
         seconds: float,
         idle_seconds: float = math.inf,
     ) -> None:
-        self.output = output
-        self.request_id = request_id
+        self.output: Output = output
+        self.request_id: str = request_id
         self._work = work
         self._seconds = seconds
         self._deadline = monotonic() + seconds
