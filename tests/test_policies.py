@@ -532,10 +532,13 @@ def test_the_standard_policies_come_in_this_order():
     [
         (
             {"kind": "budget", "window": 30 * 86_400},
-            "counted by the calendar day, so expected 86400",
+            "window: expected 86400 for a budget, which is counted by the calendar day",
         ),
         ({"kind": "budget", "window": 60}, "got 60. Leave window out"),
-        ({"kind": "rate", "timezone": "Europe/Berlin"}, "a rate's window has none"),
+        (
+            {"kind": "rate", "timezone": "Europe/Berlin"},
+            "timezone: expected none for a rate, got 'Europe/Berlin'",
+        ),
         ({"kind": "concurrency", "window": 60}, "no window and no timezone"),
         ({"kind": "concurrency", "timezone": "Europe/Berlin"}, "no window and no timezone"),
         ({"kind": "month"}, "kind: expected one of rate, budget, concurrency, got 'month'"),
@@ -545,8 +548,8 @@ def test_the_standard_policies_come_in_this_order():
         ({"kind": "budget", "limit": -1}, "expected integers"),
         ({"kind": "budget", "limit": True}, "expected integers"),
         ({"kind": "budget", "limit": 1e6}, "expected integers"),
-        ({"kind": "budget", "name": "a:b"}, "its name has a colon or a quote"),
-        ({"kind": "budget", "name": ""}, "its name has a colon or a quote"),
+        ({"kind": "budget", "name": "a:b"}, "colons and quotes, got 'a:b'"),
+        ({"kind": "budget", "name": ""}, "colons and quotes, got ''"),
     ],
 )
 def test_a_limit_that_would_not_be_what_it_says_is_refused(given, says):

@@ -174,7 +174,9 @@ async def test_a_damaged_rank_file_is_named(data, unloaded, monkeypatch, tmp_pat
     tokenizer = Tokenizer.for_model("gpt-4o")
     with monkeypatch.context() as patch:
         patch.setattr("importlib.resources.files", lambda package: tmp_path)
-        with pytest.raises(RanksError, match=r"o200k_base\.tiktoken\.xz is damaged") as caught:
+        with pytest.raises(
+            RanksError, match=r"o200k_base\.tiktoken\.xz: .* a damaged one"
+        ) as caught:
             await tokenizer.count("hello world")
         assert Path(caught.value.path).name == "o200k_base.tiktoken.xz"
         with pytest.raises(RanksError):
@@ -221,7 +223,7 @@ def test_an_encoding_can_be_given():
 
 @pytest.mark.parametrize("encoding", ["p50k_base", "", "O200K_BASE"])
 def test_an_encoding_that_does_not_ship_is_refused(encoding):
-    with pytest.raises(ValueError, match="use one of o200k_base, cl100k_base, bytes"):
+    with pytest.raises(ValueError, match="expected one of o200k_base, cl100k_base, bytes"):
         Tokenizer.for_model("gpt-4", encoding=encoding)
 
 

@@ -40,7 +40,7 @@ class Server:
         except ImportError as exc:
             raise ConfigurationError(
                 "ledger: expected the package redis, got an installation without it. Install the "
-                "extra: pip install '.[redis]' in a copy of chatnest's repository."
+                "extra: run pip install '.[redis]', in a copy of the repository."
             ) from exc
         address = client.Address(url, timeout=timeout, max_connections=max_connections)
         self.shown: str = address.shown
