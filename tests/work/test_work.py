@@ -193,8 +193,8 @@ class Work:
                 gc.enable()
 
 
-async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """What one stream takes, after another one of the same application."""
+async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch, *, keyed: bool = False) -> Work:
+    """What one stream takes, after others of the same application, with a key each if ``keyed``."""
     loop = asyncio.get_running_loop()
     model = Model(kind)
     server = await loop.create_server(lambda: model, "127.0.0.1", 0)
@@ -207,12 +207,13 @@ async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Work:
         "http_version": "1.1",
         "method": "POST",
         "path": "/api/chat",
-        "headers": [(b"content-type", b"application/json")],
         "client": ("127.0.0.1", 50_000),
     }
     try:
-        for _ in range(3):  # of them the last counts: what is loaded once is loaded
+        for number in range(3):  # of them the last counts: what is loaded once is loaded
             found = Work(kind, model)
+            key = [(b"idempotency-key", b"key-%d" % number)] if keyed else []
+            scope["headers"] = [(b"content-type", b"application/json"), *key]
             scope["extensions"] = {SEND_NOW: found.flow} if kind.sends_now else {}
             async with asyncio.timeout(60):
                 with found.counting(monkeypatch):

@@ -47,11 +47,12 @@ class Response:
     """One client of a source. See Output.
 
         waiting ── emit(), or the early start ──► streaming ── finish() ──► over
-           └── finish(Failed): a problem document ──────────────────────────► over
+           │                                         └── a write fails ──► gone
+           └── finish(Failed): a problem document ──────────────────────► over
 
-    Two tasks never send at the same time: a ping of the clock comes before or after what the
-    source writes. A server that can send without waiting (SendNow) makes ``put_now`` possible.
-    ``place`` is the chat's place among those that wait for the model: see Intake.place.
+    Two tasks never send at the same time: the clock sends a ping before or after what the source
+    writes. A server that can send without waiting (SendNow) makes ``put_now`` possible. ``place``
+    is the chat's place among those that wait for the model: see Intake.place.
     """
 
     __slots__ = (
