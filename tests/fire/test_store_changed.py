@@ -88,7 +88,7 @@ def test_a_store_that_is_emptied_while_streams_run(
 
         adopted = chatnest(tmp_path, "ledger", "adopt", "--ledger", redis.url)
         assert (adopted.returncode, adopted.stderr) == (0, "")
-        assert "books that were missing since" in adopted.stdout
+        assert "books missing since" in adopted.stdout
         settled(books, streams * FRESH)
         wait_for(lambda: ready(port) == (200, ""))
         assert chat(port, USER).status == 200
