@@ -1,9 +1,11 @@
-"""What flows through a stream: from a provider to a wire format, one meaning each. No I/O.
+"""Events: the values that flow through a stream, from a provider to a wire format. No I/O.
 
-A provider yields Delta, Usage and Finish; Reasoning, NotReasoning and ToolCall are for the books
-alone so far. The client is shown Start, Delta, Ping, Done and
-Failed, in the order ``Start (Delta | Ping)* (Done | Failed)``, or Failed alone. They are msgspec
-Structs without garbage-collector tracking, since one Delta is made for every token.
+A provider yields Delta, Reasoning, NotReasoning, ToolCall, Usage and Finish. A client gets Start,
+Delta, Ping, Done and Failed, in the order ``Start (Delta | Ping)* (Done | Failed)``, or Failed
+alone. Reasoning, NotReasoning and ToolCall are counted, and no client gets them yet.
+
+Events are msgspec Structs, and most of them are not tracked by the garbage collector: there is one
+Delta for every token.
 """
 
 from typing import Literal
@@ -35,7 +37,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer, as the model cut it; never empty, and not in its repr."""
+    """A piece of the answer, as the model cut it. It is never empty. Its repr hides the text."""
 
     text: str
 
@@ -44,8 +46,8 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reasoning(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the model's thinking, which counts as output. It may be empty: a sign of some that
-    is not shown.
+    """A piece of the model's thinking, which counts as output. An empty text means that there is
+    thinking that the provider does not show.
     """
 
     text: str
@@ -55,11 +57,11 @@ class Reasoning(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotReasoning(msgspec.Struct, frozen=True, gc=False):
-    """All Reasoning of this answer was its text, as it turned out at its end."""
+    """The answer has ended, and all of its Reasoning turned out to be its text."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a tool's call, its name or its arguments, which counts as output."""
+    """A piece of a tool call, of its name or its arguments, which counts as output."""
 
     text: str
 
@@ -68,15 +70,15 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
-    """Nothing happened, and the stream lives."""
+    """A sign of life while there is nothing else to send."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What the request cost, in tokens.
+    """The cost of a request, in tokens.
 
-    ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours. The input is
-    all of it, with what was read from a cache and what was written to it; the output is all of it,
-    with the reasoning.
+    ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours.
+    ``input_tokens`` includes tokens that were read from a cache or written to one, and
+    ``output_tokens`` includes the reasoning.
     """
 
     input_tokens: int
@@ -92,20 +94,20 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):
-    """The model says that it is finished, and why: ``stop``, ``length``, ``content_filter``..."""
+    """The model has finished, for a reason: ``stop``, ``length``, ``content_filter``..."""
 
     reason: str
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The answer is whole. Terminal."""
+    """The answer is complete. The last event of a stream."""
 
     finish_reason: str
     usage: Usage
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The answer is not whole, or never began. Terminal.
+    """The answer is incomplete, or never began. The last event of a stream.
 
     ``charged`` is whether the turn was charged any tokens.
     """
@@ -124,12 +126,12 @@ class Numbered(msgspec.Struct, frozen=True, gc=False):
 
 
 ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
-"""What a provider yields: a closed union. ``match`` it, and end with ``assert_never``: then mypy
+"""The events of a provider, a closed union. ``match`` it, and end with ``assert_never``: then mypy
 finds each place that a new event concerns.
 """
 
 ClientEvent = Start | Delta | Ping | Done | Failed | Numbered
-"""What a client is sent: a closed union, as above."""
+"""The events that a client gets, a closed union as above."""
 
 LastEvent = Done | Failed | Numbered
-"""The last of them; a Numbered with Done or Failed."""
+"""The last event of a stream. A Numbered contains Done or Failed here."""

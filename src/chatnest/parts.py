@@ -1,4 +1,4 @@
-"""Parts: what an application consists of, checked and put together once."""
+"""Parts: the parts of an application, checked and put together once."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """The parts of one ChatNestApp, from its arguments: see there. Raises ConfigurationError."""
+    """The parts of one ChatNestApp, from its arguments. Raises ConfigurationError."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Turn: one request on its way: who asks, what is asked of the model, what came of it. No I/O."""
+"""Turn: one request from its principal to its answer and its charge. No I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -25,19 +25,19 @@ __all__ = ["Answer", "LookUp", "ModelCall", "Turn"]
 _UNLIMITED = 1 << 62
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_LATE = 128
-"""Pieces of an answer before they are joined."""
+"""Maximum pieces of an answer that are kept apart before they are joined."""
 
 _FAR = 4_096
-"""Tokens beyond a limit for which it does not matter how many there are."""
+"""Tokens beyond a limit from which a request is refused without an exact count."""
 
 
 class ModelCall(msgspec.Struct, kw_only=True):
-    """One call of the model: its request, and how it went, which the provider records.
+    """One call of the model: its request, and the provider's record of how it went.
 
     A provider sets ``sent`` as soon as the request may have reached the model, since from then on
-    it may cost something. A provider that leaves an answer before its end may leave in ``unread``
-    the events that had arrived by then; they cost as much as those that were read. ``place``,
-    ``status`` and ``content_type`` are for the log: the address, and the head of its response.
+    it may cost something. If the answer is stopped early, a provider may set ``unread`` to the
+    events that had arrived by then: they cost as much as those that were read. ``place``,
+    ``status`` and ``content_type`` are for the log: the address, and the head of the response.
     """
 
     request: ModelRequest
@@ -50,9 +50,9 @@ class ModelCall(msgspec.Struct, kw_only=True):
 
 
 class Answer:
-    """What the model has said so far: text, thinking, its reason to stop, its bill.
+    """The model's answer so far: text, thinking, the reason to stop, the usage.
 
-    ``begun`` says that the model has taken the request, ``said`` that something billable came.
+    ``begun``: the model has accepted the request. ``said``: something billable has arrived.
     """
 
     __slots__ = (
@@ -65,18 +65,18 @@ class Answer:
         self.said: bool = False
         self.tokens_left: int = 0  # by an upper estimate, until they are counted
         self.bytes_left: int = 0
-        self._early: list[str] = []  # pieces that were joined: each alone takes 60 bytes and more
+        self._early: list[str] = []  # joined pieces: each alone would take 60 bytes and more
         self._late: list[str] = []
-        self._unseen: list[str] | None = None  # thinking and calls of tools
+        self._unseen: list[str] | None = None  # thinking and tool calls
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
     def add(self, events: Sequence[ProviderEvent]) -> list[Delta]:
-        """Take note of what came, and return what of it the client is shown."""
+        """Add events that arrived, and return those that the client gets."""
         deltas, texts = [], []
         for event in events:
             match event:
-                case Delta():  # nearly always
+                case Delta():  # first, since nearly all events are
                     deltas.append(event)
                     texts.append(event.text)
                 case Reasoning() | ToolCall():
@@ -94,7 +94,7 @@ class Answer:
         return deltas
 
     def add_pieces(self, texts: Sequence[str]) -> None:
-        """Take note of what the model said."""
+        """Add pieces of text that arrived."""
         text = "".join(texts)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         self.tokens_left -= max(len(texts), size // 2)
@@ -111,13 +111,13 @@ class Answer:
 
     @property
     def unseen(self) -> str:
-        """Thinking and calls of tools, which are billed as the text is."""
+        """Thinking and tool calls, which are billed like text."""
         return "".join(self._unseen or ())
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is no text but blanks."""
-        if self._late and not self._late[0].isspace():  # as nearly always
+        """Whether the text is empty or only white space."""
+        if self._late and not self._late[0].isspace():  # nearly always, without a join
             return False
         return not self.text.strip()
 
@@ -139,13 +139,13 @@ class Answer:
 
 
 class Turn:
-    """One request of one principal. ``groups`` are those of its Identity, such as team to name.
-    ``headers`` are the request's header fields, if a policy needs them.
+    """One request of one principal. ``groups`` are those of its Identity: a name by kind, such as
+    team. ``headers`` are the request's header fields, if a policy needs them.
 
-    A policy reads it, and in ``prepare`` it may change ``system`` and ``messages`` (what the
-    model will see) and lower ``max_output_tokens``. ``state`` is for policies to keep things in.
-    When it has ended, ``outcome`` is ``"done"`` or the code of what ended it, and ``charged`` the
-    tokens that it cost, by the figure of ``source``: ``provider``, ``estimated`` or ``none``.
+    In ``prepare``, a policy may change ``system`` and ``messages``, which the model gets, and lower
+    ``max_output_tokens``. Policies may keep their own values in ``state``. After the end,
+    ``outcome`` is ``"done"`` or the code of the error that ended the turn, and ``charged`` is its
+    cost in tokens, by the figure of ``source``: ``provider``, ``estimated`` or ``none``.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Turn:
     def headers(self) -> Mapping[str, str]:
         """The request's header fields, by name in lower case, read-only.
 
-        Raises RuntimeError if no policy has ``needs_headers = True``: they are not kept then.
+        Raises RuntimeError unless a policy has ``needs_headers = True``: only then are they kept.
         """
         if self._headers is None:
             raise RuntimeError(
@@ -204,44 +204,46 @@ class Turn:
 
     @property
     def max_tokens_per_request(self) -> int:
-        """Tokens of input and output together: the profile's, or the client's where lower."""
+        """Maximum tokens of input and output together: the client's limit, if it is lower than the
+        profile's.
+        """
         asked = self.request.max_tokens_per_request or _UNLIMITED
         return min(self.profile.max_tokens_per_request, asked)
 
     @property
     def daily_token_limit(self) -> int:
-        """Tokens a day: the profile's, or the client's where lower."""
+        """Maximum tokens a day: the client's limit, if it is lower than the profile's."""
         return min(self.profile.daily_token_limit, self.request.daily_token_limit or _UNLIMITED)
 
     @property
     def min_output_tokens(self) -> int:
-        """How far the output may be lowered before the request is refused instead."""
+        """Minimum tokens of output. A request that leaves less room is refused."""
         return min(self.profile.min_output_tokens, self.max_output_tokens)
 
     @property
     def slack(self) -> int:
-        """What the output may be counted beyond its limit: we count it as best we can."""
+        """Tokens that the output may exceed its limit by, since our count is an estimate."""
         return max(8, self.max_output_tokens // 20)
 
     @property
     def most_counted(self) -> int:
-        """What the output may be counted before it is too long. A counter whose encoding is not the
-        model's own may count an answer within its limit as several times as many tokens.
+        """Tokens of output, by our count, beyond which an answer is too long. A counter that does
+        not have the model's own encoding may count several times as many tokens as the model.
         """
         overcounts: int = getattr(self._counter, "overcounts", 1)
         return (self.max_output_tokens + self.slack) * overcounts
 
     @property
     def reply_tokens(self) -> int:
-        """What the chat format adds once, beside the messages."""
+        """Tokens that the chat format adds once, beside the messages."""
         return self._counter.reply_tokens
 
     def least_tokens(self, message: Message) -> int:
-        """What a message has at least, known without counting."""
+        """Minimum tokens of a message, without counting."""
         return self._counter.bounds(message.text)[0]
 
     async def tokens(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of each message in the chat format. Each is counted once a turn."""
+        """Tokens of each message in the chat format. A turn counts each message once."""
         counted = self._counted
         new = [message for message in dict.fromkeys(messages) if message not in counted]
         if new:
@@ -250,20 +252,20 @@ class Turn:
         return list(map(counted.__getitem__, messages))
 
     async def output_tokens(self) -> int:
-        """Tokens of the answer so far, with its thinking, counted by us."""
+        """Tokens of the answer so far, with its thinking, by our count."""
         shown = await self._counter.count(self.answer.text)
         unseen = self.answer.unseen
         return shown + await self._counter.count(unseen) if unseen else shown
 
     def most_output_tokens(self) -> int:
-        """What the answer so far has at most, known without counting."""
+        """Maximum tokens of the answer so far, without counting."""
         answer = self.answer
         return self._counter.bounds(answer.text)[1] + self._counter.bounds(answer.unseen)[1]
 
     async def fit(self) -> None:
-        """Count the input, and lower the output so that both fit one request.
+        """Count the input, and lower the output so that both fit into one request.
 
-        Raises RequestTooLarge where not even the least output fits.
+        Raises RequestTooLarge if not even ``min_output_tokens`` fit.
         """
         self.system = joined(self.system)
         self.messages = joined(self.messages)
@@ -271,7 +273,7 @@ class Turn:
         cap = self.max_tokens_per_request
         reply, output = self.reply_tokens, self.min_output_tokens
         least = reply + sum(map(self.least_tokens, messages)) + output
-        if least > cap + _FAR:  # not worth the counting
+        if least > cap + _FAR:  # a count would take long and change nothing
             raise RequestTooLarge(needed=least, limit=cap)
         self.input_tokens = reply + sum(await self.tokens(messages))
         if self.input_tokens + output > cap:
@@ -280,8 +282,8 @@ class Turn:
 
 
 class LookUp(Turn):
-    """A turn without a conversation, for somebody who asks what is left: the limits of a turn of
-    theirs under ``profile``. It is never answered, and costs nothing.
+    """A turn without a conversation, for ``GET .../limits``: it has the limits of a turn of the
+    same principal under ``profile``. It is never answered, and costs nothing.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Streams: the response to one client, those that are open, and how many a worker lets in."""
+"""Streams: the generation of an answer, responses to clients, and how many a worker admits."""

@@ -16,21 +16,21 @@ from chatnest.turn import Turn
 __all__ = ["Generation"]
 
 RENEW_SECONDS: Final = LEASE / 3_000
-"""Seconds between two renewals of a reservation, which is kept for LEASE milliseconds."""
+"""Seconds between two renewals of a reservation, whose lease is LEASE milliseconds."""
 
 _UTF8_BYTES: Final = 4
 """Maximum bytes of a character."""
 
 
 class Generation(Source):
-    """The answer of ``turn``, as ``answer`` writes it. Its reservation is renewed while it lives.
+    """The answer to ``turn``, written by ``answer``. Its reservation is renewed until it ends.
 
         waiting ── call_model() ──► calling ── alive(), start(), put() ──► answering ──► ended
                                        ▲                                      │
                                        └────────── the model is asked again ──┘
 
-    Silence counts while the model answers. Until then the caller bounds the wait. A piece that
-    arrives alone may be taken by ``take`` on its way; providers/base.py draws that chain.
+    Silence is limited while the model answers. Before that, the caller limits the wait. ``take`` is
+    a step of the fast path, which the docstring of OfferingStream draws.
     """
 
     __slots__ = ("_renew", "_renew_at", "turn")
@@ -62,17 +62,17 @@ class Generation(Source):
         self._renew_at = monotonic() + RENEW_SECONDS
 
     def call_model(self) -> None:
-        """The model is called, once more or for the first time. The caller bounds this wait."""
+        """Note that the model is called, once more or first. The caller limits the wait."""
         self.quiet_since = math.inf
         self.output.expect_start()
 
     def alive(self) -> None:
-        """The model answers, although nothing of it is for the client yet."""
+        """Note that the model answers, although there is nothing for the client yet."""
         self.quiet_since = monotonic()
 
     def take(self, text: str, /) -> bool:
-        """See Taker: a piece that arrived alone goes through at once, and no task has to wake up.
-        Anything that is not that simple is not taken, and goes the long way.
+        """See Taker. Sends and counts a piece that arrived alone, without waking a task. Declines
+        if the answer is near its limits, or stopped, or the output would need a wait.
         """
         answer = self.turn.answer
         if (
@@ -97,5 +97,5 @@ class Generation(Source):
         return min(due, self._renew_at, now + RENEW_SECONDS)
 
     def failed(self, error: ChatNestError) -> Failed:
-        """The last event of this generation, with whether anything was charged for it."""
+        """The last event of a generation that ended by ``error``."""
         return Failed(error, charged=self.turn.charged > 0)

@@ -1,11 +1,11 @@
-"""Intake: how many new chats a worker lets in, by how far behind its event loop is. No I/O.
+"""Intake: how many new chats a worker admits, by the lag of its event loop. No I/O.
 
-The unit is a turn of the loop: everything that was ready, once. A request waits for a few of them,
-so the length of a turn is what everybody feels, `/healthz` and refusals too. After a turn that took
-longer than ``lag_seconds`` nobody is let in. The chats of one turn may bring a good part of that as
-work, and the first chats after a calm turn more, so that a burst is taken on a slow machine, too.
-Where turns stay long, or somebody was refused, there is a crowd: then a small part of it, so that
-no queue stands.
+A turn of the loop runs each callback that is ready, once. Every request waits for a few turns, also
+`/healthz` and refusals, so the length of a turn is what all clients feel. After a turn longer than
+``lag_seconds`` no chat is admitted. The chats that one turn admits may bring work for a large part
+of ``lag_seconds``. The first chats after a calm turn may bring more, so that a slow machine also
+admits a burst. If turns stay long, or a chat was refused, there is a crowd: a turn then admits work
+for a small part of ``lag_seconds``, so that no queue builds up.
 """
 
 from collections.abc import Callable
@@ -19,44 +19,44 @@ from chatnest.errors import Overloaded
 __all__ = ["Intake", "Soon"]
 
 _BURST: Final = 1.0
-"""The work that one turn lets in, as a share of ``lag_seconds``."""
+"""Maximum work that one turn admits, as a share of ``lag_seconds``."""
 _LEAST_BURST: Final = 256
-"""Chats since the last calm turn that are a burst, however slow the machine is."""
+"""Chats since the last calm turn that count as a burst on any machine."""
 _BURST_COST: Final = 0.008
-"""Seconds of lag that each chat of a burst may cause, beside ``lag_seconds``. About ten times what
-one takes on the machine where this was measured.
+"""Seconds of lag that each chat of a burst may cause, beside ``lag_seconds``: about ten times the
+time that a chat took where this was measured.
 """
 _CROWD: Final = 0.04
-"""The same while there is a crowd. Turns that have more work than this, for ``lag_seconds``, make
-one.
+"""Maximum work that one turn admits in a crowd, as a share of ``lag_seconds``. Turns with more work
+than this, for ``lag_seconds``, make a crowd.
 """
 _WAITING: Final = 0.08
-"""How long chats may wait for the model in a crowd, as a share of ``lag_seconds``: by the rate at
-which others reach it (Little's law).
+"""Maximum time that chats wait for the model in a crowd, as a share of ``lag_seconds``. It follows
+from the rate at which chats reach the model (Little's law).
 """
 _LEAST_WAITING: Final = 12
-"""Chats that may wait for the model in a crowd, whatever that rate is."""
+"""Chats that may wait for the model in a crowd at any rate."""
 _RATE_SECONDS: Final = 0.1
-"""For which that rate is counted, before it counts half."""
+"""Seconds for which that rate is counted. Older counts have half the weight."""
 _CROWD_SECONDS: Final = 1.0
-"""Seconds for which a crowd lasts after its last sign."""
+"""Seconds from the last sign of a crowd to its end."""
 _FIRST_COST: Final = 0.0005
-"""Seconds of work that a chat counts for until some were seen."""
+"""Assumed seconds of work of a chat, before any was measured."""
 _SEEN: Final = 200
-"""Chats by which the cost of one is known. Then those from before count half."""
+"""Chats from which the work of one is estimated. Older chats have half the weight."""
 _WAITING_SECONDS: Final = 1.0
-"""Seconds of a generation of chats that wait for the model. Two generations are counted."""
+"""Seconds of a generation of chats that wait for the model. The latest two generations count."""
 
 Soon = Callable[[Callable[[int], None], int], object]
 """Call a function in the next turn of the event loop, with an argument."""
 
 
 class Intake:
-    """Whether one more chat may begin in this worker.
+    """Decides whether one more chat may begin in this worker.
 
-    While chats arrive, a callback stands in each turn of the event loop and measures it; while none
-    does, nothing runs. ``open_streams`` says how many there are; beyond ``streams`` no chat begins.
-    Work is CPU time of the loop's thread: a core that others use makes turns long, and not costs.
+    While chats arrive, a callback in each turn of the event loop measures the turn. Without chats,
+    nothing runs. ``open_streams`` returns how many streams are open; at ``streams`` no chat begins.
+    Work is CPU time of the loop's thread: a busy core makes turns longer, and chats no dearer.
     """
 
     def __init__(
@@ -73,33 +73,33 @@ class Intake:
         self._open_streams = open_streams
         self._clock = clock
         self._work = work
-        self._soon: Soon | None = None  # of the loop that is watched
-        self._watch = 0  # the number of the callback that stands in the loop
+        self._soon: Soon | None = None  # of the measured loop
+        self._watch = 0  # the number of the callback that is valid
         self._watching = False
         self._since = 0.0  # when this turn began
         self._worked = 0.0  # the CPU time by then
         self._taken = self._refused = 0  # in this turn
         self._burst = 0  # chats since the last calm turn
-        self._coming = 0  # taken in this turn, without a place yet
+        self._coming = 0  # taken in this turn, and without a place so far
         self._chats, self._spent = float(_SEEN // 10), _SEEN // 10 * _FIRST_COST
-        self._waiting = self._waiting_before = 0  # of this generation, and of the last one
+        self._waiting = self._waiting_before = 0  # in this generation and in the previous one
         self._generation, self._generation_since = 0, 0.0
         self._called, self._rate, self._rate_since = 0, 0.0, 0.0
         self._calm_at = 0.0  # when a turn was last short
         self._crowded_until = 0.0
         self.lag: float = 0.0
-        """Seconds of the last turn that was measured."""
+        """Length of the last measured turn, in seconds."""
         self.refusing: float = 0.0
-        """Seconds of work that whoever refuses has spent on it in this turn, and has said so."""
+        """Seconds of work that refusals took in this turn. The code that refuses adds them."""
 
     @property
     def is_crowded(self) -> bool:
-        """Whether a chat was refused lately."""
+        """Whether there is a crowd."""
         return self._clock() < self._crowded_until
 
     def take(self, soon: Soon | None = None, *, whole: bool = False) -> bool:
-        """Whether a chat may begin; it counts then. Outside of a task, ``soon`` is needed. One that
-        is there as a ``whole`` waits for the model from here on.
+        """Whether a chat may begin. If so, it is counted. Outside of a task, ``soon`` is required.
+        With ``whole``, the request has arrived completely, so the chat waits for the model now.
         """
         now = self._clock()
         behind = now - self._since
@@ -119,7 +119,7 @@ class Intake:
         return False
 
     def _is_elsewhere(self, soon: Soon | None) -> bool:
-        """Whether another event loop is watched, which may have ended."""
+        """Whether the measured event loop is another one, which may have ended."""
         return self._soon != (soon or soon_here())
 
     def _fits(self, behind: float, now: float) -> bool:
@@ -130,21 +130,25 @@ class Intake:
         return behind <= self._bound and self._taken < self._most(_CROWD) and not self._is_queue()
 
     def _most(self, share: float) -> float:
-        """Chats that bring this share of ``lag_seconds`` as work, with all that is done beside."""
+        """Chats whose work, with everything else in their turns, takes this share of
+        ``lag_seconds``.
+        """
         return max(1.0, share * self._bound * self._chats / self._spent)
 
     def place(self, *, counted: bool = False) -> Callable[[bool], None]:
-        """For a chat that was taken and whose body is there, so that bodies which never come keep
-        nobody out: to be called once, as soon as it calls the model (True), or ends before that. A
-        place that is never given back is forgotten in seconds. One that was taken as a whole is
-        ``counted`` already.
+        """A place among the chats that wait for the model, for a chat that was taken and whose body
+        has arrived. Bodies that never arrive thus keep no chat out.
+
+        Returns a function to call once: with True when the chat calls the model, with False if it
+        ends before that. A place that is never given back expires after a few seconds. A chat that
+        was taken as a ``whole`` is ``counted`` already.
         """
         if not counted:
             self._coming = max(0, self._coming - 1)
             self._waiting += 1
         return partial(self._leave, self._generation)
 
-    def _leave(self, generation: int, called: bool) -> None:  # given by position
+    def _leave(self, generation: int, called: bool) -> None:  # called by position
         self._called += called
         if generation == self._generation:
             self._waiting = max(0, self._waiting - 1)
@@ -156,7 +160,7 @@ class Intake:
         return self._coming + self._waiting + self._waiting_before >= most
 
     def check_room(self) -> None:
-        """Raise Overloaded if there are as many streams as there may be."""
+        """Raise Overloaded if the maximum number of streams is open."""
         if self._open_streams() >= self._streams:
             raise Overloaded
 
@@ -174,7 +178,7 @@ class Intake:
         self._soon(self._first_turn, self._watch)
 
     def _first_turn(self, watch: int) -> None:
-        """The rest of the turn in which it all began, which is no measure of a whole one."""
+        """Begin to measure with the next turn, since the first one began before its first chat."""
         if watch == self._watch and self._soon is not None:
             self._since, self._worked = self._clock(), self._work()
             self._calm_at = self._since
@@ -202,7 +206,7 @@ class Intake:
             self._taken = self._refused = 0
             self._soon(self._turn, watch)
         else:
-            self._watching, self._soon = False, None  # the loop need not live as long as this
+            self._watching, self._soon = False, None  # the loop may be freed
 
     def _count(self, now: float) -> None:
         if now - self._rate_since >= _RATE_SECONDS:

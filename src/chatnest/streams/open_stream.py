@@ -1,5 +1,5 @@
 """OpenStream: the task group of one stream. One task writes, one watches for the disconnect, one
-minds the clock. Whichever ends first decides how the stream ends.
+minds the clock. The task that ends first decides how the stream ends.
 """
 
 from collections.abc import Callable
@@ -14,28 +14,28 @@ from chatnest.streams.source import Source
 
 __all__ = ["Audience", "OpenStream"]
 
-# Names of tasks, which anyio would put together for each stream.
+# Names of tasks. Without them, anyio would build the names again for each stream.
 _WATCH: Final = f"{__name__}.OpenStream.watch"
 _WRITE: Final = f"{__name__}.OpenStream.write"
 
 
 class Audience(Protocol):
-    """Who reads a stream: a Response, or a Run with its readers."""
+    """The reader of a stream: a Response, or a Run with its own readers."""
 
     async def watch(self, gone: Callable[[], None], /) -> None:
-        """Call ``gone`` once nobody reads any more."""
+        """Call ``gone`` after the last reader has disconnected."""
 
     async def tend(self, now: float, /) -> float:
-        """Do what is due at ``now``, and return when something can be due again, at the latest.
-        Raises ClientGone if nobody reads any more.
+        """Do what is due at ``now``. Returns the latest time of the next call. Raises ClientGone
+        after the last reader has disconnected.
         """
         ...
 
 
 class OpenStream:
-    """A source while it writes to its audience, with everything that time brings about.
+    """A source that writes to its audience, within its deadlines.
 
-    ``settle_seconds`` bounds the settlement of a stream that the server cancels.
+    ``settle_seconds`` limits the settlement of a stream that the server cancels.
     """
 
     __slots__ = (
@@ -51,15 +51,15 @@ class OpenStream:
         self._ended = False
         self._waits_for_end: Event | None = None
         self.cut_off: bool = False
-        """Whether the server has cancelled it."""
+        """Whether the server has cancelled this stream."""
 
     def abandon(self, cause: ClientGone | None = None) -> None:
-        """End everything at once: nobody is left to read."""
+        """End all tasks at once, since there is no reader."""
         self.source.give_up(cause if cause is not None else ClientGone())
         self._tasks.cancel_scope.cancel()
 
     async def run(self) -> None:
-        """Write until the end. Raises nothing that a client or a model has caused."""
+        """Write until the end. Errors of clients and models end the stream and are not raised."""
         async with self._tasks as tasks:
             tasks.start_soon(self._audience.watch, self.abandon, name=_WATCH)
             tasks.start_soon(self.source.write, self._end, name=_WRITE)
@@ -82,7 +82,7 @@ class OpenStream:
 
     async def _end_with_the_server(self) -> None:
         """End a stream that its server cancels, as uvicorn does after its timeout. asyncio cancels
-        that task alone, so the others can still inform the client.
+        the server's task alone, so the other tasks can still send the client an error.
         """
         if self.source.stopped is None:
             self.source.stop(ServerShutdown())
@@ -92,9 +92,9 @@ class OpenStream:
                     await self._waits_for_end.wait()
 
     async def _mind_the_clock(self) -> None:
-        """Everything that time brings about: pings, the early start, deadlines, the lease.
+        """See to pings, the early start, deadlines and the lease.
 
-        It sleeps until the next of them can be due, so a token costs no timer.
+        Sleeps until the next of them can be due, so a token costs no timer.
         """
         now = monotonic()
         while True:

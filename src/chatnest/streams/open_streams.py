@@ -1,4 +1,4 @@
-"""OpenStreams: the streams of an application, and how they end when it does."""
+"""OpenStreams: the open streams of an application, and how a shutdown ends them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,12 +20,12 @@ __all__ = ["Arrival", "OpenStreams", "at_signal"]
 _T = TypeVar("_T")
 
 _POLL_SECONDS: Final = 0.02
-"""How often a shutdown looks whether the last stream has ended."""
+"""Seconds between two checks of a shutdown whether the last stream has ended."""
 
 
 class OpenStreams:
-    """Streams that are being written, and bodies that arrive, until ``drain`` ends them.
-    ``settle_seconds`` is what the settlements of the last ones may take.
+    """Streams that are being written and requests that are being read, until ``drain`` ends them.
+    ``settle_seconds`` limits the settlements of the last streams.
     """
 
     def __init__(self, settle_seconds: float) -> None:
@@ -35,25 +35,25 @@ class OpenStreams:
         self._here: RunVar[_Here] = RunVar(f"chatnest_streams_{id(self)}")
         self._draining = False
         self.when_draining: list[Callable[[], object]] = []
-        """What is called as soon as a drain begins."""
+        """Functions to call when a drain begins."""
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def check(self) -> None:
-        """Raise ServerShutdown while no new stream may begin."""
+        """Raise ServerShutdown during a drain and after it."""
         if self._draining:
             raise ServerShutdown
 
     def reopen(self) -> None:
-        """Let new streams begin, after a drain or before."""
+        """Allow new streams again, after a drain."""
         self._draining = False
 
     async def run(self, source: Source, audience: Audience) -> None:
-        """Write ``source`` to its audience until the end, so that a drain finds it.
+        """Run a stream of ``source`` to its end. A drain can end it.
 
-        A stream that the server cancels ends together with all others that the server cancels,
-        once they are settled: Daphne waits for the first one only.
+        Streams that the server cancels return together, after all of them are settled: Daphne waits
+        only for the first one.
         """
         stream = OpenStream(source, audience, settle_seconds=self._settle_seconds)
         here = self._local()
@@ -78,9 +78,9 @@ class OpenStreams:
 
     @contextmanager
     def receiving(self, seconds: float) -> "Iterator[Arrival]":
-        """A request is read within this block; raises SlowBody if its body takes longer. A drain
-        ends the block, since the request would be refused: raises ServerShutdown then, and when a
-        drain began before.
+        """Read a request within this block, in at most ``seconds``. A drain ends the block.
+
+        Raises SlowBody after ``seconds``, and ServerShutdown during a drain and after it.
         """
         if self._draining:
             raise ServerShutdown
@@ -99,24 +99,25 @@ class OpenStreams:
             raise SlowBody(seconds) if hooks is None else StreamTimeout(hooks)
 
     async def drain(self, seconds: float) -> None:
-        """Let no stream begin, let those that run finish for ``seconds``, then end those left with
-        an ``error`` event ``server_shutdown``, and wait until they are settled.
+        """Refuse new streams, and give open ones ``seconds`` to finish. Then end those that are
+        left with an ``error`` event ``server_shutdown``, and wait until they are settled.
         """
         self._draining = True
         for act in self.when_draining:
             act()
-        _tell(self._bodies, lambda scope: scope.cancel())
+        _in_their_loops(self._bodies, lambda scope: scope.cancel())
         with move_on_after(seconds):
             await self._none_left()
-        _tell(self._streams, lambda stream: stream.source.stop(ServerShutdown()))
+        _in_their_loops(self._streams, lambda stream: stream.source.stop(ServerShutdown()))
         with move_on_after(self._settle_seconds):
             await self._none_left()
-        _tell(self._streams, lambda stream: stream.abandon())  # they do not read what they are told
+        # The streams that are left cannot send the error: their clients do not read.
+        _in_their_loops(self._streams, lambda stream: stream.abandon())
         with move_on_after(self._settle_seconds):
             await self._none_left()
 
     async def _none_left(self) -> None:
-        while self._streams or self._bodies:  # noqa: ASYNC110  # they may be of other event loops
+        while self._streams or self._bodies:  # noqa: ASYNC110  # some may be on other event loops
             await anyio.sleep(_POLL_SECONDS)
 
 
@@ -127,21 +128,23 @@ class Arrival(msgspec.Struct):
     hook_seconds: float | None = None
 
     def allow_hooks(self, seconds: float) -> None:
-        """The body is whole, and an async hook runs: it may take ``seconds``."""
+        """The body is complete, and an async hook runs: it may take ``seconds``."""
         self.scope.deadline = anyio.current_time() + seconds
         self.hook_seconds = seconds
 
 
 class _Here:
-    """The streams of one event loop, which it does not know: it would keep it for ever."""
+    """The streams of one event loop. Holds no reference to the loop, which would otherwise never be
+    freed.
+    """
 
     def __init__(self) -> None:
         self.streams: set[OpenStream] = set()
         self._settled = anyio.Event()
 
     async def leave_together(self) -> None:
-        """Wait for those that were cut off as well. The last lets all go, in the same turn of the
-        loop, so that none is left to a loop that ends.
+        """Wait for all other streams that the server has cancelled. They return in the same turn
+        of the loop, so that none is left when the loop ends.
         """
         if any(stream.cut_off for stream in self.streams):
             await self._settled.wait()
@@ -150,25 +153,25 @@ class _Here:
             self._settled = anyio.Event()
 
 
-def _tell(those: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
-    """Have each one's own event loop do it: nothing of another loop's may be cancelled from here.
-    An event loop that has ended has taken its own with it.
+def _in_their_loops(items: dict[_T, EventLoopToken], act: Callable[[_T], object]) -> None:
+    """Call ``act`` with each item in the item's own event loop, since a cancellation does not work
+    from another loop. Items of a loop that has ended are removed.
     """
-    for one, home in those.copy().items():
+    for item, loop in items.copy().items():
         try:
-            call_soon(home, act, one)
+            call_soon(loop, act, item)
         except RuntimeError:
-            those.pop(one, None)
+            items.pop(item, None)
 
 
 def at_signal(act: Callable[[], object]) -> AbstractContextManager[None]:
-    """Meanwhile, do ``act`` as soon as the process is told to end, and then what the server does
-    about it: see intercepted_signals.
+    """Within this block, a signal to terminate calls ``act``, and then the server's own handler.
+    See intercepted_signals.
     """
-    home = current_token()
+    loop = current_token()
 
-    def hear(_: int, server_does: Callable[[], object]) -> None:
-        call_soon(home, act)
+    def handle(_: int, server_does: Callable[[], object]) -> None:
+        call_soon(loop, act)
         server_does()
 
-    return intercepted_signals(hear)
+    return intercepted_signals(handle)

@@ -1,4 +1,4 @@
-"""Output: the seam between a source of events and whoever reads them. No I/O."""
+"""Output: the seam between a source of events and its readers. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ __all__ = ["Output"]
 
 
 class Output(Protocol):
-    """Where events go: a Response to one client, or a Run that keeps them for its readers."""
+    """A destination of events: a Response to one client, or a Run that keeps them for readers."""
 
     begun: bool
     """Whether a Start event was handed on."""
@@ -18,13 +18,15 @@ class Output(Protocol):
     """Whether ``put_now`` can succeed."""
 
     def put_now(self, event: Delta | Numbered, /) -> bool:
-        """Hand on one piece without waiting. Returns False, and changes nothing, if somebody would
-        have to wait for it.
+        """Hand on one piece without waiting. Returns False, and changes nothing, if that would need
+        a wait.
         """
         ...
 
     async def emit(self, events: Sequence[ClientEvent], /) -> None:
-        """Hand on events. Waits while the client does not read. Raises ClientGone."""
+        """Hand on events. Waits while the client does not read. Raises ClientGone after a
+        disconnect.
+        """
 
     async def finish(self, event: LastEvent, /) -> None:
         """Hand on the last event."""
@@ -33,7 +35,7 @@ class Output(Protocol):
         """Add header fields to a response that has not begun."""
 
     def expect_start(self) -> None:
-        """The model is being called: a client that it keeps waiting gets an early start."""
+        """The model is called now. A client that waits too long for it gets an early start."""
 
     def is_gone(self) -> bool:
         """Whether the client is known to have disconnected."""

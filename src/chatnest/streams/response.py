@@ -1,4 +1,4 @@
-"""Response: a stream's way to one client: its head, its frames, its pings, its disconnect."""
+"""Response: one client of a stream: its head, its frames, its pings, its disconnect."""
 
 import logging
 import math
@@ -28,14 +28,14 @@ _HEADERS: Final = (
 
 
 class State(Enum):
-    """How far a response is."""
+    """The state of a response."""
 
     WAITING = auto()
-    """Nothing was sent: an error is a problem document with a status of its own."""
+    """Nothing was sent: an error is a problem document with its own status."""
     STREAMING = auto()
     """The head was sent: an error is an event."""
     OVER = auto()
-    """The last event is being sent, or was: nothing may follow it, not even a ping."""
+    """The last event is being sent, or was. Nothing may follow it, not even a ping."""
     GONE = auto()
     """A write failed: nothing can be sent any more."""
 
@@ -124,7 +124,7 @@ class Response:
         )
 
     async def emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
-        """Send events in one write, the first one behind the head."""
+        """Send events in one write. The first write begins with the head."""
         while self._sending_since is not None:
             self._sent = Event()
             await self._sent.wait()
@@ -168,12 +168,14 @@ class Response:
         try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-        except Exception as exc:  # noqa: BLE001  # of a middleware or a server: as good as gone
+        except Exception as exc:  # noqa: BLE001  # raised by a middleware or a server: a disconnect
             _log.debug("request %s: receive failed: %s", self._request_id, type(exc).__name__)
         gone()
 
     async def tend(self, now: float) -> float:
-        """See Audience: the early start, pings, and ClientStalled for a write that never ends."""
+        """See Audience: sends the early start and pings. Raises ClientStalled for a write that
+        takes longer than ``send_seconds``.
+        """
         bounds = self._bounds
         if self._state is _WAITING and now >= self._early_start:
             await self._emit_in_time([Start(), Ping()])
@@ -193,14 +195,14 @@ class Response:
     # ------------------------------------------------ inside
 
     async def _emit_in_time(self, events: Sequence[ClientEvent]) -> None:
-        """Send an event of the clock's own, which cannot watch itself during the write."""
+        """Send events of the clock, with a timeout: the clock cannot watch its own writes."""
         with move_on_after(self._bounds.send_seconds) as scope:
             await self.emit(events)
         if scope.cancelled_caught:
             raise ClientStalled
 
     async def _refuse(self, failed: Failed) -> None:
-        """Send a problem document. Nothing has begun, so nothing else is being sent."""
+        """Send a problem document. The response has not begun, so no other write is in progress."""
         self._sending_since = monotonic()
         try:
             await respond_problem(
@@ -219,5 +221,5 @@ class Response:
     def _response_start(self) -> dict[str, Any]:
         headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
         headers += encode_headers(self._headers)
-        del self._headers  # nobody reads them any more, and an empty dict would take 64 bytes
+        del self._headers  # not needed any more, and an empty dict would take 64 bytes
         return {"type": "http.response.start", "status": 200, "headers": headers}

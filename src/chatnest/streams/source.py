@@ -1,4 +1,4 @@
-"""Source: what one task writes to an output, until it ends or is stopped."""
+"""Source: a task that writes events to an output, until it ends or is stopped."""
 
 import logging
 import math
@@ -26,8 +26,8 @@ _log = logging.getLogger("chatnest.streaming")
 
 
 class Source:
-    """Events on their way to an output. ``work`` calls ``start`` and ``put``, and returns the last
-    event; what it raises becomes a Failed.
+    """Writes the events of ``work`` to an output. ``work`` calls ``start`` and ``put``, and returns
+    the last event. An exception of ``work`` becomes a Failed.
 
     Nothing is queued: ``put`` waits for each write, so a client that does not read keeps the model
     from being read.
@@ -35,8 +35,8 @@ class Source:
         writing ── work returned or raised ──────────► ended
            └────── stop(error): the work is cancelled ──► ended by that error
 
-    A write in progress is finished before a stop takes effect, so no frame is cut. Only the first
-    stop counts. After ``seconds`` the source stops itself with StreamTimeout; after
+    A stop takes effect after a write in progress, so no frame is cut. Only the first stop counts.
+    After ``seconds`` the source stops itself with StreamTimeout; after
     ``idle_seconds`` between two pieces, with UpstreamTimeout.
     """
 
@@ -63,28 +63,31 @@ class Source:
         self._scope = CancelScope()
         self._emitting = False
         self.quiet_since: float = math.inf
-        """When the last piece came, while another one is expected."""
+        """The time of the last piece, while the next one is expected; otherwise infinity."""
         self.stopped: ChatNestError | None = None
 
     # ------------------------------------------------ for the work
 
     async def check_client(self) -> None:
-        """Before what costs something: the source of a client that has disconnected ends here."""
+        """End the source here if its client has disconnected. Call this before something that
+        costs money.
+        """
         if isinstance(self.stopped, ClientGone) or self.output.is_gone():
-            await anyio.sleep_forever()  # until the disconnect is received, in an instant
+            await anyio.sleep_forever()  # until the disconnect arrives and cancels this
 
     async def start(self, first: Sequence[ClientEvent] = ()) -> None:
-        """Begin the output, unless it has begun, with the events of ``first``.
+        """Put the events of ``first``, after a Start unless the output has begun.
 
-        Raises the error of an earlier ``stop``: a head that is cancelled may be sent or not.
+        Raises the error of an earlier ``stop``: a cancelled write of the head may or may not have
+        reached the client.
         """
         if self.stopped is not None:
             raise self.stopped
         await self.put(first if self.output.begun else [Start(), *first])
 
     async def put(self, events: Sequence[ClientEvent]) -> None:
-        """Hand on what came; an empty sequence is a sign of life. Waits while the client does not
-        read. Raises the error of a ``stop`` that came during the write, or ClientGone.
+        """Hand on events; an empty sequence is a sign of life. Waits while the client does not
+        read. Raises ClientGone, or the error of a ``stop`` that came during the write.
         """
         if events:
             self._emitting = True
@@ -97,7 +100,7 @@ class Source:
     # ------------------------------------------------ for others
 
     def stop(self, error: ChatNestError) -> None:
-        """End the work; the client gets ``error`` as its last event."""
+        """End the work. The client gets ``error`` as the last event."""
         if self.stopped is None:
             self.stopped = error
             if not self._emitting:
@@ -123,13 +126,13 @@ class Source:
     # ------------------------------------------------ the task
 
     async def write(self, ended: Callable[[], object]) -> None:
-        """Do the work, hand on the last event, and call ``ended``, whatever happens."""
+        """Do the work, hand on the last event, and call ``ended`` in any case."""
         try:
             last: LastEvent
             try:
                 with self._scope:
                     last = await self._work(self)
-            except Exception as exc:  # noqa: BLE001  # the log gets all of it, the client no detail
+            except Exception as exc:  # noqa: BLE001  # logged in full, and the client gets no detail
                 last = self.failed(self._shown(exc))
             if self._scope.cancelled_caught:
                 last = self.failed(self.stopped or InternalError())
@@ -143,7 +146,7 @@ class Source:
         return Failed(error)
 
     def _shown(self, failure: Exception) -> ChatNestError:
-        """The error that a client may see: one that was made for it, else InternalError."""
+        """The error that the client gets: InternalError unless the failure was made for clients."""
         if isinstance(failure, ChatNestError) and not isinstance(failure, ConfigurationError):
             return failure
         _log.error("request %s failed", self.request_id, exc_info=failure)
