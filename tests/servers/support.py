@@ -20,7 +20,7 @@ from chatnest.testing import EventReader
 from tests.support.waiting import wait_for
 
 KEY = "sk-secret-of-the-operator"
-PATIENCE = 20.0
+PATIENCE = 60.0
 UNHURRIED = {"CHATNEST_BOUNDS__LAG_SECONDS": "60"}
 """No chat is refused since the machine is busy, but where a test is about that."""
 """Seconds for what takes milliseconds."""

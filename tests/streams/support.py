@@ -31,7 +31,7 @@ from chatnest.testing import Conversation, FakeUpstream, parse_events
 
 KEY = "sk-secret-of-the-operator"
 CLIENT = "addr:127.0.0.1"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for what takes milliseconds where nothing else runs."""
 START = b"event: start\ndata: \n\n"
 PING = b"event: ping\ndata: \n\n"

@@ -190,5 +190,5 @@ async def test_a_policy_may_change_what_the_model_sees(upstream):
 
 def test_what_is_no_policy_is_refused_at_the_start(upstream):
     no_policy: Any = object()
-    with pytest.raises(ConfigurationError, match="one of the hooks"):
+    with pytest.raises(ConfigurationError, match="expected an object with a hook of a policy"):
         ChatNestApp(provider=DemoProvider(), policies=[*standard_policies(), no_policy])
