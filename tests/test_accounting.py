@@ -34,6 +34,7 @@ from chatnest.ledger.base import Charge, Hold, Limit, Line, Refused, Settlement
 from chatnest.profiles import Profile
 from chatnest.testing import ManualClock
 from chatnest.turn import ModelCall, Turn
+from tests.support.words import Words
 
 pytestmark = pytest.mark.anyio
 
@@ -52,24 +53,6 @@ PROFILE = Profile(
 BUDGET = Limit(name="tokens", kind="budget", account="ann", limit=1_000)
 RATE = Limit(name="requests", kind="rate", account="ann", limit=2, window=60)
 STREAMS = Limit(name="streams", kind="concurrency", account="ann", limit=2)
-
-
-class Words:
-    """A token for each word."""
-
-    reply_tokens = 0
-
-    async def warm(self):
-        """Nothing to load."""
-
-    def bounds(self, text):
-        return 0, len(text)
-
-    async def count(self, text):
-        return len(text.split())
-
-    async def count_messages(self, messages):
-        return [await self.count(message.text) for message in messages]
 
 
 def make_turn(turn_id: str = "t1", *, input_tokens: int = 50) -> Turn:

@@ -35,33 +35,12 @@ from chatnest.policies import (
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import Profile
 from chatnest.turn import Turn
+from tests.support.words import Words
 
 pytestmark = pytest.mark.anyio
 
 BOMB = "x" * 1_000_000
 SYSTEM = (Message.of("system", "be brief"),)  # 2 words and 1: 3 tokens
-
-
-class Words:
-    """A token for each word and one for each message, two for the reply; remembers its texts."""
-
-    reply_tokens = 2
-
-    def __init__(self):
-        self.counted = []
-
-    async def warm(self):
-        """Nothing to load."""
-
-    def bounds(self, text):
-        return -(-len(text) // 10), len(text)
-
-    async def count(self, text):
-        self.counted.append(text)
-        return len(text.split())
-
-    async def count_messages(self, messages):
-        return [1 + await self.count(message.text) for message in messages]
 
 
 def profile(**changes) -> Profile:

@@ -1,16 +1,14 @@
 """The fast path of a token is drawn in the docstring of OfferingStream, by names that exist."""
 
 import re
-import sys
 from collections import Counter
 from importlib import import_module
 from operator import attrgetter
-from pathlib import Path
 
 import pytest
 
 from chatnest.providers.base import OfferingStream
-from tests.work.test_work import OURS, SERVED, Work, work
+from tests.work.trace import AN_EXCHANGE, posted
 
 DRAWN = re.findall(r"([a-z_0-9.]+):([\w.]+) ", OfferingStream.__doc__ or "")
 PARSED_IN_C = "ResponseParser"
@@ -27,23 +25,12 @@ async def test_a_token_takes_the_path_that_is_drawn(monkeypatch):
     drawn = [f"{module}:{name}" for module, name in DRAWN if name != PARSED_IN_C]
     assert drawn[0].endswith("data_received")
     seen: list[list[str]] = [[]]
-    count = Work.profile
-
-    def profile(self, frame, event, arg):
-        count(self, frame, event, arg)
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(OURS):
-            path = Path(code.co_filename).relative_to(OURS).with_suffix("")
-            called = f"{'.'.join(path.parts)}:{code.co_qualname}"
-            if called == drawn[0]:
-                seen.append([])
-            if called in drawn:
-                seen[-1].append(called)
-
-    monkeypatch.setattr(Work, "profile", profile)
-    await work(SERVED, monkeypatch)
-    assert sys.getprofile() is None
+    for call in (await posted(monkeypatch)).calls:
+        if call.name == drawn[0]:
+            seen.append([])
+        if call.name in drawn:
+            seen[-1].append(call.name)
 
     ((usual, times),) = Counter(map(tuple, seen)).most_common(1)
     assert list(usual) == drawn
-    assert times > SERVED.counted
+    assert times > AN_EXCHANGE.counted

@@ -2,16 +2,12 @@
 
 import inspect
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from itertools import dropwhile
 from operator import attrgetter
 from pathlib import Path
 from textwrap import dedent
-from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,87 +19,21 @@ from chatnest.streams.response import Response
 from chatnest.testing import Conversation
 from tests.streams.support import ask
 from tests.test_house import row
-from tests.work.test_work import OURS, Kind, Work, work
+from tests.work.trace import Call, Trace, posted
 
 NAME = r"[a-z_0-9.]+:[A-Za-z_][\w.]*"
 PAGE = (Path(__file__).parents[2] / "docs/discussion/design.md").read_text(encoding="utf-8")
 DRAWINGS = re.findall(rf"^```text\n({NAME}.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 TABLE = PAGE.partition("| called | by | through |\n")[2].partition("\n\n")[0]
-CLIENT = str(Path(OURS) / "testing")
 CODES = f"{TABLE}{''.join(DRAWINGS)}"
-
-AN_EXCHANGE = Kind(heap=1, before=1, counted=4, sends_now=True)
-"""The first piece goes through the tasks, the others take the fast path."""
 
 
 # ---------------------------------------------------------------- the trace of a request
 
 
-class Call(NamedTuple):
-    """A function of ours at its first step, as ``module:name``, and its callers of ours, the
-    nearest first. A task begins without any.
-    """
-
-    name: str
-    callers: tuple[str, ...]
-
-    @property
-    def caller(self) -> str:
-        return self.callers[0] if self.callers else ""
-
-
-class Trace:
-    """The calls of one request, in their order."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self._frames: set[FrameType] = set()
-
-    def note(self, frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or not is_ours(frame.f_code) or frame in self._frames:
-            return
-        self._frames.add(frame)  # a coroutine that goes on is not called once more
-        callers = []
-        above = frame.f_back
-        while above is not None:
-            if is_ours(above.f_code):
-                callers.append(name_of(above.f_code))
-            above = above.f_back
-        self.calls.append(Call(name_of(frame.f_code), tuple(callers)))
-
-    @contextmanager
-    def noting(self) -> Iterator[None]:
-        sys.setprofile(self.note)
-        try:
-            yield
-        finally:
-            sys.setprofile(None)
-
-
-def is_ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(OURS) and not code.co_filename.startswith(CLIENT)
-
-
-def name_of(code: CodeType) -> str:
-    path = Path(code.co_filename).relative_to(OURS).with_suffix("")
-    return f"{'.'.join(path.parts).removesuffix('.__init__')}:{code.co_qualname}"
-
-
 def place_of(name: str) -> str:
     """The folder, or the file at the root, that a function is in."""
     return re.split(r"[.:]", name)[0]
-
-
-async def posted(monkeypatch: pytest.MonkeyPatch, *, keyed: bool) -> Trace:
-    """A chat, in an application that has answered others."""
-    traces: dict[Work, Trace] = {}
-
-    def profile(self: Work, frame: FrameType, event: str, arg: Any) -> None:
-        traces.setdefault(self, Trace()).note(frame, event, arg)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Work, "profile", profile)
-        return traces[await work(AN_EXCHANGE, patch, keyed=keyed)]
 
 
 async def later(**request: Any) -> Trace:
