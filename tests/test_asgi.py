@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatnest.asgi.http import (
+    Document,
     encode_headers,
     header,
     headers_named,
     local_path,
     read_json_body,
+    respond,
     respond_json,
-    respond_problem,
 )
 from chatnest.errors import (
     BodyTooLarge,
@@ -37,6 +38,7 @@ from chatnest.errors import (
 )
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.testing.protocol import ResponseRules
+from chatnest.wire.native import problem_response
 
 JSON = ("content-type", "application/json")
 GONE = {"type": "http.disconnect"}
@@ -266,7 +268,8 @@ class Server:
 
 async def problem(error: ChatNestError, *, method="POST"):
     server = Server(head=method == "HEAD")
-    await respond_problem(scope(method=method), server, error, "r" * 32)
+    problem = problem_response(error, request_id="r" * 32)
+    await respond(scope(method=method), server, problem)
     return server.response()
 
 
@@ -274,18 +277,19 @@ async def problem(error: ChatNestError, *, method="POST"):
 async def test_a_document_has_its_type_its_length_and_is_not_kept():
     server = Server()
 
-    await respond_json(scope(), server, {"a": [1]}, status=201, headers=[(b"x-a", b"1")])
+    document = Document(status=201, media_type="text/plain", body=b"{}", headers={"X-A": "1"})
+    await respond(scope(), server, document)
 
     assert server.response() == (
         201,
         {
-            b"content-type": b"application/json",
-            b"content-length": b"9",
+            b"content-type": b"text/plain",
+            b"content-length": b"2",
             b"cache-control": b"no-store",
             b"x-content-type-options": b"nosniff",
             b"x-a": b"1",
         },
-        b'{"a":[1]}',
+        b"{}",
     )
 
 

@@ -16,6 +16,7 @@ from chatnest.identity.principals import BearerKeys, ClientAddress
 from chatnest.providers import DemoProvider
 from chatnest.server.hosts import OnlyForHosts
 from chatnest.testing import Conversation
+from chatnest.wire import Formats, NativeFormat
 
 SIZE = 60_000
 
@@ -176,7 +177,9 @@ def test_a_long_bearer_token_is_not_hashed(monkeypatch):
 
 
 def test_a_request_for_several_hosts_or_a_long_one_is_refused():
-    hosts = OnlyForHosts(ChatNestApp(provider=DemoProvider()), {"chat.example.com"})
+    hosts = OnlyForHosts(
+        ChatNestApp(provider=DemoProvider()), {"chat.example.com"}, Formats([NativeFormat()])
+    )
 
     assert not hosts._is_refused(scope((b"host", b"chat.example.com")))
     assert hosts._is_refused(scope(*[(b"host", b"chat.example.com")] * 2))

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatnest.asgi.http import respond_problem
+from chatnest.asgi.http import respond
 from chatnest.conversation import ChatRequest, Message
 from chatnest.errors import InvalidRequest
-from chatnest.wire.native import parse_request, profile_name
+from chatnest.profiles import profile_name
+from chatnest.wire.native import parse_request, problem_response
 
 CANARY = "CaNaRy"
 HELLO = b'{"role":"user","content":"CaNaRy"}'
@@ -278,7 +279,8 @@ async def test_the_problem_document_of_a_hostile_body_is_small_and_has_none_of_i
     async def send(message):
         messages.append(message)
 
-    await respond_problem({"type": "http", "method": "POST"}, send, refusal(sent), "0" * 32)
+    problem = problem_response(refusal(sent), request_id="0" * 32)
+    await respond({"type": "http", "method": "POST"}, send, problem)
 
     start, sole = messages
     assert start["status"] == 400

@@ -21,7 +21,8 @@ from chatnest.errors import (
 )
 from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start, Usage
 from chatnest.testing import Event, chat_nest_client, parse_events
-from chatnest.wire import NativeWire
+from chatnest.wire import NativeFormat, StreamInfo
+from chatnest.wire.native import NativeFrames
 
 START = b"event: start\ndata: \n\n"
 PING = b"event: ping\ndata: \n\n"
@@ -54,8 +55,8 @@ TEXTS = [
 ]
 
 
-def wire(*, usage_event: bool = False) -> NativeWire:
-    return NativeWire(request_id="req-1", usage_event=usage_event)
+def wire(*, usage_event: bool = False) -> NativeFrames:
+    return NativeFrames(StreamInfo(request_id="req-1", model="m", usage_event=usage_event))
 
 
 def token(data: bytes) -> bytes:
@@ -233,7 +234,7 @@ def test_no_frames_are_no_bytes():
 
 
 def test_the_content_type_is_that_of_an_event_stream():
-    assert NativeWire.content_type == "text/event-stream"
+    assert NativeFormat.content_type == "text/event-stream"
 
 
 def test_a_whole_answer_in_one_write_is_its_frames_in_their_order():

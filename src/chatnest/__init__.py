@@ -20,6 +20,7 @@ from chatnest.providers import (
 )
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.turn import ModelCall, Turn
+from chatnest.wire import Document, Frames, NativeFormat, StreamInfo, WireFormat
 
 __all__ = [
     "BALANCED",
@@ -34,6 +35,8 @@ __all__ = [
     "ClientAddress",
     "ConfigurationError",
     "DemoProvider",
+    "Document",
+    "Frames",
     "HardCaps",
     "Identity",
     "Ledger",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelCall",
     "ModelParameters",
     "ModelRequest",
+    "NativeFormat",
     "OpenAIProvider",
     "Policy",
     "Profile",
@@ -51,10 +55,12 @@ __all__ = [
     "RunLog",
     "RunSettings",
     "ServerSettings",
+    "StreamInfo",
     "Text",
     "TrustedHeader",
     "Turn",
     "UserOrAddress",
     "WhenAway",
+    "WireFormat",
     "standard_policies",
 ]

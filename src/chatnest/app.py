@@ -3,38 +3,26 @@ answering.py sees to its answer. parts.py puts the parts together, lifespan.py s
 """
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
-from typing import Final
 
-from anyio import fail_after
 from starlette.types import Receive, Scope, Send
 
 from chatnest._util.identifiers import new_request_id
 from chatnest.accounting.local_books import WhenAway
-from chatnest.asgi.heads import check_head, query_value
-from chatnest.asgi.http import (
-    TAKEN,
-    bounded,
-    local_path,
-    respond_json,
-    respond_nothing,
-    respond_problem,
-)
-from chatnest.asgi.resumption import last_event_id
+from chatnest.asgi.heads import check_head
+from chatnest.asgi.http import bounded, local_path, respond
 from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
+from chatnest.endpoints.base import Exchange
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
     ConfigurationError,
     InternalError,
-    LedgerUnavailable,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
 )
 from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
@@ -45,19 +33,12 @@ from chatnest.policies import Policy
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
-from chatnest.streams.generation import Generation
 from chatnest.streams.intake import Intake
-from chatnest.streams.response import Response
-from chatnest.turn import LookUp
-from chatnest.wire.limits import limits_document
-from chatnest.wire.native import NativeWire, profile_name
+from chatnest.wire import Formats, Route, WireFormat
 
-__all__ = ["RUN", "ChatNestApp"]
+__all__ = ["ChatNestApp"]
 
 _log = logging.getLogger("chatnest.app")
-
-RUN: Final = re.compile(r"/runs/([0-9a-f]{32})/?\Z")
-"""The end of a run's path."""
 
 
 class ChatNestApp:
@@ -77,8 +58,9 @@ class ChatNestApp:
     ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
     under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
     by default are kept where the ledger is. ``drain_at_signal``: seconds that running answers have
-    from SIGTERM on, for servers that would wait for them. ``ping_interval`` is in seconds. Raises
-    ConfigurationError for what cannot work.
+    from SIGTERM on, for servers that would wait for them. ``ping_interval`` is in seconds.
+    ``formats`` are the wire formats, each at a path of its own. Raises ConfigurationError for what
+    cannot work.
     """
 
     def __init__(
@@ -102,6 +84,7 @@ class ChatNestApp:
         runs: RunSettings | None = None,
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
+        formats: Sequence[WireFormat] = (),
     ) -> None:
         parts = Parts(
             provider=provider,
@@ -122,22 +105,20 @@ class ChatNestApp:
             runs=runs,
             run_log=run_log,
             drain_at_signal=drain_at_signal,
+            formats=formats,
         )
         self.profiles: dict[str, Profile] = parts.profiles
         self.provider: Provider = parts.provider
         self.ledger: Ledger = parts.ledger
         self.intake: Intake = parts.intake
-        self._access = parts.access
+        self.formats: Formats = parts.formats
         self._accounts = parts.accounts
-        self._answering = parts.answering
         self._bounds = parts.bounds
-        self._incoming = parts.incoming
+        self._chat = parts.chat
         self._lifetime = parts.lifetime
-        self._look_ups = parts.look_ups
-        self._policies = parts.policies
-        self._runs = parts.runs
+        self._limits = parts.limits
+        self._run = parts.run
         self._streams = parts.streams
-        self._usage_event = usage_event
         self._knows_server = False
 
     @staticmethod
@@ -195,7 +176,7 @@ class ChatNestApp:
         """The lifespan of an application that has none of its own."""
         await serve_lifespan(self, receive, send)
 
-    # ------------------------------------------------ one request
+    # ------------------------------------------------ requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application: http, and lifespan where it runs alone."""
@@ -214,10 +195,17 @@ class ChatNestApp:
         head = dict(reversed(scope["headers"]))  # the first value of each field
         if b"upgrade" in head:
             send = closing(send)
+        path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
+        is_limits = path.endswith("/limits")
+        route = None if is_limits else self.formats.find(path)
+        format_ = self.formats.default if route is None else route.format
         try:
             check_head(scope)
-            served = self._routed(scope, receive, send, request_id, head)
-            del head  # it need not live as long as a stream
+            exchange = Exchange(
+                scope=scope, receive=receive, send=send, id=request_id, head=head, format=format_
+            )
+            served = self._limits.serve(exchange) if is_limits else self._routed(exchange, route)
+            del head, exchange  # they need not live as long as a stream
             await served
         except ClientGone:
             pass
@@ -227,118 +215,14 @@ class ChatNestApp:
                 error = exc
             else:
                 _log.exception("request %s failed", request_id)
-            await respond_problem(scope, self._bounded(send), error, request_id)
+            problem = format_.problem(error, request_id=request_id, charged=False)
+            await respond(scope, bounded(send, self._bounds.send_seconds), problem)
 
-    def _bounded(self, send: Send) -> Send:
-        return bounded(send, self._bounds.send_seconds)
-
-    def _routed(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
-    ) -> Awaitable[None]:
-        path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
-        if path.endswith("/limits"):
-            return self._show_limits(scope, self._bounded(send))
-        if run := RUN.search(path):
-            return self._one_run(scope, receive, send, run[1])
-        if path.startswith("/runs/"):  # where this is mounted, and the path is all ours
+    def _routed(self, exchange: Exchange, route: Route | None) -> Awaitable[None]:
+        if route is None or route.is_missing:
             raise NotFound
-        if scope["method"] == "POST":
-            return self._chat(scope, receive, send, request_id, head)
-        raise MethodNotAllowed("POST")
-
-    async def _chat(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str, head: dict[bytes, bytes]
-    ) -> None:
-        """The request first, alone; then one stream, which watches for the client's leaving."""
-        intake, is_whole = (scope.get("extensions") or {}).get(TAKEN, (None, False))
-        if intake is not self.intake and not self.intake.take():
-            raise Overloaded
-        del intake
-        try:
-            chat = await self._incoming.read(scope, receive, head, request_id)
-            del head
-        except BaseException:
-            if is_whole:
-                self.intake.place(counted=True)(False)  # by position
-            raise
-        in_run = chat.key is not None or self._runs.settings.resumable
-        response = Response(
-            scope,
-            receive,
-            send,
-            wire=NativeWire(request_id=request_id, usage_event=chat.usage_event),
-            bounds=self._bounds,
-            ping_seconds=chat.ping_seconds,
-            request_id=request_id,
-            place=self.intake.place(counted=is_whole),
-        )
-        try:
-            if in_run:
-                await self._runs.serve(chat, response)
-                return
-            turn = chat.turn(request_id)
-            del chat
-            generation = Generation(turn, response, self._answering.answer, self._bounds)
-            await self._streams.run(generation, response)
-        finally:
-            response.leave_place()
-
-    # ------------------------------------------------ one run
-
-    async def _one_run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
-        """``GET`` continues a run after the last event that was seen, ``DELETE`` ends it."""
-        method = scope["method"]
-        if method not in {"GET", "DELETE"}:
-            raise MethodNotAllowed("GET", "DELETE")
-        principal = (await self._access.identity(scope)).principal
-        self._look_ups.count(principal)
-        if method == "DELETE":
-            receipt = await self._runs.cancel(run_id, principal)
-            await respond_json(scope, self._bounded(send), receipt)
-            return
-        self._streams.check()
-        self.intake.check_room()
-        after = last_event_id(scope)
-        page = await self._runs.owned(run_id, principal, after)
-        if page.end is not None and after >= page.last:
-            await respond_nothing(self._bounded(send))
-            return
-        response = Response(
-            scope,
-            receive,
-            send,
-            wire=NativeWire(request_id=run_id, usage_event=self._usage_event),
-            bounds=self._bounds,
-            ping_seconds=self._incoming.ping_seconds(scope),
-            request_id=run_id,
-            headers={"ChatNest-Run-Id": run_id},
-        )
-        await self._runs.resume(run_id, principal, after, response)
-
-    # ------------------------------------------------ what is left
-
-    async def _show_limits(self, scope: Scope, send: Send) -> None:
-        if scope["method"] not in {"GET", "HEAD"}:
-            raise MethodNotAllowed("GET", "HEAD")
-        identity = await self._access.identity(scope)
-        principal = identity.principal
-        self._look_ups.count(principal)
-        asked = query_value(scope, "profile")
-        profile = await self._access.profile(
-            principal, None if asked is None else profile_name(asked)
-        )
-        look_up = LookUp(
-            principal=principal,
-            groups=identity.groups,
-            headers=self._incoming.headers(scope),
-            profile=profile,
-            model=self.provider.model,
-            counter=self.provider.counter,
-        )
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                states = await self.ledger.usage(self._policies.shown_limits(look_up))
-        except TimeoutError:
-            raise LedgerUnavailable from None
-        allowed = await self._access.allowed(principal)
-        await respond_json(scope, send, limits_document(profile, allowed, states))
+        if route.run_id is not None:
+            return self._run.serve(exchange, route.run_id)
+        if exchange.scope["method"] != "POST":
+            raise MethodNotAllowed("POST")
+        return self._chat.serve(exchange)

@@ -25,7 +25,7 @@ from chatnest.providers import Provider
 from chatnest.streams.open_streams import Arrival, OpenStreams
 from chatnest.tokens import TokenCounter
 from chatnest.turn import Turn
-from chatnest.wire.native import parse_request
+from chatnest.wire.base import WireFormat
 
 __all__ = ["Incoming", "IncomingChat"]
 
@@ -103,7 +103,13 @@ class Incoming:
         self._keep_headers = keep_headers
 
     async def read(
-        self, scope: Scope, receive: Receive, head: Mapping[bytes, bytes], request_id: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        head: Mapping[bytes, bytes],
+        *,
+        format: WireFormat,  # noqa: A002  # the field's word
+        request_id: str,
     ) -> IncomingChat:
         """The chat that a request asks for. A shutdown ends the wait for it.
 
@@ -120,7 +126,7 @@ class Incoming:
                 ping_seconds = self.ping_seconds(scope)
             watched = partial(self._watched, receive, arrival)
             identity = await self._access.identity(scope, watched)
-            request = parse_request(body)
+            request = format.parse(body, head)
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if request.linger is not None and key is None:

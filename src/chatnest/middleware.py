@@ -6,9 +6,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest._util.identifiers import new_request_id
 from chatnest._util.loops import is_in_event_loop
-from chatnest.app import RUN, ChatNestApp
+from chatnest.app import ChatNestApp
 from chatnest.asgi.cors import check_origins, with_cors
-from chatnest.asgi.http import local_path, respond_problem
+from chatnest.asgi.http import local_path, respond
 from chatnest.asgi.upgrades import close_after_upgrade
 from chatnest.errors import ConfigurationError, NotFound
 from chatnest.lifespan import fail_startup
@@ -56,12 +56,13 @@ class ChatNestMiddleware:
             )
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._served: ASGIApp = self.chat
-        self._missing: ASGIApp = _respond_not_found
+        self._missing: ASGIApp = self._respond_not_found
         if allow_origins:
             self._served = with_cors(self._served, allow_origins)
             self._missing = with_cors(self._missing, allow_origins)
-        self._paths = {path, f"{path}/", f"{path}/limits", f"{path}/limits/"}
-        self._runs = f"{path}/runs/"
+        below = [f"{path}{each}" for each in (*self.chat.formats.paths, "/limits")]
+        self._paths = {*below, *(f"{each}/" for each in below)}
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -80,9 +81,12 @@ class ChatNestMiddleware:
     def _responsible(self, path: str) -> ASGIApp:
         if path in self._paths:
             return self._served
-        if path.startswith(self._runs):
-            return self._served if RUN.search(path) else self._missing
-        return self.app
+        if not path.startswith(f"{self._path}/"):
+            return self.app
+        route = self.chat.formats.find(path[len(self._path) :].rstrip("/"))
+        if route is not None and route.run_id is not None:
+            return self._served
+        return self._missing if route is not None and route.is_missing else self.app
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the chat before the application's startup completes, and close it before the
@@ -117,7 +121,8 @@ class ChatNestMiddleware:
             raise failure
         await fail_startup(failure, send)
 
-
-async def _respond_not_found(scope: Scope, _: Receive, send: Send) -> None:
-    """Respond with a 404 below ``runs``, where a POST would otherwise start a new chat."""
-    await respond_problem(scope, send, NotFound(), new_request_id())
+    async def _respond_not_found(self, scope: Scope, _: Receive, send: Send) -> None:
+        """Respond with a 404 below ``runs``, where a POST would otherwise start a new chat."""
+        format_ = self.chat.formats.of(local_path(scope)[len(self._path) :])
+        problem = format_.problem(NotFound(), request_id=new_request_id(), charged=False)
+        await respond(scope, send, problem)

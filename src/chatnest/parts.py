@@ -8,6 +8,9 @@ from chatnest.accounting.accounts import Accounts
 from chatnest.accounting.local_books import WhenAway
 from chatnest.answering import Answering
 from chatnest.bounds import Bounds, ResolvedBounds
+from chatnest.endpoints.chat import ChatEndpoint
+from chatnest.endpoints.limits import LimitsEndpoint
+from chatnest.endpoints.run import RunEndpoint
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.identity.principals import UserOrAddress
@@ -25,6 +28,7 @@ from chatnest.runs.place import beside
 from chatnest.runs.service import Runs
 from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
+from chatnest.wire import Formats, NativeFormat, WireFormat
 
 __all__ = ["Parts"]
 
@@ -53,6 +57,7 @@ class Parts:
         runs: RunSettings | None,
         run_log: RunLog | None,
         drain_at_signal: float | None,
+        formats: Sequence[WireFormat],
     ) -> None:
         check_positive(ping_interval=ping_interval)
         check_kinds(
@@ -62,7 +67,7 @@ class Parts:
             when_away=(when_away, WhenAway),
         )
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
-        self.access: Access = Access(
+        access = Access(
             identify=identify if identify is not None else UserOrAddress(),
             profiles=self.profiles,
             default=default_profile,
@@ -76,9 +81,7 @@ class Parts:
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
         self.bounds: ResolvedBounds = resolved
-        self.policies: PolicyChain = PolicyChain(
-            standard_policies() if policies is None else policies
-        )
+        chain = PolicyChain(standard_policies() if policies is None else policies)
         self.accounts: Accounts = Accounts(
             self.ledger,
             resolved,
@@ -95,11 +98,11 @@ class Parts:
             run_log=log,
             bounds=resolved,
             drain_at_signal=drain_at_signal,
-            budgets=self.policies.budgets,
+            budgets=chain.budgets,
         )
-        self.answering: Answering = Answering(self.provider, self.policies, self.accounts, resolved)
-        self.incoming: Incoming = Incoming(
-            self.access,
+        answering = Answering(self.provider, chain, self.accounts, resolved)
+        incoming = Incoming(
+            access,
             self.provider,
             resolved,
             self.streams,
@@ -107,17 +110,46 @@ class Parts:
             allow_client_system_prompt=allow_client_system_prompt,
             usage_event=usage_event,
             ping_seconds=ping_interval,
-            keep_headers=self.policies.needs_headers,
+            keep_headers=chain.needs_headers,
         )
         self.intake: Intake = Intake(
             resolved.lag_seconds, resolved.streams, partial(len, self.streams)
         )
-        self.look_ups: LookUps = LookUps(resolved.look_ups_per_minute)
-        self.runs: Runs = Runs(
+        look_ups = LookUps(resolved.look_ups_per_minute)
+        runs_ = Runs(
             log,
             settings,
             resolved,
             self.streams,
-            self.answering,
+            answering,
             realm=f"{self.provider.model}\0{system_prompt}",
+        )
+        self.formats: Formats = Formats(formats or (NativeFormat(),))
+        self.chat: ChatEndpoint = ChatEndpoint(
+            incoming=incoming,
+            answering=answering,
+            runs=runs_,
+            streams=self.streams,
+            intake=self.intake,
+            bounds=resolved,
+        )
+        self.run: RunEndpoint = RunEndpoint(
+            access=access,
+            look_ups=look_ups,
+            incoming=incoming,
+            runs=runs_,
+            streams=self.streams,
+            intake=self.intake,
+            bounds=resolved,
+            model=self.provider.model,
+            usage_event=usage_event,
+        )
+        self.limits: LimitsEndpoint = LimitsEndpoint(
+            access=access,
+            look_ups=look_ups,
+            incoming=incoming,
+            policies=chain,
+            ledger=self.ledger,
+            provider=self.provider,
+            bounds=resolved,
         )

@@ -20,6 +20,7 @@ __all__ = [
     "Profile",
     "bounds_above",
     "check_profiles",
+    "profile_name",
 ]
 
 
@@ -183,3 +184,9 @@ def _check_sense(profile: Profile) -> None:
                 f"got {getattr(profile, total)}, which leaves no tokens for the input. Raise the "
                 "first or lower the second."
             )
+
+
+def profile_name(name: str) -> str:
+    """A profile's current name, from any spelling that chat-nest's clients use."""
+    name = name.strip().lower() if name.isascii() else name
+    return PROFILE_ALIASES.get(name, name)

@@ -116,7 +116,7 @@ BOUNDED = {
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
-    "wire.native": "frames request",
+    "wire.native": "frames problem request",
 }
 NO_BOUNDS = {
     "client._NEVER": "no time to wait for",

@@ -11,6 +11,7 @@ from chatnest.server import Protocol
 from chatnest.server.front import Front
 from chatnest.server.protocol import BoundedProtocol
 from chatnest.streams.intake import Intake
+from chatnest.wire import NativeFormat
 from tests.servers.support import Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire
 
@@ -237,6 +238,7 @@ async def test_a_chat_that_is_refused_at_once_leaves_a_connection_with_a_deadlin
     front = Front(
         *(Recorder(), Intake(1, 0, lambda: 0), "/outer", None),
         by_origin=False,
+        format=NativeFormat(),
     )
     connection = wire(front)
     first = post(LENGTH, body=b"")

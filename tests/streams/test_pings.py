@@ -13,7 +13,7 @@ from chatnest.streams.open_stream import OpenStream
 from chatnest.streams.response import Response
 from chatnest.streams.source import Source
 from chatnest.testing import Answer, Conversation, FakeUpstream, ProtocolViolation
-from chatnest.wire import NativeWire
+from chatnest.wire import NativeFormat, StreamInfo
 from tests.streams.support import (
     DONE,
     PATIENCE,
@@ -100,10 +100,10 @@ async def run_stream(work, *, ping_seconds, bounds=None, kind=Response):
             scope,
             receive,
             send,
-            wire=NativeWire(request_id="1"),
+            format=NativeFormat(),
+            info=StreamInfo(request_id="1", model="m"),
             bounds=bounds,
             ping_seconds=ping_seconds,
-            request_id="1",
         )
         source = Source(response, work, request_id="1", seconds=300)
         await OpenStream(source, response, settle_seconds=5).run()

@@ -1,19 +1,20 @@
 """HTTP over ASGI: reading a body within its bounds, sending a JSON or problem response."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 from anyio import move_on_after
 from starlette.types import Message, Receive, Scope, Send
 
-from chatnest.errors import BodyTooLarge, ChatNestError, ClientGone, UnsupportedMediaType
+from chatnest.errors import BodyTooLarge, ClientGone, UnsupportedMediaType
 
 __all__ = [
     "NO_SNIFFING",
     "SEND_NOW",
     "TAKEN",
+    "Document",
     "SendNow",
     "bounded",
     "encode_headers",
@@ -21,11 +22,10 @@ __all__ = [
     "headers_named",
     "is_gone",
     "local_path",
-    "problem_document",
     "read_json_body",
+    "respond",
     "respond_json",
     "respond_nothing",
-    "respond_problem",
     "send_now",
 ]
 
@@ -45,8 +45,6 @@ _T = TypeVar("_T")
 _json: Final = msgspec.json.Encoder()
 _MAX_MEDIA_TYPE: Final = 256
 """Maximum bytes of ``Content-Type`` and of ``Content-Encoding``."""
-_MAX_DETAIL: Final = 768
-"""Maximum bytes of a detail in JSON. A problem document has it twice, in at most 2 KiB."""
 
 
 def headers_named(scope: Scope, name: bytes) -> list[str]:
@@ -141,7 +139,8 @@ class SendNow(Protocol):
     def piece(self, encode: Callable[[_T], bytes], content: _T) -> bool:
         """Send ``encode(content)`` as a piece of a body that has begun and continues.
 
-        Returns False without calling ``encode`` if the client does not read or has disconnected.
+        Sends nothing for an empty piece. Returns False without calling ``encode`` if the client
+        does not read or has disconnected.
         """
         ...
 
@@ -173,27 +172,28 @@ def encode_headers(fields: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def respond_json(
-    scope: Scope,
-    send: Send,
-    content: object,
-    *,
-    status: int = 200,
-    media_type: str = "application/json",
-    headers: Iterable[tuple[bytes, bytes]] = (),
-) -> None:
-    """Send one JSON document that is never cached. A HEAD request gets only the head."""
-    body = _json.encode(content)
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole response with a body, such as an error's."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+async def respond(scope: Scope, send: Send, document: Document) -> None:
+    """Send a document that is never cached. A HEAD request gets only the head."""
+    body = document.body
     await send(
         {
             "type": "http.response.start",
-            "status": status,
+            "status": document.status,
             "headers": [
-                (b"content-type", media_type.encode()),
+                (b"content-type", document.media_type.encode()),
                 (b"content-length", str(len(body)).encode()),
                 (b"cache-control", b"no-store"),
                 NO_SNIFFING,
-                *headers,
+                *encode_headers(document.headers),
             ],
         }
     )
@@ -201,52 +201,14 @@ async def respond_json(
     await send({"type": "http.response.body", "body": b"" if head_only else body})
 
 
+async def respond_json(scope: Scope, send: Send, content: object, *, status: int = 200) -> None:
+    """Send one JSON document."""
+    body = _json.encode(content)
+    await respond(scope, send, Document(status=status, media_type="application/json", body=body))
+
+
 async def respond_nothing(send: Send) -> None:
     """Send a 204, a success without content."""
     headers = [(b"cache-control", b"no-store"), NO_SNIFFING]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-def _within(text: str, most: int) -> str:
-    """The beginning of ``text`` that has at most ``most`` bytes in JSON."""
-    text = text[:most]
-    while len(_json.encode(text)) > most:
-        text = text[: len(text) * 9 // 10]
-    return text
-
-
-def problem_document(error: ChatNestError, request_id: str) -> dict[str, object]:
-    """An error as a problem document (RFC 9457), with ``error`` for chat-nest's client."""
-    detail = _within(error.detail, _MAX_DETAIL)
-    return {
-        "type": error.problem_type,
-        "title": error.title,
-        "status": error.status,
-        "detail": detail,
-        **error.fields(),
-        "request_id": request_id,
-        "error": detail,
-    }
-
-
-async def respond_problem(
-    scope: Scope, send: Send, error: ChatNestError, request_id: str, *, charged: bool = False
-) -> None:
-    """Send the problem document of an error. ``charged`` is rare before a stream: the model took
-    the request and was silent.
-    """
-    problem = problem_document(error, request_id)
-    if charged:
-        problem["charged"] = True
-    headers = dict(error.headers)
-    if "retry_after" in problem:
-        headers["Retry-After"] = str(problem["retry_after"])
-    await respond_json(
-        scope,
-        send,
-        problem,
-        status=error.status,
-        media_type="application/problem+json",
-        headers=encode_headers(headers),
-    )

@@ -36,7 +36,8 @@ class Flow(FlowControl):
         """See SendNow. uvicorn's own ``send`` writes a body of unknown length in the same way."""
         if self.write_paused or self._transport.is_closing():
             return False
-        body = encode(content)
+        if not (body := encode(content)):  # an empty chunk would end the body
+            return True
         self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 

@@ -7,16 +7,16 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any, Final
 
-import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chatnest._util.identifiers import new_request_id
-from chatnest.asgi.http import NO_SNIFFING, TAKEN, problem_document
+from chatnest.asgi.http import NO_SNIFFING, TAKEN, encode_headers
 from chatnest.errors import Overloaded
 from chatnest.server.door import Door
 from chatnest.streams.intake import Intake, Soon
+from chatnest.wire import WireFormat
 
 __all__ = ["Front", "answer_at_once", "is_hung_up"]
 
@@ -40,6 +40,7 @@ class Front:
         listener: socket.socket | None,
         *,
         by_origin: bool,
+        format: WireFormat,  # noqa: A002  # the field's word
     ) -> None:
         self._app = app
         self._intake = intake
@@ -47,7 +48,7 @@ class Front:
         self._listener = listener
         self._by_origin = by_origin
         self._whole, self._begun = (intake, True), (intake, False)  # shared by all requests
-        self._before, self._after = _overloaded()
+        self._pieces = _overloaded(format)
         self._door: Door | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -69,7 +70,7 @@ class Front:
         return self._refusal()
 
     def _refusal(self) -> bytes:
-        return self._before + new_request_id().encode() + self._after
+        return new_request_id().encode().join(self._pieces)
 
     # ------------------------------------------------ the door
 
@@ -131,15 +132,16 @@ def is_hung_up(transport: asyncio.BaseTransport) -> bool:
     return bool(poll.poll(0))
 
 
-def _overloaded() -> tuple[bytes, bytes]:
-    """Return the head and document of a refusal, before and after the request's id."""
-    mark, id_length = "\0", len(new_request_id())
-    problem = problem_document(Overloaded(), mark)
-    before, _, after = msgspec.json.encode(problem).partition(msgspec.json.encode(mark)[1:-1])
-    head = (
-        "content-type: application/problem+json\r\n"
-        f"content-length: {len(before) + id_length + len(after)}\r\n"
-        "cache-control: no-store\r\n"
-        f"retry-after: {problem['retry_after']}\r\n"
-    )
-    return head.encode() + b"%b: %b\r\n\r\n" % NO_SNIFFING + before, after
+def _overloaded(format_: WireFormat) -> list[bytes]:
+    """The refusal of a format without its status line: the pieces between the request's id."""
+    mark = new_request_id()
+    problem = format_.problem(Overloaded(), request_id=mark, charged=False)
+    fields = [
+        (b"content-type", problem.media_type.encode()),
+        (b"content-length", str(len(problem.body)).encode()),
+        (b"cache-control", b"no-store"),
+        *encode_headers(problem.headers),
+        NO_SNIFFING,
+    ]
+    head = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return (head + b"\r\n" + problem.body).split(mark.encode())

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatnest._util.addresses import is_loopback
 from chatnest._util.identifiers import new_request_id
-from chatnest.asgi.http import headers_named, respond_problem
+from chatnest.asgi.http import headers_named, local_path, respond
 from chatnest.config.sections import Config
 from chatnest.errors import MisdirectedRequest
+from chatnest.wire import Formats
 
 __all__ = ["OnlyForHosts", "hosts_of"]
 
@@ -46,17 +47,23 @@ class OnlyForHosts:
     """Rejects requests for other hosts with 421 (RFC 9110, section 15.5.20).
 
     With ``hosts``, every request is checked, otherwise only requests that may come from a page. A
-    request without ``Host`` does not come from a browser.
+    request without ``Host`` does not come from a browser. ``formats`` are those of the chat, which
+    render the rejection.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], formats: Formats) -> None:
         self._app = app
+        self._formats = formats
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the ASGI application, or reject the request."""
         if scope["type"] == "http" and self._is_refused(scope):
-            await respond_problem(scope, send, MisdirectedRequest(), new_request_id())
+            format_ = self._formats.of(local_path(scope))
+            problem = format_.problem(
+                MisdirectedRequest(), request_id=new_request_id(), charged=False
+            )
+            await respond(scope, send, problem)
         else:
             await self._app(scope, receive, send)
 

@@ -153,10 +153,11 @@ def make_site(
             allow_origins=config.server.allow_origins,
         )
     hosts = hosts_of(config)
-    app = app if hosts is None else OnlyForHosts(app, hosts)
+    app = app if hosts is None else OnlyForHosts(app, hosts, chat.formats)
     front = Front(
         *(app, chat.intake, config.chat.path, listener),
         by_origin=bool(config.server.allow_origins),
+        format=chat.formats.of(""),
     )
     chat.when_draining(front.close)
     return front

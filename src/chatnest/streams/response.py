@@ -10,11 +10,11 @@ from typing import Any, Final
 from anyio import Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
-from chatnest.asgi.http import NO_SNIFFING, encode_headers, is_gone, respond_problem, send_now
+from chatnest.asgi.http import NO_SNIFFING, encode_headers, is_gone, respond, send_now
 from chatnest.bounds import Bounds
 from chatnest.errors import ClientGone, ClientStalled
 from chatnest.events import ClientEvent, Delta, Failed, LastEvent, Numbered, Ping, Start
-from chatnest.wire import Wire
+from chatnest.wire.base import StreamInfo, WireFormat
 
 __all__ = ["Response", "State"]
 
@@ -56,9 +56,18 @@ class Response:
     """
 
     __slots__ = (
-        *("_bounds", "_early_start", "_headers", "_ping_at", "_ping_seconds", "_place"),
+        *(
+            "_bounds",
+            "_early_start",
+            "_format",
+            "_frames",
+            "_headers",
+            "_ping_at",
+            "_ping_seconds",
+            "_place",
+        ),
         *("_receive", "_request_id", "_scope", "_send", "_send_now", "_sending_since", "_sent"),
-        *("_state", "_wire", "begun", "puts_now"),
+        *("_state", "begun", "puts_now"),
     )
 
     def __init__(
@@ -67,10 +76,10 @@ class Response:
         receive: Receive,
         send: Send,
         *,
-        wire: Wire,
+        format: WireFormat,  # noqa: A002  # the field's word
+        info: StreamInfo,
         bounds: Bounds,
         ping_seconds: float,
-        request_id: str,
         headers: Mapping[str, str] | None = None,
         place: Callable[[bool], None] | None = None,
     ) -> None:
@@ -78,11 +87,12 @@ class Response:
         self._receive = receive
         self._send = send
         self._send_now = send_now(scope, send)
-        self._wire = wire
+        self._format = format
+        self._frames = format.frames(info)
         self._bounds = bounds
         self._ping_seconds = ping_seconds
         self._ping_at = monotonic() + ping_seconds
-        self._request_id = request_id
+        self._request_id = info.request_id
         self._headers = dict(headers or {})
         self._place = place
         self._state = _WAITING
@@ -120,7 +130,7 @@ class Response:
             self._send_now is not None
             and self._sending_since is None
             and self._state is _STREAMING
-            and self._send_now.piece(self._wire.encode, (event,))
+            and self._send_now.piece(self._frames.encode, (event,))
         )
 
     async def emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
@@ -133,8 +143,9 @@ class Response:
             if self._state is _WAITING:
                 self._state, self.begun = _STREAMING, True
                 await self._send(self._response_start())
-            body = self._wire.encode(events)
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            body = self._frames.encode(events)
+            if body or not more:
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
             raise self._gone(exc) from None
         finally:
@@ -205,9 +216,10 @@ class Response:
         """Send a problem document. The response has not begun, so no other write is in progress."""
         self._sending_since = monotonic()
         try:
-            await respond_problem(
-                self._scope, self._send, failed.error, self._request_id, charged=failed.charged
+            problem = self._format.problem(
+                failed.error, request_id=self._request_id, charged=failed.charged
             )
+            await respond(self._scope, self._send, problem)
         except Exception as exc:  # noqa: BLE001  # as above
             raise self._gone(exc) from None
         finally:
@@ -219,7 +231,9 @@ class Response:
         return ClientGone()
 
     def _response_start(self) -> dict[str, Any]:
-        headers = [(b"content-type", self._wire.content_type.encode()), *_HEADERS]
+        headers = [(b"content-type", self._format.content_type.encode()), *_HEADERS]
+        if self._format.headers:
+            headers += encode_headers(self._format.headers)
         headers += encode_headers(self._headers)
         del self._headers  # not needed any more, and an empty dict would take 64 bytes
         return {"type": "http.response.start", "status": 200, "headers": headers}

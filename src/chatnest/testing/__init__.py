@@ -8,6 +8,7 @@ from chatnest.testing.clock import ManualClock
 from chatnest.testing.conversation import Conversation, ProtocolViolation
 from chatnest.testing.fail_points import FailPoints
 from chatnest.testing.fault_proxy import FaultProxy
+from chatnest.testing.format_contract import FormatContract
 from chatnest.testing.leak_probe import LeakProbe
 from chatnest.testing.provider_contract import ProviderContract
 from chatnest.testing.sse import (
@@ -29,6 +30,7 @@ __all__ = [
     "FailPoints",
     "FakeUpstream",
     "FaultProxy",
+    "FormatContract",
     "LeakProbe",
     "ManualClock",
     "OriginalView",

@@ -1,6 +1,8 @@
-"""Wire formats: events in, bytes out. One file for each format."""
+"""Wire formats: how clients speak. One folder for each format."""
 
-from chatnest.wire.base import Wire
-from chatnest.wire.native import NativeWire
+from chatnest.asgi.http import Document
+from chatnest.wire.base import Frames, StreamInfo, WireFormat
+from chatnest.wire.formats import Formats, Route
+from chatnest.wire.native import NativeFormat
 
-__all__ = ["NativeWire", "Wire"]
+__all__ = ["Document", "Formats", "Frames", "NativeFormat", "Route", "StreamInfo", "WireFormat"]

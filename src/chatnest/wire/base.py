@@ -1,18 +1,79 @@
-"""Wire: the format of a stream to the client. The seam. No I/O."""
+"""WireFormat: how one kind of client speaks. The seam. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
+from chatnest.asgi.http import Document
+from chatnest.conversation import ChatRequest
+from chatnest.errors import ChatNestError
 from chatnest.events import ClientEvent
 
-__all__ = ["Wire"]
+__all__ = ["Frames", "StreamInfo", "WireFormat"]
 
 
-class Wire(Protocol):
-    """Events in, bytes out. One object serves one stream."""
+class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about a response that its frames may need.
 
-    content_type: str
+    ``request`` is None for a client that resumes a run. ``usage_event`` is whether the client, or
+    the operator, wants the cost at the end.
+    """
 
-    def encode(self, events: Sequence[ClientEvent]) -> bytes:
-        """The frames of these events, in their order, ready to be sent in one write."""
+    request_id: str
+    model: str
+    usage_event: bool = False
+    request: ChatRequest | None = None
+
+
+class Frames(Protocol):
+    """The encoder of one response. It may keep what is open from one call to the next."""
+
+    def encode(self, events: Sequence[ClientEvent], /) -> bytes:
+        """The bytes of these events, in their order, ready to be sent in one write.
+
+        The order of events is ``Start (Delta | Ping)* (Done | Failed)``. In a run, Delta, Done and
+        Failed come inside a Numbered. Returns no bytes for an event that the format does not have.
+        """
+        ...
+
+
+class WireFormat(Protocol):
+    """How one kind of client speaks: the body of its requests, the frames of its streams, and its
+    errors. A format has no state of a request: ``frames`` makes an encoder for each response.
+    """
+
+    @property
+    def path(self) -> str:
+        """Where its chats are, below the path of the chat: "" for that path itself, or a path that
+        begins with "/", such as "/v1/chat/completions". Below it is ``/runs/{id}``.
+        """
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """The media type of its streams."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """More header fields of its streams."""
+        ...
+
+    def parse(self, body: bytes, head: Mapping[bytes, bytes], /) -> ChatRequest:
+        """The request in a body, which is JSON by its Content-Type. ``head`` has the first value of
+        each header field, by its lower-case name, as bytes (ASGI).
+
+        Raises InvalidRequest, whose detail must not repeat what was sent.
+        """
+        ...
+
+    def frames(self, info: StreamInfo, /) -> Frames:
+        """A new encoder."""
+        ...
+
+    def problem(self, error: ChatNestError, /, *, request_id: str, charged: bool) -> Document:
+        """The response to a request that failed before its stream. ``charged`` is whether it cost
+        anything.
+        """
         ...

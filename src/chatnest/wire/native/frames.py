@@ -1,4 +1,4 @@
-"""NativeWire: the Server-Sent Events of chat-nest, byte for byte. No I/O.
+"""NativeFrames: the Server-Sent Events of chat-nest, byte for byte. No I/O.
 
 Frames end their lines with LF alone: chat-nest's browser client splits on two LF and loses every
 token of a stream with CRLF. A token is a JSON string on one line, so that nothing in a model's
@@ -11,8 +11,9 @@ from typing import Final, assert_never
 import msgspec
 
 from chatnest.events import ClientEvent, Delta, Done, Failed, Numbered, Ping, Start
+from chatnest.wire.base import StreamInfo
 
-__all__ = ["NativeWire"]
+__all__ = ["NativeFrames"]
 
 _json: Final = msgspec.json.Encoder()
 
@@ -24,20 +25,18 @@ _NUMBERED_TOKEN: Final = b"event: token\nid: %d\ndata: %b\n\n"
 _DONE: Final = b"event: done\ndata: \n\n"
 
 
-class NativeWire:
+class NativeFrames:
     """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
 
     With ``usage_event`` a frame ``usage`` precedes ``done``. The events of a run have their number
     as ``id``. chat-nest's client ignores both.
     """
 
-    content_type: str = "text/event-stream"
-
     __slots__ = ("request_id", "usage_event")
 
-    def __init__(self, *, request_id: str, usage_event: bool = False) -> None:
-        self.request_id: str = request_id
-        self.usage_event: bool = usage_event
+    def __init__(self, info: StreamInfo) -> None:
+        self.request_id: str = info.request_id
+        self.usage_event: bool = info.usage_event
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if len(events) == 1:

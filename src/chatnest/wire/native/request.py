@@ -5,6 +5,7 @@ The body is that of chat-nest-server. Everything about it is checked here, once.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,9 +18,9 @@ from chatnest.conversation import (
     is_conversation,
 )
 from chatnest.errors import InvalidRequest
-from chatnest.profiles import PROFILE_ALIASES
+from chatnest.profiles import profile_name
 
-__all__ = ["MAX_MESSAGES", "parse_request", "profile_name"]
+__all__ = ["MAX_MESSAGES", "parse_request"]
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,8 +68,9 @@ _EXPECTED: Final = {
 }
 
 
-def parse_request(body: bytes) -> ChatRequest:
-    """The request in ``body``, which is JSON in UTF-8 (RFC 8259).
+def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRequest:
+    """The request in ``body``, which is JSON in UTF-8 (RFC 8259). See WireFormat.parse; the head of
+    the request has nothing for this format.
 
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
@@ -96,12 +98,6 @@ def parse_request(body: bytes) -> ChatRequest:
         linger=parsed.linger,
         conversation=parsed.conversation,
     )
-
-
-def profile_name(name: str) -> str:
-    """A profile's current name, from any spelling that chat-nest's clients use."""
-    name = name.strip().lower() if name.isascii() else name
-    return PROFILE_ALIASES.get(name, name)
 
 
 def _messages(sent: list[_Message]) -> tuple[Message, ...]:

@@ -1,0 +1,1 @@
+"""Endpoints: one class for each kind of request: chats, runs, limits."""

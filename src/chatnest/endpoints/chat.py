@@ -1,0 +1,85 @@
+"""ChatEndpoint: POST, which asks for an answer and streams it."""
+
+from chatnest.answering import Answering
+from chatnest.asgi.http import TAKEN
+from chatnest.bounds import ResolvedBounds
+from chatnest.endpoints.base import Exchange
+from chatnest.errors import Overloaded
+from chatnest.incoming import Incoming, IncomingChat
+from chatnest.runs.service import Runs
+from chatnest.streams.generation import Generation
+from chatnest.streams.intake import Intake
+from chatnest.streams.open_streams import OpenStreams
+from chatnest.streams.response import Response
+from chatnest.wire.base import StreamInfo
+
+__all__ = ["ChatEndpoint"]
+
+
+class ChatEndpoint:
+    """Reads a request, then answers it in one stream, or in a run that may outlive the stream."""
+
+    def __init__(
+        self,
+        *,
+        incoming: Incoming,
+        answering: Answering,
+        runs: Runs,
+        streams: OpenStreams,
+        intake: Intake,
+        bounds: ResolvedBounds,
+    ) -> None:
+        self._incoming = incoming
+        self._answering = answering
+        self._runs = runs
+        self._streams = streams
+        self._intake = intake
+        self._bounds = bounds
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Stream the answer. Raises what is wrong with the request, Overloaded, or ClientGone."""
+        intake, is_whole = (exchange.scope.get("extensions") or {}).get(TAKEN, (None, False))
+        if intake is not self._intake and not self._intake.take():
+            raise Overloaded
+        del intake
+        try:
+            chat = await self._incoming.read(
+                exchange.scope,
+                exchange.receive,
+                exchange.head,
+                format=exchange.format,
+                request_id=exchange.id,
+            )
+        except BaseException:
+            if is_whole:
+                self._intake.place(counted=True)(False)  # by position
+            raise
+        response = self._response(exchange, chat, is_whole=is_whole)
+        del exchange  # its head need not live as long as the stream
+        try:
+            if chat.key is not None or self._runs.settings.resumable:
+                await self._runs.serve(chat, response)
+                return
+            turn = chat.turn(chat.id)
+            del chat
+            generation = Generation(turn, response, self._answering.answer, self._bounds)
+            await self._streams.run(generation, response)
+        finally:
+            response.leave_place()
+
+    def _response(self, exchange: Exchange, chat: IncomingChat, *, is_whole: bool) -> Response:
+        return Response(
+            exchange.scope,
+            exchange.receive,
+            exchange.send,
+            format=exchange.format,
+            info=StreamInfo(
+                request_id=chat.id,
+                model=chat.model,
+                usage_event=chat.usage_event,
+                request=chat.request,
+            ),
+            bounds=self._bounds,
+            ping_seconds=chat.ping_seconds,
+            place=self._intake.place(counted=is_whole),
+        )

@@ -1,0 +1,71 @@
+"""LimitsEndpoint: GET says what is left of the limits."""
+
+from anyio import fail_after
+
+from chatnest.asgi.heads import query_value
+from chatnest.asgi.http import bounded, respond_json
+from chatnest.bounds import ResolvedBounds
+from chatnest.endpoints.base import Exchange
+from chatnest.errors import LedgerUnavailable, MethodNotAllowed
+from chatnest.identity.access import Access
+from chatnest.incoming import Incoming
+from chatnest.ledger.base import Ledger
+from chatnest.lookups import LookUps
+from chatnest.policies.base import PolicyChain
+from chatnest.profiles import profile_name
+from chatnest.providers import Provider
+from chatnest.turn import LookUp
+from chatnest.wire.limits import limits_document
+
+__all__ = ["LimitsEndpoint"]
+
+
+class LimitsEndpoint:
+    """The limits of a principal under one of its profiles."""
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        look_ups: LookUps,
+        incoming: Incoming,
+        policies: PolicyChain,
+        ledger: Ledger,
+        provider: Provider,
+        bounds: ResolvedBounds,
+    ) -> None:
+        self._access = access
+        self._look_ups = look_ups
+        self._incoming = incoming
+        self._policies = policies
+        self._ledger = ledger
+        self._provider = provider
+        self._bounds = bounds
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Respond with the limits, as JSON. Raises LedgerUnavailable."""
+        scope = exchange.scope
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed("GET", "HEAD")
+        identity = await self._access.identity(scope)
+        self._look_ups.count(identity.principal)
+        asked = query_value(scope, "profile")
+        profile = await self._access.profile(
+            identity.principal, None if asked is None else profile_name(asked)
+        )
+        look_up = LookUp(
+            principal=identity.principal,
+            groups=identity.groups,
+            headers=self._incoming.headers(scope),
+            profile=profile,
+            model=self._provider.model,
+            counter=self._provider.counter,
+        )
+        try:
+            with fail_after(self._bounds.ledger_seconds):
+                states = await self._ledger.usage(self._policies.shown_limits(look_up))
+        except TimeoutError:
+            raise LedgerUnavailable from None
+        allowed = await self._access.allowed(identity.principal)
+        send = bounded(exchange.send, self._bounds.send_seconds)
+        await respond_json(scope, send, limits_document(profile, allowed, states))

@@ -1,0 +1,76 @@
+"""Formats: which format a request belongs to, by its path. No I/O."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from chatnest.errors import ConfigurationError
+from chatnest.wire.base import WireFormat
+
+__all__ = ["Formats", "Route"]
+
+_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_RESERVED: Final = re.compile(r"(.*/)?(limits|runs(/.*)?)")
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The format of a request. ``run_id`` is the run that the path names, ``is_missing`` a path
+    below ``runs`` that names none.
+    """
+
+    format: WireFormat
+    run_id: str | None = None
+    is_missing: bool = False
+
+
+class Formats:
+    """The formats of an application. The longest matching path wins, so a chat can be mounted at
+    any path.
+
+    Raises ConfigurationError for paths that are invalid or used twice.
+    """
+
+    def __init__(self, formats: Sequence[WireFormat]) -> None:
+        if not formats:
+            raise ConfigurationError("formats: expected at least one format, got none.")
+        for each in formats:
+            _check_path(each.path)
+        paths = sorted((each.path for each in formats), key=len, reverse=True)
+        self.paths: tuple[str, ...] = tuple(paths)
+        if len(set(self.paths)) < len(self.paths):
+            raise ConfigurationError("formats: expected a path of its own for each format.")
+        by_path = {each.path: each for each in formats}
+        self._routes = tuple((path, Route(by_path[path])) for path in self.paths)
+        self._run = re.compile(rf"({'|'.join(map(re.escape, self.paths))})/runs/([0-9a-f]{{32}})\Z")
+        self.default: WireFormat = formats[0]
+        """The format of errors at paths that belong to no format."""
+
+    def find(self, path: str) -> Route | None:
+        """The route of a path without a slash at its end, or None."""
+        if "/runs/" in path:
+            if (match := self._run.search(path)) is not None:
+                return Route(self._route(match[1]).format, match[2])
+            for prefix, route in self._routes:
+                if path.startswith(f"{prefix}/runs/"):
+                    return Route(route.format, is_missing=True)
+        for suffix, route in self._routes:
+            if path.endswith(suffix):
+                return route
+        return None
+
+    def of(self, path: str) -> WireFormat:
+        """The format in which an error at a path is rendered."""
+        route = self.find(path.rstrip("/"))
+        return self.default if route is None else route.format
+
+    def _route(self, path: str) -> Route:
+        return self._routes[self.paths.index(path)][1]
+
+
+def _check_path(path: str) -> None:
+    if not _PATH.fullmatch(path) or _RESERVED.fullmatch(path):
+        raise ConfigurationError(
+            f"formats: expected a path such as '/v1/chat', or '' for the chat's own, got {path!r}."
+        )

@@ -1,0 +1,187 @@
+"""Wire formats: each has its path, renders its errors, and passes one contract."""
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import tests
+from chatnest import (
+    ChatNestApp,
+    ChatNestMiddleware,
+    ConfigurationError,
+    DemoProvider,
+    NativeFormat,
+)
+from chatnest.testing import Conversation, FormatContract, parse_events
+from chatnest.wire import Formats
+
+PAGE = Path(tests.__file__).parent.parent / "docs/how-to/custom-format.md"
+SHOWN, CONTRACT = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def shown() -> SimpleNamespace:
+    """The module that the page shows, with the contract."""
+    module = ModuleType("lines")
+    exec(compile(SHOWN + CONTRACT, str(PAGE), "exec"), module.__dict__)  # our page
+    return SimpleNamespace(**module.__dict__)
+
+
+LINES = shown()
+ASK = {"messages": [{"role": "user", "content": "Hello"}]}
+QUESTION = {"question": "Hello"}
+RUN = "0" * 32
+
+
+class TestLines(LINES.TestLines):  # type: ignore[misc, name-defined]  # the page's own
+    pass
+
+
+class TestNative(FormatContract):
+    body = json.dumps(ASK).encode()
+
+    def make(self) -> NativeFormat:
+        return NativeFormat()
+
+    def text(self, stream: bytes) -> str:
+        return "".join(json.loads(e.data) for e in parse_events(stream) if e.event == "token")
+
+    def ending(self, stream: bytes) -> object:
+        last = parse_events(stream)[-1].event
+        return last if last in {"done", "error"} else None
+
+
+def chat(**options: Any) -> ChatNestApp:
+    options.setdefault("formats", [NativeFormat(), LINES.Lines()])
+    return ChatNestApp(provider=DemoProvider(pace=0), **options)
+
+
+async def answer(app: Any, path: str, content: Any, **options: Any) -> Conversation:
+    async with Conversation(app, json=content, path=path, **options) as c:
+        await c.finished()
+    return c
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/api/chat", "/api/chat/", "/"])
+async def test_the_chats_own_path_is_native(path):
+    c = await answer(chat(), path, ASK)
+
+    assert (c.status, c.headers["content-type"]) == (200, "text/event-stream")
+    assert c.received.endswith(b"event: done\ndata: \n\n")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/api/chat/lines", "/lines", "/lines/"])
+async def test_a_path_below_has_its_format(path):
+    c = await answer(chat(), path, QUESTION)
+
+    assert (c.status, c.headers["content-type"]) == (200, "application/x-ndjson")
+    lines = [json.loads(line) for line in c.received.splitlines()]
+    assert lines[0] == {"text": "This"}
+    assert lines[-1] == {"end": "stop"}
+
+
+REFUSED = {
+    "a body": ("POST", "/lines", b"{}", 400, "invalid_request"),
+    "a type": ("POST", "/lines", None, 415, "unsupported_media_type"),
+    "a method": ("PUT", "/lines", b"{}", 405, "method_not_allowed"),
+    "a run": ("GET", f"/lines/runs/{RUN}", b"", 404, "not_found"),
+    "no run": ("GET", "/lines/runs/1", b"", 404, "not_found"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"), REFUSED.values(), ids=REFUSED
+)
+async def test_errors_are_in_the_format_of_the_path(method, path, body, status, code):
+    headers = {} if body is None else {"content-type": "application/json"}
+    alone = chat()
+    wrapped = ChatNestMiddleware(never, chat=alone, path="/chat")
+    for app, below in ((alone, ""), (wrapped, "/chat")):
+        async with Conversation(
+            app, method=method, path=below + path, body=body or b"{}", headers=headers
+        ) as c:
+            await c.finished()
+
+        assert c.status == status
+        assert json.loads(c.received)["error"] == code
+        assert set(json.loads(c.received)) == {"error", "retry"}
+
+
+@pytest.mark.anyio
+async def test_an_error_of_a_key_is_in_the_format_as_well():
+    app = chat()
+    headers = {"idempotency-key": '"k"'}
+    await answer(app, "/lines", QUESTION, headers=headers)
+    c = await answer(app, "/lines", {"question": "Another"}, headers=headers)
+
+    assert (c.status, json.loads(c.received)["error"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.anyio
+async def test_a_run_is_resumed_in_the_format_of_its_path():
+    app = chat()
+    first = await answer(app, "/lines", QUESTION, headers={"idempotency-key": '"k"'})
+    run = first.headers["chatnest-run-id"]
+    lines = await answer(app, f"/lines/runs/{run}", None, method="GET")
+    native = await answer(app, f"/runs/{run}", None, method="GET")
+
+    assert lines.received == first.received
+    assert native.received.count(b"event: token") == first.received.count(b'{"text"')
+
+
+@pytest.mark.anyio
+async def test_without_a_format_at_the_chats_own_path_it_is_not_found():
+    c = await answer(chat(formats=[LINES.Lines()]), "/elsewhere", ASK)
+
+    assert (c.status, json.loads(c.received)) == (404, {"error": "not_found", "retry": False})
+
+
+WRONG = ["lines", "/", "/a/", "/limits", "/a/limits", "/runs", "/a/runs/b", "/a?b", "/ü"]
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_a_path_that_cannot_work_is_refused(path):
+    with pytest.raises(ConfigurationError, match="formats: expected a path such as"):
+        chat(formats=[NativeFormat(path)])
+
+
+def test_two_formats_cannot_have_one_path():
+    with pytest.raises(ConfigurationError, match="a path of its own"):
+        chat(formats=[NativeFormat(), NativeFormat("/a"), NativeFormat("/a")])
+
+
+def test_the_longest_path_wins():
+    long, short, own = NativeFormat("/v1/chat"), NativeFormat("/chat"), NativeFormat()
+    formats = Formats([own, short, long])
+
+    found = {
+        path: formats.of(path)
+        for path in ("/v1/chat", "/api/v1/chat", "/v2/chat", "/chat/x", f"/chat/runs/{RUN}")
+    }
+    assert found == {
+        "/v1/chat": long,
+        "/api/v1/chat": long,
+        "/v2/chat": short,
+        "/chat/x": own,
+        f"/chat/runs/{RUN}": short,
+    }
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the chat answers this itself")
+
+
+@pytest.mark.anyio
+async def test_a_format_without_pings_sends_no_empty_piece():
+    app = chat(ping_interval=0.01)
+    app.provider._pace = 0.05  # type: ignore[attr-defined]
+    c = await answer(app, "/lines", QUESTION)
+
+    assert all(message["body"] for message in c.messages[1:-1])
+    assert json.loads(c.received.splitlines()[-1]) == {"end": "stop"}
