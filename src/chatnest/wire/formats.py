@@ -16,8 +16,8 @@ _RESERVED: Final = re.compile(r"(.*/)?(limits|runs(/.*)?)")
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The format of a request. ``run_id`` is the run in the path. ``is_missing`` is whether the path
-    is below ``runs`` without the id of a run.
+    """The format of a request. ``run_id`` is the run in the path. ``is_missing`` is whether the
+    path is below ``runs`` without the id of a run.
     """
 
     format: WireFormat
