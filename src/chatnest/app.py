@@ -1,5 +1,7 @@
-"""ChatNestApp: an LLM chat as a raw ASGI callable. It routes; incoming.py reads a request, and
-answering.py sees to its answer. parts.py puts the parts together, lifespan.py starts and ends them.
+"""ChatNestApp: an LLM chat as a raw ASGI callable. It routes requests to endpoints/.
+
+incoming.py reads a chat request, answering.py answers it. parts.py puts the parts of an application
+together, lifespan.py starts and ends them.
 """
 
 import logging
@@ -42,25 +44,30 @@ _log = logging.getLogger("chatnest.app")
 
 
 class ChatNestApp:
-    """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` says
-    what is left. The same object is a route, a mounted application or an application of its own.
+    """An LLM chat behind your own endpoint: ``POST`` streams an answer, ``GET .../limits`` returns
+    the remaining limits. The same object works as a route, as a mounted application and alone.
 
     Every argument has a default: OpenAI with the key from the environment, the three profiles of
-    chat-nest, the standard policies, a ledger in memory for a single worker, and as principal the
-    user whom the framework has authenticated, else the client's address.
+    chat-nest, the standard policies, and a ledger in memory for a single worker. The principal is
+    the user that the framework has authenticated, or else the client's address.
 
-    ``allowed_profiles`` says which profiles a principal may use; by default the default profile
-    and those that are nowhere above it.
-    ``system_prompt`` opens every conversation; a client's own follows it only with
-    ``allow_client_system_prompt``. ``usage_event`` sends the cost before ``done`` to everybody.
-    ``charge_unanswered`` charges the input of a call that the model took and never answered; by
-    default it does, but for a local server that took too long: it may have been loading the model.
-    ``when_away`` says what may be admitted while the ledger is away: by default nothing that is
-    under a budget. ``runs`` and ``run_log`` are about answers that can be picked up again, which
-    by default are kept where the ledger is. ``drain_at_signal``: seconds that running answers have
-    from SIGTERM on, for servers that would wait for them. ``ping_interval`` is in seconds.
-    ``formats`` are the wire formats, each at a path of its own. Raises ConfigurationError for what
-    cannot work.
+    - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
+      the profiles that exceed it in no limit.
+    - ``system_prompt`` opens every conversation. A system prompt of the client is ignored unless
+      ``allow_client_system_prompt`` is set, and then follows yours.
+    - ``usage_event`` sends the cost to all clients, before ``done``.
+    - ``charge_unanswered`` charges the input of a call that the model accepted and never answered.
+      Default: yes, except after a timeout of a local server, which may have been loading the model.
+    - ``when_away``: the turns to admit while the ledger is unavailable. Default: none that a budget
+      limits.
+    - ``runs`` and ``run_log``: settings and storage of answers that clients can resume. Default:
+      the storage of the ledger.
+    - ``drain_at_signal``: seconds that open answers get after SIGTERM, for a server that would wait
+      for them without a limit.
+    - ``ping_interval``: seconds between pings.
+    - ``formats``: the wire formats, each at its own path.
+
+    Raises ConfigurationError if an argument is invalid.
     """
 
     def __init__(
@@ -126,7 +133,7 @@ class ChatNestApp:
         """Load the TOML file at ``path`` and the environment, and build the chat that ``chatnest
         serve --config`` would serve. Raises ConfigurationError.
         """
-        # config/ imports this module: it builds what is defined here.
+        # Imported here, since config/ imports this module.
         from chatnest.config.build import load_chat  # noqa: PLC0415
 
         return load_chat(path)
@@ -137,49 +144,51 @@ class ChatNestApp:
     # ------------------------------------------------ start and end
 
     async def ready(self) -> None:
-        """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
+        """Raise LedgerUnavailable if the ledger fails, or ServerShutdown during a drain."""
         await self._lifetime.ready()
 
     async def check_books(self) -> None:
-        """Raise ConfigurationError where the ledger can never work with these policies, or
-        LedgerUnavailable.
+        """Raise ConfigurationError if the ledger can never work with these policies, or
+        LedgerUnavailable if it does not answer.
         """
         await self._lifetime.check_books()
 
     async def start(self) -> None:
-        """Load what would hold up the first request, and try the ledger: see Lifetime.start."""
+        """Load everything that would delay the first request, and try the ledger. See
+        Lifetime.start.
+        """
         await self._lifetime.start()
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new requests, give running answers ``seconds``, then end them."""
+        """Refuse new requests, give open answers ``seconds`` to finish, then end them."""
         await self._lifetime.drain(seconds)
 
     def when_draining(self, act: Callable[[], object]) -> None:
-        """Call ``act`` as soon as a drain begins, in its event loop."""
+        """Call ``act`` when a drain begins, in the event loop of the drain."""
         self._lifetime.when_draining(act)
 
     async def aclose(self) -> None:
-        """End what runs, settle it, and close the provider and the ledger."""
+        """End and settle open answers, then close the provider and the ledger."""
         await self._lifetime.aclose()
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """``start``, ``tended`` and ``aclose`` around a host's own lifespan."""
+        """``start``, ``tended`` and ``aclose``, for use within a host's own lifespan."""
         return lifespan_of(self)
 
     def tended(self) -> AbstractAsyncContextManager[None]:
-        """Within this block waiting settlements are written, and old runs are forgotten: see
+        """Within this block, pending settlements are written and old runs are deleted. See
         Lifetime.tended.
         """
         return self._lifetime.tended()
 
     async def serve_lifespan(self, receive: Receive, send: Send) -> None:
-        """The lifespan of an application that has none of its own."""
+        """Serve the ASGI lifespan protocol, for an application that runs alone."""
         await serve_lifespan(self, receive, send)
 
     # ------------------------------------------------ requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application: http, and lifespan where it runs alone."""
+        """An ASGI application. Serves http and lifespan, and closes websockets."""
         if scope["type"] == "http":
             if not self._knows_server:
                 self._knows_server = True
@@ -209,7 +218,7 @@ class ChatNestApp:
             await served
         except ClientGone:
             pass
-        except Exception as exc:  # noqa: BLE001  # of a hook of the operator's: the log has it all
+        except Exception as exc:  # noqa: BLE001  # such as from a hook of yours; logged in full
             error: ChatNestError = InternalError()
             if isinstance(exc, ChatNestError) and not isinstance(exc, ConfigurationError):
                 error = exc

@@ -1,4 +1,4 @@
-"""Incoming: makes one frozen value of a request, IncomingChat, before anything is sent."""
+"""Incoming: reads a chat request into one frozen value, IncomingChat, before anything is sent."""
 
 import logging
 import math
@@ -35,16 +35,16 @@ _T = TypeVar("_T")
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _CONVERSATION: Final = b"chatnest-conversation-id"
 _GONE_SECONDS: Final = 1.0
-"""Maximum seconds to wait until a server reports a disconnect that the kernel has seen already."""
+"""Maximum seconds to wait for a server to report a disconnect that the kernel already has."""
 _LEAST_PING: Final = 0.2
 """Minimum seconds between pings. A ping costs less than a token, and tokens come more often."""
 
 
 class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
-    """A chat request that is valid: who asks, what is asked, of which model, under which profile.
+    """A valid chat request, with its identity, its profile and its model.
 
-    ``system`` is what opens the conversation, ``key`` the Idempotency-Key, ``usage_event`` whether
-    the stream shows the cost. ``headers`` are None unless a policy needs them.
+    ``system`` opens the conversation. ``key`` is the Idempotency-Key. ``usage_event`` is whether
+    the client gets the cost. ``headers`` are None unless a policy needs them.
     """
 
     id: str
@@ -60,7 +60,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers | None
 
     def turn(self, turn_id: str) -> Turn:
-        """A new turn that answers this request."""
+        """A new turn for this request."""
         return Turn(
             turn_id=turn_id,
             principal=self.identity.principal,
@@ -75,9 +75,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming:
-    """Reads requests: body, key, identity, profile, in this order. ``resumable`` chats may have a
-    linger without a key.
-    """
+    """Reads chat requests: the body, the key, the identity, the profile, in this order."""
 
     def __init__(
         self,
@@ -111,9 +109,9 @@ class Incoming:
         format: WireFormat,  # noqa: A002  # the field's word
         request_id: str,
     ) -> IncomingChat:
-        """The chat that a request asks for. A shutdown ends the wait for it.
+        """Read and check a chat request. A shutdown ends the wait for it.
 
-        Raises what is wrong with the request, or ClientGone.
+        Raises the error of a request that is refused, or ClientGone.
         """
         bounds = self._bounds
         with self._streams.receiving(bounds.body_seconds) as arrival:
@@ -146,7 +144,7 @@ class Incoming:
             )
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
-        """What an async hook returns. If the client leaves, ends the hook and raises ClientGone."""
+        """The result of an async hook. A disconnect cancels the hook and raises ClientGone."""
         arrival.allow_hooks(self._bounds.stream_seconds)
         results: list[_T] = []
         failure: Exception | None = None
@@ -154,7 +152,7 @@ class Incoming:
             tasks.start_soon(_leave_with, receive, tasks.cancel_scope)
             try:
                 results.append(await hook)
-            except Exception as exc:  # noqa: BLE001  # raised below, in no group
+            except Exception as exc:  # noqa: BLE001  # raised below, outside of the group
                 failure = exc
             tasks.cancel_scope.cancel()
         if failure is not None:
@@ -168,7 +166,7 @@ class Incoming:
         return Headers(scope) if self._keep_headers else None
 
     def ping_seconds(self, scope: Scope) -> float:
-        """Seconds between pings: the client may ask for fewer. Raises InvalidRequest."""
+        """Seconds between pings. A client may ask for a shorter time. Raises InvalidRequest."""
         return min(self._ping_seconds, _ping_seconds(scope))
 
     def _opening(self, request: ChatRequest) -> tuple[Message, ...]:
@@ -182,18 +180,18 @@ class Incoming:
 
 
 async def _leave_with(receive: Receive, scope: CancelScope) -> None:
-    """Cancel ``scope`` when the client leaves."""
+    """Cancel ``scope`` when the client disconnects."""
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
-    except Exception as exc:  # noqa: BLE001  # of a middleware or a server: as good as gone
+    except Exception as exc:  # noqa: BLE001  # raised by a middleware or a server: a disconnect
         _log.debug("receive failed: %s", type(exc).__name__)
     scope.cancel()
 
 
 async def _wait_until_gone(receive: Receive) -> None:
-    """Wait until the server reports the disconnect, and raise ClientGone. A server that has not
-    seen it would take an application that returns first for one that forgot to answer.
+    """Wait until the server reports the disconnect, and raise ClientGone. Without the wait, the
+    server would complain about an application that returns without a response.
     """
     with move_on_after(_GONE_SECONDS):
         while (await receive())["type"] != "http.disconnect":
@@ -204,7 +202,7 @@ async def _wait_until_gone(receive: Receive) -> None:
 def _conversation(scope: Scope) -> str:
     """The conversation's id in a header field. Raises InvalidRequest.
 
-    It is ASCII: other bytes of a field have no agreed meaning (RFC 9110, section 5.5).
+    The id is ASCII: other bytes of a field have no agreed meaning (RFC 9110, section 5.5).
     """
     values = headers_named(scope, _CONVERSATION)
     value = values[0].strip(" \t")
@@ -217,7 +215,9 @@ def _conversation(scope: Scope) -> str:
 
 
 def _ping_seconds(scope: Scope) -> float:
-    """How often the client asks for a ping, by ``?ping=SECONDS``. Raises InvalidRequest."""
+    """Seconds between pings that the client asks for, by ``?ping=SECONDS``, or infinity. Raises
+    InvalidRequest.
+    """
     value = query_value(scope, "ping")
     if value is None:
         return math.inf
