@@ -128,7 +128,7 @@ class Incoming:
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if request.linger is not None and key is None:
-                raise InvalidRequest("linger: needs an Idempotency-Key, by which to come back.")
+                raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
             return IncomingChat(
                 id=request_id,
                 identity=identity,
