@@ -124,7 +124,7 @@ def joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     The chat templates of many models reject two user messages in a row. A client sends them after
     an answer that was stopped before its first token. No text is left out.
     """
-    roles = [message.role for message in messages]
+    roles = list(map(attrgetter("role"), messages))
     if not any(map(eq, roles, roles[1:])):
         return messages
     by_role = groupby(messages, attrgetter("role"))

@@ -1,6 +1,8 @@
 """Turn: one request from its principal to its answer and its charge. No I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import filterfalse
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
@@ -29,6 +31,9 @@ _MOST_LATE = 128
 
 _FAR = 4_096
 """Tokens beyond a limit from which a request is refused without an exact count."""
+
+_LARGE: Final = 8_192
+"""Characters above which a request is large: counting its tokens costs more than the rest of it."""
 
 
 class ModelCall(msgspec.Struct, kw_only=True):
@@ -169,6 +174,8 @@ class Turn:
         self.model = model
         self.system: tuple[Message, ...] = system
         self.messages: tuple[Message, ...] = request.messages
+        self.is_large: bool = sum(map(len, map(attrgetter("text"), request.messages))) > _LARGE
+        """Whether counting the client's messages costs more than the rest of the request."""
         self.max_output_tokens: int = profile.max_output_tokens
         self.input_tokens: int = 0
         self.call: ModelCall | None = None
@@ -245,8 +252,7 @@ class Turn:
     async def tokens(self, messages: Sequence[Message]) -> list[int]:
         """Tokens of each message in the chat format. A turn counts each message once."""
         counted = self._counted
-        new = [message for message in dict.fromkeys(messages) if message not in counted]
-        if new:
+        if new := list(filterfalse(counted.__contains__, dict.fromkeys(messages))):
             counts = await self._counter.count_messages(new)
             counted.update(zip(new, counts, strict=True))
         return list(map(counted.__getitem__, messages))
@@ -272,9 +278,10 @@ class Turn:
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         reply, output = self.reply_tokens, self.min_output_tokens
-        least = reply + sum(map(self.least_tokens, messages)) + output
-        if least > cap + _FAR:  # a count would take long and change nothing
-            raise RequestTooLarge(needed=least, limit=cap)
+        if self.is_large:
+            least = reply + sum(map(self.least_tokens, messages)) + output
+            if least > cap + _FAR:  # a count would take long and change nothing
+                raise RequestTooLarge(needed=least, limit=cap)
         self.input_tokens = reply + sum(await self.tokens(messages))
         if self.input_tokens + output > cap:
             raise RequestTooLarge(needed=self.input_tokens + output, limit=cap)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from functools import partial
 
 import msgspec
 from anyio import CancelScope, current_time, fail_after
@@ -28,9 +28,6 @@ _log = logging.getLogger("chatnest.accounting")
 
 LEASE = 30_000
 """Milliseconds until a hold expires that is not renewed. It is renewed every third of them."""
-
-_LARGE: Final = 8_192
-"""Characters above which a request is large: counting its tokens costs more than the rest of it."""
 
 
 class Accounts:
@@ -66,15 +63,14 @@ class Accounts:
         Raises LimitExceeded if the ledger would certainly refuse the turn, or if too many large
         requests under its limits were not admitted. Then no tokens need to be counted.
         """
-        large = sum([len(message.text) for message in turn.messages]) > _LARGE
-        if large or self._known:
+        if turn.is_large or self._known:
             under, now = limits(turn), self.ledger.now()
             refused = self._known.find(under, now)
-            if refused is None and large:
+            if refused is None and turn.is_large:
                 refused = self._throttle.begin(under, now)
             if refused is not None:
                 raise _refusal(refused, 0)
-        return Admission(self, turn, limits, self._throttle if large else None)
+        return Admission(self, turn, limits, self._throttle if turn.is_large else None)
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its maximum output to the
@@ -114,7 +110,7 @@ class Accounts:
             return self._reserve_here(wish, exc)
         except BaseException:
             with CancelScope(shield=True):
-                await self.outbox.release(wish.id, lambda: self.ledger.release(wish))
+                await self.outbox.release(wish.id, partial(self.ledger.release, wish))
             raise
         return self._reserve_here(wish, None)
 
@@ -124,7 +120,7 @@ class Accounts:
         """
         answer = self._local.reserve(wish) if self._local.may_count(wish.limits) else None
         if not isinstance(answer, Admitted):
-            self.outbox.release_later(wish.id, lambda: self.ledger.release(wish))
+            self.outbox.release_later(wish.id, partial(self.ledger.release, wish))
         if answer is None:
             raise LedgerUnavailable from cause
         return answer
@@ -147,7 +143,7 @@ class Accounts:
         charge = await self._rules.charge(turn, hold, failure)
         turn.outcome, turn.charged, turn.source = charge.outcome, charge.tokens, charge.source
         self._local.settle(hold, charge)
-        if await self.outbox.settle(hold.id, lambda: self.ledger.settle(hold, charge)):
+        if await self.outbox.settle(hold.id, partial(self.ledger.settle, hold, charge)):
             await self.outbox.flush()
 
 

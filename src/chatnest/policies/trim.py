@@ -1,7 +1,9 @@
 """TrimHistory: drops the oldest messages of a conversation that is too long. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import accumulate
+from operator import attrgetter
 
 from chatnest.conversation import Message
 from chatnest.turn import Turn
@@ -22,20 +24,19 @@ class TrimHistory:
         newest_first = turn.messages[::-1][: turn.profile.max_messages]
         room = turn.max_tokens_per_request - turn.max_output_tokens - turn.reply_tokens
         room -= sum(await turn.tokens(turn.system))
-        # Messages that are too long by their bytes alone are not counted.
-        candidates = _that_fit(newest_first, map(turn.least_tokens, newest_first), room)
-        kept = _that_fit(candidates, await turn.tokens(candidates), room)
-        turn.messages = _from_user(turn.messages, len(turn.messages) - len(kept))
+        if turn.is_large:  # messages that are too long by their bytes alone are not counted
+            newest_first = newest_first[: _how_many(map(turn.least_tokens, newest_first), room)]
+        kept = _how_many(await turn.tokens(newest_first), room)
+        turn.messages = _from_user(turn.messages, len(turn.messages) - kept)
 
 
-def _that_fit(messages: Sequence[Message], costs: Iterable[int], room: int) -> Sequence[Message]:
-    """The first messages whose costs add up to at most ``room``."""
-    sums = accumulate(costs)
-    return [message for message, total in zip(messages, sums, strict=True) if total <= room]
+def _how_many(costs: Iterable[int], room: int) -> int:
+    """How many of these costs, from the first one on, add up to at most ``room``."""
+    return bisect_right(list(accumulate(costs)), room)
 
 
 def _from_user(messages: tuple[Message, ...], start: int) -> tuple[Message, ...]:
     """The messages from the user's first message at or after ``start``, or from the user's last."""
-    users = [index for index, message in enumerate(messages) if message.role == "user"]
-    first = next((index for index in users if index >= start), users[-1])
-    return messages[first:]
+    roles = list(map(attrgetter("role"), messages))
+    last = len(roles) - 1 - roles[::-1].index("user")
+    return messages[roles.index("user", min(start, last)) :]
