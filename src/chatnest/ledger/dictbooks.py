@@ -2,8 +2,8 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -49,6 +49,22 @@ _WESTERNMOST: Final = 12 * _HOUR
 """Milliseconds by which a time zone is behind UTC at most."""
 
 _NOTHING: Final = Counter()
+_Entry = TypeVar("_Entry")
+
+
+class _LookedUp(dict[str, _Entry]):
+    """The entries that the running operation has looked up, and may have changed. An entry that is
+    not ``stored`` is a new one of its ``kind``.
+    """
+
+    def __init__(self, stored: Mapping[str, _Entry], kind: Callable[[], _Entry]) -> None:
+        super().__init__()
+        self._stored = stored
+        self._kind = kind
+
+    def __missing__(self, key: str) -> _Entry:
+        entry = self[key] = self._stored.get(key) or self._kind()
+        return entry
 
 
 class DictBooks(Holds):
@@ -72,9 +88,10 @@ class DictBooks(Holds):
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
         self._zones: dict[str, str] = {}
         self.zone: Callable[[str], str | None] = self._zones.get
-        # The entries that the running operation has looked up, and may have changed.
-        self._read: dict[str, Counter] = {}
-        self._slid: dict[str, ListWindow] = {}
+        self._read = _LookedUp(self._counters, Counter)
+        self._slid = _LookedUp(self._windows, ListWindow)
+        self.counter: Callable[[str], Counter] = self._read.__getitem__
+        self.window: Callable[[str], ListWindow] = self._slid.__getitem__
         self._say_again = 0
 
     def __len__(self) -> int:
@@ -109,18 +126,6 @@ class DictBooks(Holds):
         return states
 
     # ------------------------------------------------ entries that the rules read and write
-
-    def counter(self, key: str) -> Counter:
-        counter = self._read.get(key)
-        if counter is None:
-            counter = self._read[key] = self._counters.get(key) or Counter()
-        return counter
-
-    def window(self, key: str) -> ListWindow:
-        window = self._slid.get(key)
-        if window is None:
-            window = self._slid[key] = self._windows.get(key) or ListWindow()
-        return window
 
     def keep_zone(self, name: str, zone: str) -> None:
         self._zones[name] = zone

@@ -92,10 +92,10 @@ class HoldRecord(msgspec.Struct, gc=False):
 class Books(Protocol):
     """The data that the rules read and write. Changes to the returned objects are stored."""
 
-    def counter(self, key: str) -> Counter:
+    def counter(self, key: str, /) -> Counter:
         """The counter of a key, with zeros if it is new."""
 
-    def window(self, key: str) -> Window:
+    def window(self, key: str, /) -> Window:
         """The sliding window of a key, empty if it is new."""
 
     def hold(self, hold_id: str) -> HoldRecord | None:
