@@ -64,7 +64,7 @@ class Outbox:
         """Carry out waiting operations, oldest first, at most ``most`` of each kind. Stops at the
         first failure. One flush runs at a time, so that no request waits for all operations.
         """
-        if self._flushing or not self:
+        if self._flushing or not (self._settlements or self._releases):
             return
         self._flushing = True
         try:

@@ -18,6 +18,7 @@ import os
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple, assert_never
@@ -173,7 +174,7 @@ class Tokenizer:
         if shared is None:
             return [_utf8_length(text) for text in texts]
         if shared.encoding is not None and _are_short(texts):
-            return [_count_one(shared.encoding, text) for text in texts]
+            return list(map(partial(_count_one, shared.encoding), texts))
         return await _in_thread(shared.count, texts)
 
 
@@ -271,7 +272,7 @@ def _count_one(encoding: Encoding, text: str) -> int:
 
 def _are_short(texts: Sequence[str]) -> bool:
     """Whether the texts have at most INLINE_BYTES together, without encoding longer ones."""
-    return sum(map(len, texts)) <= INLINE_BYTES and sum(map(_utf8_length, texts)) <= INLINE_BYTES
+    return sum(map(len, texts)) <= INLINE_BYTES and _utf8_length("".join(texts)) <= INLINE_BYTES
 
 
 def _utf8_length(text: str) -> int:
