@@ -23,16 +23,19 @@ class Lost(AssertionError):
     """An answer that was not whole."""
 
 
-def question(tokens: int, gap: int | str = 0, path: str = "/api/chat") -> bytes:
+def question(
+    tokens: int, gap: int | str = 0, path: str = "/api/chat", *, key: str | None = None
+) -> bytes:
     """A request whose answer the upstream will plan so; elsewhere than at a chat of ours, in
-    OpenAI's form.
+    OpenAI's form. With a ``key``, the answer is a run.
     """
     content = f"Hello, how are you? [{tokens} {gap}]"
     fields = {"model": "gpt-4o-mini", "stream": True} if path != "/api/chat" else {}
     body = json.dumps({"messages": [{"role": "user", "content": content}], **fields}).encode()
+    keyed = b"" if key is None else b"Idempotency-Key: %b\r\n" % key.encode()
     return (
-        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%b"
+        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), keyed, len(body), body)
     )
 
 
@@ -104,16 +107,17 @@ class Reader(asyncio.Protocol):
 
 async def read_all(
     port: int,
-    request: bytes,
+    request: bytes | Callable[[], bytes],
     *,
     total: int,
     at_once: int,
     tokens: int,
     status: int = 200,
 ) -> None:
-    """Ask ``total`` times over ``at_once`` connections, which are kept. Raises Lost for an answer
-    that is not whole.
+    """Ask ``total`` times over ``at_once`` connections, which are kept. A function returns the
+    next request. Raises Lost for an answer that is not whole.
     """
+    next_request = request if callable(request) else lambda: request
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     left = total
@@ -130,7 +134,7 @@ async def read_all(
                 done.set_exception(lost)
         elif unasked:
             unasked -= 1
-            reader.ask(request)
+            reader.ask(next_request())
         else:
             reader.transport.close()
         if not left and not done.done():
@@ -141,7 +145,7 @@ async def read_all(
         _, reader = await loop.create_connection(lambda: Reader(on_end, status), "127.0.0.1", port)
         readers.append(reader)
     for reader in readers:
-        reader.ask(request)
+        reader.ask(next_request())
     try:
         await done
     finally:

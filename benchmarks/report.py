@@ -8,6 +8,7 @@ from benchmarks.targets import TARGETS
 __all__ = ["COLUMNS", "busy", "costs", "failures", "number", "others", "verdicts"]
 
 COLUMNS = (
+    ("keyed", "ratio", "token of a run / plain"),
     ("first", "ms", "first token, ms added"),
     ("first", "ms_busy", "on a core 70 % busy"),
     ("idle", "kib", "KiB for an idle stream"),

@@ -23,9 +23,9 @@ class Server:
     pid: int
     path: str = "/api/chat"
 
-    def question(self, tokens: int, gap: int | str = 0) -> bytes:
+    def question(self, tokens: int, gap: int | str = 0, *, key: str | None = None) -> bytes:
         """A request for so many tokens, ``gap`` milliseconds apart; see the upstream's plan."""
-        return question(tokens, gap, self.path)
+        return question(tokens, gap, self.path, key=key)
 
     def cpu_seconds(self) -> float:
         """Of the process and all below it, user and system."""

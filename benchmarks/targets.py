@@ -57,6 +57,7 @@ TARGETS = (
     Target("burst", "us", 3.0, "nginx", aim=2.0),
     Target("burst", "us", 0.05, "fastapi"),
     Target("burst", "us", 0.35, "express"),
+    Target("keyed", "ratio", 1.10),
     Target("short", "us", 0.50, "fastapi", aim=0.35),
     Target("short", "us", 0.80, "express", aim=0.5),
     Target("idle", "kib", 0.5, "express"),

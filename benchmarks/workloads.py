@@ -4,11 +4,12 @@ from benchmarks.bench import Workload
 from benchmarks.costs import COSTS
 from benchmarks.first import First
 from benchmarks.idle import Idle
+from benchmarks.keyed import Keyed
 from benchmarks.refused import Refused
 from benchmarks.wide import Wide
 
 __all__ = ["WORKLOADS"]
 
 WORKLOADS: dict[str, Workload] = {
-    each.name: each for each in (*COSTS, First(), Refused(), Idle(), Wide())
+    each.name: each for each in (*COSTS, Keyed(), First(), Refused(), Idle(), Wide())
 }

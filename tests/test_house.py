@@ -111,6 +111,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "place reader",
         "known",
         "log_reading writer",
+        "keeper",
         "service",
     ),
     "runs.sqlite": ("place rows", "file", "log"),

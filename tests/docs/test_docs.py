@@ -111,7 +111,7 @@ BOUNDED = {
     "providers.openai_chat": (
         "chunk_reader decode error_documents faults figures provider shapes think_tags waits"
     ),
-    "runs": "base entries key known log_reading memory redis run service writer",
+    "runs": "base entries keeper key known log_reading memory redis run service writer",
     "runs.sqlite": "file log rows",
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "generation intake open_stream open_streams response source",

@@ -81,7 +81,7 @@ async def written(log, *batches: bytes, end: RunEnd | None = None) -> None:
     """A run of the client's that another worker writes, two events to each batch."""
     await log.claim("k", owner=CLIENT, fingerprint="f", run_id=RUN, lease=30)
     for number, data in enumerate(batches):
-        await log.append(RUN, Batch(first=2 * number + 1, count=2, data=data), lease=30)
+        await log.append({RUN: Batch(first=2 * number + 1, count=2, data=data)}, lease=30)
     if end is not None:
         await log.finish(RUN, end)
 
@@ -117,7 +117,7 @@ async def test_a_reader_of_a_running_run_meets_a_later_version(log):
     async with serving(None, provider=DemoProvider(), run_log=log) as app:
         async with Conversation(app, method="GET", path=f"/api/chat/runs/{RUN}") as c:
             await said(c, b'"b"')
-            await log.append(RUN, Batch(first=3, count=2, data=THEIRS), lease=30)
+            await log.append({RUN: Batch(first=3, count=2, data=THEIRS)}, lease=30)
             await c.read_all()
         page = await log.read(RUN, 0, owner=CLIENT)
 

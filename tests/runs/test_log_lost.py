@@ -96,7 +96,7 @@ def test_answers_end_as_they_would_have(
         plain = [post(None) for _ in range(EACH)]
         lose()
         for reply in first:
-            process.find(f"run {reply.headers['chatnest-run-id']}: its log had lost it")
+            process.find(f"run log lost a run: run={reply.headers['chatnest-run-id']}")
         again = [post(number) for number in range(EACH)]
         upstream.release()
         for reply in [*first, *joined, *plain, *again]:

@@ -26,7 +26,7 @@ async def test_the_bytes_of_ended_runs_are_those_that_are_taken(runs, pieces, si
             await log.claim(key, owner=f"addr:{number}", fingerprint=digest, run_id=run, lease=6)
             for first in range(1, pieces + 1):
                 batch = Batch(first=first, count=1, data=b'["%b"]' % (b"x" * size))
-                await log.append(run, batch, lease=6)
+                await log.append({run: batch}, lease=6)
             end = RunEnd(outcome="done", charged=1_000 + number, source="provider")
             await log.finish(run, end)
         gc.collect()

@@ -7,7 +7,7 @@ from chatnest.runs.base import REFUSED, Batch, Page, RunEnd, Signals
 
 pytestmark = pytest.mark.anyio
 
-RUN, OTHER = "a" * 32, "b" * 32
+RUN, OTHER, THIRD, UNKNOWN = (letter * 32 for letter in "abcd")
 END = RunEnd(outcome="done", charged=12, source="provider")
 
 
@@ -51,7 +51,7 @@ async def test_runs_without_a_key_are_never_the_same(log):
 async def test_events_are_read_after_a_number(log):
     await begin(log)
     for first in (1, 3, 5):
-        await log.append(RUN, batch(first), lease=10)
+        await log.append({RUN: batch(first)}, lease=10)
 
     for after, firsts in [(0, [1, 3, 5]), (1, [1, 3, 5]), (2, [3, 5]), (5, [5]), (6, [])]:
         page = await log.read(RUN, after, owner="ann")
@@ -63,7 +63,7 @@ async def test_events_are_read_after_a_number(log):
 
 async def test_an_end_stays_and_the_key_still_leads_to_it(log):
     await begin(log)
-    await log.append(RUN, batch(1), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
     await log.finish(RUN, END)
     await log.finish(RUN, RunEnd(outcome="cancelled", charged=0, source="none"))
 
@@ -87,7 +87,7 @@ async def test_what_was_refused_frees_its_key(log):
 async def test_what_is_too_much_is_dropped_from_its_beginning(log):
     await begin(log)
     for first in range(1, 21, 2):
-        await log.append(RUN, batch(first, data=b'["' + b"x" * 296 + b'"]'), lease=10)
+        await log.append({RUN: batch(first, data=b'["' + b"x" * 296 + b'"]')}, lease=10)
 
     page = await log.read(RUN, 0, owner="ann")
     assert (page.dropped, page.last) == (14, 20)
@@ -96,8 +96,8 @@ async def test_what_is_too_much_is_dropped_from_its_beginning(log):
 
 async def test_nothing_is_kept_before_a_gap(log):
     await begin(log)
-    await log.append(RUN, batch(1), lease=10)
-    await log.append(RUN, batch(9), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
+    await log.append({RUN: batch(9)}, lease=10)
 
     page = await log.read(RUN, 0, owner="ann")
     assert (page.dropped, page.last, [b.first for b in page.batches]) == (8, 10, [9])
@@ -105,19 +105,63 @@ async def test_nothing_is_kept_before_a_gap(log):
 
 async def test_signals_reach_the_worker(log):
     await begin(log)
-    assert await log.append(RUN, None, lease=10) == Signals()
+    assert await log.signals([RUN]) == {}
     await log.read(RUN, 0, owner="ann")
-    assert await log.append(RUN, None, lease=10) == Signals(read=True)
-    assert await log.append(RUN, batch(1), lease=10) == Signals()
+    assert not await log.append({RUN: batch(1)}, lease=10), "which leaves the signals alone"
+    assert await log.signals([RUN]) == {RUN: Signals(read=True)}
+    assert await log.signals([RUN]) == {}
     await log.cancel(RUN)
-    assert await log.append(RUN, None, lease=10) == Signals(cancelled=True)
+    assert await log.signals([RUN]) == {RUN: Signals(cancelled=True)}
+    await log.read(RUN, 0, owner="ann")
+    assert await log.signals([RUN]) == {RUN: Signals(cancelled=True, read=True)}
+    assert await log.signals([RUN]) == {RUN: Signals(cancelled=True)}
+
+
+async def test_the_signals_of_many_runs_are_those_of_each(log):
+    for run_id in (RUN, OTHER, THIRD):
+        await begin(log, run_id, None)
+    await log.read(RUN, 0, owner="ann")
+    await log.cancel(OTHER)
+    await log.cancel(UNKNOWN)
+
+    found = await log.signals([RUN, OTHER, THIRD, UNKNOWN])
+
+    assert found == {
+        RUN: Signals(read=True),
+        OTHER: Signals(cancelled=True),
+        UNKNOWN: Signals(forgotten=True),
+    }
+    assert await log.signals([]) == {}
+
+
+async def test_many_runs_are_appended_to_at_once(log):
+    for run_id in (RUN, OTHER):
+        await begin(log, run_id, None, lease=0.02)
+    await anyio.sleep(0.03)
+
+    unknown = await log.append({RUN: batch(1), UNKNOWN: batch(1), OTHER: None}, lease=10)
+
+    assert set(unknown) == {UNKNOWN}
+    pages = [await log.read(run_id, 0, owner="ann") for run_id in (RUN, OTHER)]
+    assert [(page.last, page.lost) for page in pages] == [(2, False), (0, False)]
+    assert not await log.append({}, lease=10)
+
+
+async def test_a_repeated_batch_adds_nothing(log):
+    await begin(log)
+    for first in (1, 1, 3, 1):
+        assert not await log.append({RUN: batch(first)}, lease=10)
+
+    page = await log.read(RUN, 0, owner="ann")
+    assert (page.batches, page.last, page.dropped) == ((batch(1), batch(3)), 4, 0)
 
 
 async def test_unknown_is_neither_cancelled_nor_refused(log):
-    assert await log.append(RUN, None, lease=10) == Signals(forgotten=True)
-    assert await log.append(RUN, batch(1), lease=10) == Signals(forgotten=True)
+    assert set(await log.append({RUN: None}, lease=10)) == {RUN}
+    assert set(await log.append({RUN: batch(1)}, lease=10)) == {RUN}
     assert not await log.finish(RUN, END)
     await log.cancel(RUN)
+    assert await log.signals([RUN]) == {RUN: Signals(forgotten=True)}
     assert await log.read(RUN, 0, owner="ann") is None
 
 
@@ -128,18 +172,19 @@ async def test_those_who_joined_a_run_read_that_it_was_refused(log):
 
     assert (await log.read(RUN, 0, owner="ann")).refused
     assert await log.read(RUN, 0, owner="bob") is None
-    assert await log.append(RUN, None, lease=10) == Signals(forgotten=True)
+    assert await log.signals([RUN]) == {RUN: Signals(forgotten=True)}
+    assert set(await log.append({RUN: batch(1)}, lease=10)) == {RUN}
 
 
 async def test_a_run_that_was_lost_is_claimed_again(log, lose):
     await begin(log)
-    await log.append(RUN, batch(1), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
     await lose(log)
 
-    assert (await log.append(RUN, batch(3), lease=10)).forgotten
+    assert await log.append({RUN: batch(3)}, lease=10)
     assert (await begin(log)).mine
     assert (await begin(log)).mine, "a repetition, whose first answer was lost"
-    assert await log.append(RUN, batch(3), lease=10) == Signals()
+    assert not await log.append({RUN: batch(3)}, lease=10)
     assert (await begin(log, OTHER)).run_id == RUN
     page = await log.read(RUN, 0, owner="ann")
     assert (page.dropped, page.last) == (2, 4)
@@ -152,9 +197,9 @@ async def test_a_run_whose_key_another_has_goes_on_without_it(log, lose):
     assert (await begin(log, OTHER)).mine
 
     assert not (await begin(log)).mine
-    assert (await log.append(RUN, None, lease=10)).forgotten
+    assert await log.append({RUN: None}, lease=10)
     assert (await begin(log, RUN, None)).mine
-    assert await log.append(RUN, batch(1), lease=10) == Signals()
+    assert not await log.append({RUN: batch(1)}, lease=10)
     assert await log.finish(RUN, END)
     assert (await begin(log, "c" * 32)).run_id == OTHER
 
@@ -162,10 +207,10 @@ async def test_a_run_whose_key_another_has_goes_on_without_it(log, lose):
 async def test_of_somebody_else_nothing_is_told_and_nothing_noted(log):
     """A stranger who has an id keeps nothing alive by it."""
     await begin(log)
-    await log.append(RUN, batch(1), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
 
     assert await log.read(RUN, 0, owner="bob") is None
-    assert await log.append(RUN, None, lease=10) == Signals()
+    assert await log.signals([RUN]) == {}
 
 
 async def test_a_worker_that_is_not_heard_of_is_lost(log):
@@ -173,7 +218,7 @@ async def test_a_worker_that_is_not_heard_of_is_lost(log):
     await anyio.sleep(0.03)
     assert (await log.read(RUN, 0, owner="ann")).lost
 
-    await log.append(RUN, batch(1), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
     assert not (await log.read(RUN, 0, owner="ann")).lost
     await log.finish(RUN, END)
     assert not (await log.read(RUN, 0, owner="ann")).lost
@@ -183,10 +228,10 @@ async def test_a_worker_that_is_not_heard_of_is_lost(log):
 async def test_a_run_is_forgotten_without_another_request(log, remains):
     """Also one whose worker has died, from the end of its lease on."""
     await begin(log)
-    await log.append(RUN, batch(1), lease=10)
+    await log.append({RUN: batch(1)}, lease=10)
     await log.finish(RUN, END)
     await begin(log, OTHER, "other", lease=0.01)
-    await log.append(OTHER, batch(1), lease=0.01)
+    await log.append({OTHER: batch(1)}, lease=0.01)
     assert await remains(log)
 
     with anyio.fail_after(20):

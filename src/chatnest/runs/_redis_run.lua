@@ -22,30 +22,7 @@ if call('EXISTS', run) == 0 then return false end
 local refused = call('HGET', run, 'outcome') == 'refused'
 if refused and what ~= 'read' then return false end
 
-if what == 'append' then
-  local lease, first, count = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-  local data, most = ARGV[5], tonumber(ARGV[6])
-  local cancelled, read = unpack(call('HMGET', run, 'cancelled', 'read'))
-  call('HSET', run, 'lives_until', now + lease)
-  if read then call('HDEL', run, 'read') end
-  local last = tonumber(call('HGET', run, 'last'))
-  if count > 0 and first > last then -- a repetition adds no events
-    if first > last + 1 then -- a gap: the events before it are useless
-      call('DEL', batches)
-      call('HSET', run, 'size', 0, 'dropped', first - 1)
-    end
-    call('RPUSH', batches, first .. ' ' .. count .. ' ' .. data)
-    call('HSET', run, 'last', first + count - 1)
-    local size = call('HINCRBY', run, 'size', #data)
-    while size > most do
-      local f, c, d = string.match(call('LPOP', batches), '^(%d+) (%d+) (.*)$')
-      size = call('HINCRBY', run, 'size', -#d)
-      call('HSET', run, 'dropped', f + c - 1)
-    end
-  end
-  live(ARGV[7])
-  return { cancelled and 1 or 0, read and 1 or 0 }
-elseif what == 'finish' then
+if what == 'finish' then
   if call('HEXISTS', run, 'outcome') == 0 then
     call('HSET', run, 'outcome', ARGV[2], 'charged', ARGV[3], 'source', ARGV[4])
     live(ARGV[5])

@@ -4,7 +4,7 @@ The events of a run are numbered from 1. They are stored in batches of JSON, whi
 writes. A log does not read them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -107,7 +107,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """The signals of readers at other workers: ``cancelled`` ends the run, and ``read``, if one of
-    them has read since the last append, lets it continue.
+    them has read since the last look, lets it continue.
 
     ``forgotten``: the log does not know the run, so there are no signals. Its worker claims it
     again.
@@ -119,7 +119,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunLog(Protocol):
-    """The store of runs. Operations are atomic.
+    """The store of runs. Operations are atomic for each run.
 
     Every operation raises LedgerUnavailable if the log cannot be reached. ``poll_seconds`` is the
     maximum number of seconds between two looks of a worker for signals.
@@ -136,9 +136,17 @@ class RunLog(Protocol):
         A claim is idempotent: a run that has the key keeps it.
         """
 
-    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
-        """Add events, if any, and renew the lease. The oldest events beyond the bound are dropped,
-        and so are all events before a gap: the stored events are always consecutive.
+    async def append(self, batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
+        """Add events, if any, to each run of ``batches``, and renew its lease. Returns the ids of
+        the runs that the log does not know.
+
+        A batch whose first event is already stored adds nothing, so an append can be repeated. The
+        oldest events beyond the bound are dropped, and so are all events before a gap: the stored
+        events are always consecutive.
+        """
+
+    async def signals(self, run_ids: Collection[str]) -> Mapping[str, Signals]:
+        """The signals of runs since the last look. Runs without a signal are left out.
 
         A run that the log does not know is ``forgotten``, never ``cancelled``.
         """
@@ -175,6 +183,9 @@ class RunServer(Protocol):
     """A ledger that runs scripts on its server, such as RedisLedger."""
 
     prefix: str
+
+    is_cluster: bool
+    """Whether the keys of one script must have one hash slot."""
 
     async def script(
         self, text: str, keys: Sequence[str], args: Sequence[str | int | bytes]

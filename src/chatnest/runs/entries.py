@@ -18,7 +18,7 @@ __all__ = ["VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_b
 _log = logging.getLogger("chatnest.runs")
 
 Entry = Delta | Done | Failed
-"""What a log keeps of a run: a closed union. ``match`` it, and end with ``assert_never``. A new
+"""An entry of a run in the log: a closed union. ``match`` it, and end with ``assert_never``. A new
 kind of entry needs a new VERSION.
 """
 
@@ -52,7 +52,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class _Recorded(ChatNestError):
-    """An error as a run's first reader was told it."""
+    """An error as a run's first reader got it."""
 
     def __init__(self, entry: _Failed) -> None:
         super().__init__(entry.detail)

@@ -57,7 +57,7 @@ class KnownRuns:
             raise LedgerUnavailable from None
 
     async def claim(self, key: str | None, *, owner: str, fingerprint: str, run_id: str) -> Claim:
-        """Claim a key for a run. If that fails, no key leads to a run that nobody generates."""
+        """Claim a key for a run. If that fails, no key leads to a run without a generation."""
         try:
             return await self.ask(
                 partial(
@@ -82,8 +82,8 @@ class KnownRuns:
         return page
 
     async def page(self, run_id: str, owner: str, after: int) -> Page | None:
-        """What the log has of a run after an event. A run of this event loop that the log has lost
-        has an empty page.
+        """The events of a run in the log, after a number. A run of this event loop that the log has
+        lost has an empty page.
         """
         page = await self.ask(partial(self.log.read, run_id, after, owner=owner))
         hosted = self.here.get(run_id)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -59,6 +59,8 @@ class _Kept(msgspec.Struct):
         return _RUN_BYTES + len(self.owner) + len(self.batches) * _BATCH_BYTES + self.size
 
     def add(self, batch: Batch, max_bytes: int) -> None:
+        if batch.first <= self.last:
+            return
         if batch.first > self.last + 1:
             self.batches.clear()
             self.size, self.dropped = 0, batch.first - 1
@@ -120,17 +122,28 @@ class MemoryRunLog:
                 self._keys[key] = run_id
             return Claim(run_id=run_id, fingerprint=fingerprint, mine=True)
 
-    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
+    async def append(self, batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
         with self._lock:
-            run = self._runs.get(run_id)
-            if run is None:
-                return Signals(forgotten=True)
-            run.lives_until = self._clock() + lease
-            if batch is not None:
-                run.add(batch, self._settings.max_bytes)
-            signals = Signals(cancelled=run.cancelled, read=run.read)
-            run.read = False
-            return signals
+            until = self._clock() + lease
+            for run_id, batch in batches.items():
+                run = self._runs.get(run_id)
+                if run is not None:
+                    run.lives_until = until
+                    if batch is not None:
+                        run.add(batch, self._settings.max_bytes)
+            return batches.keys() - self._runs.keys()
+
+    async def signals(self, run_ids: Collection[str]) -> Mapping[str, Signals]:
+        found: dict[str, Signals] = {}
+        with self._lock:
+            for run_id in run_ids:
+                run = self._runs.get(run_id)
+                if run is None:
+                    found[run_id] = Signals(forgotten=True)
+                elif run.cancelled or run.read:
+                    found[run_id] = Signals(cancelled=run.cancelled, read=run.read)
+                    run.read = False
+        return found
 
     async def finish(self, run_id: str, end: RunEnd) -> bool:
         with self._lock:

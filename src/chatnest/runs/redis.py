@@ -4,9 +4,13 @@ Each run has a hash slot, and so has each key, whose value is 'RUN FINGERPRINT'.
 before its key refers to it, and removed after the key. All keys of Redis expire by themselves.
 """
 
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any, Final
 
+import anyio
+
+from chatnest.errors import LedgerUnavailable
 from chatnest.runs.base import (
     REFUSED_SECONDS,
     Batch,
@@ -43,7 +47,23 @@ else
 end
 return 1
 """
-_RUN: Final = files("chatnest.runs").joinpath("_redis_run.lua").read_text(encoding="utf-8")
+
+
+def _script(name: str) -> str:
+    return files("chatnest.runs").joinpath(f"_redis_{name}.lua").read_text(encoding="utf-8")
+
+
+_RUN: Final = _script("run")
+_APPEND: Final = _script("append")
+_SIGNALS: Final = _script("signals")
+_AS_SIGNALS: Final = (
+    None,
+    Signals(cancelled=True),
+    Signals(read=True),
+    Signals(cancelled=True, read=True),
+    Signals(forgotten=True),
+)
+"""The signals for each number that the script answers."""
 
 
 class RedisRunLog:
@@ -79,16 +99,55 @@ class RedisRunLog:
         known, print_ = packed.decode().split(" ")[:2]
         return known, print_
 
-    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
-        adds = batch if batch is not None else _NO_BATCH
+    async def append(self, batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
         lives = int(lease * 1000)
-        found = await self._run(
-            *(run_id, "append", lives),
-            *(adds.first, adds.count, adds.data, self._settings.max_bytes, lives + self._keep),
-        )
-        if found is None:
-            return Signals(forgotten=True)
-        return Signals(cancelled=found[0] == 1, read=found[1] == 1)
+        unknown: list[str] = []
+
+        async def append(run_ids: Collection[str]) -> None:
+            adds = [batches[run_id] or _NO_BATCH for run_id in run_ids]
+            parts = (part for batch in adds for part in (batch.first, batch.count, batch.data))
+            args = (lives, self._settings.max_bytes, lives + self._keep, *parts)
+            known = await self._server.script(_APPEND, self._all_places(run_ids), args)
+            unknown.extend(i for i, found in zip(run_ids, known, strict=True) if not found)
+
+        await self._for_each_slot(append, batches)
+        return unknown
+
+    async def signals(self, run_ids: Collection[str]) -> Mapping[str, Signals]:
+        found: dict[str, Signals] = {}
+
+        async def look(run_ids: Collection[str]) -> None:
+            places = [self._places(run_id)[0] for run_id in run_ids]
+            numbers = await self._server.script(_SIGNALS, places, ())
+            for run_id, number in zip(run_ids, numbers, strict=True):
+                signals = _AS_SIGNALS[number]
+                if signals is not None:
+                    found[run_id] = signals
+
+        await self._for_each_slot(look, run_ids)
+        return found
+
+    async def _for_each_slot(
+        self, operation: Callable[[Collection[str]], Awaitable[None]], run_ids: Collection[str]
+    ) -> None:
+        """Do an operation for all runs at once, or, in a cluster, for each one."""
+        if not self._server.is_cluster:
+            if run_ids:
+                await operation(run_ids)
+            return
+        failures: list[LedgerUnavailable] = []
+
+        async def one(run_id: str) -> None:
+            try:
+                await operation([run_id])
+            except LedgerUnavailable as exc:
+                failures.append(exc)
+
+        async with anyio.create_task_group() as tasks:
+            for run_id in run_ids:
+                tasks.start_soon(one, run_id)
+        if failures:
+            raise failures[0]
 
     async def finish(self, run_id: str, end: RunEnd) -> bool:
         # The run outlives its key, which refers to it.
@@ -143,6 +202,9 @@ class RedisRunLog:
     def _places(self, run_id: str) -> list[str]:
         place = f"{self._server.prefix}:run:{{{run_id}}}"
         return [place, f"{place}:events"]
+
+    def _all_places(self, run_ids: Collection[str]) -> list[str]:
+        return [place for run_id in run_ids for place in self._places(run_id)]
 
     def _key(self, name: str) -> str:
         return f"{self._server.prefix}:key:{{{name}}}"

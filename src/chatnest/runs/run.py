@@ -33,7 +33,6 @@ _ELSEWHERE: Final = 0.5
 _SIGN_OF_LIFE: Final = 5.0
 """Seconds after which a reader of a silent run gets a sign of life."""
 
-
 _NUMBERED: Final = "a run numbers its events itself"
 
 
@@ -52,8 +51,8 @@ class Run:
     """The events of a run while it is generated: the latest ``max_bytes`` of them.
 
     A run is the Output of its generation, and keeps what it gets for its readers. A piece that
-    arrives while the only reader has read everything goes to that reader at once. Nobody has read
-    it for ``linger`` seconds: then it is deserted.
+    arrives while the only reader has read everything goes to that reader at once. A run is deserted
+    after ``linger`` seconds without a reader.
 
         admitted ──► started ── events ──► ended
            └── refused: the run has no events, and its key becomes free
@@ -117,14 +116,16 @@ class Run:
         (reader,) = self._readers
         if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):
             return False
-        self._add(event)
+        self.said = True
+        self._keep(event)
         return True
 
     async def emit(self, events: Sequence[ClientEvent]) -> None:
         for event in events:
             match event:
                 case Delta():
-                    self._add(event)
+                    self.said = True
+                    self._keep(event)
                 case Start():
                     self.begun = True
                 case Ping():
@@ -185,6 +186,10 @@ class Run:
         self._read_until = anyio.current_time() + _ELSEWHERE
         self._notify()
 
+    def read_at(self, now: float) -> bool:
+        """Whether a reader at another worker counts as present."""
+        return now < self._read_until
+
     async def admission(self) -> Mapping[str, str]:
         """The header fields of the admission, or none if the run was not admitted."""
         while self._headers is None and not self._is_decided:
@@ -210,16 +215,14 @@ class Run:
                 await self._changed.wait()
         if reader.position < self.dropped:
             raise ReplayUnavailable
-        return self._since(reader.position)
+        return self.since(reader.position, _READ_AT_ONCE)
 
     # ------------------------------------------------ for its host
 
-    async def news(self, number: int, seconds: float) -> list[Entry]:
-        """The next events after a number that are still kept. Waits up to ``seconds`` for them."""
-        if self.last <= number and self.end is None:
-            with anyio.move_on_after(seconds):
-                await self._changed.wait()
-        return self._since(max(number, self.dropped))
+    def since(self, number: int, most: int) -> list[Entry]:
+        """The next events after a number that are still kept, ``most`` at once."""
+        start = max(0, number - self.dropped)
+        return list(islice(self._entries, start, start + most))
 
     def refuse(self, failure: Failed) -> None:
         """The run has no events and never will."""
@@ -231,23 +234,15 @@ class Run:
         if self.end is not None:
             return
         self.end = event
-        self._keep(event, size_of(event))
+        self._keep(event)
         self._notify()
 
-    def _add(self, delta: Delta) -> None:
-        self.said = True
-        self._keep(delta, size_of(delta))
-
-    def _keep(self, entry: Entry, size: int) -> None:
+    def _keep(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self._size += size
+        self._size += size_of(entry)
         self.last += 1
         while self._size > self._max_bytes and len(self._entries) > 1:
             self._size -= size_of(self._entries.popleft())
-
-    def _since(self, number: int) -> list[Entry]:
-        start = number - self.dropped
-        return list(islice(self._entries, start, start + _READ_AT_ONCE))
 
     def _notify(self) -> None:
         self._changed.set()

@@ -6,6 +6,7 @@ from typing import Final
 import anyio
 from anyio import move_on_after
 from anyio.abc import TaskGroup
+from anyio.lowlevel import RunVar
 
 from chatnest.answering import Answering
 from chatnest.bounds import ResolvedBounds
@@ -13,6 +14,7 @@ from chatnest.errors import KeyReused, LedgerUnavailable, RunCancelled
 from chatnest.events import LastEvent
 from chatnest.incoming import IncomingChat
 from chatnest.runs.base import Page, RunLog, RunSettings
+from chatnest.runs.keeper import LogKeeper
 from chatnest.runs.key import fingerprint, hold_id, key_id
 from chatnest.runs.known import HostedRun, KnownRuns
 from chatnest.runs.log_reading import (
@@ -56,6 +58,7 @@ class Runs:
     ) -> None:
         self.settings = settings
         self._known = KnownRuns(log, bounds.ledger_seconds)
+        self._keepers: RunVar[LogKeeper] = RunVar(f"chatnest_log_keeper_{id(self)}")
         self._answering = answering
         self._realm = realm
         self._bounds = bounds
@@ -90,7 +93,7 @@ class Runs:
         return await self._known.owned(run_id, owner, after)
 
     async def cancel(self, run_id: str, owner: str) -> dict[str, object]:
-        """End a run, and return a receipt of what became of it. Raises NotFound."""
+        """End a run, and return a receipt with its outcome. Raises NotFound."""
         known = self._known
         page = await known.owned(run_id, owner, after=1 << 62)
         was_running = page.end is None and not page.lost
@@ -171,13 +174,22 @@ class Runs:
         writer = RunWriter(generation, run, self._known.log)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(writer.write_down)
+                tasks.start_soon(self._keeper().keep, writer)
                 await self._streams.run(generation, run)
                 tasks.cancel_scope.cancel()
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
                 await writer.close()
             self._known.here.pop(run.run_id, None)
+
+    def _keeper(self) -> LogKeeper:
+        """The keeper of this event loop."""
+        try:
+            return self._keepers.get()
+        except LookupError:
+            keeper = LogKeeper(self._known)
+            self._keepers.set(keeper)
+            return keeper
 
     def _linger(self, chat: IncomingChat) -> float:
         if chat.key is None:

@@ -1,4 +1,4 @@
-"""RunWriter: a run on its way into the log, for readers elsewhere and those who come later."""
+"""RunWriter: one run on its way into the log, for readers that come later or to another worker."""
 
 import logging
 from typing import Final
@@ -7,7 +7,7 @@ import anyio
 
 from chatnest.errors import ChatNestError, InternalError, LedgerUnavailable, RunCancelled
 from chatnest.events import Done
-from chatnest.runs.base import Batch, Claim, RunEnd, RunLog
+from chatnest.runs.base import Batch, Claim, RunEnd, RunLog, Signals
 from chatnest.runs.entries import write_batch
 from chatnest.runs.known import LEASE
 from chatnest.runs.run import Run
@@ -18,36 +18,83 @@ __all__ = ["RunWriter"]
 
 _log = logging.getLogger("chatnest.runs")
 
-_BATCH_SECONDS: Final = 0.05
+_APPEND_SECONDS: Final = 1.0
+"""Seconds between two appends of a run that is not read at another worker."""
+
+_AT_ONCE: Final = 1_000
+"""Maximum events of one batch."""
 
 
 class RunWriter:
-    """Writes ``run`` to the log while ``generation`` writes the answer."""
+    """Writes ``run`` to the log while ``generation`` writes the answer.
+
+    The keeper appends what ``next_batch`` returns, and calls ``appended``. At the end, ``close``
+    writes the rest. Both hold ``lock``, so that batches arrive in order.
+    """
 
     def __init__(self, generation: Generation, run: Run, log: RunLog) -> None:
+        self.run: Run = run
+        self.lock: anyio.Lock = anyio.Lock()
         self._generation = generation
-        self._run = run
         self._run_log = log
         self._key = run.key
         self._written = 0  # the last event that is in the log
         self._unsure: Batch | None = None  # not acknowledged, so it may be there or not
-        self._log_is_away = False
+        self._due_at = anyio.current_time() + _APPEND_SECONDS
+        self.has_more: bool = False
+        """Whether the last batch was full, so that more events may wait."""
 
-    async def write_down(self) -> None:
-        """Keep the log up to date, in batches, and do what its signals say."""
-        run = self._run
-        while run.end is None:
-            try:
-                await self._append(self._run_log.poll_seconds)
-            except LedgerUnavailable:
-                if not self._log_is_away:
-                    _log.warning("run %s: its log is away, others cannot follow it", run.run_id)
-                self._log_is_away = True
-            await anyio.sleep(_BATCH_SECONDS)
+    # ------------------------------------------------ for the keeper
+
+    def is_due(self, now: float) -> bool:
+        """Whether the log needs an append: a renewal of the lease, or events for a reader."""
+        return now >= self._due_at or (self.run.last > self._written and self.run.read_at(now))
+
+    def next_batch(self) -> Batch | None:
+        """The next events, if any. A batch that was not acknowledged is repeated as it was."""
+        run = self.run
+        if self._unsure is None and (entries := run.since(self._written, _AT_ONCE)):
+            first = max(self._written, run.dropped) + 1
+            self._unsure = Batch(first=first, count=len(entries), data=write_batch(entries))
+        return self._unsure
+
+    def appended(self, batch: Batch | None, now: float) -> None:
+        """The log has ``batch``, and has renewed the lease."""
+        if batch is not None:
+            self._written, self._unsure = batch.first + batch.count - 1, None
+        self._due_at = now + _APPEND_SECONDS
+        self.has_more = batch is not None and batch.count == _AT_ONCE
+
+    def obey(self, signals: Signals) -> None:
+        """Do what readers at other workers have signalled."""
+        if signals.read:
+            self.run.read_elsewhere()
+        if signals.cancelled:
+            self._generation.stop(RunCancelled())
+
+    async def claim_again(self) -> None:
+        """The log has lost the run, which nothing has cancelled: claim it again. The next batch
+        has all events that are kept here.
+
+        A request that has claimed the key since then keeps it. This run then goes on without the
+        key, for clients that have its id.
+        """
+        claim = await self._claim()
+        if not claim.mine:
+            self._key = None
+            await self._claim()
+        self._unsure, self._written, self._due_at = None, 0, 0.0
+        _log.warning("run log lost a run: run=%s. It was claimed again.", self.run.run_id)
+
+    # ------------------------------------------------ the end
 
     async def close(self) -> None:
         """Record the end, or drop a run that has cost nothing and has no events."""
-        run, turn = self._run, self._generation.turn
+        async with self.lock:
+            await self._close()
+
+    async def _close(self) -> None:
+        run, turn = self.run, self._generation.turn
         failed = run.unstarted or self._generation.failed(
             self._generation.stopped or InternalError()
         )
@@ -56,55 +103,26 @@ class RunWriter:
                 await self._run_log.drop(run.run_id)
                 return
             run.conclude(failed)
-            await self._append_all()
+            await self._append_rest()
             while not await self._run_log.finish(run.run_id, _end(turn, failed.error)):
-                await self._claim_again()
-                await self._append_all()
+                await self.claim_again()
+                await self._append_rest()
         except LedgerUnavailable:
-            _log.warning("run %s: its log is away, its end is not recorded", run.run_id)
+            _log.warning("run log unavailable: run=%s. Its end is not recorded.", run.run_id)
         finally:
             if run.end is None:
                 run.refuse(failed)
 
-    async def _append_all(self) -> None:
-        while self._written < self._run.last:
-            await self._append(0)
-
-    async def _append(self, wait: float) -> None:
-        """Add what is new. A batch that was not acknowledged is repeated as it was."""
-        run, batch = self._run, self._unsure
-        if batch is None and (entries := await run.news(self._written, wait)):
-            last = max(self._written, run.dropped) + len(entries)
-            first = last - len(entries) + 1
-            batch = self._unsure = Batch(first=first, count=len(entries), data=write_batch(entries))
-        signals = await self._run_log.append(run.run_id, batch, lease=LEASE)
-        self._log_is_away = False
-        if signals.forgotten:
-            await self._claim_again()
-            return
-        if batch is not None:
-            self._written, self._unsure = batch.first + batch.count - 1, None
-        if signals.read:
-            run.read_elsewhere()
-        if signals.cancelled:
-            self._generation.stop(RunCancelled())
-
-    async def _claim_again(self) -> None:
-        """The log has lost the run, which nobody has cancelled: claim it again, and write down all
-        that is kept here.
-
-        A request that has claimed the key in the meantime keeps it. This run then goes on without
-        the key, for those who have its id.
-        """
-        self._unsure, self._written = None, 0
-        claim = await self._claim()
-        if not claim.mine:
-            self._key = None
-            await self._claim()
-        _log.warning("run %s: its log had lost it, and was given it again", self._run.run_id)
+    async def _append_rest(self) -> None:
+        while self._written < self.run.last:
+            batch = self.next_batch()
+            if await self._run_log.append({self.run.run_id: batch}, lease=LEASE):
+                await self.claim_again()
+            else:
+                self.appended(batch, anyio.current_time())
 
     async def _claim(self) -> Claim:
-        run = self._run
+        run = self.run
         return await self._run_log.claim(
             self._key,
             owner=run.owner,

@@ -104,6 +104,7 @@ class RedisLedger:
         )
         self._server = Server(url, timeout=timeout, max_connections=max_connections)
         self.prefix: str = prefix
+        self.is_cluster: bool = self._server.slot_of is not None
         self._keys = Keys(prefix, self._server.slot_of)
         self._books = Books(self._server, self._keys, Marks(self._server, self._keys, clock))
         self._steps = Steps(

@@ -72,11 +72,13 @@ class RunFile:
         """Whether the WAL may still hold deleted rows, of this process or an earlier one."""
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit at the end of this block, or roll back if it raises."""
+    def transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+        """Commit at the end of this block, or roll back if it raises. A transaction that only reads
+        does not keep other processes waiting.
+        """
         connection = self._opened()
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             yield connection
             connection.execute("COMMIT")
         except BaseException as exc:

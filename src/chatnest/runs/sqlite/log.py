@@ -7,7 +7,7 @@ should not stay in them.
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,8 +59,18 @@ class SQLiteRunLog:
 
         return await self._do(claim)
 
-    async def append(self, run_id: str, batch: Batch | None, *, lease: float) -> Signals:
-        return await self._do(lambda rows: rows.append(run_id, batch, int(lease * 1000)))
+    async def append(self, batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
+        def append(rows: RunRows) -> Collection[str]:
+            until = int(lease * 1000)
+            return [i for i, batch in batches.items() if not rows.append(i, batch, until)]
+
+        return await self._do(append)
+
+    async def signals(self, run_ids: Collection[str]) -> Mapping[str, Signals]:
+        found = await self._do(lambda rows: rows.signals(run_ids), writes=False)
+        if not any(signals.read for signals in found.values()):
+            return found
+        return await self._do(lambda rows: rows.take_signals(run_ids))
 
     async def finish(self, run_id: str, end: RunEnd) -> bool:
         return await self._do(lambda rows: rows.finish(run_id, end))
@@ -83,11 +93,11 @@ class SQLiteRunLog:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._file.close)
 
-    async def _do(self, work: Callable[[RunRows], _T]) -> _T:
+    async def _do(self, work: Callable[[RunRows], _T], *, writes: bool = True) -> _T:
         """Run ``work`` in a thread, in one transaction."""
 
         def in_thread() -> _T:
-            with self._file.transaction() as connection:
+            with self._file.transaction(writes=writes) as connection:
                 return work(RunRows(connection, self._clock(), self._settings))
 
         return await self._in_thread(in_thread)

@@ -1,7 +1,9 @@
 """RunRows: the rows of runs and their batches, within one transaction."""
 
+import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
 
 from chatnest.runs.base import (
     REFUSED,
@@ -15,6 +17,12 @@ from chatnest.runs.base import (
 )
 
 __all__ = ["RunRows"]
+
+_SIGNALS: Final = """
+SELECT value, ifnull(cancelled, 0), ifnull(read, 0), runs.id IS NULL OR outcome IS ?1
+FROM json_each(?2) LEFT JOIN runs ON runs.id = value
+WHERE cancelled OR read OR runs.id IS NULL OR outcome IS ?1
+"""
 
 
 class RunRows:
@@ -45,36 +53,54 @@ class RunRows:
         )
         return Claim(run_id=run_id, fingerprint=fingerprint, mine=True)
 
-    def append(self, run_id: str, batch: Batch | None, lease: int) -> Signals:
+    def append(self, run_id: str, batch: Batch | None, lease: int) -> bool:
+        """Add events, and renew the lease. Returns whether the run is known."""
         run = self.execute(
-            "SELECT cancelled, read, lives_until, size, dropped, last FROM runs"
-            " WHERE id = ? AND outcome IS NOT ?",
+            "SELECT lives_until, size, dropped, last FROM runs WHERE id = ? AND outcome IS NOT ?",
             (run_id, REFUSED.outcome),
         ).fetchone()
         if run is None:
-            return Signals(forgotten=True)
-        cancelled, read, lives_until, size, dropped, last = run
+            return False
+        lives_until, size, dropped, last = run
         until = self.now + lease
-        if batch is not None:
+        if batch is not None and batch.first > last:
             if batch.first > last + 1:
                 self.execute("DELETE FROM batches WHERE run = ?", (run_id,))
                 size, dropped = 0, batch.first - 1
             self.execute(
-                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)",
+                "INSERT INTO batches VALUES (?, ?, ?, ?)",
                 (run_id, batch.first, batch.count, batch.data),
             )
             size, dropped = self._trim(run_id, size + len(batch.data), dropped)
             self.execute(
-                "UPDATE runs SET last = ?, size = ?, dropped = ?, lives_until = ?, forget_at = ?,"
-                " read = 0 WHERE id = ?",
+                "UPDATE runs SET last = ?, size = ?, dropped = ?, lives_until = ?, forget_at = ?"
+                " WHERE id = ?",
                 (batch.first + batch.count - 1, size, dropped, until, until + self._keep, run_id),
             )
-        elif read or until - lives_until > lease // 3:
+        elif until - lives_until > lease // 3:
             self.execute(
-                "UPDATE runs SET lives_until = ?, forget_at = ?, read = 0 WHERE id = ?",
+                "UPDATE runs SET lives_until = ?, forget_at = ? WHERE id = ?",
                 (until, until + self._keep, run_id),
             )
-        return Signals(cancelled=bool(cancelled), read=bool(read))
+        return True
+
+    def signals(self, run_ids: Collection[str]) -> dict[str, Signals]:
+        """The signals of runs. Changes nothing."""
+        return {
+            run_id: Signals(forgotten=True)
+            if forgotten
+            else Signals(cancelled=bool(cancelled), read=bool(read))
+            for run_id, cancelled, read, forgotten in self.execute(
+                _SIGNALS, (REFUSED.outcome, json.dumps([*run_ids]))
+            )
+        }
+
+    def take_signals(self, run_ids: Collection[str]) -> dict[str, Signals]:
+        """The signals of runs. Notes that they have arrived."""
+        found = self.signals(run_ids)
+        read = [(run_id,) for run_id, signals in found.items() if signals.read]
+        self.connection.executemany("UPDATE runs SET read = 0 WHERE id = ?", read)
+        return found
 
     def _trim(self, run_id: str, size: int, dropped: int) -> tuple[int, int]:
         """Drop the oldest batches until the rest fit. Returns the new size, and the last event that

@@ -43,7 +43,7 @@ class NativeFrames:
             event = events[0]
             if type(event) is Delta:  # nearly always
                 return _ONE_TOKEN % _text(event.text)
-            return self._frame(event)
+            return self._numbered(event) if type(event) is Numbered else self._frame(event)
         if set(map(type, events)) == {Delta}:
             return _tokens([event.text for event in events if type(event) is Delta])
         return b"".join([self._frame(event) for event in events])
