@@ -480,7 +480,7 @@ async def test_a_ledger_that_can_never_work_fails_the_startup(tmp_path, upstream
     else:
         await run.run()
     assert run.sent == ["lifespan.startup.failed"]
-    assert "its directory does not exist" in run.messages[0]["message"]
+    assert "in a directory that does not exist" in run.messages[0]["message"]
 
 
 @pytest.mark.anyio
