@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 import chatnest
-from chatnest import conversation, events
+from chatnest import conversation, events, telemetry
 from chatnest.runs import entries
 
 ROOT = Path(chatnest.__file__).parent
@@ -28,14 +28,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "asgi events conversation",
         "tokens stores",
         "turn",
-        "identity endings failures",
+        "identity endings",
         "ledger",
         "wire",
         "providers",
-        "policies lookups",
+        "policies lookups telemetry",
         "accounting",
         "streams",
-        "answering incoming",
+        "attempts incoming",
+        "answering",
         "runs",
         "endpoints lifespan",
         "parts",
@@ -98,6 +99,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider",
     ),
     "policies": ("base zone", "anonymous budget concurrency rate retry trim"),
+    "telemetry": ("base", "access_log", "observers"),
     "accounting": ("budget_warnings charge local_books outbox refusals throttle", "accounts"),
     "streams": (
         "intake output",
@@ -377,7 +379,10 @@ def test_a_module_that_says_no_io_has_nothing_to_do_it_with(name):
 
 
 # What is told apart by ``match``: mypy then finds each place that a new member concerns.
-UNIONS = (conversation.Part, events.ProviderEvent, events.ClientEvent, entries.Entry)
+UNIONS = (
+    *(conversation.Part, events.ProviderEvent, events.ClientEvent, entries.Entry),
+    telemetry.Observation,
+)
 MEMBERS = {member.__name__ for union in UNIONS for member in get_args(union) or (union,)}
 
 

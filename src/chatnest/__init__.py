@@ -4,6 +4,7 @@ from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
 from chatnest.conversation import ChatRequest, Message, ModelRequest, Text
+from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.identity.base import Identity
 from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
@@ -19,6 +20,7 @@ from chatnest.providers import (
     ServerSettings,
 )
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
+from chatnest.telemetry import Observer
 from chatnest.turn import ModelCall, Turn
 from chatnest.wire import Document, Frames, NativeFormat, StreamInfo, WireFormat
 
@@ -48,6 +50,7 @@ __all__ = [
     "ModelParameters",
     "ModelRequest",
     "NativeFormat",
+    "Observer",
     "OpenAIProvider",
     "Policy",
     "Profile",
@@ -55,6 +58,7 @@ __all__ = [
     "RunLog",
     "RunSettings",
     "ServerSettings",
+    "StopAnswer",
     "StreamInfo",
     "Text",
     "TrustedHeader",

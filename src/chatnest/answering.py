@@ -1,63 +1,92 @@
 """Answering: one turn from its policies to its settlement, whatever happens on the way."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import TracebackType
-from typing import Self
 
-import anyio
-import msgspec
-from anyio import CancelScope, move_on_after
+from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from chatnest.accounting.accounts import Accounts
+from chatnest.attempts import Attempts, OpenCall
 from chatnest.bounds import ResolvedBounds
-from chatnest.conversation import ModelRequest
-from chatnest.endings import check_end
-from chatnest.errors import (
-    AnswerTooLong,
-    ChatNestError,
-    ClientGone,
-    InternalError,
-    UpstreamBadResponse,
-    UpstreamError,
-    UpstreamTimeout,
-)
-from chatnest.events import Delta, Done, ProviderEvent, Usage
-from chatnest.failures import log_failure
+from chatnest.endings import StopAnswer, cause_of, check_end
+from chatnest.errors import AnswerTooLong
+from chatnest.events import Done, ProviderEvent, Usage
+from chatnest.ledger.base import Hold
 from chatnest.policies.base import PolicyChain
-from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
 from chatnest.streams.generation import Generation
-from chatnest.turn import Answer, ModelCall, Turn
+from chatnest.telemetry.observers import Observers
+from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields
 
 __all__ = ["Answering"]
-
-_log = logging.getLogger("chatnest.app")
 
 
 class Answering:
     """What stands between a turn and its answer: policies, accounts and the model."""
 
     def __init__(
-        self, provider: Provider, policies: PolicyChain, accounts: Accounts, bounds: ResolvedBounds
+        self,
+        attempts: Attempts,
+        policies: PolicyChain,
+        accounts: Accounts,
+        bounds: ResolvedBounds,
+        observers: Observers,
     ) -> None:
-        self._provider = provider
+        self.observers: Observers = observers
+        self._attempts = attempts
         self._policies = policies
         self._accounts = accounts
         self._bounds = bounds
 
     async def answer(self, generation: Generation) -> Done:
         """Policies, then one admission, then the model, then one settlement, whatever happens."""
-        turn = generation.turn
-        admission = self._accounts.weigh(turn, self._policies.limits)
-        await self._policies.prepare(turn)
-        await turn.fit()
-        await generation.check_client()
-        admitted = await admission.hold()
+        turn, policies = generation.turn, self._policies
+        hold = await self._admit(generation)
+        failure: BaseException | None = None
+        try:
+            opened, events = await self._attempts.open(generation)
+            async with opened:
+                await self._start(generation, opened, events)
+                answer = turn.answer
+                async for batch in events:
+                    deltas = answer.add(batch)
+                    if policies.watches:
+                        policies.watch(turn, deltas)
+                    await generation.put(deltas)
+                    if answer.tokens_left < 0 or answer.bytes_left < 0:
+                        await self._look_at_length(turn)
+                check_end(answer)
+        except StopAnswer as exc:
+            failure = exc
+        except BaseException as exc:
+            failure = cause_of(exc, generation.stopped)
+            raise
+        finally:
+            await self._settle(turn, hold, failure)
+        if failure is not None:
+            await generation.start()  # unless it has begun: its first piece was rejected
+        estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
+        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
+
+    async def _admit(self, generation: Generation) -> Hold:
+        """What the ledger holds for the turn, once its policies have prepared it. The reservation
+        is renewed until the generation ends.
+        """
+        turn, observers = generation.turn, self.observers
+        if observers.watched:
+            observers.asked(turn)
+        try:
+            admission = self._accounts.weigh(turn, self._policies.limits)
+            await self._policies.prepare(turn)
+            await turn.fit()
+            await generation.check_client()
+            admitted = await admission.hold()
+        except BaseException as exc:
+            if observers.watched:
+                observers.not_admitted(turn, cause_of(exc, generation.stopped))
+            raise
         hold = admitted.hold
         generation.output.add_headers(
             {
@@ -65,102 +94,45 @@ class Answering:
                 "ChatNest-Request-Id": turn.id,  # as the books have it
             }
         )
-        del admission, admitted  # the limits need not live as long as the stream
         generation.renew_with(partial(self._accounts.renew, hold))
-        failure: BaseException | None = None
-        try:
-            async with await self._open(generation) as opened:
-                answer, events = turn.answer, opened.events
-                await generation.start(opened.first)
-                opened.first = []
-                if answer.tokens_left < 0 or answer.bytes_left < 0:
-                    await self._look_at_length(turn)
-                if generation.output.puts_now and (offer := getattr(events, "offer", None)):
-                    offer(generation)
-                async for batch in events:
-                    await generation.put(answer.add(batch))
-                    if answer.tokens_left < 0 or answer.bytes_left < 0:
-                        await self._look_at_length(turn)
-                check_end(answer)
-        except ChatNestError as exc:
-            failure = exc
-            raise
-        except Exception as exc:
-            _log.exception("request %s failed", turn.id)
-            failure = InternalError()
-            raise failure from exc
-        except BaseException:  # cancelled: the client left, a deadline passed, or a shutdown
-            failure = generation.stopped or ClientGone()
-            raise
-        finally:
-            log_failure(turn, failure)
-            with move_on_after(self._bounds.settle_seconds, shield=True):
-                try:
-                    if turn.call is not None and turn.call.unread is not None:
-                        await _take_unread(turn, turn.call.unread)
-                finally:
-                    await self._accounts.settle(turn, hold, failure)
-                await self._policies.finished(turn)
-        estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
-        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
+        if observers.watched:
+            observers.admitted(turn, hold.tokens)
+        return hold
 
-    async def _open(self, generation: Generation) -> "_Open":
-        """Ask the model, again where a policy says so, until something billable has come."""
-        turn = generation.turn
-        deadline = anyio.current_time() + self._bounds.first_byte_seconds
-        generation.call_model()
-        attempt = 1
-        while True:
+    async def _start(
+        self, generation: Generation, opened: OpenCall, events: ProviderStream
+    ) -> None:
+        """Hand on what came first. A policy that watches needs each piece, so that none may take
+        the short cut.
+        """
+        turn, policies, answer = generation.turn, self._policies, generation.turn.answer
+        if self.observers.watched and answer.said:
+            self.observers.first_piece(turn)
+        if policies.watches:
+            policies.watch(turn, opened.first)
+        await generation.start(opened.first)
+        opened.first = []
+        if answer.tokens_left < 0 or answer.bytes_left < 0:
+            await self._look_at_length(turn)
+        if generation.output.puts_now and not policies.watches:
+            offer = getattr(events, "offer", None)
+            if offer is not None:
+                offer(generation)
+
+    async def _settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
+        """Charge the turn, and report its end."""
+        with move_on_after(self._bounds.settle_seconds, shield=True):
             try:
-                return await self._ask(generation, deadline)
-            except UpstreamError as exc:
-                delay = None
-                if _may_repeat(turn.answer, exc):
-                    delay = self._policies.classify(turn, exc, attempt)
-                if delay is None or anyio.current_time() + delay >= deadline:
-                    raise
-                log_failure(turn, exc)
-                if not exc.reached_model:
-                    turn.call = None  # it cost nothing, should the client leave now
-                if turn.answer.begun:
-                    turn.answer = Answer()
-            generation.call_model()
-            await anyio.sleep(delay)
-            attempt += 1
-
-    async def _ask(self, generation: Generation, deadline: float) -> "_Open":
-        turn = generation.turn
-        request = ModelRequest(
-            messages=(*turn.system, *turn.messages),
-            max_output_tokens=turn.max_output_tokens,
-            temperature=turn.profile.temperature,
-        )
-        turn.call = ModelCall(request=request, request_id=turn.id)
-        answer = turn.answer
-        answer.tokens_left = turn.max_output_tokens
-        answer.bytes_left = self._bounds.answer_bytes
-        call = self._provider.open(turn.call)
-        with CancelScope(deadline=deadline) as waiting:
-            opened = _Open(call, await call.__aenter__(), [])
-            turn.answer.begun = True
-            if waiting.cancel_called:
-                async with opened:
-                    await checkpoint()  # which ends it, since its time was up
-        if waiting.cancelled_caught:
-            raise UpstreamTimeout
-        generation.alive()
-        try:
-            while not answer.said:  # what fails before anything billable has its own status
-                if (batch := await anext(opened.events, None)) is None:
-                    check_end(answer)
-                    break
-                opened.first += answer.add(batch)
-                if not answer.said:
-                    generation.alive()
-        except BaseException:
-            async with opened:
-                raise
-        return opened
+                if turn.call is not None and turn.call.unread is not None:
+                    await _take_unread(turn, turn.call.unread)
+            finally:
+                await self._accounts.settle(turn, hold, failure)
+                if isinstance(failure, StopAnswer):
+                    _note_stop(turn, failure)
+                if self.observers.watched:
+                    self.observers.ended(turn)
+            if self._policies.finishes:
+                await self._policies.finished(turn)
 
     async def _look_at_length(self, turn: Turn) -> None:
         """Count an answer whose upper estimate is beyond its limit, and say how far it may go until
@@ -174,6 +146,16 @@ class Answering:
         turn.answer.tokens_left = max(left, turn.slack)
 
 
+def _note_stop(turn: Turn, stop: StopAnswer) -> None:
+    """Give the answer the policy's reason to stop. A figure of the provider's that was not charged
+    was an early one, and is not shown.
+    """
+    answer = turn.answer
+    answer.finish_reason = stop.finish_reason
+    if answer.usage is not None and answer.usage.total_tokens != turn.charged:
+        answer.usage = None
+
+
 async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) -> None:
     """Take note of what had arrived when the answer was left. The connection is closed by now."""
     turn.answer.begun = True
@@ -182,33 +164,3 @@ async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) ->
         if turn.answer.bytes_left < 0:
             return
         await checkpoint()
-
-
-def _may_repeat(answer: Answer, failure: UpstreamError) -> bool:
-    """Whether the model may be asked again: what was answered with 200 may be billed, unless it was
-    a refusal.
-    """
-    if answer.said or isinstance(failure, UpstreamBadResponse):
-        return False
-    return not (answer.begun and failure.reached_model)
-
-
-class _Open(msgspec.Struct):
-    """A call that the model has taken, entered already, and what came ``first``. While it is read,
-    the frames of its asking need not live, nor be gone through for each token.
-    """
-
-    call: AbstractAsyncContextManager[ProviderStream]
-    events: ProviderStream
-    first: list[Delta]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self.call.__aexit__(kind, failure, traceback)

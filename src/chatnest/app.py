@@ -36,6 +36,7 @@ from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
 from chatnest.streams.intake import Intake
+from chatnest.telemetry import Observer
 from chatnest.wire import Formats, Route, WireFormat
 
 __all__ = ["ChatNestApp"]
@@ -92,6 +93,7 @@ class ChatNestApp:
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
         formats: Sequence[WireFormat] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         parts = Parts(
             provider=provider,
@@ -113,6 +115,7 @@ class ChatNestApp:
             run_log=run_log,
             drain_at_signal=drain_at_signal,
             formats=formats,
+            observers=observers,
         )
         self.profiles: dict[str, Profile] = parts.profiles
         self.provider: Provider = parts.provider

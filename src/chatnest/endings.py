@@ -1,11 +1,49 @@
-"""Endings: whether an answer that has ended is whole. No I/O."""
+"""Endings: whether an answer that has ended is whole, and what else may end one. No I/O."""
 
 from typing import Final
 
-from chatnest.errors import EmptyAnswer, UpstreamInterrupted
+from chatnest.errors import (
+    ChatNestError,
+    ClientGone,
+    ConfigurationError,
+    EmptyAnswer,
+    InternalError,
+    UpstreamInterrupted,
+)
 from chatnest.turn import Answer
 
-__all__ = ["check_end"]
+__all__ = ["StopAnswer", "cause_of", "check_end"]
+
+
+class StopAnswer(Exception):
+    """A policy raises it in ``watch`` to end the answer. The client gets ``done`` with
+    ``finish_reason``, and nothing of the text that was watched.
+    """
+
+    def __init__(self, finish_reason: str) -> None:
+        self.finish_reason: str = finish_reason
+        super().__init__(finish_reason)
+
+
+def cause_of(
+    failure: BaseException | None, stopped: ChatNestError | None = None
+) -> ChatNestError | None:
+    """The error that a failure stands for, or None for an answer that ended without fault.
+
+    A cancellation stands for ``stopped``, or for a client that has disconnected.
+    """
+    match failure:
+        case None | StopAnswer():
+            return None
+        case ConfigurationError():
+            return InternalError()
+        case ChatNestError():
+            return failure
+        case Exception():
+            return InternalError()
+        case _:
+            return stopped or ClientGone()
+
 
 _FAILURES: Final = frozenset(
     {

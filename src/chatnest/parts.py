@@ -7,6 +7,7 @@ from chatnest._util.arguments import check_kinds, check_parts, check_positive
 from chatnest.accounting.accounts import Accounts
 from chatnest.accounting.local_books import WhenAway
 from chatnest.answering import Answering
+from chatnest.attempts import Attempts
 from chatnest.bounds import Bounds, ResolvedBounds
 from chatnest.endpoints.chat import ChatEndpoint
 from chatnest.endpoints.limits import LimitsEndpoint
@@ -28,6 +29,8 @@ from chatnest.runs.place import beside
 from chatnest.runs.service import Runs
 from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
+from chatnest.telemetry import Observer
+from chatnest.telemetry.observers import Observers
 from chatnest.wire import Formats, NativeFormat, WireFormat
 
 __all__ = ["Parts"]
@@ -58,6 +61,7 @@ class Parts:
         run_log: RunLog | None,
         drain_at_signal: float | None,
         formats: Sequence[WireFormat],
+        observers: Sequence[Observer],
     ) -> None:
         check_positive(ping_interval=ping_interval)
         check_kinds(
@@ -100,7 +104,14 @@ class Parts:
             drain_at_signal=drain_at_signal,
             budgets=chain.budgets,
         )
-        answering = Answering(self.provider, chain, self.accounts, resolved)
+        observing = Observers(observers)
+        answering = Answering(
+            Attempts((self.provider,), chain, resolved, observing),
+            chain,
+            self.accounts,
+            resolved,
+            observing,
+        )
         incoming = Incoming(
             access,
             self.provider,
@@ -132,6 +143,7 @@ class Parts:
             streams=self.streams,
             intake=self.intake,
             bounds=resolved,
+            observers=observing,
         )
         self.run: RunEndpoint = RunEndpoint(
             access=access,

@@ -22,7 +22,7 @@ from chatnest.events import (
 from chatnest.profiles import Profile
 from chatnest.tokens.base import TokenCounter
 
-__all__ = ["Answer", "LookUp", "ModelCall", "Turn"]
+__all__ = ["Answer", "Attempt", "LookUp", "ModelCall", "Turn"]
 
 _UNLIMITED = 1 << 62
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -52,6 +52,18 @@ class ModelCall(msgspec.Struct, kw_only=True):
     place: str = ""
     status: int = 0
     content_type: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a model that has ended. ``started`` is in seconds since 1970. ``outcome`` is the
+    code of the error that ended it, or None, and ``status`` the HTTP status of the response, or 0.
+    """
+
+    model: str
+    started: float
+    seconds: float
+    outcome: str | None
+    status: int
 
 
 class Answer:
@@ -151,7 +163,11 @@ class Turn:
     ``max_output_tokens``. Policies may keep their own values in ``state``. After the end,
     ``outcome`` is ``"done"`` or the code of the error that ended the turn, and ``charged`` is its
     cost in tokens, by the figure of ``source``: ``provider``, ``estimated`` or ``none``.
+    ``attempts`` are the calls of the model that have ended.
     """
+
+    asked_at: float = 0.0
+    """When observers saw its beginning, by the monotonic clock."""
 
     def __init__(
         self,
@@ -179,6 +195,7 @@ class Turn:
         self.max_output_tokens: int = profile.max_output_tokens
         self.input_tokens: int = 0
         self.call: ModelCall | None = None
+        self.attempts: tuple[Attempt, ...] = ()
         self.answer: Answer = Answer()
         self.outcome = ""
         self.charged = 0

@@ -100,7 +100,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app client conversation incoming lifespan lookups turn",
+    "": "answering app attempts client conversation incoming lifespan lookups turn",
     "accounting": "accounts budget_warnings charge local_books outbox refusals throttle",
     "asgi": "heads http resumption",
     "config": "sections",

@@ -64,7 +64,7 @@ class Waits:
 @pytest.fixture
 def waits(monkeypatch) -> Waits:
     waits = Waits()
-    monkeypatch.setattr("chatnest.answering.CancelScope", waits)
+    monkeypatch.setattr("chatnest.attempts.CancelScope", waits)
     return waits
 
 

@@ -5,6 +5,7 @@ from typing import Final, Literal
 import msgspec
 from anyio import fail_after
 
+from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, UpstreamError, UpstreamTimeout
 from chatnest.events import Usage
 from chatnest.ledger.base import Charge, Hold
@@ -94,6 +95,6 @@ async def _delivered(turn: Turn) -> int:
 
 
 def _outcome(failure: BaseException | None) -> str:
-    if failure is None:
+    if failure is None or isinstance(failure, StopAnswer):
         return "done"
     return failure.code if isinstance(failure, ChatNestError) else "cancelled"

@@ -3,6 +3,7 @@
 from chatnest.answering import Answering
 from chatnest.asgi.http import TAKEN
 from chatnest.bounds import ResolvedBounds
+from chatnest.endings import cause_of
 from chatnest.endpoints.base import Exchange
 from chatnest.errors import Overloaded
 from chatnest.incoming import Incoming, IncomingChat
@@ -11,6 +12,7 @@ from chatnest.streams.generation import Generation
 from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.response import Response
+from chatnest.telemetry.observers import Observers
 from chatnest.wire.base import StreamInfo
 
 __all__ = ["ChatEndpoint"]
@@ -28,6 +30,7 @@ class ChatEndpoint:
         streams: OpenStreams,
         intake: Intake,
         bounds: ResolvedBounds,
+        observers: Observers,
     ) -> None:
         self._incoming = incoming
         self._answering = answering
@@ -35,12 +38,14 @@ class ChatEndpoint:
         self._streams = streams
         self._intake = intake
         self._bounds = bounds
+        self._observers = observers
 
     async def serve(self, exchange: Exchange) -> None:
         """Stream the answer. Raises what is wrong with the request, Overloaded, or ClientGone."""
         intake, is_whole = (exchange.scope.get("extensions") or {}).get(TAKEN, (None, False))
         if intake is not self._intake and not self._intake.take():
-            raise Overloaded
+            self._observers.refused(exchange.id, overloaded := Overloaded())
+            raise overloaded
         del intake
         try:
             chat = await self._incoming.read(
@@ -50,9 +55,10 @@ class ChatEndpoint:
                 format=exchange.format,
                 request_id=exchange.id,
             )
-        except BaseException:
+        except BaseException as exc:
             if is_whole:
                 self._intake.place(counted=True)(False)  # by position
+            self._observers.refused(exchange.id, cause_of(exc))
             raise
         response = self._response(exchange, chat, is_whole=is_whole)
         del exchange  # its head need not live as long as the stream

@@ -1,13 +1,14 @@
 """Policy: changes, limits, retries or watches a turn. The seam. No I/O.
 
-A policy is any object with at least one of the four hooks below. It does not have to inherit. Hooks
+A policy is any object with at least one of the five hooks below. It does not have to inherit. Hooks
 run in the order of the policies of ChatNestApp:
 
 1. ``prepare`` may change the turn, or refuse it by raising a ChatNestError;
 2. ``limits`` returns the turn's limits: the ledger admits those of all policies in one step, so
    that a refused turn counts for none of them;
 3. ``classify`` decides whether a failed call of the model is repeated;
-4. ``finished`` receives the outcome.
+4. ``watch`` sees the text of the answer before the client does, and may end the answer;
+5. ``finished`` receives the outcome.
 
 A policy with ``needs_headers = True`` finds the request's header fields in ``turn.headers``.
 Without such a policy they are not kept, since an open stream would hold them in memory.
@@ -15,14 +16,24 @@ Without such a policy they are not kept, since an open stream would hold them in
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from chatnest.errors import ConfigurationError, UpstreamError
+from chatnest.events import Delta
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 
-__all__ = ["Classifies", "Finishes", "Limits", "Policy", "PolicyChain", "Prepares", "Zoned"]
+__all__ = [
+    "Classifies",
+    "Finishes",
+    "Limits",
+    "Policy",
+    "PolicyChain",
+    "Prepares",
+    "Watches",
+    "Zoned",
+]
 
 
 _log = logging.getLogger("chatnest.policies")
@@ -55,6 +66,19 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class Watches(Protocol):
+    """Sees the answer on its way. A piece of it then costs more: see OfferingStream."""
+
+    def watch(self, turn: Turn, text: str) -> None:
+        """See the text that has just arrived, before it is sent. ``turn.answer.text`` is all of the
+        answer, with it. It runs for every batch of pieces, so it must return at once.
+
+        Raise StopAnswer to end the answer without fault, and a ChatNestError to end it with an
+        error. Either way this text is not sent, and the tokens that arrived are charged.
+        """
+
+
+@runtime_checkable
 class Finishes(Protocol):
     """Runs after the settlement."""
 
@@ -72,10 +96,16 @@ class Zoned(Protocol):
     """Name of a budget → time zone."""
 
 
-Policy = Prepares | Limits | Classifies | Finishes
+Policy = Prepares | Limits | Classifies | Watches | Finishes
 
 
-_ASYNC: Final = {"prepare": True, "limits": False, "classify": False, "finished": True}
+_ASYNC: Final = {
+    "prepare": True,
+    "limits": False,
+    "classify": False,
+    "watch": False,
+    "finished": True,
+}
 """The hooks, and whether each is an async function."""
 
 
@@ -136,7 +166,12 @@ class PolicyChain:
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]
+        self._watches = [p for p in policies if isinstance(p, Watches)]
+        self.watches: bool = bool(self._watches)
+        """Whether a policy watches answers."""
         self._finishes = [p for p in policies if isinstance(p, Finishes)]
+        self.finishes: bool = bool(self._finishes)
+        """Whether a policy receives outcomes."""
         self.budgets: tuple[Limit, ...] = tuple(
             Limit(name=name, kind="budget", account="", limit=0, timezone=zone)
             for policy in policies
@@ -172,6 +207,12 @@ class PolicyChain:
             if delay is not None:
                 return delay
         return None
+
+    def watch(self, turn: Turn, deltas: Sequence[Delta]) -> None:
+        """Call every ``watch`` until one raises, if there is text."""
+        if text := "".join([delta.text for delta in deltas]):
+            for policy in self._watches:
+                policy.watch(turn, text)
 
     async def finished(self, turn: Turn) -> None:
         """Call every ``finished``. An exception is logged, and the other policies still run."""

@@ -10,7 +10,7 @@ from anyio.lowlevel import RunVar
 
 from chatnest.answering import Answering
 from chatnest.bounds import ResolvedBounds
-from chatnest.errors import KeyReused, LedgerUnavailable, RunCancelled
+from chatnest.errors import ChatNestError, KeyReused, LedgerUnavailable, RunCancelled
 from chatnest.events import LastEvent
 from chatnest.incoming import IncomingChat
 from chatnest.runs.base import Page, RunLog, RunSettings
@@ -125,11 +125,15 @@ class Runs:
         key = None if chat.key is None else key_id(self._realm, chat.identity.principal, chat.key)
         print_ = fingerprint(chat.request)
         for _ in range(_CLAIMS):
-            claim = await self._known.claim(
-                key, owner=chat.identity.principal, fingerprint=print_, run_id=chat.id
-            )
-            if claim.fingerprint != print_:
-                raise KeyReused
+            try:
+                claim = await self._known.claim(
+                    key, owner=chat.identity.principal, fingerprint=print_, run_id=chat.id
+                )
+                if claim.fingerprint != print_:
+                    raise KeyReused
+            except ChatNestError as exc:
+                self._report_refusal(chat, exc)
+                raise
             response.add_headers({"ChatNest-Run-Id": claim.run_id})
             if claim.mine:
                 run = self._begin(chat, key, print_, hosts)
@@ -142,7 +146,19 @@ class Runs:
                 await anyio.sleep(POLL_SECONDS)
             except RunUnknown:  # its worker claims the key again, unless it is dead
                 await anyio.sleep(BACK_SECONDS)
-        raise LedgerUnavailable
+        unclaimed = LedgerUnavailable()
+        self._report_refusal(chat, unclaimed)
+        raise unclaimed
+
+    def _report_refusal(self, chat: IncomingChat, error: ChatNestError) -> None:
+        self._answering.observers.refused(
+            chat.id,
+            error,
+            principal=chat.identity.principal,
+            groups=chat.identity.groups,
+            profile=chat.profile.name,
+            model=chat.model,
+        )
 
     async def _follow(self, run_id: str, owner: str, reader: Reader) -> LastEvent:
         reader.output.expect_start()

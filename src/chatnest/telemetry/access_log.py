@@ -1,13 +1,13 @@
-"""Failures: the one line in the log that a failed call of the model leaves. No I/O.
+"""AccessLog: an observer that writes the log lines of requests. No I/O.
 
-It has facts of ours, and of what the upstream wrote only what looks like a code: its texts may name
-accounts and keys.
+A failed call of the model leaves one line. It has our own facts, and of the upstream's texts only
+what looks like a code: the texts may name accounts and keys.
 """
 
 import logging
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from chatnest.errors import (
     AnswerTooLong,
@@ -17,9 +17,17 @@ from chatnest.errors import (
     UpstreamAccount,
     UpstreamError,
 )
-from chatnest.turn import Turn
+from chatnest.telemetry.base import (
+    Admitted,
+    Asked,
+    Attempted,
+    Ended,
+    FirstPiece,
+    Observation,
+    Refused,
+)
 
-__all__ = ["log_failure"]
+__all__ = ["AccessLog"]
 
 _log = logging.getLogger("chatnest.calls")
 
@@ -27,8 +35,8 @@ _CODE: Final = re.compile(
     r"(?=(?:\D*\d){0,4}\D*$)"
     r"(?:[a-z][a-z0-9_]{0,63}|[A-Z][A-Z_]{0,63}|(?:[A-Z][a-z]+){1,8}|[1-9][0-9]{2,3})"
 )
-"""As providers' codes are: ``model_not_found``, ``RESOURCE_EXHAUSTED``, ``BadRequestError``, 429.
-What is not like them may be anything, a key among others.
+"""The shapes of providers' codes: ``model_not_found``, ``RESOURCE_EXHAUSTED``, ``BadRequestError``,
+429. Any other text may be a secret, such as a key.
 """
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._+-]{1,40}(?:/[A-Za-z0-9._+-]{1,60})?")
 
@@ -54,26 +62,37 @@ _ADVICE_BY_CODE: Final[Mapping[str, str]] = {
 }
 
 
-def log_failure(turn: Turn, error: BaseException | None) -> None:
-    """Log a failed call of ``turn``; nothing where there was no call, or it did not fail."""
-    call = turn.call
-    if call is None or not isinstance(error, UpstreamError | AnswerTooLong | StreamTimeout):
-        return
+class AccessLog:
+    """Logs each failed call of the model. Refusals and answers without fault leave no line."""
+
+    def observe(self, event: Observation) -> None:
+        """See Observer."""
+        match event:
+            case Attempted(error=UpstreamError() | AnswerTooLong() | StreamTimeout() as error):
+                _log_failure(event, error)
+            case Asked() | Refused() | Admitted() | Attempted() | FirstPiece() | Ended():
+                pass
+            case _:
+                assert_never(event)
+
+
+def _log_failure(event: Attempted, error: ChatNestError) -> None:
+    status = str(event.attempt.status or "")
     said = error.facts if isinstance(error, UpstreamError) else {}
     facts = {
-        "request": turn.id,
-        "address": call.place,
-        "model": turn.model,
+        "request": event.id,
+        "address": event.address,
+        "model": event.attempt.model,
         "error": error.code,
-        "status": str(call.status or ""),
-        **{n: v for n, v in said.items() if _is_fact(n, v) and v != str(call.status)},
-        "content_type": _media_type(call.content_type),
+        "status": status,
+        **{n: v for n, v in said.items() if _is_fact(n, v) and v != status},
+        "content_type": _media_type(event.content_type),
     }
     _log.log(
         logging.ERROR if isinstance(error, UpstreamAccount) else logging.WARNING,
         "model call failed: %s. %s",
         " ".join(f"{name}={value}" for name, value in facts.items() if value),
-        _advice(turn, error, said),
+        _advice(event, error, said),
     )
 
 
@@ -86,9 +105,9 @@ def _media_type(field: str) -> str:
     return media_type if _TOKEN.fullmatch(media_type) else ""
 
 
-def _advice(turn: Turn, error: ChatNestError, said: Mapping[str, str]) -> str:
+def _advice(event: Attempted, error: ChatNestError, said: Mapping[str, str]) -> str:
     if isinstance(error, EmptyAnswer):
-        limit = f"max_output_tokens of profile {turn.profile.name!r} ({turn.max_output_tokens})"
+        limit = f"max_output_tokens of profile {event.profile!r} ({event.max_output_tokens})"
         return f"A model that thinks may need a larger {limit}: thinking counts towards it."
     if (coding := said.get("content_encoding")) is not None:
         return f"The server compresses with {coding}, which is not read: turn that off for it."

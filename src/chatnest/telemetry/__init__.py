@@ -1,0 +1,23 @@
+"""Telemetry: an application reports each step of its requests to observers, such as its log."""
+
+from chatnest.telemetry.base import (
+    Admitted,
+    Asked,
+    Attempted,
+    Ended,
+    FirstPiece,
+    Observation,
+    Observer,
+    Refused,
+)
+
+__all__ = [
+    "Admitted",
+    "Asked",
+    "Attempted",
+    "Ended",
+    "FirstPiece",
+    "Observation",
+    "Observer",
+    "Refused",
+]

@@ -1,0 +1,133 @@
+"""Observer: sees each step of a request, with its time. The seam. No I/O.
+
+    Asked ──► Admitted ──► Attempted ... ──► Ended
+      │           └── FirstPiece, once
+      └─────► Refused, without Asked if the request was refused before its turn began
+
+Each Asked is followed by one Refused or one Ended. A request that joins a run has no turn of its
+own, and is not observed. No event has text of a conversation or of an answer.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from chatnest.errors import ChatNestError
+from chatnest.turn import Attempt
+
+__all__ = [
+    "Admitted",
+    "Asked",
+    "Attempted",
+    "Ended",
+    "FirstPiece",
+    "Observation",
+    "Observer",
+    "Refused",
+]
+
+
+class _OfTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields that all events of a turn have. ``id`` is the request's in the log and in the ledger,
+    ``time`` in seconds since 1970, ``groups`` those of the Identity.
+    """
+
+    id: str
+    time: float
+    principal: str
+    groups: Mapping[str, str]
+    profile: str
+    model: str
+
+
+class Asked(_OfTurn, frozen=True, kw_only=True):
+    """A valid request begins its turn. ``conversation`` is the client's id of the conversation."""
+
+    conversation: str | None
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The request was refused, with a ``status`` and a ``code``, before any tokens were reserved.
+
+    ``limit`` names the limit that refused it, ``retry_after`` is in seconds, and ``seconds`` is the
+    time since Asked. The fields of a turn are None if the request was refused before they were
+    known.
+    """
+
+    id: str
+    time: float
+    status: int
+    code: str
+    limit: str | None = None
+    retry_after: float | None = None
+    seconds: float = 0.0
+    principal: str | None = None
+    groups: Mapping[str, str] | None = None
+    profile: str | None = None
+    model: str | None = None
+
+
+class Admitted(_OfTurn, frozen=True, kw_only=True):
+    """The turn fits under all limits: ``held`` tokens are reserved, of which ``max_output_tokens``
+    are for the answer. ``seconds`` is the time since Asked.
+    """
+
+    seconds: float
+    input_tokens: int
+    max_output_tokens: int
+    held: int
+
+
+class Attempted(_OfTurn, frozen=True, kw_only=True):
+    """A call of the model has ended, the ``number``-th of its turn. ``error`` is what ended it, or
+    None. ``address`` and ``content_type`` are the provider's, or empty.
+    """
+
+    number: int
+    attempt: Attempt
+    error: ChatNestError | None
+    address: str
+    content_type: str
+    max_output_tokens: int
+
+
+class FirstPiece(_OfTurn, frozen=True, kw_only=True):
+    """The first text, thinking or call of a tool has arrived. ``seconds`` is the time since Asked,
+    with all attempts that failed.
+    """
+
+    seconds: float
+
+
+class Ended(_OfTurn, frozen=True, kw_only=True):
+    """The turn has ended and is settled. ``outcome`` is ``"done"`` or the code of an error.
+
+    Its charge is ``input_tokens`` and ``output_tokens``, by the figure of ``source``: ``provider``,
+    ``estimated`` or ``none``. ``attempts`` is the number of calls, and ``seconds`` the time since
+    Asked.
+    """
+
+    seconds: float
+    outcome: str
+    finish_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    source: str
+    attempts: int
+
+
+Observation = Asked | Refused | Admitted | Attempted | FirstPiece | Ended
+"""A closed union. An observer may pick the events that it needs; a ``match`` over all of them ends
+with ``assert_never``.
+"""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Sees the requests of an application."""
+
+    def observe(self, event: Observation, /) -> None:
+        """Receive an event. It runs on the event loop, so it must return at once. An exception is
+        logged, once for each observer, and changes nothing.
+        """
