@@ -69,6 +69,10 @@ class LogKeeper:
                     len(self._writers),
                 )
             self._is_unavailable = True
+        except Exception:  # noqa: BLE001  # a custom log may raise anything; answers continue
+            if not self._is_unavailable:
+                _log.exception("run log failed: runs=%d", len(self._writers))
+            self._is_unavailable = True
         else:
             self._is_unavailable = False
 
