@@ -1,4 +1,4 @@
-"""Answering: one turn from its policies to its settlement, whatever happens on the way."""
+"""Answering: one turn from its policies to its settlement, which comes in any case."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ __all__ = ["Answering"]
 
 
 class Answering:
-    """What stands between a turn and its answer: policies, accounts and the model."""
+    """Applies the policies to a turn, reserves tokens, calls the model, and settles the turn."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Answering:
         self._bounds = bounds
 
     async def answer(self, generation: Generation) -> Done:
-        """Policies, then one admission, then the model, then one settlement, whatever happens."""
+        """Policies, then one admission, then the model, then one settlement in any case."""
         turn, policies = generation.turn, self._policies
         hold = await self._admit(generation)
         failure: BaseException | None = None
@@ -71,8 +71,8 @@ class Answering:
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
 
     async def _admit(self, generation: Generation) -> Hold:
-        """What the ledger holds for the turn, once its policies have prepared it. The reservation
-        is renewed until the generation ends.
+        """Reserve the turn's tokens, after its policies have prepared it. The reservation is
+        renewed until the generation ends.
         """
         turn, observers = generation.turn, self.observers
         if observers.watched:
@@ -102,8 +102,8 @@ class Answering:
     async def _start(
         self, generation: Generation, opened: OpenCall, events: ProviderStream
     ) -> None:
-        """Hand on what came first. A policy that watches needs each piece, so that none may take
-        the short cut.
+        """Hand on the first pieces. A policy that watches must see each piece, so with such a
+        policy no piece takes the short cut.
         """
         turn, policies, answer = generation.turn, self._policies, generation.turn.answer
         if self.observers.watched and answer.said:
@@ -135,7 +135,7 @@ class Answering:
                 await self._policies.finished(turn)
 
     async def _look_at_length(self, turn: Turn) -> None:
-        """Count an answer whose upper estimate is beyond its limit, and say how far it may go until
+        """Count an answer whose upper estimate exceeds its limit, and set how far it may go until
         it is counted again. Raises AnswerTooLong.
         """
         if turn.answer.bytes_left < 0:
@@ -147,8 +147,8 @@ class Answering:
 
 
 def _note_stop(turn: Turn, stop: StopAnswer) -> None:
-    """Give the answer the policy's reason to stop. A figure of the provider's that was not charged
-    was an early one, and is not shown.
+    """Give the answer the policy's reason to stop. If the charge is not the provider's figure, that
+    figure came early and is not shown.
     """
     answer = turn.answer
     answer.finish_reason = stop.finish_reason
@@ -157,7 +157,7 @@ def _note_stop(turn: Turn, stop: StopAnswer) -> None:
 
 
 async def _take_unread(turn: Turn, unread: Iterator[Sequence[ProviderEvent]]) -> None:
-    """Take note of what had arrived when the answer was left. The connection is closed by now."""
+    """Add the events that had arrived when the answer was left. The connection is closed by now."""
     turn.answer.begun = True
     for events in unread:
         turn.answer.add(events)
