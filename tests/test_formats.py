@@ -1,5 +1,6 @@
 """Wire formats: each has its path, renders its errors, and passes one contract."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -12,11 +13,13 @@ import tests
 from chatnest import (
     ChatNestApp,
     ChatNestMiddleware,
+    ChatRequest,
     ConfigurationError,
     DemoProvider,
+    Message,
     NativeFormat,
 )
-from chatnest.testing import Conversation, FormatContract, parse_events
+from chatnest.testing import Conversation, FormatContract, ProtocolViolation, parse_events
 from chatnest.wire import Formats
 
 PAGE = Path(tests.__file__).parent.parent / "docs/how-to/custom-format.md"
@@ -185,3 +188,62 @@ async def test_a_format_without_pings_sends_no_empty_piece():
 
     assert all(message["body"] for message in c.messages[1:-1])
     assert json.loads(c.received.splitlines()[-1]) == {"end": "stop"}
+
+
+class Broken(LINES.Lines):  # type: ignore[misc, name-defined]  # the page's own
+    """Its frames fail from the third piece on."""
+
+    path = "/broken"
+
+    def frames(self, info: Any) -> Any:
+        inner, seen = super().frames(info), 0
+
+        def encode(events: Any) -> bytes:
+            nonlocal seen
+            seen += 1
+            if seen > 3:
+                raise ZeroDivisionError
+            return bytes(inner.encode(events))
+
+        return SimpleNamespace(encode=encode)
+
+
+@pytest.mark.anyio
+async def test_a_format_that_fails_is_a_fault_in_the_log_and_no_disconnect(caplog):
+    ended: list[Any] = []
+    observer = SimpleNamespace(observe=ended.append)
+    app = chat(formats=[Broken()], observers=[observer])
+    with contextlib.suppress(ProtocolViolation):
+        await answer(app, "/broken", QUESTION)
+
+    assert ended[-1].outcome == "internal_error"
+    assert any(record.exc_info for record in caplog.records)
+
+
+UNFIT: dict[str, dict[str, Any]] = {
+    "no problem": {"problem": None},
+    "no content type": {"content_type": None},
+    "headers that are a list": {"headers": []},
+    "headers that end the head": {"headers": {"x-a": "1\r\n"}},
+    "no path": {"path": None},
+}
+
+
+@pytest.mark.parametrize("wrong", UNFIT.values(), ids=UNFIT)
+def test_a_format_that_cannot_work_is_refused(wrong):
+    unfit = type("Unfit", (LINES.Lines,), wrong)
+
+    with pytest.raises(ConfigurationError, match="formats: expected"):
+        chat(formats=[unfit()])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("roles", [(), ("system", "user")], ids=["none", "system"])
+async def test_a_format_cannot_let_clients_write_messages_of_the_system(roles):
+    class Open(LINES.Lines):  # type: ignore[misc, name-defined]  # the page's own
+        def parse(self, body: bytes, head: Any) -> ChatRequest:
+            return ChatRequest(messages=tuple(Message.of(role, "Obey") for role in roles))
+
+    c = await answer(chat(formats=[Open()]), "/lines", QUESTION)
+
+    assert (c.status, json.loads(c.received)["error"]) == (400, "invalid_request")

@@ -518,8 +518,11 @@ def test_the_standard_policies_come_in_this_order():
             {"kind": "rate", "timezone": "Europe/Berlin"},
             "timezone: expected none for a rate, got 'Europe/Berlin'",
         ),
-        ({"kind": "concurrency", "window": 60}, "no window and no timezone"),
-        ({"kind": "concurrency", "timezone": "Europe/Berlin"}, "no window and no timezone"),
+        ({"kind": "concurrency", "window": 60}, "expected neither for a concurrency limit"),
+        (
+            {"kind": "concurrency", "timezone": "Europe/Berlin"},
+            "expected neither for a concurrency limit",
+        ),
         ({"kind": "month"}, "kind: expected one of rate, budget, concurrency, got 'month'"),
         ({"kind": "rate", "window": 0}, "expected integers, limit >= 0 and window >= 1"),
         ({"kind": "rate", "window": 1.5}, "expected integers"),
@@ -527,8 +530,8 @@ def test_the_standard_policies_come_in_this_order():
         ({"kind": "budget", "limit": -1}, "expected integers"),
         ({"kind": "budget", "limit": True}, "expected integers"),
         ({"kind": "budget", "limit": 1e6}, "expected integers"),
-        ({"kind": "budget", "name": "a:b"}, "colons and quotes, got 'a:b'"),
-        ({"kind": "budget", "name": ""}, "colons and quotes, got ''"),
+        ({"kind": "budget", "name": "a:b"}, "colons or double quotes, got 'a:b'"),
+        ({"kind": "budget", "name": ""}, "colons or double quotes, got ''"),
     ],
 )
 def test_a_limit_that_would_not_be_what_it_says_is_refused(given, says):

@@ -66,7 +66,7 @@ class Answering:
         finally:
             await self._settle(turn, hold, failure)
         if failure is not None:
-            await generation.start()  # unless it has begun: its first piece was rejected
+            await generation.start()  # a policy may stop the answer before the first piece is sent
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
 
@@ -91,7 +91,7 @@ class Answering:
         generation.output.add_headers(
             {
                 **rate_limit_fields(admitted.states, admitted.now),
-                "ChatNest-Request-Id": turn.id,  # as the books have it
+                "ChatNest-Request-Id": turn.id,  # its id in the ledger
             }
         )
         generation.renew_with(partial(self._accounts.renew, hold))
@@ -135,8 +135,8 @@ class Answering:
                 await self._policies.finished(turn)
 
     async def _look_at_length(self, turn: Turn) -> None:
-        """Count an answer whose upper estimate exceeds its limit, and set how far it may go until
-        it is counted again. Raises AnswerTooLong.
+        """Count an answer whose upper estimate exceeds its limit, and set how many tokens
+        may arrive before the next count. Raises AnswerTooLong.
         """
         if turn.answer.bytes_left < 0:
             raise AnswerTooLong

@@ -53,14 +53,14 @@ class ChatNestApp:
     the user that the framework has authenticated, or else the client's address.
 
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
-      the profiles that exceed it in no limit.
-    - ``system_prompt`` opens every conversation. A system prompt of the client is ignored unless
-      ``allow_client_system_prompt`` is set, and then follows yours.
+      all profiles without a bound above its own.
+    - ``system_prompt`` opens every conversation. A client's system prompt is ignored, or follows
+      yours if ``allow_client_system_prompt`` is set.
     - ``usage_event`` sends the cost to all clients, before ``done``.
     - ``charge_unanswered`` charges the input of a call that the model accepted and never answered.
       Default: yes, except after a timeout of a local server, which may have been loading the model.
-    - ``when_away``: the turns to admit while the ledger is unavailable. Default: none that a budget
-      limits.
+    - ``when_away``: the turns to admit while the ledger is unavailable. Default: turns without a
+      budget.
     - ``runs`` and ``run_log``: settings and storage of answers that clients can resume. Default:
       the storage of the ledger.
     - ``drain_at_signal``: seconds that open answers get after SIGTERM, for a server that would wait
@@ -226,7 +226,7 @@ class ChatNestApp:
             if isinstance(exc, ChatNestError) and not isinstance(exc, ConfigurationError):
                 error = exc
             else:
-                _log.exception("request %s failed", request_id)
+                _log.exception("request failed: request=%s", request_id)
             problem = format_.problem(error, request_id=request_id, charged=False)
             await respond(scope, bounded(send, self._bounds.send_seconds), problem)
 

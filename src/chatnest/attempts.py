@@ -27,8 +27,8 @@ __all__ = ["Attempts", "OpenCall"]
 
 
 class Attempts:
-    """Calls the candidates one after the other, each again if a policy decides so, until one has
-    sent anything that may be billed. There is one candidate so far: the provider.
+    """Calls the candidates in order until one sends something billable. A policy decides whether to
+    retry a candidate. At present, the provider is the only candidate.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class Attempts:
         self._bounds = bounds
 
     async def open(self, generation: Generation) -> "tuple[OpenCall, ProviderStream]":
-        """The call that answers, to be entered, and its events. Raises what ended the last one."""
+        """Return the call that answers, which the caller must enter, and its events. Raises the
+        error of the last attempt.
+        """
         turn = generation.turn
         deadline = anyio.current_time() + self._bounds.first_byte_seconds
         candidates = iter(self._candidates)
@@ -70,8 +72,8 @@ class Attempts:
     async def _call(
         self, provider: Provider, generation: Generation, deadline: float
     ) -> "tuple[OpenCall, ProviderStream]":
-        """Call the model, and read until anything billable has come: a failure before that has a
-        status of its own.
+        """Call the model, and read until something billable arrives. A failure before that may be
+        retried, or get its own HTTP status.
         """
         turn = generation.turn
         request = ModelRequest(
@@ -91,9 +93,9 @@ class Attempts:
                 opened.context = context
                 answer.begun = True
                 if waiting.cancel_called:
-                    await checkpoint()  # which ends it, since its time was up
+                    await checkpoint()  # raises the cancellation: the deadline has passed
             if waiting.cancelled_caught:
-                raise UpstreamTimeout  # noqa: TRY301  # which leaves the call as any failure does
+                raise UpstreamTimeout  # noqa: TRY301  # handled below, like any failure
             generation.alive()
             while not answer.said:
                 if (batch := await anext(events, None)) is None:
@@ -109,8 +111,8 @@ class Attempts:
 
 
 def _may_repeat(answer: Answer, failure: UpstreamError) -> bool:
-    """Whether the model may be called again. A call that was answered with 200 may be billed, but
-    not if it was refused.
+    """Whether the model may be called again. A call that was accepted may be billed, so it is not
+    repeated, unless its failure shows that the model did no work.
     """
     if answer.said or isinstance(failure, UpstreamBadResponse):
         return False
@@ -120,16 +122,16 @@ def _may_repeat(answer: Answer, failure: UpstreamError) -> bool:
 def _begin_again(turn: Turn, failure: UpstreamError) -> None:
     """Forget a call that has failed, unless it may have cost something."""
     if not failure.reached_model:
-        turn.call = None  # it cost nothing, should the client leave now
+        turn.call = None  # so a disconnect during the wait is not charged
     if turn.answer.begun:
         turn.answer = Answer()
 
 
 class OpenCall(msgspec.Struct):
-    """A call of the model from its beginning on, and the pieces that came ``first``. When it is
-    left, it is one of the turn's attempts. ``context`` is None until the provider has opened it.
+    """One call of the model. Leaving it adds an Attempt to the turn. ``first`` has the pieces that
+    arrived during ``Attempts.open``. ``context`` is None until the provider has opened it.
 
-    While it is read, the frames that opened it need not live, nor be gone through for each token.
+    It is a class, so no frame of the opening stays in memory or is resumed for each token.
     """
 
     attempts: Attempts

@@ -7,6 +7,8 @@ from typing import Final, Literal, assert_never
 
 import msgspec
 
+from chatnest.errors import InvalidRequest
+
 __all__ = [
     "MAX_CONVERSATION",
     "ChatRequest",
@@ -24,6 +26,10 @@ Role = Literal["system", "user", "assistant"]
 
 MAX_CONVERSATION: Final = 256
 """Maximum characters of a conversation's id."""
+
+
+_CLIENT_ROLES: Final = frozenset({"user", "assistant"})
+"""Only the operator writes messages of the system."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +93,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     operator decides whether it is used. ``usage_event`` requests the cost in the stream.
     ``linger`` is the seconds for which an answer continues without a reader. ``conversation`` is
     the client's id of the conversation. The repr has neither it nor the messages.
+
+    Raises InvalidRequest for a message of the system.
     """
 
     messages: tuple[Message, ...]
@@ -97,6 +105,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     usage_event: bool = False
     linger: float | None = None
     conversation: str | None = None
+
+    def __post_init__(self) -> None:
+        for message in self.messages:
+            if message.role not in _CLIENT_ROLES:
+                raise InvalidRequest("messages: expected the roles 'user' and 'assistant'.")
 
     def __repr__(self) -> str:
         roles = ", ".join(message.role for message in self.messages)

@@ -1,5 +1,6 @@
 """Endings: whether an answer that has ended is whole, and what else may end one. No I/O."""
 
+import re
 from typing import Final
 
 from chatnest.errors import (
@@ -15,12 +16,21 @@ from chatnest.turn import Answer
 __all__ = ["StopAnswer", "cause_of", "check_end"]
 
 
+_REASON: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
 class StopAnswer(Exception):
     """A policy raises it in ``watch`` to end the answer. The client gets ``done`` with
-    ``finish_reason``, and nothing of the text that was watched.
+    ``finish_reason``, and nothing of the text that was watched. Raises ValueError for a reason that
+    is not a word of letters, digits, "_" and "-".
     """
 
     def __init__(self, finish_reason: str) -> None:
+        given: object = finish_reason
+        if not isinstance(given, str) or not _REASON.fullmatch(given):
+            raise ValueError(
+                f"finish_reason: expected letters, digits, '_' and '-', got {finish_reason!r}."
+            )
         self.finish_reason: str = finish_reason
         super().__init__(finish_reason)
 

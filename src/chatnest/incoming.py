@@ -127,6 +127,8 @@ class Incoming:
             request = format.parse(body, head)
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
+            if not request.messages:
+                raise InvalidRequest("messages: at least one must be the user's.")
             if request.linger is not None and key is None:
                 raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
             return IncomingChat(
@@ -222,5 +224,7 @@ def _ping_seconds(scope: Scope) -> float:
     if value is None:
         return math.inf
     if not _SECONDS.fullmatch(value) or float(value) < _LEAST_PING:
-        raise InvalidRequest(f"ping: must be a number of seconds, at least {_LEAST_PING:g}.")
+        raise InvalidRequest(
+            f"ping: must be from {_LEAST_PING:g} to 9999.999 seconds, with at most 3 decimals."
+        )
     return float(value)

@@ -59,12 +59,12 @@ class Phases:
         self.entered: Counter[str] = Counter()
 
     async def prepare(self, turn: Any) -> None:
-        if turn.request.messages[-1].content == "admission":
+        if turn.request.messages[-1].text == "admission":
             self.entered["admission"] += 1
             await anyio.sleep_forever()
 
     def classify(self, turn: Any, failure: Any, attempt: int) -> float | None:
-        if turn.request.messages[-1].content == "retry":
+        if turn.request.messages[-1].text == "retry":
             self.entered["retry"] += 1
             return 20.0
         return None

@@ -35,10 +35,12 @@ def open_ledger(where: str) -> Ledger:
 def create_app() -> ChatNestApp:
     """What a worker serves, by FIRE_* in its environment."""
     if seconds := os.environ.get("FIRE_LEASE"):
-        for name in ("accounting.accounts", "app"):
-            module: Any = import_module(f"chatnest.{name}")
-            assert module.LEASE
-            module.LEASE = int(float(seconds) * 1000)
+        accounts: Any = import_module("chatnest.accounting.accounts")
+        generation: Any = import_module("chatnest.streams.generation")
+        assert accounts.LEASE
+        assert generation.RENEW_SECONDS
+        accounts.LEASE = int(float(seconds) * 1000)
+        generation.RENEW_SECONDS = float(seconds) / 3
     ledger = open_ledger(os.environ["FIRE_LEDGER"])
     if folder := os.environ.get("FIRE_POINTS"):
         ledger = FailPoints(ledger, folder=folder)

@@ -27,7 +27,7 @@ __all__ = ["LEASE", "Accounts", "Admission"]
 _log = logging.getLogger("chatnest.accounting")
 
 LEASE = 30_000
-"""Milliseconds until a hold expires that is not renewed. It is renewed every third of them."""
+"""Milliseconds until a hold expires, unless it is renewed. A generation renews it every 10 s."""
 
 
 class Accounts:
@@ -126,7 +126,7 @@ class Accounts:
         return answer
 
     async def renew(self, hold: Hold) -> None:
-        """Renew a hold. A failure does not stop the answer: the lease allows two more."""
+        """Renew a hold. A failure is only logged: the lease outlasts one missed renewal."""
         self._local.renew(hold, LEASE)
         try:
             with fail_after(self._bounds.ledger_seconds):

@@ -16,6 +16,9 @@ __all__ = ["ChargeRules"]
 _COUNTING_SECONDS: Final = 1.0
 """Maximum seconds for counting an answer. Its settlement must not wait for a busy core."""
 
+_MOST_TOKENS: Final = 2_000_000_000
+"""Maximum tokens of a figure that is charged. A larger one is not plausible."""
+
 
 class ChargeRules(msgspec.Struct, frozen=True):
     """Decides what a turn is charged.
@@ -30,12 +33,16 @@ class ChargeRules(msgspec.Struct, frozen=True):
     async def charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """The charge of a turn that ``failure`` or the model has ended (promise B).
 
-        It is the provider's figure if there is one, and nothing if the model was not reached.
-        Otherwise it is the part of the answer that was delivered, with a margin for tokens that
-        were on their way. The margin stays within the hold. Delivered text is always charged.
+        The provider's final figure is charged if there is one, and nothing if the model was not
+        reached. Otherwise the charge is our count of the input and of the output that has arrived.
+        An answer that was cut off also gets a margin for tokens that had not been read yet, within
+        the hold. An early figure of the provider counts only if it covers the output that has
+        arrived. Text that has arrived is always charged.
         """
         answer = turn.answer
         usage = answer.usage
+        if usage is not None and not _is_plausible(usage):
+            usage = answer.usage = None
         if usage is not None and not (usage.input_tokens and usage.output_tokens):
             usage = answer.usage = _completed(turn, usage)
         source: Literal["provider", "estimated", "none"]
@@ -74,9 +81,18 @@ class ChargeRules(msgspec.Struct, frozen=True):
         return turn.answer.begun or self.unanswered
 
 
+def _is_plausible(usage: Usage) -> bool:
+    """Whether both figures are whole numbers that a bill can have. A provider of the operator's own
+    may report anything, and a negative figure would give tokens back.
+    """
+    figures = (usage.input_tokens, usage.output_tokens)
+    are_whole = type(figures[0]) is int and type(figures[1]) is int
+    return are_whole and min(figures) >= 0 and max(figures) <= _MOST_TOKENS
+
+
 def _completed(turn: Turn, usage: Usage) -> Usage | None:
-    """A figure that lacks a part, completed. A figure that is only a total gets our own count of
-    the input. A figure without output is None if the model has answered.
+    """Complete a usage that lacks its input or its output. A usage without input is a total: our
+    own count of the input is split off. A usage without output is dropped if the model answered.
     """
     if not usage.output_tokens:
         return None if turn.answer.said else usage

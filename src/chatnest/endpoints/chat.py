@@ -41,7 +41,7 @@ class ChatEndpoint:
         self._observers = observers
 
     async def serve(self, exchange: Exchange) -> None:
-        """Stream the answer. Raises what is wrong with the request, Overloaded, or ClientGone."""
+        """Stream the answer. Raises the error of a refused request, Overloaded, or ClientGone."""
         intake, is_whole = (exchange.scope.get("extensions") or {}).get(TAKEN, (None, False))
         if intake is not self._intake and not self._intake.take():
             self._observers.refused(exchange.id, overloaded := Overloaded())

@@ -44,7 +44,7 @@ class RunEndpoint:
         self._usage_event = usage_event
 
     async def serve(self, exchange: Exchange, run_id: str) -> None:
-        """Resume the run behind the last event that the client has seen, or cancel it."""
+        """Resume the run after the last event that the client has seen, or cancel it."""
         method = exchange.scope["method"]
         if method not in {"GET", "DELETE"}:
             raise MethodNotAllowed("GET", "DELETE")

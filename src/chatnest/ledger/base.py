@@ -58,7 +58,8 @@ def _unused(limit: "Limit") -> str:
             "timezone out."
         )
     return (
-        f"{limit!r}: expected no window and no timezone for a concurrency, got one. Leave both out."
+        f"{limit!r}: window and timezone: expected neither for a concurrency limit, "
+        "got one. Leave both out."
     )
 
 
@@ -87,7 +88,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         limit, window = self.limit, self.window
         if not self.name or ":" in self.name or '"' in self.name:
             raise ConfigurationError(
-                f"{self!r}: name: expected a text without colons and quotes, got {self.name!r}."
+                f"{self!r}: name: expected a non-empty text without colons or double quotes, "
+                f"got {self.name!r}."
             )
         if type(limit) is not int or limit < 0 or type(window) is not int or window < 1:
             raise ConfigurationError(

@@ -67,7 +67,7 @@ class Provider(Protocol):
 
     @property
     def counter(self) -> TokenCounter:
-        """Counts tokens as the model does."""
+        """The token counter for this model. Its counts may be estimates."""
         ...
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:

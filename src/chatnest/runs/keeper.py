@@ -111,7 +111,7 @@ class LogKeeper:
         await self._claim_again([w for w in held if w.run.run_id in unknown])
 
     async def _claim_again(self, writers: Sequence[RunWriter]) -> None:
-        """Claim runs again that the log has lost, and append what is kept of them."""
+        """Claim the runs that the log has lost. A later append writes their kept events again."""
         if not writers:
             return
         async with anyio.create_task_group() as tasks:

@@ -80,7 +80,7 @@ class Run:
         self.last: int = 0
         """The number of the latest event."""
         self.unstarted: Failed | None = None
-        """Why the generation failed before its start; the log decides what readers get of it."""
+        """Why the generation failed before its start. RunWriter.close decides what readers get."""
         self._headers: Mapping[str, str] | None = None
         self._entries: deque[Entry] = deque()
         self._size = 0
@@ -207,8 +207,8 @@ class Run:
         return self.begun or self.end is not None or self.refusal is not None
 
     async def after(self, reader: RunReader) -> list[Entry]:
-        """The next events for ``reader``, as soon as there are any; none from time to time, as a
-        sign of life, and if the run was refused. Raises ReplayUnavailable for dropped events.
+        """Wait for the next events for ``reader``. Returns none after a silence, as a sign of life,
+        and if the run was refused or has ended. Raises ReplayUnavailable for dropped events.
         """
         with anyio.move_on_after(_SIGN_OF_LIFE):
             while self.last <= reader.position and self.refusal is None and self.end is None:

@@ -78,7 +78,7 @@ class Runs:
             await self._streams.run(reader, response)
 
     async def resume(self, run_id: str, owner: str, after: int, response: Response) -> None:
-        """Follow a run from behind an event to its end."""
+        """Follow a run to its end, from the first event after number ``after``."""
         reader = Reader(
             response,
             partial(self._follow, run_id, owner),
@@ -120,7 +120,9 @@ class Runs:
     async def _begin_or_join(
         self, chat: IncomingChat, response: Response, hosts: TaskGroup, reader: Reader
     ) -> LastEvent:
-        """Raises KeyReused if the key belongs to another request, and what ended the run."""
+        """Begin or join a run, and follow it to its end. Raises KeyReused if the key belongs to
+        another request, or the error that ended the run.
+        """
         await reader.check_client()
         key = None if chat.key is None else key_id(self._realm, chat.identity.principal, chat.key)
         print_ = fingerprint(chat.request)

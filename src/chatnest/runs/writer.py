@@ -73,8 +73,8 @@ class RunWriter:
             self._generation.stop(RunCancelled())
 
     async def claim_again(self) -> None:
-        """The log has lost the run, which nothing has cancelled: claim it again. The next batch
-        has all events that are kept here.
+        """Claim a run that the log has lost, although nothing cancelled it. All events that are
+        still kept here are then appended again.
 
         A request that has claimed the key since then keeps it. This run then goes on without the
         key, for clients that have its id.
@@ -89,7 +89,7 @@ class RunWriter:
     # ------------------------------------------------ the end
 
     async def close(self) -> None:
-        """Record the end, or drop a run that has cost nothing and has no events."""
+        """Record the end, or drop a run that failed without text and without cost."""
         async with self.lock:
             await self._close()
 

@@ -2,6 +2,7 @@
 minds the clock. The task that ends first decides how the stream ends.
 """
 
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
@@ -9,10 +10,12 @@ from typing import Final, Protocol
 import anyio
 from anyio import CancelScope, Event, move_on_after
 
-from chatnest.errors import ClientGone, ServerShutdown
+from chatnest.errors import ClientGone, InternalError, ServerShutdown
 from chatnest.streams.source import Source
 
 __all__ = ["Audience", "OpenStream"]
+
+_log = logging.getLogger("chatnest.streaming")
 
 # Names of tasks. Without them, anyio would build the names again for each stream.
 _WATCH: Final = f"{__name__}.OpenStream.watch"
@@ -67,6 +70,9 @@ class OpenStream:
                 await self._mind_the_clock()
             except ClientGone as gone:
                 self.abandon(gone)
+            except Exception:  # noqa: BLE001  # a custom format may raise anything
+                _log.exception("request failed: request=%s", self.source.request_id)
+                self.source.stop(InternalError())
             except anyio.get_cancelled_exc_class():
                 self.cut_off = not tasks.cancel_scope.cancel_called
                 if self.cut_off:
@@ -74,7 +80,7 @@ class OpenStream:
                 raise
 
     def _end(self) -> None:
-        """The source has written its last event."""
+        """The source has ended, even if it was cancelled or could not send its last event."""
         self._ended = True
         if self._waits_for_end is not None:
             self._waits_for_end.set()
@@ -92,9 +98,9 @@ class OpenStream:
                     await self._waits_for_end.wait()
 
     async def _mind_the_clock(self) -> None:
-        """See to pings, the early start, deadlines and the lease.
+        """Call ``tend`` for pings, the early start, deadlines and renewals.
 
-        Sleeps until the next of them can be due, so a token costs no timer.
+        Sleeps until the next one can be due, so that a token sets no timer.
         """
         now = monotonic()
         while True:

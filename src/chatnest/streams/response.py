@@ -126,24 +126,27 @@ class Response:
             self._place = None
 
     def put_now(self, event: Delta | Numbered) -> bool:
-        return (
-            self._send_now is not None
-            and self._sending_since is None
-            and self._state is _STREAMING
-            and self._send_now.piece(self._frames.encode, (event,))
-        )
+        try:
+            return (
+                self._send_now is not None
+                and self._sending_since is None
+                and self._state is _STREAMING
+                and self._send_now.piece(self._frames.encode, (event,))
+            )
+        except Exception:  # noqa: BLE001  # a custom format may raise anything; emit() reports it
+            return False
 
     async def emit(self, events: Sequence[ClientEvent], *, more: bool = True) -> None:
         """Send events in one write. The first write begins with the head."""
         while self._sending_since is not None:
             self._sent = Event()
             await self._sent.wait()
+        body = self._frames.encode(events)
         self._sending_since = monotonic()
         try:
             if self._state is _WAITING:
                 self._state, self.begun = _STREAMING, True
                 await self._send(self._response_start())
-            body = self._frames.encode(events)
             if body or not more:
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except Exception as exc:  # noqa: BLE001  # servers raise OSError, RuntimeError and their own
@@ -169,6 +172,8 @@ class Response:
                 await self.emit([event], more=False)
         except ClientGone:
             pass
+        except Exception:  # noqa: BLE001  # a custom format may raise anything
+            _log.exception("request failed: request=%s", self._request_id)
 
     # ------------------------------------------------ for the task group
 
@@ -214,11 +219,11 @@ class Response:
 
     async def _refuse(self, failed: Failed) -> None:
         """Send a problem document. The response has not begun, so no other write is in progress."""
+        problem = self._format.problem(
+            failed.error, request_id=self._request_id, charged=failed.charged
+        )
         self._sending_since = monotonic()
         try:
-            problem = self._format.problem(
-                failed.error, request_id=self._request_id, charged=failed.charged
-            )
             await respond(self._scope, self._send, problem)
         except Exception as exc:  # noqa: BLE001  # as above
             raise self._gone(exc) from None

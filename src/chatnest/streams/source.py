@@ -69,8 +69,8 @@ class Source:
     # ------------------------------------------------ for the work
 
     async def check_client(self) -> None:
-        """End the source here if its client has disconnected. Call this before something that
-        costs money.
+        """Wait here for the cancellation if the client has disconnected. Call this before anything
+        that costs money.
         """
         if isinstance(self.stopped, ClientGone) or self.output.is_gone():
             await anyio.sleep_forever()  # until the disconnect arrives and cancels this
@@ -132,7 +132,7 @@ class Source:
             try:
                 with self._scope:
                     last = await self._work(self)
-            except Exception as exc:  # noqa: BLE001  # logged in full, and the client gets no detail
+            except Exception as exc:  # noqa: BLE001  # the client gets what _shown() returns
                 last = self.failed(self._shown(exc))
             if self._scope.cancelled_caught:
                 last = self.failed(self.stopped or InternalError())
@@ -146,8 +146,8 @@ class Source:
         return Failed(error)
 
     def _shown(self, failure: Exception) -> ChatNestError:
-        """The error that the client gets: InternalError unless the failure was made for clients."""
+        """The failure, if it is an error for clients. Others are logged, as InternalError."""
         if isinstance(failure, ChatNestError) and not isinstance(failure, ConfigurationError):
             return failure
-        _log.error("request %s failed", self.request_id, exc_info=failure)
+        _log.error("request failed: request=%s", self.request_id, exc_info=failure)
         return InternalError()

@@ -1,7 +1,7 @@
 """AccessLog: an observer that writes the log lines of requests. No I/O.
 
-A failed call of the model leaves one line. It has our own facts, and of the upstream's texts only
-what looks like a code: the texts may name accounts and keys.
+Each failed call of the model is logged in one line, with our own facts. The line has
+codes and short names of the upstream, and no other text, which may contain accounts and keys.
 """
 
 import logging
@@ -45,17 +45,17 @@ _ADVICE: Final[Mapping[str, str]] = {
     "context_length": "The profile's history or max_tokens_per_request is too large for the model.",
     "stream_timeout": "A longer answer needs a larger bounds.stream_seconds.",
     "upstream_account": "Check the key, its permissions and the credit of its account.",
-    "upstream_bad_response": "Check that base_url leads to chat completions.",
+    "upstream_bad_response": "Check that base_url points to an API with /chat/completions.",
     "upstream_error": "The provider failed; its status page may say more.",
     "upstream_interrupted": "The provider, or a proxy before it, ended the answer.",
     "upstream_overloaded": "The provider limits this account, or has no capacity.",
-    "upstream_rejected": "Check the model's name and what it takes.",
+    "upstream_rejected": "Check the model's name, and which parameters it accepts.",
     "upstream_timeout": "A slow model needs larger bounds.first_byte_seconds and idle_seconds.",
     "upstream_unavailable": "Check base_url, and the network to it.",
 }
 _ADVICE_BY_FIELD: Final[Mapping[str, str]] = {
-    "stream_options": "The server does not take stream_options: set include_usage to false.",
-    "messages": "The server does not take the conversation as it is.",
+    "stream_options": "The server does not accept stream_options: set include_usage to false.",
+    "messages": "The server rejected the messages. Check which roles and content it accepts.",
 }
 _ADVICE_BY_CODE: Final[Mapping[str, str]] = {
     "tool_calls": "The model called a tool although it was given none.",
@@ -63,7 +63,7 @@ _ADVICE_BY_CODE: Final[Mapping[str, str]] = {
 
 
 class AccessLog:
-    """Logs each failed call of the model. Refusals and answers without fault leave no line."""
+    """Logs each failed call of the model. Refusals and successful answers are not logged."""
 
     def observe(self, event: Observation) -> None:
         """See Observer."""
@@ -110,7 +110,7 @@ def _advice(event: Attempted, error: ChatNestError, said: Mapping[str, str]) -> 
         limit = f"max_output_tokens of profile {event.profile!r} ({event.max_output_tokens})"
         return f"A model that thinks may need a larger {limit}: thinking counts towards it."
     if (coding := said.get("content_encoding")) is not None:
-        return f"The server compresses with {coding}, which is not read: turn that off for it."
+        return f"The server compresses with {coding}, which chatnest cannot read: turn that off."
     if (field := said.get("param", "")) and error.code == "upstream_rejected":
-        return _ADVICE_BY_FIELD.get(field, f"The server does not take {field} as it was sent.")
+        return _ADVICE_BY_FIELD.get(field, f"The server rejected {field}. Check what it accepts.")
     return _ADVICE_BY_CODE.get(said.get("code", "")) or _ADVICE.get(error.code, "")

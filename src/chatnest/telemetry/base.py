@@ -29,8 +29,8 @@ __all__ = [
 
 
 class _OfTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields that all events of a turn have. ``id`` is the request's in the log and in the ledger,
-    ``time`` in seconds since 1970, ``groups`` those of the Identity.
+    """Fields of every event of a turn. ``id`` is the turn's id in the log, in the ledger and in
+    ChatNest-Request-Id. ``time`` is in seconds since 1970. ``groups`` are those of the Identity.
     """
 
     id: str
@@ -101,7 +101,8 @@ class FirstPiece(_OfTurn, frozen=True, kw_only=True):
 
 
 class Ended(_OfTurn, frozen=True, kw_only=True):
-    """The turn has ended and is settled. ``outcome`` is ``"done"`` or the code of an error.
+    """The turn is settled, or its client disconnected before it was admitted. ``outcome`` is
+    ``"done"`` or the code of an error.
 
     Its charge is ``input_tokens`` and ``output_tokens``, by the figure of ``source``: ``provider``,
     ``estimated`` or ``none``. ``attempts`` is the number of calls, and ``seconds`` the time since

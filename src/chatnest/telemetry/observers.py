@@ -28,8 +28,8 @@ _log = logging.getLogger("chatnest.telemetry")
 class Observers:
     """The observers of an application, and the log.
 
-    If ``watched`` is False, the log is the only one, which needs failed attempts and nothing else.
-    The callers then make no events. Raises ConfigurationError for anything that does not observe.
+    If ``watched`` is False, the access log is the only observer. It needs only failed calls, so
+    callers may skip all other events. Raises ConfigurationError for an invalid observer.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -152,7 +152,7 @@ class Observers:
                 if number not in self._failed:
                     self._failed.add(number)
                     name = type(observer).__name__
-                    _log.exception("observer failed, and will not be logged again: %s", name)
+                    _log.exception("observer failed: observer=%s. It is not logged again.", name)
 
 
 def _facts(turn: Turn) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Frames(Protocol):
         """The bytes of these events, in their order, ready to be sent in one write.
 
         The order of events is ``Start (Delta | Ping)* (Done | Failed)``. In a run, Delta, Done and
-        Failed come inside a Numbered. Returns no bytes for an event that the format does not have.
+        Failed come inside a Numbered. An event that the format does not have adds no bytes.
         """
         ...
 
@@ -45,8 +45,8 @@ class WireFormat(Protocol):
 
     @property
     def path(self) -> str:
-        """Where its chats are, below the path of the chat: "" for that path itself, or a path that
-        begins with "/", such as "/v1/chat/completions". Below it is ``/runs/{id}``.
+        """The path of its chat requests, relative to the chat: "" for the chat's own path, or one
+        that begins with "/", such as "/v1/chat/completions". Its runs are at ``/runs/{id}`` below.
         """
         ...
 

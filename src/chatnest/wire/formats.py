@@ -1,7 +1,8 @@
 """Formats: which format a request belongs to, by its path. No I/O."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Final
 
 import msgspec
@@ -12,12 +13,13 @@ from chatnest.wire.base import WireFormat
 __all__ = ["Formats", "Route"]
 
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_FIELD: Final = re.compile(r"[\t\x20-\x7e]+")
 _RESERVED: Final = re.compile(r"(.*/)?(limits|runs(/.*)?)")
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The format of a request. ``run_id`` is the run in the path. ``is_missing`` is whether the
-    path is below ``runs`` without the id of a run.
+    """The format of a request. ``run_id`` is the id of the run in the path, if any. ``is_missing``
+    is whether the path is below ``/runs`` without a valid run id.
     """
 
     format: WireFormat
@@ -36,7 +38,7 @@ class Formats:
         if not formats:
             raise ConfigurationError("formats: expected at least one format, got none.")
         for each in formats:
-            _check_path(each.path)
+            _check(each)
         paths = sorted((each.path for each in formats), key=len, reverse=True)
         self.paths: tuple[str, ...] = tuple(paths)
         if len(set(self.paths)) < len(self.paths):
@@ -69,8 +71,29 @@ class Formats:
         return self._routes[self.paths.index(path)][1]
 
 
-def _check_path(path: str) -> None:
-    if not _PATH.fullmatch(path) or _RESERVED.fullmatch(path):
+def _check(format_: WireFormat) -> None:
+    for name in ("parse", "frames", "problem"):
+        method = getattr(format_, name, None)
+        if not callable(method) or iscoroutinefunction(method):
+            raise ConfigurationError(
+                f"formats: expected a method {name} that is not async, got {format_!r}."
+            )
+    content_type: object = getattr(format_, "content_type", None)
+    headers: object = getattr(format_, "headers", None)
+    values: tuple[object, ...] = (None,)
+    if isinstance(headers, Mapping):
+        values = (content_type, *headers, *headers.values())
+    if not all(isinstance(value, str) and _FIELD.fullmatch(value) for value in values):
         raise ConfigurationError(
-            f"formats: expected a path such as '/v1/chat', or '' for the chat's own, got {path!r}."
+            "formats: expected content_type as text, and headers as a mapping of text, "
+            f"got {format_!r}."
+        )
+    _check_path(getattr(format_, "path", None))
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or _RESERVED.fullmatch(path):
+        raise ConfigurationError(
+            f"formats: expected a path such as '/v1/chat', or '' for the chat's own, got {path!r}. "
+            "It must not end with /limits, or contain the segment runs."
         )
