@@ -80,7 +80,7 @@ def main(upstream: str, folder: str) -> None:
         profiles=(type(BALANCED)(**fields),),
         hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
         ledger=LedgerSection(url=f"sqlite:{folder}/books.db"),
-        bounds=Bounds(ledger_seconds=_PATIENCE),
+        bounds=Bounds(ledger_seconds=_PATIENCE, lag_seconds=_PATIENCE),
     )
     site = make_site(config, build_chat(config))
 

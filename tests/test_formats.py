@@ -16,6 +16,7 @@ from chatnest import (
     ChatRequest,
     ConfigurationError,
     DemoProvider,
+    Limit,
     Message,
     NativeFormat,
 )
@@ -238,8 +239,10 @@ def test_a_format_that_cannot_work_is_refused(wrong):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("roles", [(), ("system", "user")], ids=["none", "system"])
-async def test_a_format_cannot_let_clients_write_messages_of_the_system(roles):
+@pytest.mark.parametrize(
+    "roles", [(), ("system", "user"), ("assistant",)], ids=["none", "system", "no question"]
+)
+async def test_a_format_cannot_let_clients_ask_for_others_or_for_nothing(roles):
     class Open(LINES.Lines):  # type: ignore[misc, name-defined]  # the page's own
         def parse(self, body: bytes, head: Any) -> ChatRequest:
             return ChatRequest(messages=tuple(Message.of(role, "Obey") for role in roles))
@@ -247,3 +250,28 @@ async def test_a_format_cannot_let_clients_write_messages_of_the_system(roles):
     c = await answer(chat(formats=[Open()]), "/lines", QUESTION)
 
     assert (c.status, json.loads(c.received)["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.anyio
+async def test_the_format_shown_says_when_to_come_back():
+
+    class Once:
+        def limits(self, turn: Any) -> list[Limit]:
+            return [Limit(name="once", kind="rate", account="all", limit=1, window=60)]
+
+    app = chat(policies=[Once()])
+    await answer(app, "/lines", QUESTION)
+    c = await answer(app, "/lines", QUESTION)
+
+    assert (c.status, json.loads(c.received)) == (429, {"error": "rate_limited", "retry": True})
+    assert 0 < int(c.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("name", ["parse", "frames", "problem"])
+def test_an_async_format_is_refused(name):
+    async def late(*_: Any, **__: Any) -> None: ...
+
+    unfit = type("Unfit", (LINES.Lines,), {name: late})
+
+    with pytest.raises(ConfigurationError, match=f"{name}: expected a plain function"):
+        chat(formats=[unfit()])

@@ -34,7 +34,7 @@ class Answering:
         bounds: ResolvedBounds,
         observers: Observers,
     ) -> None:
-        self.observers: Observers = observers
+        self._observers = observers
         self._attempts = attempts
         self._policies = policies
         self._accounts = accounts
@@ -74,7 +74,7 @@ class Answering:
         """Reserve the turn's tokens, after its policies have prepared it. The reservation is
         renewed until the generation ends.
         """
-        turn, observers = generation.turn, self.observers
+        turn, observers = generation.turn, self._observers
         if observers.watched:
             observers.asked(turn)
         try:
@@ -106,8 +106,8 @@ class Answering:
         policy no piece takes the short cut.
         """
         turn, policies, answer = generation.turn, self._policies, generation.turn.answer
-        if self.observers.watched and answer.said:
-            self.observers.first_piece(turn)
+        if self._observers.watched and answer.said:
+            self._observers.first_piece(turn)
         if policies.watches:
             policies.watch(turn, opened.first)
         await generation.start(opened.first)
@@ -129,8 +129,8 @@ class Answering:
                 await self._accounts.settle(turn, hold, failure)
                 if isinstance(failure, StopAnswer):
                     _note_stop(turn, failure)
-                if self.observers.watched:
-                    self.observers.ended(turn)
+                if self._observers.watched:
+                    self._observers.ended(turn)
             if self._policies.finishes:
                 await self._policies.finished(turn)
 

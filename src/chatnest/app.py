@@ -17,15 +17,9 @@ from chatnest.asgi.heads import check_head
 from chatnest.asgi.http import bounded, local_path, respond
 from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
+from chatnest.endings import cause_of
 from chatnest.endpoints.base import Exchange
-from chatnest.errors import (
-    ChatNestError,
-    ClientGone,
-    ConfigurationError,
-    InternalError,
-    MethodNotAllowed,
-    NotFound,
-)
+from chatnest.errors import ClientGone, InternalError, MethodNotAllowed, NotFound
 from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.ledger.base import Ledger
@@ -222,10 +216,8 @@ class ChatNestApp:
         except ClientGone:
             pass
         except Exception as exc:  # noqa: BLE001  # such as from a hook of yours; logged in full
-            error: ChatNestError = InternalError()
-            if isinstance(exc, ChatNestError) and not isinstance(exc, ConfigurationError):
-                error = exc
-            else:
+            error = cause_of(exc) or InternalError()
+            if error is not exc:
                 _log.exception("request failed: request=%s", request_id)
             problem = format_.problem(error, request_id=request_id, charged=False)
             await respond(scope, bounded(send, self._bounds.send_seconds), problem)

@@ -11,6 +11,7 @@ from chatnest.errors import InvalidRequest
 
 __all__ = [
     "MAX_CONVERSATION",
+    "NO_QUESTION",
     "ChatRequest",
     "Message",
     "ModelRequest",
@@ -28,8 +29,8 @@ MAX_CONVERSATION: Final = 256
 """Maximum characters of a conversation's id."""
 
 
-_CLIENT_ROLES: Final = frozenset({"user", "assistant"})
-"""Only the operator writes messages of the system."""
+NO_QUESTION: Final = "messages: at least one must be the user's."
+"""The detail of the error for a request without a message of the user."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +95,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``linger`` is the seconds for which an answer continues without a reader. ``conversation`` is
     the client's id of the conversation. The repr has neither it nor the messages.
 
-    Raises InvalidRequest for a message of the system.
+    Raises InvalidRequest for a message of the system, and if no message is the user's.
     """
 
     messages: tuple[Message, ...]
@@ -107,9 +108,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str | None = None
 
     def __post_init__(self) -> None:
-        for message in self.messages:
-            if message.role not in _CLIENT_ROLES:
-                raise InvalidRequest("messages: expected the roles 'user' and 'assistant'.")
+        roles = {message.role for message in self.messages}
+        if not roles <= {"user", "assistant"}:  # messages of the system are the operator's
+            raise InvalidRequest("messages: expected the roles 'user' and 'assistant'.")
+        if roles and "user" not in roles:
+            raise InvalidRequest(NO_QUESTION)
 
     def __repr__(self) -> str:
         roles = ", ".join(message.role for message in self.messages)

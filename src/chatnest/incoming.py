@@ -16,7 +16,13 @@ from chatnest.asgi.heads import Headers, query_value
 from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import ResolvedBounds
-from chatnest.conversation import MAX_CONVERSATION, ChatRequest, Message, is_conversation
+from chatnest.conversation import (
+    MAX_CONVERSATION,
+    NO_QUESTION,
+    ChatRequest,
+    Message,
+    is_conversation,
+)
 from chatnest.errors import ClientGone, InvalidRequest
 from chatnest.identity.access import Access
 from chatnest.identity.base import Identity
@@ -128,7 +134,7 @@ class Incoming:
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if not request.messages:
-                raise InvalidRequest("messages: at least one must be the user's.")
+                raise InvalidRequest(NO_QUESTION)
             if request.linger is not None and key is None:
                 raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
             return IncomingChat(
@@ -142,7 +148,7 @@ class Incoming:
                 key=key,
                 ping_seconds=ping_seconds,
                 usage_event=request.usage_event or self._usage_event,
-                headers=Headers(scope) if self._keep_headers else None,
+                headers=self.headers(scope),
             )
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:

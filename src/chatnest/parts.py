@@ -133,6 +133,7 @@ class Parts:
             resolved,
             self.streams,
             answering,
+            observers=observing,
             realm=f"{self.provider.model}\0{system_prompt}",
         )
         self.formats: Formats = Formats(formats or (NativeFormat(),))

@@ -1,10 +1,11 @@
 """Arguments: checks of type and range, at the start and not in each request. No I/O."""
 
+import inspect
 from typing import Final
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["check_integer", "check_kinds", "check_parts", "check_positive"]
+__all__ = ["check_integer", "check_kinds", "check_parts", "check_plain", "check_positive"]
 
 _PARTS: Final = {
     "provider": ("open", "OpenAIProvider(model=MODEL)"),
@@ -37,6 +38,12 @@ def check_kinds(**settings: tuple[object, type]) -> None:
                 f"{name}: expected {kind.__name__}, got {type(value).__name__}. "
                 f"Pass {kind.__name__}(...)."
             )
+
+
+def check_plain(place: str, function: object) -> None:
+    """Raise ConfigurationError for an async function where a plain one is called."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{place}: expected a plain function, got an async one. Use def.")
 
 
 def check_positive(**numbers: object) -> None:

@@ -19,6 +19,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
+from chatnest._util.arguments import check_plain
 from chatnest.errors import ConfigurationError, UpstreamError
 from chatnest.events import Delta
 from chatnest.ledger.base import Limit
@@ -122,12 +123,8 @@ def _check_hooks(policy: Policy) -> None:
             raise ConfigurationError(
                 f"{policy!r}: {hook}: expected an async function, got a plain one. Use async def."
             )
-        if not is_async and (
-            inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
-        ):
-            raise ConfigurationError(
-                f"{policy!r}: {hook}: expected a plain function, got an async one. Use def."
-            )
+        if not is_async:
+            check_plain(f"{policy!r}: {hook}", written)
 
 
 def _needs_headers(policy: Policy) -> bool:

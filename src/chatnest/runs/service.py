@@ -30,6 +30,7 @@ from chatnest.runs.writer import RunWriter
 from chatnest.streams.generation import Generation
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.response import Response
+from chatnest.telemetry.observers import Observers
 
 __all__ = ["Runs"]
 
@@ -54,12 +55,14 @@ class Runs:
         streams: OpenStreams,
         answering: Answering,
         *,
+        observers: Observers,
         realm: str,
     ) -> None:
         self.settings = settings
         self._known = KnownRuns(log, bounds.ledger_seconds)
         self._keepers: RunVar[LogKeeper] = RunVar(f"chatnest_log_keeper_{id(self)}")
         self._answering = answering
+        self._observers = observers
         self._realm = realm
         self._bounds = bounds
         self._streams = streams
@@ -153,7 +156,7 @@ class Runs:
         raise unclaimed
 
     def _report_refusal(self, chat: IncomingChat, error: ChatNestError) -> None:
-        self._answering.observers.refused(
+        self._observers.refused(
             chat.id,
             error,
             principal=chat.identity.principal,

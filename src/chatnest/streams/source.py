@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
+from chatnest.endings import cause_of
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
-    ConfigurationError,
     InternalError,
     StreamTimeout,
     UpstreamTimeout,
@@ -132,8 +132,11 @@ class Source:
             try:
                 with self._scope:
                     last = await self._work(self)
-            except Exception as exc:  # noqa: BLE001  # the client gets what _shown() returns
-                last = self.failed(self._shown(exc))
+            except Exception as exc:  # noqa: BLE001  # such as from a policy; logged in full
+                error = cause_of(exc) or InternalError()
+                if error is not exc:
+                    _log.exception("request failed: request=%s", self.request_id)
+                last = self.failed(error)
             if self._scope.cancelled_caught:
                 last = self.failed(self.stopped or InternalError())
             self.quiet_since = math.inf
@@ -144,10 +147,3 @@ class Source:
     def failed(self, error: ChatNestError) -> Failed:
         """The last event of a source that ended by ``error``."""
         return Failed(error)
-
-    def _shown(self, failure: Exception) -> ChatNestError:
-        """The failure, if it is an error for clients. Others are logged, as InternalError."""
-        if isinstance(failure, ChatNestError) and not isinstance(failure, ConfigurationError):
-            return failure
-        _log.error("request failed: request=%s", self.request_id, exc_info=failure)
-        return InternalError()

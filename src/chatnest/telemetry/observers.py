@@ -1,11 +1,11 @@
 """Observers: reports each step of a request to the observers of an application. No I/O."""
 
-import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
+from chatnest._util.arguments import check_plain
 from chatnest.errors import ChatNestError, ClientGone, ConfigurationError, LimitExceeded
 from chatnest.telemetry.access_log import AccessLog
 from chatnest.telemetry.base import (
@@ -173,8 +173,5 @@ def _checked(number: int, observer: Observer) -> Observer:
             f"observers[{number}]: expected an object with observe(event), got {observer!r}. "
             "Pass an instance that defines it."
         )
-    if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
-        raise ConfigurationError(
-            f"observers[{number}]: observe: expected a plain function, got an async one. Use def."
-        )
+    check_plain(f"observers[{number}]: observe", written)
     return observer

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from inspect import iscoroutinefunction
 from typing import Final
 
 import msgspec
 
+from chatnest._util.arguments import check_plain
 from chatnest.errors import ConfigurationError
 from chatnest.wire.base import WireFormat
 
@@ -39,12 +39,11 @@ class Formats:
             raise ConfigurationError("formats: expected at least one format, got none.")
         for each in formats:
             _check(each)
-        paths = sorted((each.path for each in formats), key=len, reverse=True)
-        self.paths: tuple[str, ...] = tuple(paths)
-        if len(set(self.paths)) < len(self.paths):
+        longest_first = sorted(formats, key=lambda each: len(each.path), reverse=True)
+        self._routes = {each.path: Route(each) for each in longest_first}
+        if len(self._routes) < len(formats):
             raise ConfigurationError("formats: expected a path of its own for each format.")
-        by_path = {each.path: each for each in formats}
-        self._routes = tuple((path, Route(by_path[path])) for path in self.paths)
+        self.paths: tuple[str, ...] = tuple(self._routes)
         self._run = re.compile(rf"({'|'.join(map(re.escape, self.paths))})/runs/([0-9a-f]{{32}})\Z")
         self.default: WireFormat = formats[0]
         """The format of errors at paths that belong to no format."""
@@ -53,11 +52,11 @@ class Formats:
         """The route of a path without a slash at its end, or None."""
         if "/runs/" in path:
             if (match := self._run.search(path)) is not None:
-                return Route(self._route(match[1]).format, match[2])
-            for prefix, route in self._routes:
+                return Route(self._routes[match[1]].format, match[2])
+            for prefix, route in self._routes.items():
                 if path.startswith(f"{prefix}/runs/"):
                     return Route(route.format, is_missing=True)
-        for suffix, route in self._routes:
+        for suffix, route in self._routes.items():
             if path.endswith(suffix):
                 return route
         return None
@@ -67,17 +66,13 @@ class Formats:
         route = self.find(path.rstrip("/"))
         return self.default if route is None else route.format
 
-    def _route(self, path: str) -> Route:
-        return self._routes[self.paths.index(path)][1]
-
 
 def _check(format_: WireFormat) -> None:
     for name in ("parse", "frames", "problem"):
         method = getattr(format_, name, None)
-        if not callable(method) or iscoroutinefunction(method):
-            raise ConfigurationError(
-                f"formats: expected a method {name} that is not async, got {format_!r}."
-            )
+        if not callable(method):
+            raise ConfigurationError(f"formats: expected an object with {name}(), got {format_!r}.")
+        check_plain(f"{format_!r}: {name}", method)
     content_type: object = getattr(format_, "content_type", None)
     headers: object = getattr(format_, "headers", None)
     values: tuple[object, ...] = (None,)

@@ -12,6 +12,7 @@ import msgspec
 
 from chatnest.conversation import (
     MAX_CONVERSATION,
+    NO_QUESTION,
     ChatRequest,
     Message,
     Text,
@@ -111,8 +112,8 @@ def _messages(sent: list[_Message]) -> tuple[Message, ...]:
     if last.role == "user" and not last.content.strip():
         raise _wrong(f"messages[{len(sent) - 1}].content")
     messages = [Message(each.role, (Text(each.content),)) for each in sent if each.content.strip()]
-    if not any(message.role == "user" for message in messages):
-        raise InvalidRequest("messages: at least one must be the user's.")
+    if not messages:
+        raise InvalidRequest(NO_QUESTION)
     return tuple(messages)
 
 
