@@ -11,7 +11,7 @@ import pytest
 from chatnest.accounting import outbox
 from chatnest.accounting.accounts import LEASE, Accounts
 from chatnest.bounds import Bounds
-from chatnest.conversation import ChatRequest, Message, ModelRequest
+from chatnest.conversation import Message
 from chatnest.errors import (
     AnswerTooLong,
     ClientGone,
@@ -28,10 +28,11 @@ from chatnest.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chatnest.events import Delta, Finish, Reasoning, ToolCall, Usage
+from chatnest.events import Delta, Finish, Reasoning, ToolCall, ToolCallDelta, Usage
 from chatnest.ledger import MemoryLedger
 from chatnest.ledger.base import Charge, Hold, Limit, Line, Refused, Settlement
 from chatnest.profiles import Profile
+from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.testing import ManualClock
 from chatnest.turn import ModelCall, Turn
 from tests.support.words import Words
@@ -335,7 +336,7 @@ def still_thinking(turn):
 
 
 def called_a_tool(turn):
-    turn.answer.add([ToolCall(" look it up"), Finish("tool_calls")])
+    turn.answer.add([ToolCall(0, "a", " look"), ToolCallDelta(0, " it up"), Finish("tool_calls")])
     answer(turn, 0)
 
 

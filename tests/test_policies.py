@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chatnest.conversation import ChatRequest, Message
+from chatnest.conversation import Message
 from chatnest.errors import (
     ConfigurationError,
     ContextLengthExceeded,
@@ -34,6 +34,7 @@ from chatnest.policies import (
 )
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import Profile
+from chatnest.requests import ChatRequest
 from chatnest.turn import Turn
 from tests.support.words import Words
 

@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatnest.asgi.http import respond
-from chatnest.conversation import ChatRequest, Message
+from chatnest.conversation import Message
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
+from chatnest.requests import ChatRequest
 from chatnest.wire.native import parse_request, problem_response
 
 CANARY = "CaNaRy"

@@ -2,9 +2,9 @@
 
 import pytest
 
+from chatnest.answer import Answer
 from chatnest.conversation import Message, Text, joined
 from chatnest.events import Delta, Finish, Usage
-from chatnest.turn import Answer
 
 
 @pytest.mark.parametrize("number", [0, 1, 128, 129, 130, 1_000])

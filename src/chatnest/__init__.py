@@ -3,7 +3,7 @@
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
-from chatnest.conversation import ChatRequest, Message, ModelRequest, Text
+from chatnest.conversation import Message, Text
 from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.identity.base import Identity
@@ -19,6 +19,7 @@ from chatnest.providers import (
     Provider,
     ServerSettings,
 )
+from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.telemetry import Observer
 from chatnest.turn import ModelCall, Turn

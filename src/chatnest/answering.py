@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from chatnest.accounting.accounts import Accounts
 from chatnest.attempts import Attempts, OpenCall
 from chatnest.bounds import ResolvedBounds
-from chatnest.endings import StopAnswer, cause_of, check_end
+from chatnest.endings import StopAnswer, cause_of, check_end, is_incomplete
 from chatnest.errors import AnswerTooLong
 from chatnest.events import Done, ProviderEvent, Usage
 from chatnest.ledger.base import Hold
@@ -51,10 +51,10 @@ class Answering:
                 await self._start(generation, opened, events)
                 answer = turn.answer
                 async for batch in events:
-                    deltas = answer.add(batch)
+                    pieces = answer.add(batch)
                     if policies.watches:
-                        policies.watch(turn, deltas)
-                    await generation.put(deltas)
+                        policies.watch(turn, pieces)
+                    await generation.put(pieces)
                     if answer.tokens_left < 0 or answer.bytes_left < 0:
                         await self._look_at_length(turn)
                 check_end(answer)
@@ -68,7 +68,11 @@ class Answering:
         if failure is not None:
             await generation.start()  # a policy may stop the answer before the first piece is sent
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
-        return Done(turn.answer.finish_reason or "", turn.answer.usage or estimate)
+        return Done(
+            turn.answer.finish_reason or "",
+            turn.answer.usage or estimate,
+            incomplete=is_incomplete(turn.answer),
+        )
 
     async def _admit(self, generation: Generation) -> Hold:
         """Reserve the turn's tokens, after its policies have prepared it. The reservation is

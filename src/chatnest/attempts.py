@@ -11,17 +11,18 @@ import msgspec
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from chatnest.answer import Answer
 from chatnest.bounds import ResolvedBounds
-from chatnest.conversation import ModelRequest
 from chatnest.endings import cause_of, check_end
 from chatnest.errors import UpstreamBadResponse, UpstreamError, UpstreamTimeout
-from chatnest.events import Delta
+from chatnest.events import Piece
 from chatnest.policies.base import PolicyChain
 from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
+from chatnest.requests import ModelRequest
 from chatnest.streams.generation import Generation
 from chatnest.telemetry.observers import Observers
-from chatnest.turn import Answer, Attempt, ModelCall, Turn
+from chatnest.turn import Attempt, ModelCall, Turn
 
 __all__ = ["Attempts", "OpenCall"]
 
@@ -140,7 +141,7 @@ class OpenCall(msgspec.Struct):
     model: str
     started: float
     context: AbstractAsyncContextManager[ProviderStream] | None = None
-    first: list[Delta] = []
+    first: list[Piece] = []
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,36 +1,27 @@
-"""Messages and their parts, and the requests that carry them. No I/O."""
+"""Messages and their parts. No I/O."""
 
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter, eq
-from typing import Final, Literal, assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
-from chatnest.errors import InvalidRequest
-
 __all__ = [
-    "MAX_CONVERSATION",
-    "NO_QUESTION",
-    "ChatRequest",
+    "Image",
     "Message",
-    "ModelRequest",
     "Part",
+    "Reasoning",
+    "Refusal",
     "Role",
     "Text",
-    "is_conversation",
+    "ToolCall",
+    "ToolResult",
     "joined",
+    "size_of",
 ]
 
-Role = Literal["system", "user", "assistant"]
-
-
-MAX_CONVERSATION: Final = 256
-"""Maximum characters of a conversation's id."""
-
-
-NO_QUESTION: Final = "messages: at least one must be the user's."
-"""The detail of the error for a request without a message of the user."""
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -42,14 +33,85 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return f"Text(<{len(self.text)} characters>)"
 
 
-Part = Text
-"""A part of a message: a closed union, so far with one member. ``match`` it, and end with
-``assert_never``: then mypy finds each place that a new kind of part concerns.
+class Image(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An image of the user's: its bytes in base64 (RFC 4648, section 4), and its size in pixels as
+    its header has it, or 0 where the header does not tell.
+    """
+
+    media_type: str
+    data: str
+    width: int = 0
+    height: int = 0
+
+    @property
+    def url(self) -> str:
+        """The image as a ``data:`` URL (RFC 2397)."""
+        return f"data:{self.media_type};base64,{self.data}"
+
+    def __repr__(self) -> str:
+        return f"Image({self.media_type!r}, {self.width} x {self.height})"
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A call of a tool that the model has made. ``arguments`` is the text that came from the model,
+    which is not always JSON. It goes back as it came.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+    def __repr__(self) -> str:
+        return f"ToolCall({self.name!r}, <{len(self.arguments)} characters>)"
+
+
+class ToolResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a tool of the client's returned for the ToolCall with the id ``call_id``."""
+
+    call_id: str
+    text: str
+    is_error: bool = False
+
+    def __repr__(self) -> str:
+        return f"ToolResult(<{len(self.text)} characters>)"
+
+
+class Reasoning(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A block of the model's thinking. See events.ReasoningSignature for ``signature`` and what
+    comes after it. Without a signature, ``provider`` and ``model`` may be empty.
+    """
+
+    text: str
+    signature: str = ""
+    provider: str = ""
+    model: str = ""
+    redacted: bool = False
+    id: str = ""
+
+    def __repr__(self) -> str:
+        return f"Reasoning(<{len(self.text)} characters>)"
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """The text with which the model refused to answer."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Refusal(<{len(self.text)} characters>)"
+
+
+Part = Text | Image | ToolCall | ToolResult | Reasoning | Refusal
+"""A part of a message: a closed union. ``match`` it, and end with ``assert_never``: then mypy finds
+each place that a new kind of part concerns.
 """
 
 
 class Message(msgspec.Struct, frozen=True):
     """One message of a conversation: a role, and at least one part.
+
+    A message of the role ``tool`` has ToolResults alone. The other parts of the model's side are
+    in messages of the assistant, and images in those of the user.
 
     Raises TypeError if ``parts`` is not a tuple.
     """
@@ -72,66 +134,32 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The text of all its Text parts."""
-        texts: list[str] = []
-        for part in self.parts:
-            match part:
-                case Text(text=text):
-                    texts.append(text)
-                case _:
-                    assert_never(part)
+        texts: list[str] = [part.text for part in self.parts if isinstance(part, Text)]
         return texts[0] if len(texts) == 1 else "".join(texts)
 
-    def __repr__(self) -> str:
-        return f"Message({self.role!r}, <{len(self.text)} characters>)"
-
-
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's request: at least one message of the user, none of the system. Only a LookUp has
-    no messages.
-
-    ``profile`` is a name in its current form, or None for the default. The two limits are
-    positive and can only lower the limits of the profile. ``system_prompt`` is the client's; the
-    operator decides whether it is used. ``usage_event`` requests the cost in the stream.
-    ``linger`` is the seconds for which an answer continues without a reader. ``conversation`` is
-    the client's id of the conversation. The repr has neither it nor the messages.
-
-    Raises InvalidRequest for a message of the system, and if no message is the user's.
-    """
-
-    messages: tuple[Message, ...]
-    profile: str | None = None
-    daily_token_limit: int | None = None
-    max_tokens_per_request: int | None = None
-    system_prompt: str | None = None
-    usage_event: bool = False
-    linger: float | None = None
-    conversation: str | None = None
-
-    def __post_init__(self) -> None:
-        roles = {message.role for message in self.messages}
-        if not roles <= {"user", "assistant"}:  # messages of the system are the operator's
-            raise InvalidRequest("messages: expected the roles 'user' and 'assistant'.")
-        if roles and "user" not in roles:
-            raise InvalidRequest(NO_QUESTION)
+    @property
+    def size(self) -> int:
+        """The characters of all its parts, without images."""
+        return sum(map(size_of, self.parts))
 
     def __repr__(self) -> str:
-        roles = ", ".join(message.role for message in self.messages)
-        return f"ChatRequest({len(self.messages)} messages: {roles})"
+        kinds = ", ".join(map(repr, self.parts))
+        return f"Message({self.role!r}, {kinds})"
 
 
-class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to the model: the conversation, with the messages of the system first, and the
-    bounds of the answer. A dialect makes the body of its HTTP request from this value alone.
-    """
-
-    messages: tuple[Message, ...]
-    max_output_tokens: int
-    temperature: float
-
-
-def is_conversation(value: str) -> bool:
-    """Whether a text can be a conversation's id: 1 to 256 printable characters, not only spaces."""
-    return 0 < len(value) <= MAX_CONVERSATION and value.isprintable() and not value.isspace()
+def size_of(part: Part) -> int:
+    """The characters of a part, which the model reads. An Image has none."""
+    match part:
+        case Text() | ToolResult() | Refusal():
+            return len(part.text)
+        case ToolCall():
+            return len(part.name) + len(part.arguments)
+        case Reasoning():
+            return len(part.text) + len(part.signature)
+        case Image():
+            return 0
+        case _:
+            assert_never(part)
 
 
 def joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -149,14 +177,20 @@ def joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def _joined_parts(messages: Iterable[Message]) -> tuple[Part, ...]:
     """The parts of several messages, with a blank line between the texts of two messages."""
+    parts: list[Part] = []
     texts: list[str] = []
     for message in messages:
         gap = "\n\n" if texts else ""
         for part in message.parts:
-            match part:
-                case Text(text=text):
-                    texts.append(gap + text)
-                    gap = ""
-                case _:
-                    assert_never(part)
-    return (Text("".join(texts)),)
+            if isinstance(part, Text):
+                texts.append(gap + part.text)
+                gap = ""
+                continue
+            if texts:
+                parts.append(Text("".join(texts)))
+                texts.clear()
+            parts.append(part)
+            gap = ""
+    if texts:
+        parts.append(Text("".join(texts)))
+    return tuple(parts)

@@ -3,6 +3,9 @@
 import re
 from typing import Final
 
+import msgspec
+
+from chatnest.answer import Answer
 from chatnest.errors import (
     ChatNestError,
     ClientGone,
@@ -11,9 +14,8 @@ from chatnest.errors import (
     InternalError,
     UpstreamInterrupted,
 )
-from chatnest.turn import Answer
 
-__all__ = ["StopAnswer", "cause_of", "check_end"]
+__all__ = ["StopAnswer", "cause_of", "check_end", "is_incomplete"]
 
 
 _REASON: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -105,9 +107,27 @@ def check_end(answer: Answer) -> None:
     """
     if answer.finish_reason is None:
         raise UpstreamInterrupted
-    reason = answer.finish_reason.strip().lower().replace("-", "_").replace(" ", "_")
+    reason = _word(answer.finish_reason)
     facts = {"finish_reason": reason}
     if reason in _FAILURES:
         raise UpstreamInterrupted(facts=facts)
     if answer.is_blank and reason not in _REASONS_FOR_NOTHING:
         raise EmptyAnswer(spent=reason in _LIMITS, facts=facts)
+
+
+def is_incomplete(answer: Answer) -> bool:
+    """Whether the answer broke off within a tool call: it was cut for its length, and the arguments
+    of its last call are not JSON.
+    """
+    calls = answer.tool_calls
+    if not calls or _word(answer.finish_reason or "") not in _LIMITS:
+        return False
+    try:
+        msgspec.json.decode(calls[-1].arguments)
+    except (msgspec.DecodeError, UnicodeError):
+        return True
+    return False
+
+
+def _word(reason: str) -> str:
+    return reason.strip().lower().replace("-", "_").replace(" ", "_")

@@ -1,8 +1,8 @@
 """Events: the values that flow through a stream, from a provider to a wire format. No I/O.
 
-A provider yields Delta, Reasoning, NotReasoning, ToolCall, Usage and Finish. A client gets Start,
-Delta, Ping, Done and Failed, in the order ``Start (Delta | Ping)* (Done | Failed)``, or Failed
-alone. Reasoning, NotReasoning and ToolCall are counted, and no client gets them yet.
+A provider yields pieces of the answer, NotReasoning, Usage and Finish. A client gets Start, pieces,
+Ping, Done and Failed, in the order ``Start (Piece | Ping)* (Done | Failed)``, or Failed alone. Each
+wire format decides which pieces its clients see.
 
 Events are msgspec Structs, and most of them are not tracked by the garbage collector: there is one
 Delta for every token.
@@ -21,11 +21,16 @@ __all__ = [
     "LastEvent",
     "NotReasoning",
     "Numbered",
+    "Piece",
     "Ping",
     "ProviderEvent",
     "Reasoning",
+    "ReasoningSignature",
+    "Refusal",
+    "Source",
     "Start",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
 ]
 
@@ -45,9 +50,10 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
         return f"Delta(<{len(self.text)} characters>)"
 
 
-class Reasoning(msgspec.Struct, frozen=True, gc=False):
+class Reasoning(msgspec.Struct, frozen=True, gc=False, tag="reasoning"):
     """A piece of the model's thinking, which counts as output. An empty text means that there is
-    thinking that the provider does not show.
+    thinking that the provider does not show. A ReasoningSignature, or any other piece, ends a block
+    of thinking.
     """
 
     text: str
@@ -60,13 +66,68 @@ class NotReasoning(msgspec.Struct, frozen=True, gc=False):
     """The answer has ended, and all of its Reasoning turned out to be its text."""
 
 
-class ToolCall(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a tool call, of its name or its arguments, which counts as output."""
+class ReasoningSignature(msgspec.Struct, frozen=True, gc=False, tag="signature"):
+    """What a provider needs to take its thinking back: a signature, or thinking in encrypted form.
+    It ends a block of thinking, which is all the Reasoning since the last other piece, if any.
+
+    ``provider`` and ``model`` are the only ones that accept it: the name of a dialect, such as
+    ``anthropic-messages``, and the upstream name of the model. ``redacted`` is thinking that the
+    provider shows to nobody. ``id`` is the provider's id of the block, if it has one.
+    """
+
+    signature: str
+    provider: str
+    model: str
+    redacted: bool = False
+    id: str = ""
+
+    def __repr__(self) -> str:
+        return f"ReasoningSignature(<{len(self.signature)} characters>, {self.provider!r})"
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False, tag="refusal"):
+    """A piece of the text with which the model refuses to answer."""
 
     text: str
 
     def __repr__(self) -> str:
-        return f"ToolCall(<{len(self.text)} characters>)"
+        return f"Refusal(<{len(self.text)} characters>)"
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False, tag="tool_call"):
+    """The model begins to call a tool of the client's. ``index`` counts the calls of an answer from
+    0, and ``id`` names this one in the conversation. Its arguments follow as ToolCallDeltas.
+    """
+
+    index: int
+    id: str
+    name: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, tag="tool_arguments"):
+    """A piece of the arguments of the tool call ``index``, as the model cut it. The pieces of two
+    calls may alternate.
+    """
+
+    index: int
+    text: str
+
+    def __repr__(self) -> str:
+        return f"ToolCallDelta({self.index}, <{len(self.text)} characters>)"
+
+
+class Source(msgspec.Struct, frozen=True, gc=False, tag="source"):
+    """A page that the answer refers to. ``start`` and ``end`` are the characters of the text that
+    it belongs to, if the provider tells them; otherwise both are 0.
+    """
+
+    url: str
+    title: str = ""
+    start: int = 0
+    end: int = 0
+
+    def __repr__(self) -> str:
+        return f"Source(<{len(self.url)} characters>)"
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
@@ -100,10 +161,15 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The answer is complete. The last event of a stream."""
+    """The answer is complete. The last event of a stream.
+
+    ``incomplete`` is whether the answer broke off within the arguments of a tool call: then its
+    last call must not be made.
+    """
 
     finish_reason: str
     usage: Usage
+    incomplete: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -122,15 +188,18 @@ class Numbered(msgspec.Struct, frozen=True, gc=False):
     """
 
     number: int
-    event: Delta | Done | Failed
+    event: "Piece | Done | Failed"
 
 
-ProviderEvent = Delta | Reasoning | NotReasoning | ToolCall | Usage | Finish
-"""The events of a provider, a closed union. ``match`` it, and end with ``assert_never``: then mypy
-finds each place that a new event concerns.
+Piece = Delta | Reasoning | ReasoningSignature | Refusal | ToolCall | ToolCallDelta | Source
+"""What an answer consists of, in the order of its arrival. A closed union: ``match`` it, and end
+with ``assert_never``. Then mypy finds each place that a new event concerns.
 """
 
-ClientEvent = Start | Delta | Ping | Done | Failed | Numbered
+ProviderEvent = Piece | NotReasoning | Usage | Finish
+"""The events of a provider, a closed union as above."""
+
+ClientEvent = Start | Piece | Ping | Done | Failed | Numbered
 """The events that a client gets, a closed union as above."""
 
 LastEvent = Done | Failed | Numbered

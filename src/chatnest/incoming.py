@@ -16,18 +16,13 @@ from chatnest.asgi.heads import Headers, query_value
 from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import ResolvedBounds
-from chatnest.conversation import (
-    MAX_CONVERSATION,
-    NO_QUESTION,
-    ChatRequest,
-    Message,
-    is_conversation,
-)
+from chatnest.conversation import Message
 from chatnest.errors import ClientGone, InvalidRequest
 from chatnest.identity.access import Access
 from chatnest.identity.base import Identity
 from chatnest.profiles import Profile
 from chatnest.providers import Provider
+from chatnest.requests import MAX_CONVERSATION, NO_QUESTION, ChatRequest, is_conversation
 from chatnest.streams.open_streams import Arrival, OpenStreams
 from chatnest.tokens import TokenCounter
 from chatnest.turn import Turn

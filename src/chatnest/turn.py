@@ -4,31 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import filterfalse
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import msgspec
 
-from chatnest.conversation import ChatRequest, Message, ModelRequest, joined
+from chatnest.answer import Answer
+from chatnest.conversation import Message, joined
 from chatnest.errors import RequestTooLarge
-from chatnest.events import (
-    Delta,
-    Finish,
-    NotReasoning,
-    ProviderEvent,
-    Reasoning,
-    ToolCall,
-    Usage,
-)
+from chatnest.events import ProviderEvent
 from chatnest.profiles import Profile
+from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
 
-__all__ = ["Answer", "Attempt", "LookUp", "ModelCall", "Turn"]
+__all__ = ["Attempt", "LookUp", "ModelCall", "Turn"]
 
 _UNLIMITED = 1 << 62
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
-_MOST_LATE = 128
-"""Maximum pieces of an answer that are kept apart before they are joined."""
-
 _FAR = 4_096
 """Tokens beyond a limit from which a request is refused without an exact count."""
 
@@ -64,95 +55,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     outcome: str | None
     status: int
-
-
-class Answer:
-    """The model's answer so far: text, thinking, the reason to stop, the usage.
-
-    ``begun``: the model has accepted the request. ``said``: something billable has arrived.
-    """
-
-    __slots__ = (
-        *("_early", "_late", "_unseen", "begun", "bytes_left", "finish_reason", "said"),
-        *("tokens_left", "usage"),
-    )
-
-    def __init__(self) -> None:
-        self.begun: bool = False
-        self.said: bool = False
-        self.tokens_left: int = 0  # by an upper estimate, until they are counted
-        self.bytes_left: int = 0
-        self._early: list[str] = []  # joined pieces: each alone would take 60 bytes and more
-        self._late: list[str] = []
-        self._unseen: list[str] | None = None  # thinking and tool calls
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-
-    def add(self, events: Sequence[ProviderEvent]) -> list[Delta]:
-        """Add events that arrived, and return those that the client gets."""
-        deltas, texts = [], []
-        for event in events:
-            match event:
-                case Delta():  # first, since nearly all events are
-                    deltas.append(event)
-                    texts.append(event.text)
-                case Reasoning() | ToolCall():
-                    self._add_unseen(event.text)
-                case NotReasoning():
-                    deltas += self._turn_out()
-                case Usage():
-                    self.usage = event
-                case Finish():
-                    self.finish_reason = event.reason
-                case _:
-                    assert_never(event)
-        if texts:
-            self.add_pieces(texts)
-        return deltas
-
-    def add_pieces(self, texts: Sequence[str]) -> None:
-        """Add pieces of text that arrived."""
-        text = "".join(texts)
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        self.tokens_left -= max(len(texts), size // 2)
-        self.bytes_left -= size
-        self.said = True
-        self._late += texts
-        if len(self._late) > _MOST_LATE:
-            self._early.append("".join(self._late))
-            self._late.clear()
-
-    @property
-    def text(self) -> str:
-        return "".join([*self._early, *self._late])
-
-    @property
-    def unseen(self) -> str:
-        """Thinking and tool calls, which are billed like text."""
-        return "".join(self._unseen or ())
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether the text is empty or only white space."""
-        if self._late and not self._late[0].isspace():  # nearly always, without a join
-            return False
-        return not self.text.strip()
-
-    def _turn_out(self) -> list[Delta]:
-        text, self._unseen = self.unseen, None
-        self._late.append(text)
-        return [Delta(text)] if text else []
-
-    def _add_unseen(self, text: str) -> None:
-        size = len(text.encode("utf-8", "replace"))
-        self.tokens_left -= max(1, size // 2)
-        self.bytes_left -= size
-        self.said = True
-        if self._unseen is None:
-            self._unseen = []
-        self._unseen.append(text)
-        if len(self._unseen) > _MOST_LATE:
-            self._unseen = ["".join(self._unseen)]
 
 
 class Turn:

@@ -15,7 +15,6 @@ import pytest
 import trustme
 
 from chatnest import OpenAIProvider
-from chatnest.conversation import ModelRequest
 from chatnest.events import Delta
 from chatnest.providers.http import Connections, connections
 from chatnest.providers.http.connections import make_transport
@@ -27,6 +26,7 @@ from chatnest.providers.http.transport import (
     RequestHead,
     TransportError,
 )
+from chatnest.requests import ModelRequest
 from chatnest.testing import Answer, FakeUpstream
 from chatnest.testing.answer_contract import question
 from chatnest.turn import ModelCall

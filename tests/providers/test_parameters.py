@@ -2,7 +2,6 @@
 
 import pytest
 
-from chatnest.conversation import ModelRequest
 from chatnest.errors import ConfigurationError
 from chatnest.providers.openai_chat.error_documents import read_refusal
 from chatnest.providers.openai_chat.parameters import (
@@ -11,6 +10,7 @@ from chatnest.providers.openai_chat.parameters import (
     is_reasoning,
     unsupported_field,
 )
+from chatnest.requests import ModelRequest
 
 REQUEST = ModelRequest(messages=(), max_output_tokens=50, temperature=0.5)
 SENT = ("max_tokens", "temperature", "stream_options")

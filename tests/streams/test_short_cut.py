@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
+from chatnest.answer import Answer
 from chatnest.errors import ServerShutdown
 from chatnest.events import Delta, Done
 from chatnest.streams.generation import Generation
 from chatnest.testing import Answer as Script
-from chatnest.turn import Answer
 from tests.streams.short_cut import OneByOne, SendsNow
 from tests.streams.support import (
     DONE,

@@ -21,7 +21,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from chatnest._util.arguments import check_plain
 from chatnest.errors import ConfigurationError, UpstreamError
-from chatnest.events import Delta
+from chatnest.events import Delta, Piece, Refusal
 from chatnest.ledger.base import Limit
 from chatnest.turn import Turn
 
@@ -205,9 +205,10 @@ class PolicyChain:
                 return delay
         return None
 
-    def watch(self, turn: Turn, deltas: Sequence[Delta]) -> None:
+    def watch(self, turn: Turn, pieces: Sequence[Piece]) -> None:
         """Call every ``watch`` until one raises, if there is text."""
-        if text := "".join([delta.text for delta in deltas]):
+        texts = [piece.text for piece in pieces if isinstance(piece, Delta | Refusal)]
+        if text := "".join(texts):
             for policy in self._watches:
                 policy.watch(turn, text)
 

@@ -1,7 +1,8 @@
 """Events of a run as JSON, for a log, and back. No I/O.
 
 A batch is a list: an integer is the version of what follows it, a string is a Delta, and an object
-is Done or Failed, by its ``type``. Batches of the first release have no version.
+is another event, by its ``type``. Batches of the first release have no version. A batch has the
+lowest version that knows all its entries, so that workers of two releases can share a log.
 """
 
 import logging
@@ -11,23 +12,40 @@ from typing import Final, Literal, assert_never
 import msgspec
 
 from chatnest.errors import ChatNestError, ReplayUnavailable
-from chatnest.events import Delta, Done, Failed, Usage
+from chatnest.events import (
+    Delta,
+    Done,
+    Failed,
+    Piece,
+    Reasoning,
+    ReasoningSignature,
+    Refusal,
+    Source,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 
 __all__ = ["VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
 
 _log = logging.getLogger("chatnest.runs")
 
-Entry = Delta | Done | Failed
+Entry = Piece | Done | Failed
 """An entry of a run in the log: a closed union. ``match`` it, and end with ``assert_never``. A new
 kind of entry needs a new VERSION.
 """
 
-VERSION: Final = 1
-"""The version of what is written. A reader of an earlier version answers replay_unavailable."""
+VERSION: Final = 2
+"""The latest version. A reader of an earlier version answers replay_unavailable."""
+
+_TEXT_ONLY: Final = 1
+"""The version of a batch with only Delta, Done and Failed."""
 
 _OVERHEAD: Final = 4
+_OBJECT: Final = 40
 _LAST: Final = 200
-"""Bytes that an entry takes beside its text, and those of the last one, about."""
+"""Bytes that an entry takes beside its text, those of an object, and those of the last one, about.
+"""
 
 
 class _Done(msgspec.Struct, tag="done"):
@@ -35,6 +53,10 @@ class _Done(msgspec.Struct, tag="done"):
     input_tokens: int
     output_tokens: int
     source: Literal["provider", "estimated"]
+    cached_tokens: int = 0
+    cache_written_tokens: int = 0
+    reasoning_tokens: int = 0
+    incomplete: bool = False
 
 
 class _Failed(msgspec.Struct, tag="failed"):
@@ -47,7 +69,10 @@ class _Failed(msgspec.Struct, tag="failed"):
     charged: bool
 
 
-_decoder: Final = msgspec.json.Decoder(list[int | str | _Done | _Failed])
+_Unseen = Reasoning | ReasoningSignature | Refusal | ToolCall | ToolCallDelta | Source
+"""Pieces other than text, which are their own form in JSON."""
+
+_decoder: Final = msgspec.json.Decoder(list[int | str | _Done | _Failed | _Unseen])
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -65,7 +90,9 @@ class _Recorded(ChatNestError):
 
 def write_batch(entries: Sequence[Entry]) -> bytes:
     """Entries as JSON."""
-    return _encoder.encode([VERSION, *map(_plain, entries)])
+    plain = list(map(_plain, entries))
+    version = _TEXT_ONLY if {str, _Done, _Failed}.issuperset(map(type, plain)) else VERSION
+    return _encoder.encode([version, *plain])
 
 
 def join_batches(batches: Iterable[bytes]) -> bytes:
@@ -88,13 +115,33 @@ def read_batch(data: bytes) -> list[Entry]:
             case str():
                 entries.append(Delta(entry))
             case _Done():
-                usage = Usage(entry.input_tokens, entry.output_tokens, entry.source)
-                entries.append(Done(entry.finish_reason, usage))
+                entries.append(_done_of(entry))
             case _Failed():
                 entries.append(Failed(_Recorded(entry), charged=entry.charged))
+            case (
+                Reasoning()
+                | ReasoningSignature()
+                | Refusal()
+                | ToolCall()
+                | ToolCallDelta()
+                | Source()
+            ):
+                entries.append(entry)
             case _:
                 assert_never(entry)
     return entries
+
+
+def _done_of(entry: _Done) -> Done:
+    usage = Usage(
+        entry.input_tokens,
+        entry.output_tokens,
+        entry.source,
+        entry.cached_tokens,
+        entry.cache_written_tokens,
+        entry.reasoning_tokens,
+    )
+    return Done(entry.finish_reason, usage, entry.incomplete)
 
 
 def _check_version(version: int) -> None:
@@ -108,19 +155,44 @@ def size_of(entry: Entry) -> int:
     match entry:
         case Delta():
             return _OVERHEAD + len(entry.text)
+        case Reasoning() | Refusal() | ToolCallDelta():
+            return _OBJECT + len(entry.text)
+        case ReasoningSignature():
+            return _OBJECT + len(entry.signature) + len(entry.provider) + len(entry.model)
+        case ToolCall():
+            return _OBJECT + len(entry.id) + len(entry.name)
+        case Source():
+            return _OBJECT + len(entry.url) + len(entry.title)
         case Done() | Failed():
             return _LAST
         case _:
             assert_never(entry)
 
 
-def _plain(entry: Entry) -> str | _Done | _Failed:
+def _plain(entry: Entry) -> str | _Done | _Failed | _Unseen:
     match entry:
         case Delta():
-            return entry.text.encode("utf-8", "replace").decode()
+            return _mended(entry.text)
+        case Reasoning() | Refusal() | ToolCallDelta():
+            return msgspec.structs.replace(entry, text=_mended(entry.text))
+        case ReasoningSignature():
+            return entry
+        case ToolCall():
+            return ToolCall(entry.index, _mended(entry.id), _mended(entry.name))
+        case Source():
+            return Source(_mended(entry.url), _mended(entry.title), entry.start, entry.end)
         case Done():
             usage = entry.usage
-            return _Done(entry.finish_reason, usage.input_tokens, usage.output_tokens, usage.source)
+            return _Done(
+                entry.finish_reason,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.source,
+                usage.cached_tokens,
+                usage.cache_written_tokens,
+                usage.reasoning_tokens,
+                entry.incomplete,
+            )
         case Failed():
             error = entry.error
             return _Failed(
@@ -134,3 +206,8 @@ def _plain(entry: Entry) -> str | _Done | _Failed:
             )
         case _:
             assert_never(entry)
+
+
+def _mended(text: str) -> str:
+    """Text with "?" for each half of a surrogate pair, which UTF-8 has no bytes for."""
+    return text.encode("utf-8", "replace").decode()

@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.conversation import ChatRequest, Message, Part, Text
+from chatnest.conversation import Message, Part, Text
+from chatnest.requests import ChatRequest
 
 __all__ = ["fingerprint", "hold_id", "key_id"]
 

@@ -18,7 +18,13 @@ from chatnest.events import (
     LastEvent,
     Numbered,
     Ping,
+    Reasoning,
+    ReasoningSignature,
+    Refusal,
+    Source,
     Start,
+    ToolCall,
+    ToolCallDelta,
 )
 from chatnest.runs.entries import Entry, size_of
 
@@ -123,7 +129,15 @@ class Run:
     async def emit(self, events: Sequence[ClientEvent]) -> None:
         for event in events:
             match event:
-                case Delta():
+                case (
+                    Delta()
+                    | Reasoning()
+                    | ReasoningSignature()
+                    | Refusal()
+                    | ToolCall()
+                    | ToolCallDelta()
+                    | Source()
+                ):
                     self.said = True
                     self._keep(event)
                 case Start():

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from chatnest.conversation import Message, ModelRequest
+from chatnest.conversation import Message
 from chatnest.events import Delta, Finish, ProviderEvent, Usage
 from chatnest.providers.base import Provider
+from chatnest.requests import ModelRequest
 from chatnest.turn import ModelCall
 
 # ruff: noqa: S101  # these are tests

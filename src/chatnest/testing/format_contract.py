@@ -1,6 +1,5 @@
 """FormatContract: tests of every wire format, to run over one of your own."""
 
-from chatnest.conversation import ChatRequest
 from chatnest.errors import (
     BodyTooLarge,
     ChatNestError,
@@ -15,6 +14,7 @@ from chatnest.errors import (
     UpstreamTimeout,
 )
 from chatnest.events import ClientEvent, Delta, Done, Failed, Numbered, Ping, Start, Usage
+from chatnest.requests import ChatRequest
 from chatnest.wire.base import Frames, StreamInfo, WireFormat
 
 # ruff: noqa: S101  # these are tests

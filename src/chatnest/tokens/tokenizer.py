@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, TypeVarTuple, assert
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
-from chatnest.conversation import Message, Text
+from chatnest.conversation import (
+    Image,
+    Message,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -41,6 +49,9 @@ TOKENS_PER_MESSAGE: Final = 3
 """Tokens of each message, besides those of its text and of its role. Each role is one token in
 either encoding.
 """
+
+TOKENS_PER_TOOL_PART: Final = 16
+"""Maximum tokens of a tool call or a tool result in a conversation, besides those of its text."""
 
 REPLY_PRIMING_TOKENS: Final = 3
 """Tokens of each request, besides those of its messages."""
@@ -78,11 +89,12 @@ class Tokenizer:
 
     `encoding_name` is "o200k_base", "cl100k_base" or "bytes"; anything else raises ValueError.
     `exact` is whether this is the model's own encoding. If not, every count is an estimate, and an
-    upper bound only with "bytes".
+    upper bound only with "bytes". `images` returns the maximum tokens of an image.
     """
 
     encoding_name: str
     exact: bool
+    images: Callable[[Image], int] | None = None
 
     reply_tokens: ClassVar[int] = REPLY_PRIMING_TOKENS
     """Tokens of each request, besides those of its messages."""
@@ -157,17 +169,34 @@ class Tokenizer:
         in_bytes = self.encoding_name == BYTES
         totals, texts, owners = [], [], []
         for number, message in enumerate(messages):
-            totals.append(TOKENS_PER_MESSAGE + (len(message.role) if in_bytes else 1))
+            total = TOKENS_PER_MESSAGE + (len(message.role) if in_bytes else 1)
             for part in message.parts:
                 match part:
-                    case Text(text=text):
-                        texts.append(text)
-                        owners.append(number)
+                    case Text(text=text) | Refusal(text=text):
+                        pass
+                    case ToolCall():
+                        text = f"{part.name} {part.arguments}"
+                        total += TOKENS_PER_TOOL_PART
+                    case ToolResult(text=text):
+                        total += TOKENS_PER_TOOL_PART
+                    case Reasoning(text=text):
+                        total += len(part.signature)  # a token of it has at least one byte
+                    case Image():
+                        total += self._image_tokens(part)
+                        continue
                     case _:
                         assert_never(part)
+                texts.append(text)
+                owners.append(number)
+            totals.append(total)
         for number, tokens in zip(owners, await self._count_all(texts), strict=True):
             totals[number] += tokens
         return totals
+
+    def _image_tokens(self, image: Image) -> int:
+        if self.images is None:
+            return len(image.data)  # never too few; such a model gets no images
+        return self.images(image)
 
     async def _count_all(self, texts: Sequence[str]) -> list[int]:
         shared = _ENCODINGS.get(self.encoding_name)

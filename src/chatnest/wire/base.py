@@ -6,9 +6,9 @@ from typing import Protocol
 import msgspec
 
 from chatnest.asgi.http import Document
-from chatnest.conversation import ChatRequest
 from chatnest.errors import ChatNestError
 from chatnest.events import ClientEvent
+from chatnest.requests import ChatRequest
 
 __all__ = ["Frames", "StreamInfo", "WireFormat"]
 

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 from anyio import fail_after
 
-from chatnest.conversation import ModelRequest
 from chatnest.errors import ConfigurationError, UpstreamTimeout, UpstreamUnavailable
 from chatnest.providers.http.bodies import closing
 from chatnest.providers.http.event_response import Decode, EventResponse
@@ -22,6 +21,7 @@ from chatnest.providers.http.network import (
 from chatnest.providers.http.pool import LoopTransports
 from chatnest.providers.http.transport import RequestHead, Response, Transport, TransportError
 from chatnest.providers.sse import EventSplitter
+from chatnest.requests import ModelRequest
 from chatnest.turn import ModelCall
 
 __all__ = ["Connections"]

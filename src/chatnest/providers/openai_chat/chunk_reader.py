@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
-from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCall
+from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCallDelta
 from chatnest.providers.openai_chat.chunks import decode_all, decode_pieces, refusal_in
 from chatnest.providers.openai_chat.figures import usage_in
 from chatnest.providers.openai_chat.odd_chunks import spoken
@@ -150,7 +150,7 @@ class ChunkReader:
                 self.habit = None  # this server sends thinking in a field of its own
         if (call := delta.call) is not None:
             self.called = True
-            events.append(ToolCall(call))
+            events.append(ToolCallDelta(0, call))
 
     def _say(self, text: str, events: list[ProviderEvent]) -> None:
         habit = self.habit

@@ -187,7 +187,7 @@ def error_for_words(words: str) -> UpstreamError | None:
     return None if kind is UpstreamServerError else kind()
 
 
-def _kind(refusal: Refusal, status: int) -> type[UpstreamError]:  # noqa: PLR0911  # a table
+def _kind(refusal: Refusal, status: int) -> type[UpstreamError]:  # a table
     names, words = refusal.names, refusal.words
     if status == 403 and _FLAGGED.search(words) and not names & _ACCOUNT:  # noqa: PLR2004
         return UpstreamRejected  # moderation of a client's text, not a fault of the account

@@ -36,13 +36,14 @@ from chatnest.providers.http.transport import Response, Transport, TransportErro
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
 from chatnest.providers.openai_chat.faults import error_for
+from chatnest.providers.openai_chat.messages import sent_messages
 from chatnest.providers.openai_chat.parameters import (
     ADVICE,
     ModelParameters,
     Parameters,
     unsupported_field,
 )
-from chatnest.providers.openai_chat.request import account_of, checked_options, sent_messages
+from chatnest.providers.openai_chat.request import account_of, checked_options
 from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.sse import EventSplitter
 from chatnest.tokens.tokenizer import Tokenizer
@@ -182,7 +183,7 @@ class OpenAIProvider:
         self, call: ModelCall, decoder: ChunkDecoder, parameters: Parameters
     ) -> Response:
         added = parameters.fields(call.request)
-        messages = sent_messages(call.request.messages)
+        messages = sent_messages(call.request.messages, image_detail=call.request.image_detail)
         request = {"model": self.model, "messages": messages, "stream": True}
         request |= added | self._options
         try:

@@ -1,16 +1,15 @@
-"""The parts of a request: messages as the dialect has them, the address, the account, options."""
+"""The parts of a request beside its messages: the address, the account, options."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from chatnest.conversation import Message, Text
 from chatnest.errors import ConfigurationError
 
-__all__ = ["PATH", "Account", "account_of", "checked_options", "sent_messages", "split_query"]
+__all__ = ["PATH", "Account", "account_of", "checked_options", "split_query"]
 
 PATH: Final = "/chat/completions"
 
@@ -69,21 +68,6 @@ def _check_key(key: str) -> None:
             raise ConfigurationError(
                 f"api_key: expected a key, got one {what}. Leave only the key."
             )
-
-
-def sent_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages in the form of chat completions."""
-    sent = []
-    for message in messages:
-        texts = []
-        for part in message.parts:
-            match part:
-                case Text(text=text):
-                    texts.append(text)
-                case _:
-                    assert_never(part)
-        sent.append({"role": message.role, "content": "".join(texts)})
-    return sent
 
 
 def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from chatnest.asgi.http import Document
-from chatnest.conversation import ChatRequest
 from chatnest.errors import ChatNestError
+from chatnest.requests import ChatRequest
 from chatnest.wire.native.frames import NativeFrames
 from chatnest.wire.native.problem import problem_response
 from chatnest.wire.native.request import parse_request

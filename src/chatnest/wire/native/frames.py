@@ -10,7 +10,21 @@ from typing import Final, assert_never
 
 import msgspec
 
-from chatnest.events import ClientEvent, Delta, Done, Failed, Numbered, Ping, Start
+from chatnest.events import (
+    ClientEvent,
+    Delta,
+    Done,
+    Failed,
+    Numbered,
+    Ping,
+    Reasoning,
+    ReasoningSignature,
+    Refusal,
+    Source,
+    Start,
+    ToolCall,
+    ToolCallDelta,
+)
 from chatnest.wire.base import StreamInfo
 
 __all__ = ["NativeFrames"]
@@ -52,8 +66,10 @@ class NativeFrames:
         match event:
             case Start():
                 return _START
-            case Delta():
+            case Delta() | Refusal():
                 return _ONE_TOKEN % _text(event.text)
+            case Reasoning() | ReasoningSignature() | ToolCall() | ToolCallDelta() | Source():
+                return b""
             case Ping():
                 return _PING
             case Done():
@@ -69,7 +85,10 @@ class NativeFrames:
         event = numbered.event
         if type(event) is Delta:
             return _NUMBERED_TOKEN % (numbered.number, _text(event.text))
-        before, event_line, rest = self._frame(event).rpartition(b"event: ")
+        frame = self._frame(event)
+        if not frame:
+            return b""
+        before, event_line, rest = frame.rpartition(b"event: ")
         name, data = rest.split(b"\n", 1)
         return b"%b%b%b\nid: %d\n%b" % (before, event_line, name, numbered.number, data)
 

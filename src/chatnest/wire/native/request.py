@@ -10,16 +10,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from chatnest.conversation import (
-    MAX_CONVERSATION,
-    NO_QUESTION,
-    ChatRequest,
-    Message,
-    Text,
-    is_conversation,
-)
+from chatnest.conversation import Message, Text
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
+from chatnest.requests import MAX_CONVERSATION, NO_QUESTION, ChatRequest, is_conversation
 
 __all__ = ["MAX_MESSAGES", "parse_request"]
 

@@ -1,0 +1,168 @@
+"""Answer: what the model has said so far, counted against its bounds. No I/O."""
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from chatnest import conversation
+from chatnest.events import (
+    Delta,
+    Finish,
+    NotReasoning,
+    Piece,
+    ProviderEvent,
+    Reasoning,
+    ReasoningSignature,
+    Refusal,
+    Source,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+__all__ = ["Answer"]
+
+_MOST_LATE: Final = 128
+"""Maximum pieces of an answer that are kept apart before they are joined."""
+
+_HIDDEN: Final = Reasoning("")
+"""Thinking that the provider does not show. It is counted, and has nothing for clients."""
+
+
+class Answer:
+    """The model's answer so far: text, thinking, tool calls, the reason to stop, the usage.
+
+    ``begun``: the model has accepted the request. ``said``: something billable has arrived.
+    """
+
+    __slots__ = (
+        *("_calls", "_early", "_late", "_thinking", "begun", "bytes_left", "finish_reason", "said"),
+        *("tokens_left", "usage"),
+    )
+
+    def __init__(self) -> None:
+        self.begun: bool = False
+        self.said: bool = False
+        self.tokens_left: int = 0  # by an upper estimate, until they are counted
+        self.bytes_left: int = 0
+        self._early: list[str] = []  # joined pieces: each alone would take 60 bytes and more
+        self._late: list[str] = []
+        self._thinking: list[str] | None = None
+        self._calls: dict[int, tuple[ToolCall, list[str]]] | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+
+    def add(self, events: Sequence[ProviderEvent]) -> list[Piece]:
+        """Add events that arrived, and return those that the client gets."""
+        pieces: list[Piece] = []
+        texts: list[str] = []
+        for event in events:
+            match event:
+                case Delta() | Refusal():  # first, since nearly all events are
+                    pieces.append(event)
+                    texts.append(event.text)
+                case Reasoning() | ReasoningSignature() | ToolCall() | ToolCallDelta() | Source():
+                    self._add_unseen(event)
+                    if event != _HIDDEN:
+                        pieces.append(event)
+                case NotReasoning():
+                    pieces += self._turn_out()
+                case Usage():
+                    self.usage = event
+                case Finish():
+                    self.finish_reason = event.reason
+                case _:
+                    assert_never(event)
+        if texts:
+            self.add_pieces(texts)
+        return pieces
+
+    def add_pieces(self, texts: Sequence[str]) -> None:
+        """Add pieces of text that arrived."""
+        text = "".join(texts)
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        self.tokens_left -= max(len(texts), size // 2)
+        self.bytes_left -= size
+        self.said = True
+        self._late += texts
+        if len(self._late) > _MOST_LATE:
+            self._early.append("".join(self._late))
+            self._late.clear()
+
+    @property
+    def text(self) -> str:
+        """The text, with the text of a refusal."""
+        return "".join([*self._early, *self._late])
+
+    @property
+    def thinking(self) -> str:
+        """The thinking, as far as the provider shows it."""
+        return "".join(self._thinking or ())
+
+    @property
+    def tool_calls(self) -> tuple[conversation.ToolCall, ...]:
+        """The tool calls, in the order in which they began. The arguments of the last one may be
+        incomplete.
+        """
+        return tuple(
+            conversation.ToolCall(id=call.id, name=call.name, arguments="".join(arguments))
+            for call, arguments in (self._calls or {}).values()
+        )
+
+    @property
+    def unseen(self) -> str:
+        """Thinking and tool calls, which are billed like text."""
+        calls = [call.name + call.arguments for call in self.tool_calls] if self._calls else ()
+        return "".join([*(self._thinking or ()), *calls])
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no tool call, and the text is empty or only white space."""
+        if self._late and not self._late[0].isspace():  # nearly always, without a join
+            return False
+        return not self._calls and not self.text.strip()
+
+    def _turn_out(self) -> list[Delta]:
+        text, self._thinking = self.thinking, None
+        self._late.append(text)
+        return [Delta(text)] if text else []
+
+    def _add_unseen(
+        self, event: Reasoning | ReasoningSignature | ToolCall | ToolCallDelta | Source
+    ) -> None:
+        match event:
+            case Reasoning(text=text):
+                self._take_text(text)
+                if self._thinking is None:
+                    self._thinking = []
+                _append(self._thinking, text)
+            case ToolCall():
+                if self._calls is None:
+                    self._calls = {}
+                self._calls[event.index] = event, []
+                self._take(1 + len(event.name) // 2, len(event.name) + len(event.id))
+            case ToolCallDelta(index=index, text=text):
+                self._take_text(text)
+                if self._calls is None or index not in self._calls:  # of a call without a name
+                    self._calls = {**(self._calls or {}), index: (ToolCall(index, "", ""), [])}
+                _append(self._calls[index][1], text)
+            case ReasoningSignature():
+                self._take(0, len(event.signature))
+            case Source():
+                self._take(0, len(event.url) + len(event.title))
+            case _:
+                assert_never(event)
+
+    def _take_text(self, text: str) -> None:
+        size = len(text.encode("utf-8", "replace"))
+        self._take(max(1, size // 2), size)
+
+    def _take(self, tokens: int, size: int) -> None:
+        self.tokens_left -= tokens
+        self.bytes_left -= size
+        self.said = True
+
+
+def _append(texts: list[str], text: str) -> None:
+    texts.append(text)
+    if len(texts) > _MOST_LATE:
+        texts[:] = ["".join(texts)]

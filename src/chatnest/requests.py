@@ -1,0 +1,155 @@
+"""ChatRequest and ModelRequest: what a client asks for, and what a model is asked. No I/O."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from chatnest.conversation import Message
+from chatnest.errors import InvalidRequest
+
+__all__ = [
+    "MAX_CONVERSATION",
+    "NO_QUESTION",
+    "ChatRequest",
+    "Effort",
+    "ModelRequest",
+    "OutputFormat",
+    "Sampling",
+    "Tool",
+    "ToolChoice",
+    "is_conversation",
+]
+
+MAX_CONVERSATION: Final = 256
+"""Maximum characters of a conversation's id."""
+
+
+NO_QUESTION: Final = "messages: at least one must be the user's."
+"""The detail of the error for a request without a message of the user."""
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of the client's that the model may call. ``parameters`` is a JSON schema, as the
+    text of a JSON object. ``strict`` is whether the arguments must follow it; None leaves it to the
+    provider.
+    """
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+    strict: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tools the model may call. ``name`` forces one of them, with the mode ``required``."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+    parallel: bool | None = None
+
+
+class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """JSON as the form of the answer. ``schema`` is the text of a JSON schema; without it, any
+    JSON object is valid.
+    """
+
+    name: str = "answer"
+    schema: str | None = None
+    description: str = ""
+    strict: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"OutputFormat({self.name!r})"
+
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+"""How much a model should think, from least to most."""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the model chooses its words. None leaves a value to the profile or the provider."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+_AUTO: Final = ToolChoice()
+_DEFAULT_SAMPLING: Final = Sampling()
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's request: at least one message of the user, none of the system. Only a LookUp has
+    no messages.
+
+    ``profile`` is a name in its current form, or None for the default. ``model`` is the name that
+    the client gave for a model or a profile. The three limits are positive and can only lower the
+    limits of the profile. ``system_prompt`` is the client's; the operator decides whether it is
+    used. ``usage_event`` requests the cost in the stream, and ``events`` the kinds of additional
+    events. ``linger`` is the seconds for which an answer continues without a reader.
+    ``conversation`` is the client's id of the conversation. What a profile does not allow is
+    refused later: tools, images, an output format, an effort, sampling. The repr has no content.
+
+    Raises InvalidRequest for a message of the system, and if no message is the user's.
+    """
+
+    messages: tuple[Message, ...]
+    profile: str | None = None
+    model: str | None = None
+    daily_token_limit: int | None = None
+    max_tokens_per_request: int | None = None
+    max_output_tokens: int | None = None
+    system_prompt: str | None = None
+    usage_event: bool = False
+    events: frozenset[str] = frozenset()
+    linger: float | None = None
+    conversation: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = _AUTO
+    output: OutputFormat | None = None
+    effort: Effort | None = None
+    sampling: Sampling = _DEFAULT_SAMPLING
+
+    def __post_init__(self) -> None:
+        roles = {message.role for message in self.messages}
+        if "system" in roles:  # messages of the system are the operator's
+            raise InvalidRequest("messages: expected the roles 'user', 'assistant' and 'tool'.")
+        if roles and "user" not in roles:
+            raise InvalidRequest(NO_QUESTION)
+
+    def __repr__(self) -> str:
+        roles = ", ".join(message.role for message in self.messages)
+        return f"ChatRequest({len(self.messages)} messages: {roles})"
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to the model: the conversation, with the messages of the system first, and the
+    bounds of the answer. A dialect makes the body of its HTTP request from this value alone.
+
+    ``model`` is the upstream name, or empty for the provider's own. ``max_output_tokens`` includes
+    thinking, of which ``max_reasoning_tokens`` bounds the share where a dialect can say so.
+    ``image_detail`` is always sent with an image.
+    """
+
+    messages: tuple[Message, ...]
+    max_output_tokens: int
+    temperature: float
+    model: str = ""
+    max_reasoning_tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = _AUTO
+    output: OutputFormat | None = None
+    effort: Effort | None = None
+    sampling: Sampling = _DEFAULT_SAMPLING
+    image_detail: Literal["low", "high"] = "low"
+
+
+def is_conversation(value: str) -> bool:
+    """Whether a text can be a conversation's id: 1 to 256 printable characters, not only spaces."""
+    return 0 < len(value) <= MAX_CONVERSATION and value.isprintable() and not value.isspace()
