@@ -17,7 +17,7 @@ from chatnest.config.sections import (
     load_config,
 )
 from chatnest.errors import ConfigurationError
-from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
+from chatnest.profiles import ASSISTANT, BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
 from chatnest.server.site import make_site
 
 SAMPLE = """\
@@ -80,7 +80,7 @@ def test_nothing_told_leaves_the_defaults():
     config = load()
 
     assert config == Config()
-    assert config.profiles == (CONSTRAINED, BALANCED, EXPANDED)
+    assert config.profiles == (CONSTRAINED, BALANCED, EXPANDED, ASSISTANT)
     assert (config.hard_caps, config.bounds) == (HardCaps(), Bounds())
     assert msgspec.to_builtins(config.server) == {
         "host": "127.0.0.1",
@@ -249,7 +249,7 @@ def test_a_new_profile_is_added_after_those_that_ship(tmp_path):
     config = load(NEW, folder=tmp_path)
 
     assert [profile.name for profile in config.profiles] == [
-        *("constrained", "balanced", "expanded"),
+        *("constrained", "balanced", "expanded", "assistant"),
         "team",
     ]
     assert profile(config, "team") == Profile(
@@ -269,7 +269,7 @@ def test_a_new_profile_is_added_after_those_that_ship(tmp_path):
     ("text", "environ", "demo", "names"),
     [
         ("", {}, False, ["constrained", "balanced"]),
-        ("", {}, True, ["constrained", "balanced", "expanded"]),
+        ("", {}, True, ["constrained", "balanced", "expanded", "assistant"]),
         ("[profiles.expanded]", {}, False, ["constrained", "balanced", "expanded"]),
         (
             "",
@@ -324,7 +324,7 @@ WRONG = {
         '[profiles.balanced]\nname = "x"',
         (
             "FILE: profiles.balanced.name: expected a known key, "
-            "got an unknown one. Did you mean profiles.balanced.max_messages?"
+            "got an unknown one. Did you mean profiles.balanced.models?"
         ),
     ),
     "a key that is like none": (

@@ -6,6 +6,7 @@ import pytest
 from chatnest.bounds import Bounds
 from chatnest.errors import ConfigurationError
 from chatnest.profiles import (
+    ASSISTANT,
     BALANCED,
     CONSTRAINED,
     DEFAULT_PROFILES,
@@ -13,9 +14,11 @@ from chatnest.profiles import (
     HARD_CAPS,
     PROFILE_ALIASES,
     HardCaps,
+    Profile,
     check_profiles,
 )
 
+REQUIRED = [field.name for field in msgspec.structs.fields(Profile) if field.required]
 NO_CAPS = HardCaps(**dict.fromkeys(HardCaps.__struct_fields__))
 
 
@@ -29,11 +32,19 @@ def balanced(**changes):
         (CONSTRAINED, ("constrained", 150, 4, 0.5, 30_000, 2_048, 15, 4, 64)),
         (BALANCED, ("balanced", 400, 6, 0.7, 70_000, 2_048, 30, 4, 64)),
         (EXPANDED, ("expanded", 3_000, 12, 0.8, 200_000, 12_000, 60, 4, 64)),
-        (HARD_CAPS, (4_096, 20, 2.0, 500_000, 16_000, 60, None)),
+        (HARD_CAPS, (4_096, 20, 2.0, 500_000, 32_000, 60, None)),  # 16,000 before `assistant`
     ],
 )
 def test_the_figures_are_those_of_chat_nest(profile, figures):
-    assert msgspec.structs.astuple(profile) == figures
+    assert msgspec.structs.astuple(profile)[: len(figures)] == figures
+
+
+@pytest.mark.parametrize("profile", [CONSTRAINED, BALANCED, EXPANDED], ids=lambda p: p.name)
+def test_profiles_of_chat_nest_allow_text_alone(profile):
+    plain = Profile(**{name: getattr(profile, name) for name in REQUIRED})
+    assert plain == profile
+    assert not any(getattr(plain, name) for name in ("images", "tools", "structured_output"))
+    assert (plain.models, plain.max_reasoning_effort) == (None, None)
 
 
 def test_old_names_stand_for_profiles_that_exist():
@@ -42,7 +53,7 @@ def test_old_names_stand_for_profiles_that_exist():
         "moderate": "balanced",
         "free": "expanded",
     }
-    assert set(PROFILE_ALIASES.values()) == {profile.name for profile in DEFAULT_PROFILES}
+    assert set(PROFILE_ALIASES.values()) < {profile.name for profile in DEFAULT_PROFILES}
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "5", None, float("nan")])
@@ -87,6 +98,7 @@ def test_profiles_are_kept_by_name_in_their_order():
         "constrained": CONSTRAINED,
         "balanced": BALANCED,
         "expanded": EXPANDED,
+        "assistant": ASSISTANT,
     }
 
 
@@ -97,7 +109,7 @@ def test_profiles_are_kept_by_name_in_their_order():
         ("max_messages", 21, "21", "20"),
         ("daily_token_limit", 500_001, "500001", "500000"),
         ("daily_token_limit", 1_234_567, "1234567", "500000"),
-        ("max_tokens_per_request", 16_001, "16001", "16000"),
+        ("max_tokens_per_request", 32_001, "32001", "32000"),
         ("requests_per_minute", 61, "61", "60"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_message_has_the_text_of_its_parts():
     assert Message.of("user", "a b") == Message("user", (Text("a b"),))
     assert {message: 1}[Message("user", (Text("a"), Text(" b")))] == 1
     assert (repr(message), repr(Text("secret"))) == (
-        "Message('user', <3 characters>)",
+        "Message('user', Text(<1 characters>), Text(<2 characters>))",
         "Text(<6 characters>)",
     )
 

@@ -1,4 +1,4 @@
-"""Answer: what the model has said so far, counted against its bounds. No I/O."""
+"""Answer: the pieces of an answer as far as they have arrived, and its bounds. No I/O."""
 
 from collections.abc import Sequence
 from typing import Final, assert_never
@@ -32,10 +32,11 @@ class Answer:
     """The model's answer so far: text, thinking, tool calls, the reason to stop, the usage.
 
     ``begun``: the model has accepted the request. ``said``: something billable has arrived.
+    ``calls`` has the pieces of each tool call by its index, or is None without any.
     """
 
     __slots__ = (
-        *("_calls", "_early", "_late", "_thinking", "begun", "bytes_left", "finish_reason", "said"),
+        *("_early", "_late", "_thinking", "begun", "bytes_left", "calls", "finish_reason", "said"),
         *("tokens_left", "usage"),
     )
 
@@ -47,7 +48,7 @@ class Answer:
         self._early: list[str] = []  # joined pieces: each alone would take 60 bytes and more
         self._late: list[str] = []
         self._thinking: list[str] | None = None
-        self._calls: dict[int, tuple[ToolCall, list[str]]] | None = None
+        self.calls: dict[int, tuple[ToolCall, list[str]]] | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
@@ -105,13 +106,13 @@ class Answer:
         """
         return tuple(
             conversation.ToolCall(id=call.id, name=call.name, arguments="".join(arguments))
-            for call, arguments in (self._calls or {}).values()
+            for call, arguments in (self.calls or {}).values()
         )
 
     @property
     def unseen(self) -> str:
         """Thinking and tool calls, which are billed like text."""
-        calls = [call.name + call.arguments for call in self.tool_calls] if self._calls else ()
+        calls = [call.name + call.arguments for call in self.tool_calls] if self.calls else ()
         return "".join([*(self._thinking or ()), *calls])
 
     @property
@@ -119,7 +120,7 @@ class Answer:
         """Whether there is no tool call, and the text is empty or only white space."""
         if self._late and not self._late[0].isspace():  # nearly always, without a join
             return False
-        return not self._calls and not self.text.strip()
+        return not self.calls and not self.text.strip()
 
     def _turn_out(self) -> list[Delta]:
         text, self._thinking = self.thinking, None
@@ -136,15 +137,15 @@ class Answer:
                     self._thinking = []
                 _append(self._thinking, text)
             case ToolCall():
-                if self._calls is None:
-                    self._calls = {}
-                self._calls[event.index] = event, []
+                if self.calls is None:
+                    self.calls = {}
+                self.calls[event.index] = event, []
                 self._take(1 + len(event.name) // 2, len(event.name) + len(event.id))
             case ToolCallDelta(index=index, text=text):
                 self._take_text(text)
-                if self._calls is None or index not in self._calls:  # of a call without a name
-                    self._calls = {**(self._calls or {}), index: (ToolCall(index, "", ""), [])}
-                _append(self._calls[index][1], text)
+                if self.calls is None or index not in self.calls:  # of a call without a name
+                    self.calls = {**(self.calls or {}), index: (ToolCall(index, "", ""), [])}
+                _append(self.calls[index][1], text)
             case ReasoningSignature():
                 self._take(0, len(event.signature))
             case Source():

@@ -71,7 +71,7 @@ class Answering:
         return Done(
             turn.answer.finish_reason or "",
             turn.answer.usage or estimate,
-            incomplete=is_incomplete(turn.answer),
+            incomplete=turn.answer.calls is not None and is_incomplete(turn.answer),
         )
 
     async def _admit(self, generation: Generation) -> Hold:

@@ -5,7 +5,7 @@ together, lifespan.py starts and ends them.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
 
@@ -24,6 +24,7 @@ from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.ledger.base import Ledger
 from chatnest.lifespan import lifespan_of, serve_lifespan
+from chatnest.models import Catalogue, Model
 from chatnest.parts import Parts
 from chatnest.policies import Policy
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
@@ -46,6 +47,8 @@ class ChatNestApp:
     chat-nest, the standard policies, and a ledger in memory for a single worker. The principal is
     the user that the framework has authenticated, or else the client's address.
 
+    - ``models``: the models that clients may ask for, by name, in place of ``provider``. The first
+      one answers requests without a model.
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
       all profiles without a bound above its own.
     - ``system_prompt`` opens every conversation. A client's system prompt is ignored, or follows
@@ -69,6 +72,7 @@ class ChatNestApp:
         self,
         *,
         provider: Provider | None = None,
+        models: Mapping[str, Model] | None = None,
         profiles: Iterable[Profile] = DEFAULT_PROFILES,
         hard_caps: HardCaps = HARD_CAPS,
         default_profile: str = "balanced",
@@ -91,6 +95,7 @@ class ChatNestApp:
     ) -> None:
         parts = Parts(
             provider=provider,
+            models=models,
             profiles=profiles,
             hard_caps=hard_caps,
             default_profile=default_profile,
@@ -113,6 +118,7 @@ class ChatNestApp:
         )
         self.profiles: dict[str, Profile] = parts.profiles
         self.provider: Provider = parts.provider
+        self.models: Catalogue = parts.models
         self.ledger: Ledger = parts.ledger
         self.intake: Intake = parts.intake
         self.formats: Formats = parts.formats

@@ -1,6 +1,5 @@
 """Attempts: the calls of the model for one turn, until one of them answers."""
 
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from time import monotonic, time
 from types import TracebackType
@@ -16,8 +15,8 @@ from chatnest.bounds import ResolvedBounds
 from chatnest.endings import cause_of, check_end
 from chatnest.errors import UpstreamBadResponse, UpstreamError, UpstreamTimeout
 from chatnest.events import Piece
+from chatnest.models import Candidate
 from chatnest.policies.base import PolicyChain
-from chatnest.providers import Provider
 from chatnest.providers.base import ProviderStream
 from chatnest.requests import ModelRequest
 from chatnest.streams.generation import Generation
@@ -28,19 +27,17 @@ __all__ = ["Attempts", "OpenCall"]
 
 
 class Attempts:
-    """Calls the candidates in order until one sends something billable. A policy decides whether to
-    retry a candidate. At present, the provider is the only candidate.
+    """Calls the candidates of a generation in order until one sends something billable. A policy
+    decides whether to retry a candidate.
     """
 
     def __init__(
         self,
-        candidates: Sequence[Provider],
         policies: PolicyChain,
         bounds: ResolvedBounds,
         observers: Observers,
     ) -> None:
         self.observers: Observers = observers
-        self._candidates = tuple(candidates)
         self._policies = policies
         self._bounds = bounds
 
@@ -50,12 +47,12 @@ class Attempts:
         """
         turn = generation.turn
         deadline = anyio.current_time() + self._bounds.first_byte_seconds
-        candidates = iter(self._candidates)
-        provider, number = next(candidates), 1
+        candidates = iter(generation.candidates)
+        candidate, number = next(candidates), 1
         generation.call_model()
         while True:
             try:
-                return await self._call(provider, generation, deadline)
+                return await self._call(candidate, generation, deadline)
             except UpstreamError as exc:
                 if not _may_repeat(turn.answer, exc):
                     raise
@@ -63,7 +60,7 @@ class Attempts:
                 if delay is not None and anyio.current_time() + delay < deadline:
                     number += 1
                 elif (following := next(candidates, None)) is not None:
-                    provider, number, delay = following, 1, 0.0
+                    candidate, number, delay = following, 1, 0.0
                 else:
                     raise
                 _begin_again(turn, exc)
@@ -71,25 +68,20 @@ class Attempts:
             await anyio.sleep(delay)
 
     async def _call(
-        self, provider: Provider, generation: Generation, deadline: float
+        self, candidate: Candidate, generation: Generation, deadline: float
     ) -> "tuple[OpenCall, ProviderStream]":
         """Call the model, and read until something billable arrives. A failure before that may be
         retried, or get its own HTTP status.
         """
         turn = generation.turn
-        request = ModelRequest(
-            messages=(*turn.system, *turn.messages),
-            max_output_tokens=turn.max_output_tokens,
-            temperature=turn.profile.temperature,
-        )
-        call = turn.call = ModelCall(request=request, request_id=turn.id)
+        call = turn.call = ModelCall(request=_request(turn, candidate), request_id=turn.id)
         answer = turn.answer
         answer.tokens_left = turn.max_output_tokens
         answer.bytes_left = self._bounds.answer_bytes
-        opened = OpenCall(self, generation, call, provider.model, monotonic())
+        opened = OpenCall(self, generation, call, candidate.upstream, monotonic())
         try:
             with CancelScope(deadline=deadline) as waiting:
-                context = provider.open(call)
+                context = candidate.provider.open(call)
                 events = await context.__aenter__()
                 opened.context = context
                 answer.begun = True
@@ -109,6 +101,23 @@ class Attempts:
             async with opened:
                 raise
         return opened, events
+
+
+def _request(turn: Turn, candidate: Candidate) -> ModelRequest:
+    asked = turn.request
+    return ModelRequest(
+        model=candidate.upstream,
+        messages=(*turn.system, *turn.messages),
+        max_output_tokens=turn.max_output_tokens,
+        max_reasoning_tokens=turn.max_reasoning_tokens,
+        temperature=turn.profile.temperature,
+        tools=asked.tools,
+        tool_choice=asked.tool_choice,
+        output=asked.output,
+        effort=asked.effort,
+        sampling=asked.sampling,
+        image_detail=candidate.image_detail,
+    )
 
 
 def _may_repeat(answer: Answer, failure: UpstreamError) -> bool:

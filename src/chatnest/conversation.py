@@ -35,7 +35,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
 class Image(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An image of the user's: its bytes in base64 (RFC 4648, section 4), and its size in pixels as
-    its header has it, or 0 where the header does not tell.
+    its header has it, or 0 if they are unknown.
     """
 
     media_type: str
@@ -66,7 +66,7 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What a tool of the client's returned for the ToolCall with the id ``call_id``."""
+    """The result of the tool call with the id ``call_id``, from a tool of the client's."""
 
     call_id: str
     text: str
@@ -134,13 +134,18 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The text of all its Text parts."""
-        texts: list[str] = [part.text for part in self.parts if isinstance(part, Text)]
-        return texts[0] if len(texts) == 1 else "".join(texts)
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # nearly always
+            return parts[0].text
+        return "".join([part.text for part in parts if isinstance(part, Text)])
 
     @property
     def size(self) -> int:
         """The characters of all its parts, without images."""
-        return sum(map(size_of, self.parts))
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # nearly always
+            return len(parts[0].text)
+        return sum(map(size_of, parts))
 
     def __repr__(self) -> str:
         kinds = ", ".join(map(repr, self.parts))

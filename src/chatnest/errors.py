@@ -7,6 +7,7 @@
     │   ├── InvalidRequest             400  shape of the body
     │   ├── Unauthenticated            401  identify() returned None
     │   ├── ForbiddenProfile           403
+    │   ├── UnknownModel               404
     │   ├── NotFound                   404
     │   ├── MethodNotAllowed           405
     │   ├── SlowBody                   408
@@ -45,7 +46,7 @@ of an upstream or of a client.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, assert_never
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "SlowBody",
     "StreamTimeout",
     "Unauthenticated",
+    "UnknownModel",
     "UnsupportedMediaType",
     "UpstreamAccount",
     "UpstreamBadResponse",
@@ -197,6 +199,17 @@ class ForbiddenProfile(RequestError):
     def __init__(self, allowed: list[str]) -> None:
         names = ", ".join(allowed) or "none"
         super().__init__(f"This profile is not open to you. Open to you: {names}.")
+
+
+class UnknownModel(RequestError):
+    """No open profile has a model of this name, and no profile has this name."""
+
+    status = 404
+    code = "model_not_found"
+    title = "Unknown model"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"model: must be one of {', '.join(names) or 'no name'}.")
 
 
 class NotFound(RequestError):

@@ -67,12 +67,12 @@ class NotReasoning(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReasoningSignature(msgspec.Struct, frozen=True, gc=False, tag="signature"):
-    """What a provider needs to take its thinking back: a signature, or thinking in encrypted form.
+    """Proof of a block of thinking, for its provider: a signature, or the thinking in encrypted form.
     It ends a block of thinking, which is all the Reasoning since the last other piece, if any.
 
     ``provider`` and ``model`` are the only ones that accept it: the name of a dialect, such as
     ``anthropic-messages``, and the upstream name of the model. ``redacted`` is thinking that the
-    provider shows to nobody. ``id`` is the provider's id of the block, if it has one.
+    provider does not show. ``id`` is the provider's id of the block, if it has one.
     """
 
     signature: str
@@ -118,7 +118,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, tag="tool_arguments")
 
 class Source(msgspec.Struct, frozen=True, gc=False, tag="source"):
     """A page that the answer refers to. ``start`` and ``end`` are the characters of the text that
-    it belongs to, if the provider tells them; otherwise both are 0.
+    it belongs to, if they are known; otherwise both are 0.
     """
 
     url: str
@@ -192,7 +192,7 @@ class Numbered(msgspec.Struct, frozen=True, gc=False):
 
 
 Piece = Delta | Reasoning | ReasoningSignature | Refusal | ToolCall | ToolCallDelta | Source
-"""What an answer consists of, in the order of its arrival. A closed union: ``match`` it, and end
+"""A piece of an answer. Pieces have the order of their arrival. A closed union: ``match`` it, and end
 with ``assert_never``. Then mypy finds each place that a new event concerns.
 """
 

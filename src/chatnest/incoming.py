@@ -18,13 +18,13 @@ from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import ResolvedBounds
 from chatnest.conversation import Message
 from chatnest.errors import ClientGone, InvalidRequest
-from chatnest.identity.access import Access
+from chatnest.identity.access import Access, Wait
 from chatnest.identity.base import Identity
-from chatnest.profiles import Profile
-from chatnest.providers import Provider
+from chatnest.models import Candidate, Catalogue
+from chatnest.permissions import check_permissions
+from chatnest.profiles import Profile, profile_name
 from chatnest.requests import MAX_CONVERSATION, NO_QUESTION, ChatRequest, is_conversation
 from chatnest.streams.open_streams import Arrival, OpenStreams
-from chatnest.tokens import TokenCounter
 from chatnest.turn import Turn
 from chatnest.wire.base import WireFormat
 
@@ -42,7 +42,7 @@ _LEAST_PING: Final = 0.2
 
 
 class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid chat request, with its identity, its profile and its model.
+    """A valid chat request, with its identity, its profile and the model that it is for.
 
     ``system`` opens the conversation. ``key`` is the Idempotency-Key. ``usage_event`` is whether
     the client gets the cost. ``headers`` are None unless a policy needs them.
@@ -52,8 +52,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     request: ChatRequest
     profile: Profile
-    model: str
-    counter: TokenCounter
+    model: Candidate
     system: tuple[Message, ...]
     key: str | None
     ping_seconds: float
@@ -69,8 +68,9 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             headers=self.headers,
             request=self.request,
             profile=self.profile,
-            model=self.model,
-            counter=self.counter,
+            model=self.model.name,
+            counter=self.model.counter,
+            context_window=self.model.context_window,
             system=self.system,
         )
 
@@ -81,7 +81,7 @@ class Incoming:
     def __init__(
         self,
         access: Access,
-        provider: Provider,
+        models: Catalogue,
         bounds: ResolvedBounds,
         streams: OpenStreams,
         *,
@@ -92,7 +92,7 @@ class Incoming:
         keep_headers: bool,
     ) -> None:
         self._access = access
-        self._provider = provider
+        self._models = models
         self._bounds = bounds
         self._streams = streams
         self._system = (Message.of("system", system_prompt),) if system_prompt else ()
@@ -132,19 +132,47 @@ class Incoming:
                 raise InvalidRequest(NO_QUESTION)
             if request.linger is not None and key is None:
                 raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
+            if request.model is None:
+                profile = await self._access.profile(identity.principal, request.profile, watched)
+                model = self._models.by_profile[profile.name][0]
+            else:
+                profile, model = await self._chosen(
+                    identity.principal, request, request.model, watched
+                )
+            check_permissions(request, profile, model)
             return IncomingChat(
                 id=request_id,
                 identity=identity,
                 request=request,
-                profile=await self._access.profile(identity.principal, request.profile, watched),
-                model=self._provider.model,
-                counter=self._provider.counter,
+                profile=profile,
+                model=model,
                 system=self._opening(request) if request.system_prompt else self._system,
                 key=key,
                 ping_seconds=ping_seconds,
                 usage_event=request.usage_event or self._usage_event,
                 headers=self.headers(scope),
             )
+
+    async def _chosen(
+        self, principal: str, request: ChatRequest, name: str, wait: Wait
+    ) -> tuple[Profile, Candidate]:
+        """The profile and the model of a request that names one. The name is one of a model, in the
+        first open profile that has it, the default profile before all others; otherwise it is the
+        name of a profile, whose first model answers.
+
+        Raises InvalidRequest, ForbiddenProfile or UnknownModel.
+        """
+        access, models = self._access, self._models
+        if request.profile is not None:
+            profiles = [await access.profile(principal, request.profile, wait)]
+        else:
+            profiles = await access.open_profiles(principal, wait)
+        if (found := models.find(name, profiles)) is not None:
+            return found
+        for profile in profiles:
+            if profile.name == profile_name(name):
+                return profile, models.by_profile[profile.name][0]
+        raise models.refuse(profiles)
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
         """The result of an async hook. A disconnect cancels the hook and raises ClientGone."""

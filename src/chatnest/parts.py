@@ -1,6 +1,6 @@
 """Parts: the parts of an application, checked and put together once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from chatnest._util.arguments import check_kinds, check_parts, check_positive
@@ -12,6 +12,7 @@ from chatnest.bounds import Bounds, ResolvedBounds
 from chatnest.endpoints.chat import ChatEndpoint
 from chatnest.endpoints.limits import LimitsEndpoint
 from chatnest.endpoints.run import RunEndpoint
+from chatnest.errors import ConfigurationError
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.identity.principals import UserOrAddress
@@ -20,6 +21,7 @@ from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifespan import Lifetime
 from chatnest.lookups import LookUps
+from chatnest.models import Catalogue, Model
 from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import HardCaps, Profile, check_profiles
@@ -43,6 +45,7 @@ class Parts:
         self,
         *,
         provider: Provider | None,
+        models: Mapping[str, Model] | None,
         profiles: Iterable[Profile],
         hard_caps: HardCaps,
         default_profile: str,
@@ -79,7 +82,8 @@ class Parts:
         )
         check_parts(provider=provider, ledger=ledger, identify=identify)
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
-        self.provider: Provider = provider if provider is not None else OpenAIProvider()
+        self.provider: Provider = _default_provider(provider, models)
+        self.models: Catalogue = _catalogue(models, self.provider, self.profiles)
         is_local = getattr(self.provider, "is_local", False)
         resolved = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
         settings = runs if runs is not None else RunSettings()
@@ -106,7 +110,7 @@ class Parts:
         )
         observing = Observers(observers)
         answering = Answering(
-            Attempts((self.provider,), chain, resolved, observing),
+            Attempts(chain, resolved, observing),
             chain,
             self.accounts,
             resolved,
@@ -114,7 +118,7 @@ class Parts:
         )
         incoming = Incoming(
             access,
-            self.provider,
+            self.models,
             resolved,
             self.streams,
             system_prompt=system_prompt,
@@ -154,7 +158,7 @@ class Parts:
             streams=self.streams,
             intake=self.intake,
             bounds=resolved,
-            model=self.provider.model,
+            model=self.models.default.name,
             usage_event=usage_event,
         )
         self.limits: LimitsEndpoint = LimitsEndpoint(
@@ -163,6 +167,30 @@ class Parts:
             incoming=incoming,
             policies=chain,
             ledger=self.ledger,
-            provider=self.provider,
+            models=self.models,
             bounds=resolved,
         )
+
+
+def _default_provider(provider: Provider | None, models: Mapping[str, Model] | None) -> Provider:
+    if models is None:
+        return provider if provider is not None else OpenAIProvider()
+    if provider is not None:
+        raise ConfigurationError(
+            "provider: expected provider or models, got both. Put the provider into a Model."
+        )
+    given: object = models
+    first = next(iter(given.values()), None) if isinstance(given, Mapping) else None
+    if not isinstance(first, Model):
+        raise ConfigurationError(
+            f"models: expected a dict of at least one Model by name, got {models!r}."
+        )
+    return first.provider
+
+
+def _catalogue(
+    models: Mapping[str, Model] | None, provider: Provider, profiles: Mapping[str, Profile]
+) -> Catalogue:
+    if models is None:
+        return Catalogue.of_one(provider, profiles)
+    return Catalogue.of(models, profiles)

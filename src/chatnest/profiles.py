@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from chatnest._util.arguments import check_integer
 from chatnest.errors import ConfigurationError
+from chatnest.requests import Effort
 
 __all__ = [
+    "ASSISTANT",
     "BALANCED",
     "CONSTRAINED",
     "DEFAULT_PROFILES",
@@ -24,11 +26,32 @@ __all__ = [
 ]
 
 
+def _check_models(name: str, models: object) -> None:
+    if models is None:
+        return
+    if not isinstance(models, tuple) or not all(isinstance(each, str) for each in models):
+        raise ConfigurationError(
+            f"profiles.{name}.models: expected a tuple of names of models, got {models!r}."
+        )
+    if not models:
+        raise ConfigurationError(
+            f"profiles.{name}.models: expected at least one name, got none. Leave it out for all "
+            "models."
+        )
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one kind of user. Tokens, messages, requests and streams are counts.
 
     ``max_tokens_per_request`` bounds input and output together. The maximum output of a request is
     lowered to the tokens that are left. Below ``min_output_tokens`` the request is refused.
+
+    ``models`` are the names of its models; None means all of them. A client may send images, tools,
+    an output format (``structured_output``), ``stop`` words, a ``seed``, and the temperature and
+    its like (``sampling``), or ask for a reasoning effort, only where the profile allows it.
+    ``max_reasoning_tokens`` is the share of thinking in an answer, beside ``max_output_tokens``.
+    ``max_tool_messages`` bounds the calls and results of one tool turn, which counts as one message
+    of ``max_messages``.
     """
 
     name: str
@@ -40,10 +63,37 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_minute: int
     max_concurrent_streams: int = 4
     min_output_tokens: int = 64
+    models: tuple[str, ...] | None = None
+    images: bool = False
+    tools: bool = False
+    structured_output: bool = False
+    stop: bool = False
+    seed: bool = False
+    sampling: bool = False
+    max_reasoning_effort: Effort | None = None
+    max_reasoning_tokens: int | None = None
+    max_images: int = 4
+    max_tools: int = 64
+    max_tool_messages: int = 32
 
     def __post_init__(self) -> None:
         for field in _COUNTS:
             check_integer(f"profiles.{self.name}.{field}", getattr(self, field), 1)
+        if (share := self.max_reasoning_tokens) is not None:
+            check_integer(f"profiles.{self.name}.max_reasoning_tokens", share, 1)
+        for field in _SWITCHES:
+            value: object = getattr(self, field)
+            if not isinstance(value, bool):
+                raise ConfigurationError(
+                    f"profiles.{self.name}.{field}: expected true or false, got {value!r}."
+                )
+        effort: object = self.max_reasoning_effort
+        if effort is not None and effort not in get_args(Effort):
+            raise ConfigurationError(
+                f"profiles.{self.name}.max_reasoning_effort: expected one of "
+                f"{', '.join(get_args(Effort))}, got {effort!r}."
+            )
+        _check_models(self.name, self.models)
         temperature: object = self.temperature
         if (
             isinstance(temperature, bool)
@@ -63,12 +113,17 @@ class HardCaps(msgspec.Struct, frozen=True, kw_only=True):
     max_messages: int | None = 20
     temperature: float | None = 2.0
     daily_token_limit: int | None = 500_000
-    max_tokens_per_request: int | None = 16_000
+    max_tokens_per_request: int | None = 32_000
     requests_per_minute: int | None = 60
     max_concurrent_streams: int | None = None
 
 
-_COUNTS: Final = tuple(f for f in Profile.__struct_fields__ if f not in {"name", "temperature"})
+_SWITCHES: Final = ("images", "tools", "structured_output", "stop", "seed", "sampling")
+_COUNTS: Final = tuple(
+    field.name
+    for field in msgspec.structs.fields(Profile)
+    if field.type is int  # each of them at least 1
+)
 
 CONSTRAINED: Final = Profile(
     name="constrained",
@@ -97,7 +152,24 @@ EXPANDED: Final = Profile(
     max_tokens_per_request=12_000,
     requests_per_minute=60,
 )
-DEFAULT_PROFILES: Final = (CONSTRAINED, BALANCED, EXPANDED)
+ASSISTANT: Final = Profile(
+    name="assistant",
+    max_output_tokens=4_000,
+    max_messages=20,
+    temperature=0.7,
+    daily_token_limit=500_000,
+    max_tokens_per_request=32_000,
+    requests_per_minute=60,
+    images=True,
+    tools=True,
+    structured_output=True,
+    stop=True,
+    max_reasoning_effort="medium",
+    max_reasoning_tokens=4_000,
+)
+"""For conversations with images and tools. It is closed by default, as ``expanded`` is."""
+
+DEFAULT_PROFILES: Final = (CONSTRAINED, BALANCED, EXPANDED, ASSISTANT)
 HARD_CAPS: Final = HardCaps()
 
 PROFILE_ALIASES: Final[Mapping[str, str]] = {

@@ -1,5 +1,6 @@
-"""ChatRequest and ModelRequest: what a client asks for, and what a model is asked. No I/O."""
+"""ChatRequest and ModelRequest: the request of a client, and the request to a model. No I/O."""
 
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ from chatnest.conversation import Message
 from chatnest.errors import InvalidRequest
 
 __all__ = [
+    "DEFAULT_SAMPLING",
     "MAX_CONVERSATION",
     "NO_QUESTION",
     "ChatRequest",
@@ -81,7 +83,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _AUTO: Final = ToolChoice()
-_DEFAULT_SAMPLING: Final = Sampling()
+DEFAULT_SAMPLING: Final = Sampling()
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +95,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     limits of the profile. ``system_prompt`` is the client's; the operator decides whether it is
     used. ``usage_event`` requests the cost in the stream, and ``events`` the kinds of additional
     events. ``linger`` is the seconds for which an answer continues without a reader.
-    ``conversation`` is the client's id of the conversation. What a profile does not allow is
-    refused later: tools, images, an output format, an effort, sampling. The repr has no content.
+    ``conversation`` is the client's id of the conversation. Tools, images, an
+    output format, an effort and sampling are refused later if the profile does not allow them. The repr has no content.
 
     Raises InvalidRequest for a message of the system, and if no message is the user's.
     """
@@ -114,10 +116,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice = _AUTO
     output: OutputFormat | None = None
     effort: Effort | None = None
-    sampling: Sampling = _DEFAULT_SAMPLING
+    sampling: Sampling = DEFAULT_SAMPLING
 
     def __post_init__(self) -> None:
-        roles = {message.role for message in self.messages}
+        roles = set(map(attrgetter("role"), self.messages))
         if "system" in roles:  # messages of the system are the operator's
             raise InvalidRequest("messages: expected the roles 'user', 'assistant' and 'tool'.")
         if roles and "user" not in roles:
@@ -133,7 +135,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     bounds of the answer. A dialect makes the body of its HTTP request from this value alone.
 
     ``model`` is the upstream name, or empty for the provider's own. ``max_output_tokens`` includes
-    thinking, of which ``max_reasoning_tokens`` bounds the share where a dialect can say so.
+    thinking, of which ``max_reasoning_tokens`` bounds the share, in dialects that have such a field.
     ``image_detail`` is always sent with an image.
     """
 
@@ -146,7 +148,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice = _AUTO
     output: OutputFormat | None = None
     effort: Effort | None = None
-    sampling: Sampling = _DEFAULT_SAMPLING
+    sampling: Sampling = DEFAULT_SAMPLING
     image_detail: Literal["low", "high"] = "low"
 
 

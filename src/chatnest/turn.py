@@ -15,6 +15,7 @@ from chatnest.events import ProviderEvent
 from chatnest.profiles import Profile
 from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
+from chatnest.tokens.definitions import definitions_of
 
 __all__ = ["Attempt", "LookUp", "ModelCall", "Turn"]
 
@@ -83,6 +84,7 @@ class Turn:
         system: tuple[Message, ...] = (),
         groups: Mapping[str, str] = _NO_GROUPS,
         headers: Mapping[str, str] | None = None,
+        context_window: int | None = None,
     ) -> None:
         self.id = turn_id
         self.principal = principal
@@ -92,9 +94,15 @@ class Turn:
         self.model = model
         self.system: tuple[Message, ...] = system
         self.messages: tuple[Message, ...] = request.messages
-        self.is_large: bool = sum(map(len, map(attrgetter("text"), request.messages))) > _LARGE
+        self.is_large: bool = sum(map(attrgetter("size"), request.messages)) > _LARGE
         """Whether counting the client's messages costs more than the rest of the request."""
         self.max_output_tokens: int = profile.max_output_tokens
+        if request.max_output_tokens is not None:
+            self.max_output_tokens = min(self.max_output_tokens, request.max_output_tokens)
+        self.max_reasoning_tokens: int | None = None
+        if profile.max_reasoning_tokens is not None and request.effort not in {None, "none"}:
+            self.max_reasoning_tokens = profile.max_reasoning_tokens
+            self.max_output_tokens += profile.max_reasoning_tokens
         self.input_tokens: int = 0
         self.call: ModelCall | None = None
         self.attempts: tuple[Attempt, ...] = ()
@@ -103,8 +111,12 @@ class Turn:
         self.charged = 0
         self.source = "none"
         self.state: dict[str, Any] = {}
+        self._context_window = context_window or _UNLIMITED
         self._counter = counter
         self._counted: dict[Message, int] = {}
+        self._defined: int | None = None
+        if not request.tools and request.output is None:
+            self._defined = 0
         self._headers = headers
 
     def __repr__(self) -> str:
@@ -130,11 +142,11 @@ class Turn:
 
     @property
     def max_tokens_per_request(self) -> int:
-        """Maximum tokens of input and output together: the client's limit, if it is lower than the
-        profile's.
+        """Maximum tokens of input and output together: the lowest limit of the client, the profile
+        and the model.
         """
         asked = self.request.max_tokens_per_request or _UNLIMITED
-        return min(self.profile.max_tokens_per_request, asked)
+        return min(self.profile.max_tokens_per_request, asked, self._context_window)
 
     @property
     def daily_token_limit(self) -> int:
@@ -176,6 +188,16 @@ class Turn:
             counted.update(zip(new, counts, strict=True))
         return list(map(counted.__getitem__, messages))
 
+    async def definition_tokens(self) -> int:
+        """Tokens of the tools and the output format of the request. Raises InvalidRequest for a
+        definition that is not JSON, or exceeds a cap.
+        """
+        if self._defined is None:
+            countable = definitions_of(self.request)
+            counts = [await self._counter.count(text) for text in countable.texts]
+            self._defined = sum(counts) + countable.tokens
+        return self._defined
+
     async def output_tokens(self) -> int:
         """Tokens of the answer so far, with its thinking, by our count."""
         shown = await self._counter.count(self.answer.text)
@@ -192,8 +214,10 @@ class Turn:
 
         Raises RequestTooLarge if not even ``min_output_tokens`` fit.
         """
-        self.system = joined(self.system)
-        self.messages = joined(self.messages)
+        if len(self.system) > 1:
+            self.system = joined(self.system)
+        if len(self.messages) > 1:
+            self.messages = joined(self.messages)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         reply, output = self.reply_tokens, self.min_output_tokens
@@ -202,9 +226,12 @@ class Turn:
             if least > cap + _FAR:  # a count would take long and change nothing
                 raise RequestTooLarge(needed=least, limit=cap)
         self.input_tokens = reply + sum(await self.tokens(messages))
+        if self._defined != 0:
+            self.input_tokens += await self.definition_tokens()
         if self.input_tokens + output > cap:
             raise RequestTooLarge(needed=self.input_tokens + output, limit=cap)
         self.max_output_tokens = min(self.max_output_tokens, cap - self.input_tokens)
+        self._counted.clear()  # it need not live as long as the stream
 
 
 class LookUp(Turn):

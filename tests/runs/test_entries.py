@@ -4,7 +4,18 @@ import pytest
 
 from chatnest import DemoProvider, MemoryRunLog
 from chatnest.errors import ReplayUnavailable, UpstreamInterrupted
-from chatnest.events import Delta, Done, Failed, Usage
+from chatnest.events import (
+    Delta,
+    Done,
+    Failed,
+    Reasoning,
+    ReasoningSignature,
+    Refusal,
+    Source,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from chatnest.runs.base import Batch, RunEnd
 from chatnest.runs.entries import VERSION, join_batches, read_batch, write_batch
 from chatnest.testing import Conversation
@@ -36,13 +47,23 @@ LATER = {
         [Delta("a"), Delta("é"), DONE],
         [Failed(UpstreamInterrupted())],
         [Delta("1"), Delta(" 2")],
+        [
+            Reasoning("Hm\ud800"[:2]),
+            ReasoningSignature("s=", "anthropic-messages", "claude", redacted=True, id="rs_1"),
+            ToolCall(0, "call_1", "look_up"),
+            ToolCallDelta(0, '{"a": 1}'),
+            Source("https://example.com", "Example", 1, 2),
+            Refusal("No"),
+            Done("length", Usage(9, 8, "provider", 7, 6, 5), incomplete=True),
+        ],
     ],
-    ids=["an answer", "a failure", "numbers as text"],
+    ids=["an answer", "a failure", "numbers as text", "all pieces"],
 )
 def test_what_is_written_has_a_version_and_is_read_as_it_was(entries):
     data = write_batch(entries)
 
-    assert data.startswith(b"[%d," % VERSION)
+    unseen = any(isinstance(entry, Reasoning) for entry in entries)
+    assert data.startswith(b"[%d," % (VERSION if unseen else 1))
     assert [describe(entry) for entry in read_batch(data)] == [describe(e) for e in entries]
 
 

@@ -1,6 +1,7 @@
 """A key stands for one request, over versions of chatnest as well."""
 
 from chatnest import ChatRequest, Message, Text
+from chatnest.requests import Tool
 from chatnest.runs.key import fingerprint
 
 
@@ -19,7 +20,8 @@ def test_what_differs_has_another_fingerprint():
     requests = [
         ChatRequest(messages=(Message.of("user", "ab"),)),
         ChatRequest(messages=(Message("user", (Text("a"), Text("b"))),)),
-        ChatRequest(messages=(Message.of("assistant", "ab"),)),
+        ChatRequest(messages=(Message.of("user", "ab"), Message.of("assistant", "c"))),
+        ChatRequest(messages=(Message.of("user", "ab"),), tools=(Tool(name="look_up"),)),
         ChatRequest(messages=(Message.of("user", "ab"),), profile="expanded"),
     ]
 

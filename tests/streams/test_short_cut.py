@@ -180,7 +180,7 @@ async def test_an_answer_that_has_to_be_looked_at_goes_the_long_way():
     output: Any = Willing()
     turn: Any = SimpleNamespace(id="1", answer=Answer())
     turn.answer.tokens_left, turn.answer.bytes_left = 2, 100
-    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False))
+    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False), ())
 
     assert [generation.take(text) for text in ("a", "b", "c")] == [True, True, False]
     assert (turn.answer.tokens_left, turn.answer.text) == (0, "ab")

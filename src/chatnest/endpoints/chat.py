@@ -66,9 +66,11 @@ class ChatEndpoint:
             if chat.key is not None or self._runs.settings.resumable:
                 await self._runs.serve(chat, response)
                 return
-            turn = chat.turn(chat.id)
+            turn, candidates = chat.turn(chat.id), (chat.model,)
             del chat
-            generation = Generation(turn, response, self._answering.answer, self._bounds)
+            generation = Generation(
+                turn, response, self._answering.answer, self._bounds, candidates
+            )
             await self._streams.run(generation, response)
         finally:
             response.leave_place()
@@ -81,7 +83,7 @@ class ChatEndpoint:
             format=exchange.format,
             info=StreamInfo(
                 request_id=chat.id,
-                model=chat.model,
+                model=chat.model.name,
                 usage_event=chat.usage_event,
                 request=chat.request,
             ),

@@ -11,9 +11,9 @@ from chatnest.identity.access import Access
 from chatnest.incoming import Incoming
 from chatnest.ledger.base import Ledger
 from chatnest.lookups import LookUps
+from chatnest.models import Catalogue
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import profile_name
-from chatnest.providers import Provider
 from chatnest.turn import LookUp
 from chatnest.wire.limits import limits_document
 
@@ -31,7 +31,7 @@ class LimitsEndpoint:
         incoming: Incoming,
         policies: PolicyChain,
         ledger: Ledger,
-        provider: Provider,
+        models: Catalogue,
         bounds: ResolvedBounds,
     ) -> None:
         self._access = access
@@ -39,7 +39,7 @@ class LimitsEndpoint:
         self._incoming = incoming
         self._policies = policies
         self._ledger = ledger
-        self._provider = provider
+        self._models = models
         self._bounds = bounds
 
     async def serve(self, exchange: Exchange) -> None:
@@ -53,13 +53,14 @@ class LimitsEndpoint:
         profile = await self._access.profile(
             identity.principal, None if asked is None else profile_name(asked)
         )
+        model = self._models.by_profile[profile.name][0]
         look_up = LookUp(
             principal=identity.principal,
             groups=identity.groups,
             headers=self._incoming.headers(scope),
             profile=profile,
-            model=self._provider.model,
-            counter=self._provider.counter,
+            model=model.name,
+            counter=model.counter,
         )
         try:
             with fail_after(self._bounds.ledger_seconds):

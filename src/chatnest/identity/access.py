@@ -157,6 +157,11 @@ class Access:
             raise ForbiddenProfile(allowed)
         return self._profiles[name]
 
+    async def open_profiles(self, principal: str, wait: Wait = _plainly) -> list[Profile]:
+        """The profiles open to a principal: the default profile first, if it is one of them."""
+        names = await self.allowed(principal, wait)
+        return [self._profiles[name] for name in sorted(names, key=self._default.__ne__)]
+
     def _explain(self, name: str) -> None:
         """Log once for each closed profile why it is closed and how to open it."""
         if name in self._warned:

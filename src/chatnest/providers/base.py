@@ -44,7 +44,7 @@ class OfferingStream(Protocol):
             +-> streams.generation:Generation.take             within the limits of the answer
                 +-> streams.response:Response.put_now          while nothing else is being sent
                 |   +-> server.flow:Flow.piece                 calls transport.write
-                |   turn:Answer.add_pieces                     counted, since it was sent
+                |   answer:Answer.add_pieces                   counted, since it was sent
 
     Each step declines by returning False and changing nothing. The iterator then yields the piece,
     and the writer's task sends it. Between the two, ``answering`` calls ``offer``, and

@@ -10,6 +10,19 @@ from chatnest.requests import ChatRequest
 
 __all__ = ["fingerprint", "hold_id", "key_id"]
 
+_FIRST: Final = {
+    *("messages", "profile", "daily_token_limit", "max_tokens_per_request", "system_prompt"),
+    *("usage_event", "linger"),
+}
+"""The fields of a request that the first release had."""
+
+_LATER: Final = {
+    field.name: field.default
+    for field in msgspec.structs.fields(ChatRequest)
+    if field.name not in _FIRST
+}
+"""The fields that came later, and their defaults."""
+
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -35,8 +48,11 @@ def fingerprint(request: ChatRequest) -> str:
     """
     messages = [{"role": each.role, "content": _content(each)} for each in request.messages]
     same = msgspec.structs.asdict(request) | {"linger": None, "messages": messages}
-    if request.conversation is None:
-        del same["conversation"]
+    for name, default in _LATER.items():
+        if same[name] == default:
+            del same[name]
+    if "events" in same:
+        same["events"] = sorted(request.events)
     return hashlib.sha256(_encoder.encode(same)).hexdigest()
 
 

@@ -162,7 +162,7 @@ class Runs:
             principal=chat.identity.principal,
             groups=chat.identity.groups,
             profile=chat.profile.name,
-            model=chat.model,
+            model=chat.model.name,
         )
 
     async def _follow(self, run_id: str, owner: str, reader: Reader) -> LastEvent:
@@ -185,7 +185,7 @@ class Runs:
             max_bytes=self.settings.max_bytes,
         )
         turn = chat.turn(chat.id if key is None else hold_id(key, chat.id))
-        generation = Generation(turn, run, self._answering.answer, self._bounds)
+        generation = Generation(turn, run, self._answering.answer, self._bounds, (chat.model,))
         self._known.here[run.run_id] = HostedRun(run, generation)
         hosts.start_soon(self._host, run, generation)
         return run

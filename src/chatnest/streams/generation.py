@@ -1,7 +1,7 @@
 """Generation: one answer while the model writes it. It knows no client, only an output."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -9,6 +9,7 @@ from chatnest.accounting.accounts import LEASE
 from chatnest.bounds import ResolvedBounds
 from chatnest.errors import ChatNestError
 from chatnest.events import Delta, Done, Failed
+from chatnest.models import Candidate
 from chatnest.streams.output import Output
 from chatnest.streams.source import Source
 from chatnest.turn import Turn
@@ -23,7 +24,8 @@ _UTF8_BYTES: Final = 4
 
 
 class Generation(Source):
-    """The answer to ``turn``, written by ``answer``. Its reservation is renewed until it ends.
+    """The answer to ``turn``, written by ``answer`` with one of the ``candidates``. Its reservation
+    is renewed until it ends.
 
         waiting ── call_model() ──► calling ── alive(), start(), put() ──► answering ──► ended
                                        ▲                                      │
@@ -33,7 +35,7 @@ class Generation(Source):
     a step of the fast path, which the docstring of OfferingStream draws.
     """
 
-    __slots__ = ("_renew", "_renew_at", "turn")
+    __slots__ = ("_renew", "_renew_at", "candidates", "turn")
     quiet_since: float
 
     def __init__(
@@ -42,6 +44,7 @@ class Generation(Source):
         output: Output,
         answer: Callable[["Generation"], Awaitable[Done]],
         bounds: ResolvedBounds,
+        candidates: Sequence[Candidate],
     ) -> None:
         super().__init__(
             output,
@@ -51,6 +54,7 @@ class Generation(Source):
             idle_seconds=bounds.idle_seconds,
         )
         self.turn: Turn = turn
+        self.candidates: Sequence[Candidate] = candidates
         self._renew: Callable[[], Awaitable[None]] | None = None
         self._renew_at = math.inf
 

@@ -27,7 +27,10 @@ def sent_messages(
     """
     sent: list[dict[str, Any]] = []
     for message in messages:
-        if message.role == "tool":
+        parts = message.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # nearly always
+            sent.append({"role": message.role, "content": parts[0].text})
+        elif message.role == "tool":
             sent += [_result(part) for part in message.parts if isinstance(part, ToolResult)]
         else:
             sent.append(_Shape(message, image_detail).document())
