@@ -77,7 +77,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "audit writer",
         "ledger",
     ),
-    "tokens": ("base", "tokenizer"),
+    "tokens": ("base image_rules image_size tool_bounds", "tokenizer"),
     "wire": ("base ratelimit", "formats limits native"),
     "wire.native": ("frames problem request",),
     "endpoints": ("base", "chat limits run"),
