@@ -17,7 +17,15 @@ from chatnest.config.sections import (
     load_config,
 )
 from chatnest.errors import ConfigurationError
-from chatnest.profiles import ASSISTANT, BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile, check_profiles
+from chatnest.profiles import (
+    ASSISTANT,
+    BALANCED,
+    CONSTRAINED,
+    EXPANDED,
+    HardCaps,
+    Profile,
+    check_profiles,
+)
 from chatnest.server.site import make_site
 
 SAMPLE = """\
@@ -133,6 +141,7 @@ def test_every_key_of_a_file_is_taken(tmp_path):
             min_output_tokens=64,
         ),
         EXPANDED,
+        ASSISTANT,
     )
     assert config.hard_caps == HardCaps(requests_per_minute=120)
     assert (config.identity.header, config.identity.trusted_proxies) == (

@@ -174,18 +174,18 @@ _ROWS: Final[tuple[tuple[str, ImageRule], ...]] = (
     # [gemini]: 1,120 tokens; 1,065 to 1,101 at any size [measured].
     (r"gemini-3(?:\.[0-9])?-(?:pro|flash|flash-lite)", Flat(1_200)),
 )
-"""The families, as a model's name begins, and their rules. Older Geminis have no row: their tiles
+"""Patterns of the families' names, and the rules. Older Geminis have no row, because their tiles
 depend on the aspect ratio, without a documented maximum.
 """
 
 _BEFORE: Final = r"(?:.*[/~])?(?:ft:)?(?:(?:[a-z]+\.)?(?:anthropic|openai)\.)?"
-"""What stands before a family: a path of vendors, a region and a vendor at Bedrock, a fine-tune."""
+"""Prefixes of a family's name: a path of vendors; a region and a vendor at Bedrock; a fine-tune."""
 
 _AFTER: Final = (
     r"(?:-preview)?(?:-latest)?(?:-v\d)?"
     r"(?:[-@]\d{4}-?\d{2}-?\d{2}|-\d{4}|-\d{2}-\d{4}|-00\d)?(?:-v\d)?(?::.*)?"
 )
-"""What stands after a family: a preview, a date or a number of a version, a tag."""
+"""Suffixes of a family's name: a preview, the date or the number of a version, a tag."""
 
 _RULES: Final = tuple((re.compile(f"{_BEFORE}(?:{name}){_AFTER}"), rule) for name, rule in _ROWS)
 
@@ -197,8 +197,8 @@ def rule_of(model: str) -> ImageRule | None:
     """The rule of a model, by its name as providers and gateways write it, or None.
 
     None means that no bound is known, so the model gets no images unless a setting has the tokens
-    of an image. The whole name must be known: a variant may have other rules than its family, and a
-    deployment's name says nothing about its model.
+    of an image. The whole name must be known, because a variant may have other rules than its
+    family, and because a deployment may have any name.
     """
     name = model.lower()
     if len(name) > _LONGEST_NAME:

@@ -105,7 +105,7 @@ _CAPS: Final = ToolCaps()
 
 
 def definitions(tools: Sequence[str], caps: ToolCaps = _CAPS, field: str = "tools") -> Countable:
-    """What the definitions of tools add to a request. Schemas for the answer add the same.
+    """The bound of what the definitions of tools, or schemas for the answer, add to a request.
 
     A definition is the JSON of one tool, in the form of any dialect. Raises InvalidRequest, which
     names `field`, if a text is not JSON or exceeds a cap.
@@ -126,12 +126,12 @@ def definitions(tools: Sequence[str], caps: ToolCaps = _CAPS, field: str = "tool
 
 
 def call(identifier: str, name: str, arguments: str) -> Countable:
-    """What a call of a tool adds to a conversation. The arguments may be any text."""
+    """The bound of a tool call in a conversation. The arguments may be any text."""
     return Countable((identifier, name, arguments), CALL_TOKENS)
 
 
 def result(identifier: str, text: str) -> Countable:
-    """What the result of a call adds to a conversation."""
+    """The bound of the result of a call in a conversation."""
     return Countable((identifier, text), CALL_TOKENS)
 
 
