@@ -13,7 +13,7 @@ import msgspec
 from chatnest.errors import ChatNestError, ReplayUnavailable
 from chatnest.events import Delta, Done, Failed, Usage
 
-__all__ = ["VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
+__all__ = ["OVERHEAD", "VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
 
 _log = logging.getLogger("chatnest.runs")
 
@@ -25,9 +25,11 @@ kind of entry needs a new VERSION.
 VERSION: Final = 1
 """The version of what is written. A reader of an earlier version answers replay_unavailable."""
 
-_OVERHEAD: Final = 4
+OVERHEAD: Final = 4
+"""The approximate number of bytes of a Delta in JSON beside its text."""
+
 _LAST: Final = 200
-"""Bytes that an entry takes beside its text, and those of the last one, about."""
+"""The approximate number of bytes of a last entry."""
 
 
 class _Done(msgspec.Struct, tag="done"):
@@ -65,7 +67,11 @@ class _Recorded(ChatNestError):
 
 def write_batch(entries: Sequence[Entry]) -> bytes:
     """Entries as JSON."""
-    return _encoder.encode([VERSION, *map(_plain, entries)])
+    plain = [entry.text if type(entry) is Delta else _plain(entry) for entry in entries]
+    try:
+        return _encoder.encode([VERSION, *plain])
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has no bytes for
+        return _encoder.encode([VERSION, *map(_plain, entries)])
 
 
 def join_batches(batches: Iterable[bytes]) -> bytes:
@@ -107,7 +113,7 @@ def size_of(entry: Entry) -> int:
     """The approximate number of bytes of an entry in JSON."""
     match entry:
         case Delta():
-            return _OVERHEAD + len(entry.text)
+            return OVERHEAD + len(entry.text)
         case Done() | Failed():
             return _LAST
         case _:
