@@ -11,6 +11,8 @@ COLUMNS = (
     ("keyed", "ratio", "token of a run / plain"),
     ("first", "ms", "first token, ms added"),
     ("first", "ms_busy", "on a core 70 % busy"),
+    ("rush", "ms", "of 100 at once, ms"),
+    ("rush", "p99_ms", "p99 of them, ms"),
     ("idle", "kib", "KiB for an idle stream"),
     ("wide", "open", "open at once"),
     ("wide", "lost", "of these lost"),

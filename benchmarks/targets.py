@@ -65,6 +65,7 @@ TARGETS = (
     Target("first", "ms", 5.0, unit=" ms"),
     Target("first", "ms", 1.0, "fastapi"),
     Target("first", "ms", 1.0, "express"),
+    Target("rush", "ms", 1.0, "express"),
     Target("wide", "lost", 0.0),
     Target("wide", "open", 5_000.0, least=True),
     Target("wide", "ping_ms", 100.0, unit=" ms"),

@@ -6,10 +6,11 @@ from benchmarks.first import First
 from benchmarks.idle import Idle
 from benchmarks.keyed import Keyed
 from benchmarks.refused import Refused
+from benchmarks.rush import Rush
 from benchmarks.wide import Wide
 
 __all__ = ["WORKLOADS"]
 
 WORKLOADS: dict[str, Workload] = {
-    each.name: each for each in (*COSTS, Keyed(), First(), Refused(), Idle(), Wide())
+    each.name: each for each in (*COSTS, Keyed(), First(), Rush(), Refused(), Idle(), Wide())
 }

@@ -10,8 +10,9 @@ from chatnest.identity.base import Identity
 from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
+from chatnest.models import Model
 from chatnest.policies import Policy, standard_policies
-from chatnest.profiles import BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
+from chatnest.profiles import ASSISTANT, BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
 from chatnest.providers import (
     DemoProvider,
     ModelParameters,
@@ -19,13 +20,14 @@ from chatnest.providers import (
     Provider,
     ServerSettings,
 )
-from chatnest.requests import ChatRequest, ModelRequest
+from chatnest.requests import ChatRequest, ModelRequest, OutputFormat, Sampling, Tool, ToolChoice
 from chatnest.runs import MemoryRunLog, RunLog, RunSettings
 from chatnest.telemetry import Observer
 from chatnest.turn import ModelCall, Turn
 from chatnest.wire import Document, Frames, NativeFormat, StreamInfo, WireFormat
 
 __all__ = [
+    "ASSISTANT",
     "BALANCED",
     "CONSTRAINED",
     "EXPANDED",
@@ -42,26 +44,34 @@ __all__ = [
     "Frames",
     "HardCaps",
     "Identity",
+    "Image",
     "Ledger",
     "Limit",
     "MemoryLedger",
     "MemoryRunLog",
     "Message",
+    "Model",
     "ModelCall",
     "ModelParameters",
     "ModelRequest",
     "NativeFormat",
     "Observer",
     "OpenAIProvider",
+    "OutputFormat",
     "Policy",
     "Profile",
     "Provider",
     "RunLog",
     "RunSettings",
+    "Sampling",
     "ServerSettings",
     "StopAnswer",
     "StreamInfo",
     "Text",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "ToolResult",
     "TrustedHeader",
     "Turn",
     "UserOrAddress",

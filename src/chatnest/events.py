@@ -67,8 +67,8 @@ class NotReasoning(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReasoningSignature(msgspec.Struct, frozen=True, gc=False, tag="signature"):
-    """Proof of a block of thinking, for its provider: a signature, or the thinking in encrypted form.
-    It ends a block of thinking, which is all the Reasoning since the last other piece, if any.
+    """Proof of a block of thinking for its provider: a signature, or the thinking in encrypted
+    form. The block is all the Reasoning since the last other piece, if any.
 
     ``provider`` and ``model`` are the only ones that accept it: the name of a dialect, such as
     ``anthropic-messages``, and the upstream name of the model. ``redacted`` is thinking that the
@@ -192,8 +192,8 @@ class Numbered(msgspec.Struct, frozen=True, gc=False):
 
 
 Piece = Delta | Reasoning | ReasoningSignature | Refusal | ToolCall | ToolCallDelta | Source
-"""A piece of an answer. Pieces have the order of their arrival. A closed union: ``match`` it, and end
-with ``assert_never``. Then mypy finds each place that a new event concerns.
+"""A piece of an answer, in the order of arrival. A closed union: ``match`` it, and end with
+``assert_never``. Then mypy finds each place that a new event concerns.
 """
 
 ProviderEvent = Piece | NotReasoning | Usage | Finish

@@ -27,11 +27,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A model that clients may ask for by its name in ``ChatNestApp(models={name: Model(...)})``.
 
-    ``model`` is its upstream name. Default: the model of ``provider``, which may serve several. ``aliases`` are more names that clients may use, such as those that their program has
-    built in. ``context_window`` is the maximum tokens of input and output together.
-    ``max_image_tokens`` is the maximum tokens of an image, for a model whose family has no known
-    rule; without a rule, and without this, the model gets no images. ``image_detail`` is the
-    resolution in which it sees them, where its provider lets us choose.
+    ``model`` is its upstream name. Default: the model of ``provider``, which may serve several.
+    ``aliases`` are more names that clients may use, such as a name that their program has built in.
+    ``context_window`` is the maximum tokens of input and output together. ``max_image_tokens`` is
+    the maximum tokens of an image, for a model whose family has no known rule; without a rule, and
+    without this, the model gets no images. ``image_detail`` is the resolution in which it sees
+    them, where its provider lets us choose.
 
     Raises ConfigurationError.
     """

@@ -95,8 +95,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     limits of the profile. ``system_prompt`` is the client's; the operator decides whether it is
     used. ``usage_event`` requests the cost in the stream, and ``events`` the kinds of additional
     events. ``linger`` is the seconds for which an answer continues without a reader.
-    ``conversation`` is the client's id of the conversation. Tools, images, an
-    output format, an effort and sampling are refused later if the profile does not allow them. The repr has no content.
+    ``conversation`` is the client's id of the conversation. Tools, images, an output format, an
+    effort and sampling are refused later if the profile does not allow them. The repr has no
+    content.
 
     Raises InvalidRequest for a message of the system, and if no message is the user's.
     """
@@ -135,8 +136,8 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     bounds of the answer. A dialect makes the body of its HTTP request from this value alone.
 
     ``model`` is the upstream name, or empty for the provider's own. ``max_output_tokens`` includes
-    thinking, of which ``max_reasoning_tokens`` bounds the share, in dialects that have such a field.
-    ``image_detail`` is always sent with an image.
+    thinking, of which ``max_reasoning_tokens`` bounds the share, in dialects that have such a
+    field. ``image_detail`` is always sent with an image.
     """
 
     messages: tuple[Message, ...]

@@ -3,6 +3,7 @@
 import pytest
 
 from chatnest import RunSettings
+from chatnest.events import Delta
 from chatnest.runs.run import Run
 from chatnest.streams.generation import Generation
 from chatnest.testing import Answer, Conversation
@@ -92,3 +93,14 @@ async def test_a_stop_ends_it_and_nothing_follows(upstream):
     assert receipt["outcome"] == "cancelled"
     assert (kinds(received)[-1], error(received)["code"]) == ("error", "cancelled")
     assert ids(received) == list(range(1, len(ids(received)) + 1))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 64, 65, 200])
+async def test_the_next_events_are_the_same_from_the_end_as_from_the_start(kept):
+    run = Run("run", owner="alice", linger=0, max_bytes=1 << 20)
+    events = [Delta(str(number)) for number in range(kept)]
+    await run.emit(events)
+
+    for number in range(kept + 2):
+        for most in (1, 63, 64, 65, 1_000):
+            assert run.since(number, most) == events[number : number + most]

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.figures import Figures
 from benchmarks.load import Lost, Reader, question, read_all, run
 from benchmarks.report import costs, verdicts
+from benchmarks.rush import rush
 from benchmarks.targets import Target
 from benchmarks.upstream import HEAD, TOKEN, end, upstream_process
 
@@ -59,6 +60,17 @@ def test_the_model_says_what_it_was_asked_for():
             run(partial(read_all, upstream.port, ask, total=40, at_once=20, tokens=tokens))
         with pytest.raises(Lost):
             run(partial(read_all, upstream.port, question(2), total=2, at_once=1, tokens=3))
+
+
+@pytest.mark.process
+def test_a_rush_has_a_time_for_each_of_its_streams_and_loses_none():
+    with upstream_process() as upstream:
+        times = run(partial(rush, upstream.port, question(25, 20)))
+        with pytest.raises(Lost):
+            run(partial(rush, upstream.port, question(24, 20)))
+
+    assert len(times) == 100
+    assert min(times) > 0
 
 
 def figures() -> Figures:

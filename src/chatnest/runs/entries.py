@@ -26,7 +26,7 @@ from chatnest.events import (
     Usage,
 )
 
-__all__ = ["VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
+__all__ = ["OVERHEAD", "VERSION", "Entry", "join_batches", "read_batch", "size_of", "write_batch"]
 
 _log = logging.getLogger("chatnest.runs")
 
@@ -41,11 +41,14 @@ VERSION: Final = 2
 _TEXT_ONLY: Final = 1
 """The version of a batch with only Delta, Done and Failed."""
 
-_OVERHEAD: Final = 4
+OVERHEAD: Final = 4
+"""The approximate number of bytes of a Delta in JSON beside its text."""
+
 _OBJECT: Final = 40
+"""The approximate number of bytes of another piece beside its texts."""
+
 _LAST: Final = 200
-"""Bytes that an entry takes beside its text, those of an object, and those of the last one, about.
-"""
+"""The approximate number of bytes of a last entry."""
 
 
 class _Done(msgspec.Struct, tag="done"):
@@ -90,9 +93,12 @@ class _Recorded(ChatNestError):
 
 def write_batch(entries: Sequence[Entry]) -> bytes:
     """Entries as JSON."""
-    plain = list(map(_plain, entries))
+    plain = [entry.text if type(entry) is Delta else _plain(entry) for entry in entries]
     version = _TEXT_ONLY if {str, _Done, _Failed}.issuperset(map(type, plain)) else VERSION
-    return _encoder.encode([version, *plain])
+    try:
+        return _encoder.encode([version, *plain])
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has no bytes for
+        return _encoder.encode([version, *map(_plain, entries)])
 
 
 def join_batches(batches: Iterable[bytes]) -> bytes:
@@ -154,7 +160,7 @@ def size_of(entry: Entry) -> int:
     """The approximate number of bytes of an entry in JSON."""
     match entry:
         case Delta():
-            return _OVERHEAD + len(entry.text)
+            return OVERHEAD + len(entry.text)
         case Reasoning() | Refusal() | ToolCallDelta():
             return _OBJECT + len(entry.text)
         case ReasoningSignature():

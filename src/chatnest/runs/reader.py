@@ -74,5 +74,3 @@ class Reader(Source):
                     self.position, entries = run.last - 1, [run.end]
                 if (last := await self.hand_on(entries)) is not None:
                     return last
-                if not entries:
-                    await self.put([])

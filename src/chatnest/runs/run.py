@@ -26,7 +26,7 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
-from chatnest.runs.entries import Entry, size_of
+from chatnest.runs.entries import OVERHEAD, Entry, size_of
 
 __all__ = ["Run", "RunReader"]
 
@@ -36,8 +36,8 @@ _READ_AT_ONCE: Final = 1_000
 _ELSEWHERE: Final = 0.5
 """Seconds for which a reader at another worker, who polls the log, counts as present."""
 
-_SIGN_OF_LIFE: Final = 5.0
-"""Seconds after which a reader of a silent run gets a sign of life."""
+_FEW: Final = 64
+"""Maximum events that are taken from the end of a deque by index."""
 
 _NUMBERED: Final = "a run numbers its events itself"
 
@@ -51,6 +51,26 @@ class RunReader(Protocol):
     def put_now(self, event: Numbered, /) -> bool:
         """Hand on the next event without waiting, or return False."""
         ...
+
+
+class _Signal:
+    """Wakes all waiting tasks at each ``send``. An event exists only while a task waits."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def event(self) -> anyio.Event:
+        """The event of the next ``send``."""
+        if self._event is None:
+            self._event = anyio.Event()
+        return self._event
+
+    def send(self) -> None:
+        if self._event is not None:
+            self._event.set()
+            self._event = None
 
 
 class Run:
@@ -95,7 +115,8 @@ class Run:
         self._readers: list[RunReader] = []
         self._deserted_at = anyio.current_time()
         self._read_until = self._deserted_at
-        self._changed = anyio.Event()
+        self._changed = _Signal()
+        self._audience_changed = _Signal()
 
     @property
     def dropped(self) -> int:
@@ -111,7 +132,7 @@ class Run:
 
     def add_headers(self, fields: Mapping[str, str]) -> None:
         self._headers = fields
-        self._notify()
+        self._changed.send()
 
     def expect_start(self) -> None:
         """See Output: each reader expects the start for itself."""
@@ -123,7 +144,11 @@ class Run:
         if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):
             return False
         self.said = True
-        self._keep(event)
+        self._entries.append(event)  # as _keep does, in one call less for each token
+        self._size += OVERHEAD + len(event.text)
+        self.last += 1
+        if self._size > self._max_bytes:
+            self._drop()
         return True
 
     async def emit(self, events: Sequence[ClientEvent]) -> None:
@@ -150,7 +175,7 @@ class Run:
                     raise TypeError(_NUMBERED)
                 case _:
                     assert_never(event)
-        self._notify()
+        self._changed.send()
 
     async def finish(self, event: LastEvent) -> None:
         match event:
@@ -169,14 +194,14 @@ class Run:
         """See Audience: call ``gone`` when the run is deserted."""
         while True:
             if self._readers:
-                await self._changed.wait()
+                await self._audience_changed.event().wait()
                 continue
             deserted = max(self._deserted_at, self._read_until)
             left = deserted + self._linger - anyio.current_time()
             if left <= 0:
                 break
             with anyio.move_on_after(left):
-                await self._changed.wait()
+                await self._audience_changed.event().wait()
         gone()
 
     async def tend(self, _: float) -> float:
@@ -187,18 +212,18 @@ class Run:
     def reading(self, reader: RunReader) -> Iterator[None]:
         """``reader`` reads within this block."""
         self._readers.append(reader)
-        self._notify()
+        self._audience_changed.send()
         try:
             yield
         finally:
             self._readers.remove(reader)
             self._deserted_at = anyio.current_time()
-            self._notify()
+            self._audience_changed.send()
 
     def read_elsewhere(self) -> None:
         """A reader at another worker has just read."""
         self._read_until = anyio.current_time() + _ELSEWHERE
-        self._notify()
+        self._audience_changed.send()
 
     def read_at(self, now: float) -> bool:
         """Whether a reader at another worker counts as present."""
@@ -207,13 +232,13 @@ class Run:
     async def admission(self) -> Mapping[str, str]:
         """The header fields of the admission, or none if the run was not admitted."""
         while self._headers is None and not self._is_decided:
-            await self._changed.wait()
+            await self._changed.event().wait()
         return self._headers or {}
 
     async def begun_or_refused(self) -> Failed | None:
         """Wait for the start, the end or the refusal of the run. Returns the refusal, if any."""
         while not self._is_decided:
-            await self._changed.wait()
+            await self._changed.event().wait()
         return self.refusal
 
     @property
@@ -221,12 +246,11 @@ class Run:
         return self.begun or self.end is not None or self.refusal is not None
 
     async def after(self, reader: RunReader) -> list[Entry]:
-        """Wait for the next events for ``reader``. Returns none after a silence, as a sign of life,
-        and if the run was refused or has ended. Raises ReplayUnavailable for dropped events.
+        """Wait for the next events for ``reader``. Returns none if the run was refused or
+        has ended. Raises ReplayUnavailable for dropped events.
         """
-        with anyio.move_on_after(_SIGN_OF_LIFE):
-            while self.last <= reader.position and self.refusal is None and self.end is None:
-                await self._changed.wait()
+        while self.last <= reader.position and self.refusal is None and self.end is None:
+            await self._changed.event().wait()
         if reader.position < self.dropped:
             raise ReplayUnavailable
         return self.since(reader.position, _READ_AT_ONCE)
@@ -235,13 +259,16 @@ class Run:
 
     def since(self, number: int, most: int) -> list[Entry]:
         """The next events after a number that are still kept, ``most`` at once."""
+        kept = self._entries
         start = max(0, number - self.dropped)
-        return list(islice(self._entries, start, start + most))
+        if len(kept) - start <= min(_FEW, most):  # islice would pass all events before them
+            return [kept[index] for index in range(start, len(kept))]
+        return list(islice(kept, start, start + most))
 
     def refuse(self, failure: Failed) -> None:
         """The run has no events and never will."""
         self.refusal = failure
-        self._notify()
+        self._changed.send()
 
     def conclude(self, event: Done | Failed) -> None:
         """Add the last event, unless there is one."""
@@ -249,15 +276,15 @@ class Run:
             return
         self.end = event
         self._keep(event)
-        self._notify()
+        self._changed.send()
 
     def _keep(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self._size += size_of(entry)
+        self._size += OVERHEAD + len(entry.text) if type(entry) is Delta else size_of(entry)
         self.last += 1
+        if self._size > self._max_bytes:
+            self._drop()
+
+    def _drop(self) -> None:
         while self._size > self._max_bytes and len(self._entries) > 1:
             self._size -= size_of(self._entries.popleft())
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()

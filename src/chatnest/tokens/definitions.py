@@ -11,8 +11,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def definitions_of(request: ChatRequest) -> Countable:
-    """Everything that they add to a request. Raises InvalidRequest for a schema that is not JSON, or exceeds a
-    cap.
+    """Everything that they add to a request. Raises InvalidRequest for a schema that is not JSON,
+    or exceeds a cap.
     """
     found = definitions([_tool(tool) for tool in request.tools])
     if request.tool_choice.mode == "required":
