@@ -3,7 +3,7 @@
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.bounds import Bounds
-from chatnest.conversation import Message, Text
+from chatnest.conversation import Image, Message, Text, ToolCall, ToolResult
 from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.identity.base import Identity
