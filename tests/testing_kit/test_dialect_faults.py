@@ -152,6 +152,15 @@ def test_a_huge_line_has_its_size_and_is_a_text(upstream, path):
 
 
 @pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize("name", sorted(faults.HARMLESS.keys() - {"refusal"}))
+def test_harmless_oddities_keep_the_text(upstream, path, name):
+    answer = faults.HARMLESS[name]
+
+    assert text(body(upstream, path, answer)) == "".join(answer.pieces)
+    assert upstream.last.pieces_sent == len(answer.pieces)
+
+
+@pytest.mark.parametrize("path", OTHERS)
 def test_lines_may_end_with_crlf_and_come_in_pieces(upstream, path):
     data = body(upstream, path, Answer(crlf=True, split=7, comments=True))
 

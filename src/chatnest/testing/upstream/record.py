@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import anyio.to_thread
 
 from chatnest.testing.upstream.answers import Answer
+from chatnest.testing.upstream.dialects.base import Dialect
 from chatnest.testing.upstream.dialects.paths import dialects_beside
 
 __all__ = ["Record", "SeenRequest"]
@@ -48,7 +49,7 @@ class Record:
 
     def __init__(self, *answers: Answer, path: str = "/v1/chat/completions") -> None:
         self.path: str = path
-        self.dialects = dialects_beside(path)
+        self.dialects: dict[str, type[Dialect]] = dialects_beside(path)
         self.default: Answer | Callable[[SeenRequest], Answer] = Answer()
         self.requests: list[SeenRequest] = []
         self.connections = 0

@@ -3,7 +3,7 @@
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,7 +14,7 @@ from chatnest.testing.upstream.parts import TokenUsage
 
 __all__ = ["Dialect", "to_json"]
 
-to_json = msgspec.json.encode
+to_json: Callable[[Any], bytes] = msgspec.json.encode
 _numbers = itertools.count(1)
 
 
@@ -32,8 +32,8 @@ class Dialect(ABC):
         self.answer = answer
         self.request = request
         self.sent = 0
-        self.number = next(_numbers)
-        self.created = int(time.time())
+        self.number: int = next(_numbers)
+        self.created: int = int(time.time())
         self.model: Any = request.get("model", "fake")
         self.eol = b"\r\n" if answer.crlf else b"\n"
 
@@ -68,7 +68,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def error(self, fault: Fault) -> bytes:
-        """Return the event for an error in the stream."""
+        """Return the event for a fault that is not in `broken`: an error in the stream."""
 
     def inserted(self) -> bytes:
         """Return the bytes of the answer's fault, or those that it gives for insertion."""

@@ -85,11 +85,8 @@ class Chat(Dialect):
             events.append(self._prefix() + usage)
         return [*events, b"data: [DONE]" + self.eol * 2]
 
-    def inserted(self) -> bytes:
-        """Return the bytes that the answer gives: they are those of this API."""
-        return self.answer.inject
-
     def error(self, fault: Fault) -> bytes:  # noqa: ARG002 - the base class's signature
+        """Return the bytes that the answer gives: they are those of this API."""
         return self.answer.inject
 
     def ping(self) -> bytes:
