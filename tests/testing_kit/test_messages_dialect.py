@@ -76,7 +76,7 @@ def test_the_helper_of_the_sdk_puts_everything_together(upstream):
     assert_everything(message(upstream, EVERYTHING))
     assert upstream.last.path == "/v1/messages"
     assert upstream.last.json == ASKED | {"stream": True}
-    assert upstream.last.headers["authorization"] == "Bearer x"
+    assert "anthropic-version" in upstream.last.headers
     assert upstream.last.pieces_sent == 2 + 2 + 3 + 1
 
 
