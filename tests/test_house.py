@@ -15,6 +15,7 @@ import pytest
 import chatnest
 from chatnest import conversation, events, telemetry
 from chatnest.runs import entries
+from chatnest.testing.upstream import parts
 
 ROOT = Path(chatnest.__file__).parent
 
@@ -140,10 +141,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider_script",
         "provider_contract",
     ),
+    "testing.upstream.dialects": (
+        "base message_blocks response_items response_object",
+        "chat message_errors responses",
+        "messages",
+        "paths",
+    ),
     "testing.upstream": (
-        "answers http1",
-        "chunks faults record",
-        "plan",
+        "canary http1 parts delivery",
+        "faulty",
+        "answers",
+        "dialects faults",
+        "plan record",
         "connection",
         "server",
         "__main__",
@@ -384,7 +393,7 @@ def test_a_module_that_says_no_io_has_nothing_to_do_it_with(name):
 # What is told apart by ``match``: mypy then finds each place that a new member concerns.
 UNIONS = (
     *(conversation.Part, events.ProviderEvent, events.ClientEvent, entries.Entry),
-    telemetry.Observation,
+    *(telemetry.Observation, parts.Part),
 )
 MEMBERS = {member.__name__ for union in UNIONS for member in get_args(union) or (union,)}
 

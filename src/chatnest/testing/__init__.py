@@ -18,7 +18,21 @@ from chatnest.testing.sse import (
     chat_nest_client,
     parse_events,
 )
-from chatnest.testing.upstream import CANARY, Answer, FakeUpstream, SeenRequest, faults
+from chatnest.testing.upstream import (
+    CANARY,
+    Answer,
+    FakeUpstream,
+    Part,
+    RedactedThinking,
+    Refusal,
+    SeenRequest,
+    Source,
+    Text,
+    Thinking,
+    TokenUsage,
+    ToolCall,
+    faults,
+)
 
 __all__ = [
     "CANARY",
@@ -34,9 +48,17 @@ __all__ = [
     "LeakProbe",
     "ManualClock",
     "OriginalView",
+    "Part",
     "ProtocolViolation",
     "ProviderContract",
+    "RedactedThinking",
+    "Refusal",
     "SeenRequest",
+    "Source",
+    "Text",
+    "Thinking",
+    "TokenUsage",
+    "ToolCall",
     "chat_nest_client",
     "faults",
     "parse_events",

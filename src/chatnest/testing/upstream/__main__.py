@@ -46,7 +46,7 @@ def _uvloop() -> Callable[[], Any] | None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m chatnest.testing.upstream",
-        description="An OpenAI-compatible server that streams one canned answer.",
+        description="A server of models that streams one canned answer, in three APIs.",
     )
     parser.add_argument("--port", type=int, default=0, help="TCP port; 0 picks a free one")
     parser.add_argument("--text", default="Hello from a fake upstream.", help="sent word by word")

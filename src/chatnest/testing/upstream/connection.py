@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 from chatnest.testing.upstream.answers import Answer
+from chatnest.testing.upstream.dialects.chat import Chat
 from chatnest.testing.upstream.http1 import Request, RequestReader
 from chatnest.testing.upstream.plan import Step, plan
 from chatnest.testing.upstream.record import Record, SeenRequest
@@ -109,16 +110,17 @@ class Connection(asyncio.Protocol):
         )
         self._record.requests.append(seen)
         fields = parsed if isinstance(parsed, dict) else {}
-        self._steps = plan(self._answer(seen), request, fields)
+        dialect = self._record.dialects.get(seen.path, Chat)
+        self._steps = plan(self._answer(seen), request, fields, dialect)
         self._due = asyncio.get_running_loop().time()
         self._record.notify()
         self._play()
 
     def _answer(self, seen: SeenRequest) -> Answer:
         match seen.method, seen.path:
-            case "POST", path if path == self._record.path and not isinstance(seen.json, dict):
+            case "POST", path if path in self._record.dialects and not isinstance(seen.json, dict):
                 return Answer.error(400)
-            case "POST", path if path == self._record.path:
+            case "POST", path if path in self._record.dialects:
                 return self._record.take(seen)
             case "GET", "/v1/models":
                 return _MODELS

@@ -1,19 +1,17 @@
 """An answer as timed steps: bytes, delays, and the end of the connection. No I/O."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from chatnest.testing.upstream.answers import Answer
-from chatnest.testing.upstream.chunks import Chunks
+from chatnest.testing.upstream.dialects.base import Dialect
 from chatnest.testing.upstream.http1 import END_OF_CHUNKS, Request, chunk, response_head
+from chatnest.testing.upstream.parts import repeated
 
 __all__ = ["Step", "plan"]
 
 _SLICE = 65_536
-
-_T = TypeVar("_T")
 
 
 class Step(NamedTuple):
@@ -34,8 +32,11 @@ class _Framing(NamedTuple):
     end: Step
 
 
-def plan(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[Step]:
+def plan(
+    answer: Answer, request: Request, fields: dict[str, Any], dialect: type[Dialect]
+) -> Iterator[Step]:
     """Yield the steps of `answer` to `request`, whose JSON is `fields`; endless with `math.inf`."""
+    answer = dialect.refusal(answer)
     if answer.opening == "silence":
         yield Step(act="hold")
     if answer.opening in {"close", "close_on_accept"}:
@@ -43,33 +44,82 @@ def plan(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[S
     elif answer.raw is not None:
         yield Step(answer.raw, answer.first_delay, act="close")
     elif answer.events is not None:
-        yield from _streamed(answer, request, None)
-    elif answer.body is None and fields.get("stream") is True:
-        yield from _streamed(answer, request, Chunks(answer, fields))
+        yield from _streamed(answer, request, _Raw(answer))
+    elif answer.body is not None:
+        yield _whole(answer, request, answer.body)
+    elif fields.get("stream") is True:
+        yield from _streamed(answer, request, dialect(answer, fields))
     else:
-        yield from _whole(answer, request, fields)
+        yield _whole(answer, request, dialect(answer, fields).whole())
 
 
-def _whole(answer: Answer, request: Request, fields: dict[str, Any]) -> Iterator[Step]:
-    body = answer.body if answer.body is not None else Chunks(answer, fields).whole()
+def _whole(answer: Answer, request: Request, body: bytes) -> Step:
     declared = len(body) if answer.content_length is None else answer.content_length
     headers = {"content-length": str(declared)}
     data = _head(answer, headers, "application/json") + body
     closes = declared != len(body) or not request.keep_alive
-    yield Step(data, answer.first_delay, act="close" if closes else "go_on")
+    return Step(data, answer.first_delay, act="close" if closes else "go_on")
 
 
-def _streamed(answer: Answer, request: Request, chunks: Chunks | None) -> Iterator[Step]:
+class _Raw:
+    """The raw events of an answer. Nothing comes before or after them."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def first(self) -> Iterable[bytes]:
+        return ()
+
+    def pieces(self) -> Iterator[tuple[bytes, int]]:
+        return ((event, 1) for event in repeated(self._answer.events or (), self._answer.repeat))
+
+    def inserted(self) -> bytes:
+        return self._answer.inject
+
+    def finish(self) -> Iterable[bytes]:
+        return ()
+
+
+def _events(stream: Dialect | _Raw) -> Iterator[tuple[bytes, int]]:
+    yield from ((event, 0) for event in stream.first())
+    yield from stream.pieces()
+    yield from ((event, 0) for event in stream.finish())
+
+
+def _until(events: Iterator[tuple[bytes, int]], pieces: int) -> Iterator[tuple[bytes, int]]:
+    """Yield events up to the last of that number of pieces. The others stay in the iterator."""
+    sent = 0
+    while sent < pieces and (event := next(events, None)) is not None:
+        sent += event[1]
+        yield event
+
+
+def _limited(events: Iterator[tuple[bytes, int]], size: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the first `size` bytes of the events."""
+    for data, pieces in events:
+        if len(data) >= size:
+            if size:
+                yield data[:size], 0
+            return
+        yield data, pieces
+        size -= len(data)
+
+
+def _streamed(answer: Answer, request: Request, stream: Dialect | _Raw) -> Iterator[Step]:
     framing = _framing(answer, request)
     writer = _Writer(answer, framing.frame)
     yield Step(_head(answer, framing.headers, "text/event-stream"), answer.first_delay)
-    if chunks is not None:
-        yield from writer.events([(chunks.first(), 0)])
-    encoded = ((event, 1) for event in _events(answer, chunks))
-    yield from writer.events(itertools.islice(encoded, answer.after))
-    yield from writer.events([(answer.inject, 0)] if answer.inject else [])
-    if answer.long_line and chunks is not None:
-        yield from _long_line(answer.long_line, chunks, framing.frame)
+    if answer.byte_limit is not None:
+        yield from writer.events(_limited(_events(stream), answer.byte_limit))
+        yield Step(act="close")
+        return
+    yield from writer.events((event, 0) for event in stream.first())
+    encoded = stream.pieces()
+    yield from writer.events(_until(encoded, answer.after))
+    inserted = stream.inserted()
+    yield from writer.events([(inserted, 0)] if inserted else [])
+    if answer.long_line and not isinstance(stream, _Raw):
+        yield from _long_line(answer.long_line, *stream.endless_line(), framing.frame)
     match answer.ending:
         case "reset":
             yield Step(act="reset")
@@ -82,20 +132,8 @@ def _streamed(answer: Answer, request: Request, chunks: Chunks | None) -> Iterat
         case _:  # "finish", "stall"
             yield Step(act="hold" if answer.ending == "stall" else "go_on")
             yield from writer.events(encoded)
-            yield from writer.events((event, 0) for event in (chunks.finish() if chunks else ()))
+            yield from writer.events((event, 0) for event in stream.finish())
             yield framing.end._replace(delay=answer.end_delay)
-
-
-def _events(answer: Answer, chunks: Chunks | None) -> Iterator[bytes]:
-    if chunks is not None:
-        return map(chunks.piece, _repeated(answer.pieces, answer.repeat))
-    return _repeated(answer.events or (), answer.repeat)
-
-
-def _repeated(items: tuple[_T, ...], times: float) -> Iterator[_T]:
-    if math.isinf(times):
-        return itertools.cycle(items)
-    return itertools.chain.from_iterable(itertools.repeat(items, int(times)))
 
 
 def _framing(answer: Answer, request: Request) -> _Framing:
@@ -142,10 +180,11 @@ class _Writer:
         yield Step(self._frame(last), delay, pieces)
 
 
-def _long_line(size: float, chunks: Chunks, frame: Callable[[bytes], bytes]) -> Iterator[Step]:
-    begin, end = chunks.endless_line()
+def _long_line(
+    size: float, begin: bytes, end: bytes, frame: Callable[[bytes], bytes]
+) -> Iterator[Step]:
     yield Step(frame(begin))
-    left = size - len(begin) - len(end.rstrip())
+    left = size - len(begin.rpartition(b"\n")[2]) - len(end.rstrip())
     filler = Step(frame(b"a" * _SLICE))
     while left >= _SLICE:
         yield filler

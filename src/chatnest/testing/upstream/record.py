@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 import anyio.to_thread
 
 from chatnest.testing.upstream.answers import Answer
+from chatnest.testing.upstream.dialects.base import Dialect
+from chatnest.testing.upstream.dialects.paths import dialects_beside
 
 __all__ = ["Record", "SeenRequest"]
 
@@ -42,10 +44,12 @@ class Record:
     The upstream's thread writes it; any thread reads it. `requests` holds all requests in order of
     arrival; `served` and `aborted` count them by outcome, including requests to other paths.
     `connections` counts all accepted connections, `open_sockets` the connections open now.
+    `dialects` has the paths that get the scripted answers.
     """
 
     def __init__(self, *answers: Answer, path: str = "/v1/chat/completions") -> None:
         self.path: str = path
+        self.dialects: dict[str, type[Dialect]] = dialects_beside(path)
         self.default: Answer | Callable[[SeenRequest], Answer] = Answer()
         self.requests: list[SeenRequest] = []
         self.connections = 0
@@ -61,7 +65,7 @@ class Record:
         return self.requests[-1]
 
     def script(self, *answers: Answer) -> None:
-        """Queue `answers`, one for each request of a completion; `default` answers the others.
+        """Queue `answers`, one for each request of an answer; `default` answers the others.
 
         `default` is an answer, or a function from the request to an answer. The upstream's thread
         calls the function.

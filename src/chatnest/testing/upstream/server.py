@@ -1,4 +1,4 @@
-"""FakeUpstream: an OpenAI-compatible server on loopback, in a thread of its own."""
+"""FakeUpstream: a server of models on loopback, in a thread of its own."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,18 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class FakeUpstream(Record):
-    """An OpenAI-compatible server on a real loopback socket, scripted request by request.
+    """A server of models on a real loopback socket, scripted request by request.
+
+    It speaks OpenAI's Chat Completions API, its Responses API and Anthropic's Messages API. The
+    path of a request chooses: ``/v1/chat/completions``, ``/v1/responses``, ``/v1/messages``.
 
     The server has its own thread and event loop, so tests on asyncio, on trio and without an event
     loop can use it, and so can servers in other processes. Use it with `with` or `async with`; the
     end of the block closes every connection.
 
-    `path` is the path of the completions, and `url` ends with it.
+    `path` is the path of the answers, and `url` ends with it. With another path of one of the APIs,
+    such as ``/api/v1/messages``, those of the other APIs begin in the same way. A path with another
+    end is the only one, and speaks Chat Completions unless its answers have `events`.
 
     `port` 0 picks a free one. `send_buffer` limits the kernel's send buffer of each connection, in
     bytes (the kernel doubles it), so that `bytes_written` shows how far the client has read;
@@ -57,12 +62,17 @@ class FakeUpstream(Record):
     @property
     def base_url(self) -> str:
         """The `base_url` for an OpenAI client. It stays the same after `stop`."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.origin}/v1"
+
+    @property
+    def origin(self) -> str:
+        """The `base_url` for an Anthropic client: the scheme, the host and the port."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        """The URL of the completions."""
-        return f"http://127.0.0.1:{self.port}{self.path}"
+        """The URL of the answers."""
+        return f"{self.origin}{self.path}"
 
     def start(self) -> None:
         """Listen, and return once the server accepts connections. `with` calls this."""

@@ -1,0 +1,1 @@
+"""The APIs that the fake upstream speaks: Chat Completions, Responses, Messages."""
