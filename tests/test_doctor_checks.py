@@ -90,15 +90,18 @@ def test_a_limit_that_is_never_reached_is_told(limits: dict[str, str], found: st
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
-        ({}, "open: constrained, balanced; closed: expanded"),
-        ({"CHAT__DEFAULT_PROFILE": "expanded"}, "open: constrained, balanced, expanded"),
+        ({}, "open: constrained, balanced; closed: expanded, assistant"),
+        (
+            {"CHAT__DEFAULT_PROFILE": "expanded"},
+            "open: constrained, balanced, expanded; closed: assistant",
+        ),
         (
             {"CHAT__ALLOWED_PROFILES": "expanded"},
-            "open: expanded; closed: constrained, balanced",
+            "open: expanded; closed: constrained, balanced, assistant",
         ),
         (
             {"PROFILES__EXPANDED__MAX_MESSAGES": "8"},
-            "open: constrained, balanced, expanded",
+            "open: constrained, balanced, expanded; closed: assistant",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from chatnest import ChatNestApp, Message
@@ -50,7 +51,7 @@ class Counter:
         self.times = 0
         self._gate = gate
         self._real = app.provider.counter
-        app.provider.counter = self  # type: ignore[misc]  # which its protocol lets be read alone
+        msgspec.structs.force_setattr(app.models.default, "counter", self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
