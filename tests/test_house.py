@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "_util",
         "bounds",
         "asgi events conversation",
-        "requests",
+        "requests tool_turns",
         "profiles",
         "tokens stores answer",
         "turn endings",

@@ -1,7 +1,7 @@
 """Turn: one request from its principal to its answer and its charge. No I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import filterfalse
+from itertools import chain, filterfalse
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,18 +9,21 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.answer import Answer
-from chatnest.conversation import Message, joined
+from chatnest.conversation import Message, ToolCall, ToolResult, joined
 from chatnest.errors import RequestTooLarge
 from chatnest.events import ProviderEvent
 from chatnest.profiles import Profile
 from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
 from chatnest.tokens.definitions import definitions_of
+from chatnest.tool_turns import whole_pairs
 
 __all__ = ["Attempt", "LookUp", "ModelCall", "Turn"]
 
 _UNLIMITED = 1 << 62
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
+_TOOL_PARTS: Final = frozenset({ToolCall, ToolResult})
+
 _FAR = 4_096
 """Tokens beyond a limit from which a request is refused without an exact count."""
 
@@ -94,6 +97,11 @@ class Turn:
         self.model = model
         self.system: tuple[Message, ...] = system
         self.messages: tuple[Message, ...] = request.messages
+        parts = chain.from_iterable(map(attrgetter("parts"), request.messages))
+        self.has_tool_parts: bool = not _TOOL_PARTS.isdisjoint(map(type, parts))
+        """Whether the request has calls or results of tools, of which only whole pairs are kept."""
+        if self.has_tool_parts:
+            self.messages = whole_pairs(request.messages)
         self.is_large: bool = sum(map(attrgetter("size"), request.messages)) > _LARGE
         """Whether counting the client's messages costs more than the rest of the request."""
         self.max_output_tokens: int = profile.max_output_tokens
@@ -114,9 +122,9 @@ class Turn:
         self._context_window = context_window or _UNLIMITED
         self._counter = counter
         self._counted: dict[Message, int] = {}
+        self.has_definitions: bool = bool(request.tools) or request.output is not None
+        """Whether the request has tools or an output format, which are input as well."""
         self._defined: int | None = None
-        if not request.tools and request.output is None:
-            self._defined = 0
         self._headers = headers
 
     def __repr__(self) -> str:
@@ -226,7 +234,7 @@ class Turn:
             if least > cap + _FAR:  # a count would take long and change nothing
                 raise RequestTooLarge(needed=least, limit=cap)
         self.input_tokens = reply + sum(await self.tokens(messages))
-        if self._defined != 0:
+        if self.has_definitions:
             self.input_tokens += await self.definition_tokens()
         if self.input_tokens + output > cap:
             raise RequestTooLarge(needed=self.input_tokens + output, limit=cap)
