@@ -16,11 +16,12 @@ def test_a_fingerprint_is_the_one_that_earlier_versions_have_stored():
 
 
 def test_what_differs_has_another_fingerprint():
+    last = Message.of("user", "c")
     requests = [
-        ChatRequest(messages=(Message.of("user", "ab"),)),
-        ChatRequest(messages=(Message("user", (Text("a"), Text("b"))),)),
-        ChatRequest(messages=(Message.of("assistant", "ab"),)),
-        ChatRequest(messages=(Message.of("user", "ab"),), profile="expanded"),
+        ChatRequest(messages=(Message.of("user", "ab"), last)),
+        ChatRequest(messages=(Message("user", (Text("a"), Text("b"))), last)),
+        ChatRequest(messages=(Message.of("assistant", "ab"), last)),
+        ChatRequest(messages=(Message.of("user", "ab"), last), profile="expanded"),
     ]
 
     assert len({fingerprint(request) for request in requests}) == len(requests)
