@@ -214,6 +214,25 @@ async def test_many_runs_take_several_appends(log, clock):
     assert [len(batches) for batches in log.appended] == [100, 50]
 
 
+async def test_a_run_that_ends_during_an_append_is_in_no_later_one(log, clock):
+    names = [f"{number:032x}" for number in range(150)]
+    real = log.append
+
+    async with kept(log, *names) as writings:
+
+        async def append(batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
+            log.append = real
+            writings[120].scope.cancel()
+            await anyio.wait_all_tasks_blocked()
+            unknown: Collection[str] = await real(batches, lease=lease)
+            return unknown
+
+        log.append = append
+        await clock.tick(times=10)
+    assert [len(batches) for batches in log.appended] == [100, 49]
+    assert names[120] not in log.appended[1]
+
+
 async def test_a_batch_that_was_not_acknowledged_is_repeated_as_it_was(log, clock):
     async with kept(log, A) as (one,):
         await one.say("a")

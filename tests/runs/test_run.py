@@ -1,17 +1,22 @@
 """A run keeps its events, and hands a piece to its only reader at once."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from chatnest.errors import ReplayUnavailable
-from chatnest.events import Delta, Done, Numbered, Start, Usage
+from chatnest import Bounds
+from chatnest.errors import ReplayUnavailable, ServerShutdown
+from chatnest.events import ClientEvent, Delta, Done, Numbered, Start, Usage
+from chatnest.runs.reader import Reader as StreamReader
 from chatnest.runs.run import Run
 
 pytestmark = pytest.mark.anyio
 
 DONE = Done("stop", Usage(1, 2))
+BOUNDS = Bounds().resolved(local=False)
 
 
 class Reader:
@@ -58,6 +63,47 @@ async def test_a_reader_that_is_behind_or_busy_gets_no_piece_out_of_turn():
     with one.reading(busy):
         assert not one.put_now(Delta("b"))
     assert (behind.taken, one.since(0, 10), one.last) == ([], [Delta("a")], 1)
+
+
+async def test_a_reader_that_was_stopped_takes_nothing_more():
+    """Such as in a shutdown: its last event is on its way."""
+    taken: list[Numbered] = []
+
+    def put_now(event: Numbered) -> bool:
+        taken.append(event)
+        return True
+
+    output: Any = SimpleNamespace(put_now=put_now)
+    reader = StreamReader(output, no_work, BOUNDS, request_id="1")
+    assert reader.put_now(Numbered(1, Delta("a")))
+    reader.stop(ServerShutdown())
+    assert not reader.put_now(Numbered(2, Delta("b")))
+    assert (len(taken), reader.position) == (1, 1)
+
+
+async def test_a_reader_that_comes_too_late_for_the_beginning_gets_no_stream():
+    one, sent = run(max_bytes=100), list[Any]()
+
+    async def emit(events: Sequence[ClientEvent]) -> None:
+        sent.extend(events)
+        output.begun = True
+
+    output: Any = SimpleNamespace(begun=False, emit=emit)
+    await one.emit([Start(), *[Delta("x" * 46)] * 5])
+    late, resumed = (
+        StreamReader(output, no_work, BOUNDS, request_id="1", position=position)
+        for position in (2, 5)
+    )
+    with pytest.raises(ReplayUnavailable):
+        await late.follow(one)
+    assert sent == []
+    await one.finish(DONE)
+    assert await resumed.follow(one) == Numbered(6, DONE)
+    assert sent == [Start()]
+
+
+async def no_work(_: StreamReader) -> Done:
+    raise NotImplementedError
 
 
 async def test_only_pieces_of_text_take_the_short_cut():
