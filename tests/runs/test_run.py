@@ -15,6 +15,7 @@ from chatnest.runs.run import Run
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE = 20.0
 DONE = Done("stop", Usage(1, 2))
 BOUNDS = Bounds().resolved(local=False)
 
@@ -122,6 +123,12 @@ async def test_events_beyond_the_bound_are_dropped_and_a_reader_of_them_is_refus
         await one.after(Reader(2))
 
 
+async def test_a_reader_of_a_silent_run_gets_a_sign_of_life(monkeypatch):
+    monkeypatch.setattr("chatnest.runs.run._SIGN_OF_LIFE", 0.01)
+    with anyio.fail_after(PATIENCE):
+        assert await run().after(Reader()) == []
+
+
 async def test_an_ended_run_has_one_last_event():
     one = run()
     await one.emit([Start(), Delta("a")])
@@ -137,15 +144,16 @@ async def test_a_run_is_deserted_when_its_linger_is_over(monkeypatch):
     with one.reading(Reader()):
         now[0] += 50
     now[0] += 4
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(one.watch, lambda: gone.append(True))
-        await anyio.wait_all_tasks_blocked()
-        assert gone == []
-        one.read_elsewhere()  # which counts for half a second, and from then on the linger
-        now[0] += 5.4
-        one._notify()
-        await anyio.wait_all_tasks_blocked()
-        assert gone == []
-        now[0] += 0.2
-        one._notify()
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.watch, lambda: gone.append(True))
+            await anyio.wait_all_tasks_blocked()
+            assert gone == []
+            one.read_elsewhere()  # which counts for half a second, and from then on the linger
+            now[0] += 5.4
+            one._notify()
+            await anyio.wait_all_tasks_blocked()
+            assert gone == []
+            now[0] += 0.2
+            one._notify()
     assert gone == [True]
