@@ -117,6 +117,27 @@ async def test_errors_are_in_the_format_of_the_path(method, path, body, status, 
         assert set(json.loads(c.received)) == {"error", "retry"}
 
 
+OWN_PATHS = {
+    "mounted": ("/api/chat", "GET", "/api/chat/runs/nope", 404),
+    "mounted, a question": ("/api/chat", "POST", "/api/chat/runs/nope", 404),
+    "alone": ("", "GET", "/api/chat/runs/nope", 404),
+    "alone, a cancellation": ("", "DELETE", f"/api/chat/runs/{RUN[1:]}", 404),
+    "alone, deeper": ("", "GET", f"/api/chat/runs/{RUN}/more", 404),
+    "alone, another path": ("", "GET", "/api/chat", 405),
+    "alone, a question": ("", "POST", "/v1/runs/chat", 200),
+    "mounted below runs": ("/runs/chat", "GET", "/runs/chat", 405),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("root", "method", "path", "status"), OWN_PATHS.values(), ids=OWN_PATHS)
+async def test_a_path_below_runs_without_an_id_is_not_found(root, method, path, status):
+    """A chat that is not mounted answers at every path, so a question there is at its own."""
+    c = await answer(chat(), path, ASK, method=method, root_path=root)
+
+    assert c.status == status
+
+
 @pytest.mark.anyio
 async def test_an_error_of_a_key_is_in_the_format_as_well():
     app = chat()

@@ -234,5 +234,7 @@ class ChatNestApp:
         if route.run_id is not None:
             return self._run.serve(exchange, route.run_id)
         if exchange.scope["method"] != "POST":
+            if "/runs/" in local_path(exchange.scope):  # without a valid id, at a chat's own path
+                raise NotFound
             raise MethodNotAllowed("POST")
         return self._chat.serve(exchange)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chatnest import ChatNestApp, DemoProvider, OpenAIProvider
+from chatnest.errors import UpstreamBadResponse
 from chatnest.providers.base import OfferingStream
 from chatnest.testing import Answer, AnswerContract, Conversation, FakeUpstream, ProviderContract
 from chatnest.testing.answer_contract import question
@@ -68,6 +69,14 @@ async def test_the_page_shows_what_comes_out():
     assert f"{block}\n" in sent
     assert upstream.last.headers["x-bakery-key"] == "secret"
     assert upstream.last.json["prompt"] == "Hello"
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"word": 7}', b'{"word": null}', b'{"word": ["a"]}', b"[]", b"7"]
+)
+def test_a_word_that_is_no_text_is_a_bad_response(data):
+    with pytest.raises(UpstreamBadResponse):
+        SHOWN["events_of"](data)
 
 
 async def test_the_stream_of_openai_offers_and_the_one_of_the_page_does_not():

@@ -39,6 +39,36 @@ class SlowEnd(MemoryRunLog):
         await super().finish(run_id, end)
 
 
+@pytest.mark.parametrize("broken", ["append", "finish", "signals"])
+async def test_a_log_that_breaks_ends_no_answer(upstream, caplog, broken):
+    """Also at the end of the answer, while its reader still reads."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a log's own trouble")
+
+    log: Any = MemoryRunLog()
+    setattr(log, broken, fail)
+    log.poll_seconds = 0.01
+    upstream.default = Answer.text("one two three", pace=0.03)
+    books = Books()
+    async with serving(upstream, ledger=books, run_log=log) as app:
+        c = await answer_to(app, ask(), headers=KEY)
+    assert (c.status, text(c.received), kinds(c.received)[-1]) == (200, "one two three", "done")
+    assert books.charge.outcome == "done"
+    assert any("log's own trouble" in (record.exc_text or "") for record in caplog.records)
+
+
+async def test_a_log_that_breaks_leaves_a_refusal_as_it_is(upstream):
+    async def fail(_: str) -> None:
+        raise RuntimeError("a log's own trouble")
+
+    log: Any = MemoryRunLog()
+    log.drop = fail
+    async with serving(upstream, run_log=log) as app:
+        c = await answer_to(app, ask(maxTokensPerRequest=1), headers=KEY)
+    assert (c.status, c.problem()["code"]) == (413, "request_too_large")
+
+
 def last_id(body: bytes) -> str:
     return [event.id for event in EventReader().feed(body) if event.id][-1]
 

@@ -17,12 +17,13 @@ def test_a_fingerprint_is_the_one_that_earlier_versions_have_stored():
 
 
 def test_what_differs_has_another_fingerprint():
+    last = Message.of("user", "c")
     requests = [
-        ChatRequest(messages=(Message.of("user", "ab"),)),
-        ChatRequest(messages=(Message("user", (Text("a"), Text("b"))),)),
-        ChatRequest(messages=(Message.of("user", "ab"), Message.of("assistant", "c"))),
-        ChatRequest(messages=(Message.of("user", "ab"),), tools=(Tool(name="look_up"),)),
-        ChatRequest(messages=(Message.of("user", "ab"),), profile="expanded"),
+        ChatRequest(messages=(Message.of("user", "ab"), last)),
+        ChatRequest(messages=(Message("user", (Text("a"), Text("b"))), last)),
+        ChatRequest(messages=(Message.of("assistant", "ab"), last)),
+        ChatRequest(messages=(Message.of("user", "ab"), last), profile="expanded"),
+        ChatRequest(messages=(Message.of("user", "ab"), last), tools=(Tool(name="look_up"),)),
     ]
 
     assert len({fingerprint(request) for request in requests}) == len(requests)

@@ -270,6 +270,15 @@ async def test_a_run_beyond_its_bound_is_exact_for_those_who_read_and_clear_for_
     assert text(tail.received) == "x" * 100
 
 
+async def test_the_first_reader_gets_the_limits_of_its_admission_and_who_joins_does_not(upstream):
+    async with serving(upstream) as app:
+        first = await answer_to(app, ask(), headers=KEY)
+        again = await answer_to(app, ask(), headers=KEY)
+
+    assert {"ratelimit", "ratelimit-policy", "chatnest-request-id"} <= set(first.headers)
+    assert "ratelimit" not in again.headers
+
+
 @pytest.mark.parametrize(
     "value", ['"', '""', "", "a b", '"a" ; x=1', '"\x80"', "k" * 256, '"a\\b"', "a,b"]
 )

@@ -6,8 +6,17 @@ import anyio
 import msgspec
 import pytest
 
-from chatnest import ChatNestApp, ConfigurationError, DemoProvider, Profile, Turn
+from chatnest import (
+    ChatNestApp,
+    ConfigurationError,
+    DemoProvider,
+    Identity,
+    MemoryRunLog,
+    Profile,
+    Turn,
+)
 from chatnest.errors import UpstreamServerError
+from chatnest.runs.base import REFUSED, Claim, Page
 from chatnest.telemetry import (
     Admitted,
     Asked,
@@ -17,8 +26,18 @@ from chatnest.telemetry import (
     Observation,
     Refused,
 )
+from chatnest.telemetry.access_log import AccessLog
 from chatnest.testing import Answer, Conversation
-from tests.streams.support import CLIENT, Books, answer_to, ask, kinds, policies, serving
+from tests.streams.support import (
+    CLIENT,
+    Books,
+    answer_to,
+    ask,
+    input_tokens,
+    kinds,
+    policies,
+    serving,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +117,38 @@ async def test_each_attempt_is_seen_and_recorded(upstream, headers):
     assert first.seconds > 0
 
 
+async def test_the_seconds_of_each_event_count_from_the_first(upstream, monkeypatch):
+    seen, now = Seen(), iter(range(100, 200))
+    monkeypatch.setattr("chatnest.telemetry.observers.monotonic", lambda: next(now))
+    async with serving(upstream, observers=[seen]) as app:
+        await answer_to(app, ask())
+    seconds = [seen.the(kind).seconds for kind in (Admitted, FirstPiece, Ended)]
+    assert seconds == [1, 2, 3]
+
+
+async def test_an_answer_without_text_has_no_first_piece(upstream):
+    upstream.default = Answer(pieces=(), finish_reason="content_filter")
+    seen = Seen()
+    async with serving(upstream, observers=[seen]) as app:
+        await answer_to(app, ask())
+    assert seen.kinds == ["Asked", "Admitted", "Attempted", "Ended"]
+    assert (seen.the(Ended).outcome, seen.the(Ended).finish_reason) == ("done", "content_filter")
+
+
+async def test_the_charge_of_an_early_figure_that_did_not_count_is_split_by_our_own(upstream):
+    """The provider had counted fewer tokens than had arrived when the answer broke off."""
+    words = " one two three four five six"
+    upstream.default = Answer.cut(after=3, pieces=(words,) * 3, usage_on_every_chunk=True)
+    seen, books = Seen(), Books()
+    async with serving(upstream, ledger=books, observers=[seen]) as app:
+        await answer_to(app, ask())
+        own = await input_tokens(app)
+    ended, charge = seen.the(Ended), books.charge
+    assert (ended.source, charge.source) == ("estimated", "estimated")
+    assert (ended.input_tokens, charge.input_tokens) == (own, own)
+    assert ended.output_tokens == charge.output_tokens
+
+
 async def test_an_answer_that_breaks_off_is_an_attempt_that_failed(upstream):
     upstream.default = Answer.cut(after=2)
     seen = Seen()
@@ -141,6 +192,16 @@ async def test_a_refused_turn_says_which_limit(upstream, headers):
     assert refused.id == seen.the(Asked).id
 
 
+async def test_a_refused_turn_has_the_groups_of_its_principal(upstream):
+    seen = Seen()
+    groups = {"team": "bakery"}
+    options: dict[str, Any] = {"identify": lambda scope: Identity("ann", groups=groups)}
+    async with serving(upstream, observers=[seen], **options) as app:
+        await answer_to(app, ask(maxTokensPerRequest=1))
+    assert seen.kinds == ["Asked", "Refused"]
+    assert dict(seen.the(Refused).groups) == dict(seen.the(Asked).groups) == groups
+
+
 def _balanced() -> Profile:
     return ChatNestApp(provider=DemoProvider()).profiles["balanced"]
 
@@ -171,6 +232,37 @@ async def test_a_worker_that_is_behind_refuses_observably(upstream, monkeypatch)
         monkeypatch.setattr(app.intake, "take", lambda: False)
         assert (await answer_to(app, ask())).status == 503
     assert (seen.the(Refused).code, seen.kinds) == ("overloaded", ["Refused"])
+
+
+async def test_a_client_that_leaves_while_its_body_arrives_is_not_refused(upstream):
+    seen = Seen()
+    async with (
+        serving(upstream, observers=[seen]) as app,
+        Conversation(app, json=ask(), send_body=False) as c,
+    ):
+        c.send_body(b'{"messages"', more=True)
+        c.disconnect()
+        await c.finished()
+    assert seen.events == []
+
+
+async def test_a_key_that_others_keep_refusing_is_refused_observably(upstream, monkeypatch):
+    """Each time that it is claimed, another worker's run has it, and is refused."""
+
+    class Refusing(MemoryRunLog):
+        async def claim(self, key, *, owner, fingerprint, run_id, lease):
+            return Claim(run_id="a" * 32, fingerprint=fingerprint, mine=False)
+
+        async def read(self, run_id, after, *, owner):
+            return Page(end=REFUSED)
+
+    monkeypatch.setattr("chatnest.runs.service._CLAIMS", 2)
+    seen = Seen()
+    async with serving(upstream, observers=[seen], run_log=Refusing()) as app:
+        c = await answer_to(app, ask(), headers=KEYS[1])
+    refused = seen.the(Refused)
+    assert (c.status, seen.kinds) == (503, ["Refused"])
+    assert (refused.code, refused.principal) == ("ledger_unavailable", CLIENT)
 
 
 async def test_a_key_of_another_request_is_refused_observably(upstream):
@@ -235,6 +327,17 @@ async def test_the_line_of_a_failed_call_comes_without_observers_too(upstream, c
         await answer_to(app, ask(), headers=headers)
     lines = [r.getMessage() for r in caplog.records if r.name == "chatnest.calls"]
     assert len(lines) == 2  # of the first call and of the retry
+
+
+async def test_without_observers_only_calls_that_failed_are_reported(upstream, monkeypatch):
+    """The log needs no others, and each would cost time."""
+    seen = Seen()
+    monkeypatch.setattr(AccessLog, "observe", lambda _, event: seen.observe(event))
+    upstream.script(Answer.error(500), Answer())
+    async with serving(upstream) as app:
+        assert (await answer_to(app, ask())).status == 200
+    assert seen.kinds == ["Attempted"]
+    assert isinstance(seen.the(Attempted).error, UpstreamServerError)
 
 
 async def _observe(event: object) -> None:

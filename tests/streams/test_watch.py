@@ -1,5 +1,6 @@
 """A policy watches the answer before it is sent, and may end it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -123,6 +124,24 @@ async def test_a_policy_that_fails_ends_the_answer(upstream, caplog, headers):
     assert text(c.received) == "one two"
     assert broken.turns[0].charged > 0
     assert sum("policy's own trouble" in (r.exc_text or "") for r in caplog.records) == 1
+
+
+async def test_thinking_is_not_watched(upstream):
+    events = [{"reasoning_content": "three"}, {"content": "one"}, {"reasoning_content": "three"}]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in events]
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    data = [b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in (*chunks, finish)]
+    upstream.default = Answer(events=(*data, b"data: [DONE]\n\n"), pace=0.02)
+    watching = Watching("three")
+    async with serving(upstream, policies=[watching, *policies()]) as app:
+        c = await answer_to(app, ask())
+    assert (watching.seen, text(c.received), kinds(c.received)[-1]) == (["one"], "one", "done")
+
+
+@pytest.mark.parametrize("reason", ["", "a b", "a\n", "é", "a" * 65, None, 7])
+def test_a_reason_to_stop_is_a_word(reason):
+    with pytest.raises(ValueError, match="finish_reason: expected letters"):
+        StopAnswer(reason)
 
 
 async def test_policies_watch_in_their_order(upstream):

@@ -109,6 +109,8 @@ class RunWriter:
                 await self._append_rest()
         except LedgerUnavailable:
             _log.warning("run log unavailable: run=%s. Its end is not recorded.", run.run_id)
+        except Exception:  # noqa: BLE001  # a custom log may raise anything; answers continue
+            _log.exception("run log failed: run=%s. Its end is not recorded.", run.run_id)
         finally:
             if run.end is None:
                 run.refuse(failed)

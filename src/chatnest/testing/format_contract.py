@@ -6,6 +6,8 @@ from chatnest.errors import (
     InternalError,
     InvalidRequest,
     LedgerUnavailable,
+    LimitExceeded,
+    MethodNotAllowed,
     NotFound,
     Overloaded,
     ServerShutdown,
@@ -34,6 +36,15 @@ _BODIES = (
     b"[" * 10_000,
 )
 _TEXTS = ("Good", " ", "\n\n", "\r\n", "data: [DONE]\n\nevent: done\n", "\u2028", '"}', "é😀", "\0")
+_HOSTILE = (
+    *('"', "'", "\\", "`", "<!--", "</script>", "]]>", "{", "[DONE]"),
+    *map(chr, (*range(32), 0x7F, 0x85, 0xA0, 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x10FFFF)),
+    *("\n\n", "\r\n\r\n", "data: [DONE]\n\n", "event: done\ndata: \n\n", "id: 9\n", "0\r\n\r\n"),
+)
+"""Text of a model that must not be taken for anything else."""
+_HALF = "\ud83d"
+"""Half of a surrogate pair, which UTF-8 has no bytes for. A model may send it."""
+_NUMBERS = (1, 2, 10, 1_000_000_007)
 _USAGE = Usage(9, 4)
 _ERRORS: tuple[ChatNestError, ...] = (
     InvalidRequest("messages: expected a list."),
@@ -47,6 +58,12 @@ _ERRORS: tuple[ChatNestError, ...] = (
     UpstreamInterrupted(),
     UpstreamTimeout(),
 )
+_REFUSALS: tuple[ChatNestError, ...] = (
+    Unauthenticated('Bearer realm="chat"'),
+    MethodNotAllowed("GET", "DELETE"),
+    LimitExceeded("r", unit="requests", window=60, wait=1.5, headers={"RateLimit": '"r";r=0;t=2'}),
+)
+"""Errors with header fields of their own."""
 
 
 class FormatContract:
@@ -65,7 +82,9 @@ class FormatContract:
         raise NotImplementedError
 
     def ending(self, stream: bytes) -> object:
-        """The sign by which a client sees the end of the stream, or None before the end."""
+        """The sign by which a client sees the end of the stream, or None before the end. ``stream``
+        may be cut after any event.
+        """
         raise NotImplementedError
 
     # ------------------------------------------------ the tests
@@ -107,6 +126,40 @@ class FormatContract:
 
         assert self.text(self._frames().encode([Start(), *pieces, last])) == "".join(_TEXTS)
 
+    def test_any_number_leaves_the_event_as_it_is(self) -> None:
+        for number in _NUMBERS:
+            piece, endings = Numbered(number, Delta("Good")), list[object]()
+            for last in (Done("stop", _USAGE), Failed(UpstreamInterrupted())):
+                stream = self._frames().encode([Start(), piece, Numbered(number + 1, last)])
+                assert self.text(stream) == "Good", number
+                endings.append(self.ending(stream))
+            whole, failed = endings
+            assert whole is not None, number
+            assert failed is not None, number
+            assert whole != failed, number
+
+    def test_hostile_text_arrives_unchanged_and_ends_nothing(self) -> None:
+        done, failed = Done("stop", _USAGE), Failed(UpstreamInterrupted())
+        whole = self.ending(self._stream(Delta("Good")))
+        frames = [self._frames().encode([Start(), Delta("Good"), last]) for last in (done, failed)]
+        for text in (*_HOSTILE, *(frame.decode("utf-8", "replace") for frame in frames)):
+            for piece in (Delta(text), Numbered(7, Delta(text))):
+                encoder = self._frames()
+                begun = encoder.encode([Start(), piece])
+                assert self.text(begun) == text, repr(text)
+                assert self.ending(begun) is None, f"{text!r} ends the answer"
+                stream = begun + encoder.encode([piece, done])
+                assert self.text(stream) == text + text, repr(text)
+                assert self.ending(stream) == whole, repr(text)
+
+    def test_half_a_character_is_not_a_fault(self) -> None:
+        stream = self._stream(Delta("Good"), Delta(_HALF), Delta(" bread"))
+        text = self.text(stream)
+
+        assert text.startswith("Good")
+        assert text.endswith(" bread")
+        assert self.ending(stream) is not None
+
     def test_the_rest_of_a_run_is_a_stream_of_its_own(self) -> None:
         piece, last = Numbered(7, Delta(" bread")), Numbered(8, Done("stop", _USAGE))
 
@@ -130,6 +183,17 @@ class FormatContract:
             assert 400 <= problem.status <= 599, error.code  # noqa: PLR2004  # RFC 9110
             assert problem.media_type, error.code
             assert problem.body, error.code
+
+    def test_the_header_fields_of_an_error_are_sent(self) -> None:
+        for error in _REFUSALS:
+            problem = self.make().problem(error, request_id="0" * 32, charged=False)
+            sent = {name.lower(): value for name, value in problem.headers.items()}
+            for name, value in error.headers.items():
+                assert sent.get(name.lower()) == value, f"{error.code}: {name}"
+            if error.retry_after is not None:
+                wait = sent.get("retry-after", "")
+                assert wait.isdecimal(), f"{error.code}: Retry-After in whole seconds"
+                assert int(wait) >= error.retry_after, f"{error.code}: Retry-After is too early"
 
     def test_the_path_is_one(self) -> None:
         path = self.make().path

@@ -68,11 +68,12 @@ class ProviderContract(ProviderScript):
 
     async def test_a_cancelled_answer_closes_its_connection(self) -> None:
         endless = Answer(events=(self.text("again"),), repeat=float("inf"), pace=0.001)
-        async with self.asked(endless) as (provider, upstream), anyio.create_task_group() as tasks:
-            tasks.start_soon(answer_of, provider, question())
-            await upstream.until(lambda u: u.requests and u.last.pieces_sent)
-            tasks.cancel_scope.cancel()
-        assert (upstream.aborted, upstream.open_sockets) == (1, 0)
+        async with self.asked(endless) as (provider, upstream):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answer_of, provider, question())
+                await upstream.until(lambda u: u.requests and u.last.pieces_sent)
+                tasks.cancel_scope.cancel()
+            await upstream.until(lambda u: (u.aborted, u.open_sockets) == (1, 0), SECONDS)
 
     async def test_what_arrived_before_a_cancellation_is_in_unread(self) -> None:
         if not self.reads_unread or not _is_asyncio():
