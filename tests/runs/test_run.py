@@ -123,12 +123,6 @@ async def test_events_beyond_the_bound_are_dropped_and_a_reader_of_them_is_refus
         await one.after(Reader(2))
 
 
-async def test_a_reader_of_a_silent_run_gets_a_sign_of_life(monkeypatch):
-    monkeypatch.setattr("chatnest.runs.run._SIGN_OF_LIFE", 0.01)
-    with anyio.fail_after(PATIENCE):
-        assert await run().after(Reader()) == []
-
-
 async def test_an_ended_run_has_one_last_event():
     one = run()
     await one.emit([Start(), Delta("a")])
@@ -151,9 +145,9 @@ async def test_a_run_is_deserted_when_its_linger_is_over(monkeypatch):
             assert gone == []
             one.read_elsewhere()  # which counts for half a second, and from then on the linger
             now[0] += 5.4
-            one._notify()
+            one._audience_changed.send()
             await anyio.wait_all_tasks_blocked()
             assert gone == []
             now[0] += 0.2
-            one._notify()
+            one._audience_changed.send()
     assert gone == [True]

@@ -74,9 +74,10 @@ def both(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream, other: FakeUps
         also = Candidate(name=SECOND, provider=second, upstream=SECOND, counter=second.counter)
         init = Generation.__init__
 
-        def begin(self: Generation, *parts: Any) -> None:
-            *others, candidates = parts
-            init(self, *others, (*candidates, also))
+        def begin(
+            self: Generation, turn: Any, output: Any, work: Any, bounds: Any, found: Any
+        ) -> None:
+            init(self, turn, output, work, bounds, (*found, also))
 
         monkeypatch.setattr(Generation, "__init__", begin)
         async with serving(upstream, **options) as app:
