@@ -94,9 +94,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client",
     ),
     "providers.openai_chat": (
-        "figures messages request shapes think_tags waits",
-        "error_documents odd_chunks",
-        "faults parameters",
+        "figures reasons request shapes signatures think_tags waits",
+        "error_documents odd_chunks sources thinking tool_calls",
+        "faults messages parameters unseen",
         "chunks sdk",
         "chunk_reader",
         "decode",

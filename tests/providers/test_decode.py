@@ -18,7 +18,7 @@ from chatnest.errors import (
     UpstreamOverloaded,
     UpstreamServerError,
 )
-from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, Refusal, Usage
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.sse import EventSplitter
 from chatnest.testing import Event, parse_events
@@ -189,7 +189,7 @@ CHUNKS = {
         frame(b'{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}'),
         [Delta("a")],
     ),
-    "a refusal": (delta(b'{"refusal":"I cannot."}'), [Delta("I cannot.")]),
+    "a refusal": (delta(b'{"refusal":"I cannot."}'), [Refusal("I cannot.")]),
     "refusal: null": (delta(b'{"content":"a","refusal":null}'), [Delta("a")]),
     "finish": (STOP, [Finish("stop")]),
     "finish by length": (delta(b"{}", b'"length"'), [Finish("length")]),
@@ -201,7 +201,7 @@ CHUNKS = {
     ),
     "a refusal, finished": (
         delta(b'{"refusal":"No."}') + STOP,
-        [Delta("No."), Finish("refusal")],
+        [Refusal("No."), Finish("refusal")],
     ),
     "usage": (COST, [Usage(12, 34, "provider")]),
     "usage with the last text": (

@@ -137,8 +137,8 @@ class Run:
     def expect_start(self) -> None:
         """See Output: each reader expects the start for itself."""
 
-    def put_now(self, event: Delta | Numbered) -> bool:
-        if type(event) is not Delta or len(self._readers) != 1:
+    def put_now(self, event: Delta | Reasoning | Numbered) -> bool:
+        if type(event) is Numbered or len(self._readers) != 1:
             return False
         (reader,) = self._readers
         if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):

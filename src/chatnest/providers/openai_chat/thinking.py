@@ -1,0 +1,49 @@
+"""ThinkingHabit: the field in which a model's server takes its thinking back. No I/O.
+
+There is no standard. DeepSeek, Moonshot, Qwen, SGLang and llama.cpp read ``reasoning_content``, as
+vLLM did until 0.11; since then it reads ``reasoning``, as do OpenRouter, Ollama and Groq. Groq and
+Mistral reject a field that they do not know. DeepSeek and Moonshot reject a tool call without its
+thinking, even where that is empty.
+"""
+
+import re
+from typing import Final
+
+from chatnest.providers.openai_chat.shapes import Delta
+
+__all__ = ["FIELDS_OF_THINKING", "ThinkingHabit"]
+
+FIELDS_OF_THINKING: Final = ("reasoning_content", "reasoning")
+
+_NEEDS: Final = re.compile(r"(?:^|[^a-z])(?:deepseek|kimi)", re.IGNORECASE)
+"""Names of models whose makers reject a tool call without its thinking."""
+
+
+class ThinkingHabit:
+    """The known habit of one model: ``field`` is the name of the field, or empty if none is
+    accepted, and ``is_needed`` whether it goes back even where it is empty.
+    """
+
+    __slots__ = ("_refused", "field", "is_needed")
+
+    def __init__(self, model: str) -> None:
+        self.field: str = FIELDS_OF_THINKING[0]
+        self.is_needed: bool = _NEEDS.search(model) is not None
+        self._refused: frozenset[str] = frozenset()
+
+    def see(self, delta: Delta) -> None:
+        """Note the field in which the thinking arrives. A server that has both sends the older one
+        for clients that know no other.
+        """
+        name = FIELDS_OF_THINKING[delta.reasoning is not None]
+        if name not in self._refused:
+            self.field = name
+
+    def refuse(self, field: str) -> None:
+        """Note that the server rejects ``field``."""
+        self._refused |= {field}
+        self.field = "" if self.field == field else self.field
+
+    def need(self) -> None:
+        """Note that the server rejects a tool call without its thinking."""
+        self.is_needed = True
