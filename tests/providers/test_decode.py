@@ -189,6 +189,7 @@ CHUNKS = {
         frame(b'{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}'),
         [Delta("a")],
     ),
+    "thinking": (delta(b'{"reasoning_content":"One"}'), [Reasoning("One")]),
     "a refusal": (delta(b'{"refusal":"I cannot."}'), [Refusal("I cannot.")]),
     "refusal: null": (delta(b'{"content":"a","refusal":null}'), [Delta("a")]),
     "finish": (STOP, [Finish("stop")]),
@@ -452,16 +453,16 @@ any_damage = st.sampled_from([frame(b"null"), frame(b'{"error":{}}'), DONE])
 
 
 class Takes:
-    """Takes a piece of text where ``willing`` says so, in turn."""
+    """Takes a piece of text or of thinking where ``willing`` says so, in turn."""
 
     def __init__(self, willing: list[bool]) -> None:
         self._willing = itertools.cycle(willing or [True])
-        self.taken: list[str] = []
+        self.taken: list[ProviderEvent] = []
 
-    def take(self, text: str, /) -> bool:
+    def take(self, piece: str | Reasoning, /) -> bool:
         if not next(self._willing):
             return False
-        self.taken.append(text)
+        self.taken.append(Delta(piece) if isinstance(piece, str) else piece)
         return True
 
 
@@ -478,7 +479,7 @@ def outcome(
             if taker is not None and d.failure is None:
                 d.taker = taker
                 if d.take(piece):
-                    events.append(Delta(taker.taken[-1]))
+                    events.append(taker.taken[-1])
                     continue
             events += d.feed(piece)
         if d.failure is not None:

@@ -138,7 +138,7 @@ class Run:
         """See Output: each reader expects the start for itself."""
 
     def put_now(self, event: Delta | Reasoning | Numbered) -> bool:
-        if type(event) is Numbered or len(self._readers) != 1:
+        if isinstance(event, Numbered) or len(self._readers) != 1:
             return False
         (reader,) = self._readers
         if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):

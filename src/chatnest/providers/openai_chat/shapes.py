@@ -19,6 +19,7 @@ __all__ = [
     "OddChunk",
     "Words",
     "loads",
+    "mended",
     "thoughts",
 ]
 
@@ -102,6 +103,11 @@ def loads(payload: bytes | msgspec.Raw) -> Any:
         return json.loads(bytes(payload), parse_constant=str)
     except (ValueError, RecursionError) as exc:
         raise UpstreamBadResponse from exc
+
+
+def mended(text: str) -> str:
+    """Text without halves of surrogate pairs, which UTF-8 has no bytes for."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _SAID: Final = ("text", "thinking", "reasoning", "summary", "content")

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from chatnest.conversation import Reasoning
 from chatnest.events import ReasoningSignature
 
@@ -20,12 +22,13 @@ PROVIDER: Final = "openai-chat"
 _SAID: Final = ("text", "summary")
 _MOST_ENTRIES: Final = 1_024
 _SIZE: Final = "size"
+"""The field for the characters of a summary, which may have several entries. A text has one."""
 _SHOWN: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 """The types of entries that have a text, and its field."""
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))
 
 
 def seal_of_call(extra: dict[str, Any], call_id: str, model: str) -> ReasoningSignature:
@@ -73,7 +76,7 @@ class Details:
             if name not in _SAID:
                 if value is not None or name not in entry:
                     entry[name] = value
-            elif isinstance(value, str) and value:
+            elif name == "summary" and isinstance(value, str) and value:
                 entry[_SIZE] = entry.get(_SIZE, 0) + len(value)
 
 
@@ -94,8 +97,8 @@ def restored(block: Reasoning) -> Restored:
     """What goes back of a block with a signature. Nothing if the signature is not ours."""
     found = Restored()
     try:
-        sealed = json.loads(block.signature)
-    except (ValueError, RecursionError):
+        sealed = msgspec.json.decode(block.signature)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return found
     if not isinstance(sealed, dict):
         return found

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.events import Source
-from chatnest.providers.openai_chat.shapes import EMPTY, loads
+from chatnest.providers.openai_chat.shapes import EMPTY, loads, mended
 
 __all__ = ["Sources"]
 
@@ -61,8 +61,9 @@ class Sources:
             return
         if len(url) > _LONGEST_URL:
             return
+        url = mended(url)
         start, end = (_place(cited.get(name)) for name in ("start_index", "end_index"))
-        title = title[:_LONGEST_TITLE] if isinstance(title, str) else ""
+        title = mended(title[:_LONGEST_TITLE]) if isinstance(title, str) else ""
         source = Source(url, title, start, end) if end > start else Source(url, title)
         if source not in self._seen:
             self._seen.add(source)

@@ -9,6 +9,7 @@ thinking, even where that is empty.
 import re
 from typing import Final
 
+from chatnest.providers.openai_chat.error_documents import Refusal
 from chatnest.providers.openai_chat.shapes import Delta
 
 __all__ = ["FIELDS_OF_THINKING", "ThinkingHabit"]
@@ -17,6 +18,14 @@ FIELDS_OF_THINKING: Final = ("reasoning_content", "reasoning")
 
 _NEEDS: Final = re.compile(r"(?:^|[^a-z])(?:deepseek|kimi)", re.IGNORECASE)
 """Names of models whose makers reject a tool call without its thinking."""
+
+
+_MISSING: Final = re.compile(
+    r"reasoning_content.{0,40}(?:must be passed back|is missing)|missing .?reasoning_content"
+)
+"""Words of a refusal of a tool call without its thinking: DeepSeek's and Moonshot's."""
+
+_UNKNOWN: Final = re.compile(r"unsupported|not supported|unknown|unrecognized|not permitted|extra")
 
 
 class ThinkingHabit:
@@ -39,11 +48,17 @@ class ThinkingHabit:
         if name not in self._refused:
             self.field = name
 
-    def refuse(self, field: str) -> None:
-        """Note that the server rejects ``field``."""
+    def learn(self, refusal: Refusal) -> bool:
+        """Note what a refusal says of the field. Returns whether it is now sent in another way."""
+        if _MISSING.search(refusal.words) and not self.is_needed:
+            self.is_needed = True
+            return True
+        field = self.field
+        names = rf"(?<![a-z_]){field}(?![a-z_])"
+        if not field or not (refusal.param == field or re.search(names, refusal.words)):
+            return False
+        if not (_UNKNOWN.search(refusal.words) or "extraforbidden" in refusal.names):
+            return False
         self._refused |= {field}
-        self.field = "" if self.field == field else self.field
-
-    def need(self) -> None:
-        """Note that the server rejects a tool call without its thinking."""
-        self.is_needed = True
+        self.field = ""
+        return True

@@ -14,6 +14,7 @@ import msgspec
 
 from chatnest.errors import UpstreamBadResponse
 from chatnest.events import ProviderEvent, ToolCall, ToolCallDelta
+from chatnest.providers.openai_chat.shapes import mended
 from chatnest.providers.openai_chat.signatures import seal_of_call
 
 __all__ = ["ToolCalls"]
@@ -85,7 +86,7 @@ class ToolCalls:
             if not isinstance(function, dict):
                 function = {}
             name, arguments = function.get("name"), _text_of(function.get("arguments"))
-            name = name if isinstance(name, str) else ""
+            name = mended(name) if isinstance(name, str) else ""
             call = self._find(delta, place if len(deltas) > 1 else None, name, arguments)
             if call is None:
                 continue
@@ -124,7 +125,7 @@ class ToolCalls:
         index = delta.get("index")
         index = index if type(index) is int and index >= 0 else None
         call_id = delta.get("id")
-        call_id = call_id if isinstance(call_id, str) and call_id not in _NO_IDS else ""
+        call_id = mended(call_id) if isinstance(call_id, str) and call_id not in _NO_IDS else ""
         call = self._known(index, call_id, place, name)
         if call is None and not (name or arguments or call_id):
             return None
@@ -180,5 +181,5 @@ def _is_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
 def _text_of(arguments: object) -> str:
     """The arguments as text: as it came, or as the JSON of a value."""
     if arguments is None or isinstance(arguments, str):
-        return arguments or ""
-    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        return mended(arguments or "")
+    return mended(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
