@@ -76,7 +76,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class _Known:
-    """What is known of one model, by settings, by its name and by its answers."""
+    """The facts of one model, by settings, by its name and by its answers."""
 
     __slots__ = ("parameters", "tags", "thinking")
 
@@ -176,7 +176,7 @@ class OpenAIProvider:
     # ------------------------------------------------ one call
 
     def _known(self, model: str) -> _Known:
-        """What is known of a model. Its name is the operator's, so there are few."""
+        """The facts of a model. Its name is the operator's, so there are few."""
         known = self._models.get(model)
         if known is None:
             told = self._told

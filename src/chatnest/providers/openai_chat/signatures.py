@@ -1,4 +1,4 @@
-"""Signatures: what servers need to take their thinking back, as the text of a ReasoningSignature.
+"""Signatures: the fields with which servers take their thinking back, in a ReasoningSignature.
 
 OpenRouter needs its ``reasoning_details`` unchanged and in order. Google needs the
 ``extra_content`` of a tool call, or else refuses the call. The text of a signature is the JSON of
@@ -81,7 +81,7 @@ class Details:
 
 
 class Restored:
-    """What a block of thinking gives back: details of the message, and extra content of a call or,
+    """The fields of a block of thinking: details of the message, and extra content of a call or,
     with an empty ``call_id``, of the message.
     """
 
@@ -94,7 +94,7 @@ class Restored:
 
 
 def restored(block: Reasoning) -> Restored:
-    """What goes back of a block with a signature. Nothing if the signature is not ours."""
+    """The fields of a block with a signature. None if the signature is not ours."""
     found = Restored()
     try:
         sealed = msgspec.json.decode(block.signature)

@@ -1,4 +1,4 @@
-"""ToolCalls: the calls of tools in one answer, whatever shape a server gives them. No I/O.
+"""ToolCalls: the calls of tools in one answer, in the shapes of many servers. No I/O.
 
 A server should send the index with each piece, and the id and the name with the first one. Servers
 omit the index, repeat id and name, cut the name, send all calls under one index, or send a call at

@@ -1,4 +1,4 @@
-"""Unseen: what an answer has beside its text: thinking, tool calls, sources. No I/O."""
+"""Unseen: the thinking, tool calls and sources of an answer. No I/O."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["Unseen"]
 
 
 class Unseen:
-    """What the answer of ``model`` has beside its text. Most answers have nothing of it."""
+    """Thinking, tool calls and sources in the answer of ``model``. Most answers have none."""
 
     __slots__ = ("_details", "_model", "_sources", "calls")
 
