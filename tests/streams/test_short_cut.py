@@ -194,7 +194,7 @@ async def test_thinking_is_handed_on_and_counted_as_thinking():
     output: Any = Willing()
     turn: Any = SimpleNamespace(id="1", answer=Answer())
     turn.answer.tokens_left, turn.answer.bytes_left = 100, 100
-    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False))
+    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False), ())
 
     assert generation.take(Reasoning("One"))
     assert generation.take("a")

@@ -145,7 +145,7 @@ class Run:
             return False
         self.said = True
         self._entries.append(event)  # as _keep does, in one call less for each token
-        self._size += OVERHEAD + len(event.text)
+        self._size += OVERHEAD + len(event.text) if type(event) is Delta else size_of(event)
         self.last += 1
         if self._size > self._max_bytes:
             self._drop()
