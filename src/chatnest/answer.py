@@ -52,20 +52,28 @@ class Answer:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
-    def add(self, events: Sequence[ProviderEvent]) -> list[Piece]:
+    def add(  # noqa: C901  # a case for each kind, and a frame less for each batch
+        self, events: Sequence[ProviderEvent]
+    ) -> list[Piece]:
         """Add events that arrived, and return those that the client gets."""
         pieces: list[Piece] = []
         texts: list[str] = []
+        thoughts: list[str] = []
         for event in events:
             match event:
                 case Delta() | Refusal():  # first, since nearly all events are
                     pieces.append(event)
                     texts.append(event.text)
-                case Reasoning() | ReasoningSignature() | ToolCall() | ToolCallDelta() | Source():
-                    self._add_unseen(event)
+                case Reasoning():
+                    thoughts.append(event.text)
                     if event != _HIDDEN:
                         pieces.append(event)
+                case ReasoningSignature() | ToolCall() | ToolCallDelta() | Source():
+                    self._add_unseen(event)
+                    pieces.append(event)
                 case NotReasoning():
+                    self.add_thoughts(thoughts)
+                    thoughts.clear()
                     pieces += self._turn_out()
                 case Usage():
                     self.usage = event
@@ -75,6 +83,8 @@ class Answer:
                     assert_never(event)
         if texts:
             self.add_pieces(texts)
+        if thoughts:
+            self.add_thoughts(thoughts)
         return pieces
 
     def add_pieces(self, texts: Sequence[str]) -> None:
@@ -88,6 +98,19 @@ class Answer:
         if len(self._late) > _MOST_LATE:
             self._early.append("".join(self._late))
             self._late.clear()
+
+    def add_thoughts(self, texts: Sequence[str]) -> None:
+        """Add pieces of thinking that arrived."""
+        text = "".join(texts)
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        self.tokens_left -= max(len(texts), size // 2)
+        self.bytes_left -= size
+        self.said = True
+        if self._thinking is None:
+            self._thinking = []
+        self._thinking += texts
+        if len(self._thinking) > _MOST_LATE:
+            self._thinking[:] = ["".join(self._thinking)]
 
     @property
     def text(self) -> str:
@@ -127,15 +150,8 @@ class Answer:
         self._late.append(text)
         return [Delta(text)] if text else []
 
-    def _add_unseen(
-        self, event: Reasoning | ReasoningSignature | ToolCall | ToolCallDelta | Source
-    ) -> None:
+    def _add_unseen(self, event: ReasoningSignature | ToolCall | ToolCallDelta | Source) -> None:
         match event:
-            case Reasoning(text=text):
-                self._take_text(text)
-                if self._thinking is None:
-                    self._thinking = []
-                _append(self._thinking, text)
             case ToolCall():
                 if self.calls is None:
                     self.calls = {}

@@ -18,7 +18,7 @@ from chatnest.errors import (
     UpstreamOverloaded,
     UpstreamServerError,
 )
-from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, Refusal, Usage
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.sse import EventSplitter
 from chatnest.testing import Event, parse_events
@@ -189,7 +189,8 @@ CHUNKS = {
         frame(b'{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}'),
         [Delta("a")],
     ),
-    "a refusal": (delta(b'{"refusal":"I cannot."}'), [Delta("I cannot.")]),
+    "thinking": (delta(b'{"reasoning_content":"One"}'), [Reasoning("One")]),
+    "a refusal": (delta(b'{"refusal":"I cannot."}'), [Refusal("I cannot.")]),
     "refusal: null": (delta(b'{"content":"a","refusal":null}'), [Delta("a")]),
     "finish": (STOP, [Finish("stop")]),
     "finish by length": (delta(b"{}", b'"length"'), [Finish("length")]),
@@ -201,7 +202,7 @@ CHUNKS = {
     ),
     "a refusal, finished": (
         delta(b'{"refusal":"No."}') + STOP,
-        [Delta("No."), Finish("refusal")],
+        [Refusal("No."), Finish("refusal")],
     ),
     "usage": (COST, [Usage(12, 34, "provider")]),
     "usage with the last text": (
@@ -452,16 +453,16 @@ any_damage = st.sampled_from([frame(b"null"), frame(b'{"error":{}}'), DONE])
 
 
 class Takes:
-    """Takes a piece of text where ``willing`` says so, in turn."""
+    """Takes a piece of text or of thinking where ``willing`` says so, in turn."""
 
     def __init__(self, willing: list[bool]) -> None:
         self._willing = itertools.cycle(willing or [True])
-        self.taken: list[str] = []
+        self.taken: list[ProviderEvent] = []
 
-    def take(self, text: str, /) -> bool:
+    def take(self, piece: str | Reasoning, /) -> bool:
         if not next(self._willing):
             return False
-        self.taken.append(text)
+        self.taken.append(Delta(piece) if isinstance(piece, str) else piece)
         return True
 
 
@@ -478,7 +479,7 @@ def outcome(
             if taker is not None and d.failure is None:
                 d.taker = taker
                 if d.take(piece):
-                    events.append(Delta(taker.taken[-1]))
+                    events.append(taker.taken[-1])
                     continue
             events += d.feed(piece)
         if d.failure is not None:

@@ -10,7 +10,7 @@ import pytest
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.answer import Answer
 from chatnest.errors import ServerShutdown
-from chatnest.events import Delta, Done
+from chatnest.events import Delta, Done, Reasoning
 from chatnest.streams.generation import Generation
 from chatnest.testing import Answer as Script
 from tests.streams.short_cut import OneByOne, SendsNow
@@ -172,7 +172,11 @@ async def test_an_answer_ends_at_its_bound(bound):
 class Willing:
     """An output that hands everything on."""
 
-    def put_now(self, _: Delta) -> bool:
+    def __init__(self) -> None:
+        self.put: list[Delta | Reasoning] = []
+
+    def put_now(self, event: Delta | Reasoning) -> bool:
+        self.put.append(event)
         return True
 
 
@@ -184,6 +188,20 @@ async def test_an_answer_that_has_to_be_looked_at_goes_the_long_way():
 
     assert [generation.take(text) for text in ("a", "b", "c")] == [True, True, False]
     assert (turn.answer.tokens_left, turn.answer.text) == (0, "ab")
+
+
+async def test_thinking_is_handed_on_and_counted_as_thinking():
+    output: Any = Willing()
+    turn: Any = SimpleNamespace(id="1", answer=Answer())
+    turn.answer.tokens_left, turn.answer.bytes_left = 100, 100
+    generation = Generation(turn, output, no_answer, Bounds().resolved(local=False), ())
+
+    assert generation.take(Reasoning("One"))
+    assert generation.take("a")
+    assert not generation.take(Reasoning("x" * 50))  # it might exceed the bound
+    assert output.put == [Reasoning("One"), Delta("a")]
+    answer = turn.answer
+    assert (answer.thinking, answer.text, answer.bytes_left) == ("One", "a", 96)
 
 
 async def no_answer(_: Generation) -> Done:

@@ -9,12 +9,12 @@ import asyncio
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -24,8 +24,11 @@ from benchmarks.load import question
 from benchmarks.upstream import HEAD, MARK, TOKEN, end
 from chatnest import Bounds, ChatNestApp, OpenAIProvider
 from chatnest.asgi.http import SEND_NOW
+from chatnest.events import ClientEvent, Delta, Numbered, Reasoning
 from chatnest.runs.memory import MemoryRunLog
 from chatnest.server.flow import Flow
+from chatnest.wire.native import NativeFormat
+from chatnest.wire.native.frames import NativeFrames
 
 OURS = str(Path(chatnest.__file__).parent)
 HERE = str(Path(__file__).parent), str(Path(benchmarks.upstream.__file__).parent)
@@ -37,7 +40,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 class Kind:
     """``heap`` tokens come in one piece. After ``before`` pieces the work for ``counted`` more is
     counted, so that what is done once is not. The server can send without waiting, as ``chatnest
-    serve`` can, or cannot, as others. ``keyed`` answers are runs.
+    serve`` can, or cannot, as others. ``keyed`` answers are runs. What comes is thinking with
+    ``thinks``, and a client of it sees the thinking.
     """
 
     heap: int
@@ -45,6 +49,7 @@ class Kind:
     counted: int = 100
     sends_now: bool = False
     keyed: bool = False
+    thinks: bool = False
 
     @property
     def pieces(self) -> int:
@@ -53,8 +58,20 @@ class Kind:
 
 SERVED = Kind(heap=1, sends_now=True)
 KEYED = Kind(heap=1, sends_now=True, keyed=True)
+THINKING = Kind(heap=1, sends_now=True, thinks=True)
 PACED = Kind(heap=1)
 BURST = Kind(heap=60, before=3, counted=10)
+BURST_OF_THINKING = Kind(heap=60, before=3, counted=10, thinks=True)
+
+_THINKING: Final = 1.3
+"""How much more work a piece of thinking may take than a piece of text."""
+
+THOUGHT = TOKEN.replace(b'"content": ', b'"reasoning_content": ')
+THOUGHT = b"%x%b" % (
+    len(THOUGHT.partition(b"\r\n")[2]) - 2,
+    THOUGHT[THOUGHT.index(b"\r\n") :],
+)
+SAID = TOKEN.replace(MARK, b"!")
 
 CEILINGS = {
     SERVED: {
@@ -105,18 +122,43 @@ ADVICE = (
 )
 
 
+class ThinkingFrames(NativeFrames):
+    """Shows thinking as text: nothing else shows here when a piece has arrived."""
+
+    __slots__ = ()
+
+    def encode(self, events: Sequence[ClientEvent]) -> bytes:
+        return super().encode(list(map(shown, events)))
+
+
+class ThinkingFormat(NativeFormat):
+    frames = ThinkingFrames
+
+
+def shown(event: ClientEvent) -> ClientEvent:
+    match event:
+        case Reasoning(text=text):
+            return Delta(text)
+        case Numbered(number=number, event=Reasoning(text=text)):
+            return Numbered(number, Delta(text))
+        case _:
+            return event
+
+
 class Model(asyncio.Protocol):
     """Says the next of its pieces when it is told to."""
 
     def __init__(self, kind: Kind) -> None:
-        self._pieces = [TOKEN * kind.heap] * kind.pieces
+        token = THOUGHT if kind.thinks else TOKEN
+        self._pieces = [token * kind.heap] * kind.pieces
+        self._end = SAID + end(1) if kind.thinks else end(1)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         if b"messages" in data:
-            self._left = iter([*self._pieces, end(1)])
+            self._left = iter([*self._pieces, self._end])
             self._transport.write(HEAD)
             self.go_on()
 
@@ -204,7 +246,9 @@ class Work:
                 gc.enable()
 
 
-async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch, *, keyed: bool = False) -> Work:
+async def work(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, *, keyed: bool = False, **options: Any
+) -> Work:
     """What one stream takes, after others of the same application, with a key each if ``keyed``."""
     loop = asyncio.get_running_loop()
     model = Model(kind)
@@ -212,7 +256,7 @@ async def work(kind: Kind, monkeypatch: pytest.MonkeyPatch, *, keyed: bool = Fal
     port = server.sockets[0].getsockname()[1]
     provider = OpenAIProvider(base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
     bounds = Bounds(lag_seconds=60)  # a slow turn would be watched by one more
-    app = ChatNestApp(provider=provider, default_profile="expanded", bounds=bounds)
+    app = ChatNestApp(provider=provider, default_profile="expanded", bounds=bounds, **options)
     scope: dict[str, Any] = {
         "type": "http",
         "http_version": "1.1",
@@ -256,6 +300,24 @@ async def test_a_token_takes_no_more_work_than_it_did(kind, monkeypatch, record_
 
     too_much = {n: (each[n], most) for n, most in CEILINGS[kind].items() if each[n] > most}
     assert too_much == {}, ADVICE
+
+
+@pytest.mark.parametrize(
+    ("thinking", "text"),
+    [(THINKING, SERVED), (replace(THINKING, keyed=True), KEYED), (BURST_OF_THINKING, BURST)],
+    ids=["served", "keyed", "burst"],
+)
+async def test_a_piece_of_thinking_takes_about_the_work_of_a_piece_of_text(
+    thinking, text, monkeypatch, record_property
+):
+    """Both are shown by one format, so that they differ in nothing else."""
+    formats = [ThinkingFormat()]
+    thought = (await work(thinking, monkeypatch, formats=formats)).found
+    said = (await work(text, monkeypatch, formats=formats)).found
+    record_property("work", str({name: (thought[name], said[name]) for name in CEILINGS[text]}))
+
+    for name in ("sends", "callbacks of the event loop", "calls of ours", "calls of others"):
+        assert thought[name] <= _THINKING * said[name], (name, thought[name], said[name])
 
 
 async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_property):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
-from chatnest.events import ProviderEvent
+from chatnest.events import ProviderEvent, Reasoning
 from chatnest.tokens import TokenCounter
 from chatnest.turn import ModelCall
 
@@ -29,10 +29,10 @@ class Taker(Protocol[_T_contra]):
 
 @runtime_checkable
 class OfferingStream(Protocol):
-    """A ProviderStream with a short cut for a piece of text that arrives alone.
+    """A ProviderStream with a short cut for a piece of text or of thinking that arrives alone.
 
-    After ``offer``, the stream may call ``taker.take(text)`` while the iterator waits. The iterator
-    does not yield a piece that was taken.
+    After ``offer``, the stream may call ``taker.take`` while the iterator waits, with a text or a
+    Reasoning. The iterator does not yield a piece that was taken.
 
     Under ``chatnest serve``, a piece from OpenAIProvider is parsed, counted and sent within one
     callback of the event loop, and no task wakes up::
@@ -47,12 +47,13 @@ class OfferingStream(Protocol):
                 |   answer:Answer.add_pieces                   counted, since it was sent
 
     Each step declines by returning False and changing nothing. The iterator then yields the piece,
-    and the writer's task sends it. Between the two, ``answering`` calls ``offer``, and
+    and the writer's task sends it. A piece of thinking goes the same way, up to
+    ``answer:Answer.add_thoughts``. Between the two, ``answering`` calls ``offer``, and
     ``providers.http.answer_stream:AnswerStream.offer`` leads from the stream to the connection.
     """
 
-    def offer(self, taker: Taker[str], /) -> None:
-        """Offer pieces of text to ``taker`` from now on."""
+    def offer(self, taker: Taker[str | Reasoning], /) -> None:
+        """Offer pieces of text and of thinking to ``taker`` from now on."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[ProviderEvent]]: ...
 

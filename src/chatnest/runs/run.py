@@ -137,15 +137,15 @@ class Run:
     def expect_start(self) -> None:
         """See Output: each reader expects the start for itself."""
 
-    def put_now(self, event: Delta | Numbered) -> bool:
-        if type(event) is not Delta or len(self._readers) != 1:
+    def put_now(self, event: Delta | Reasoning | Numbered) -> bool:
+        if isinstance(event, Numbered) or len(self._readers) != 1:
             return False
         (reader,) = self._readers
         if reader.position != self.last or not reader.put_now(Numbered(self.last + 1, event)):
             return False
         self.said = True
         self._entries.append(event)  # as _keep does, in one call less for each token
-        self._size += OVERHEAD + len(event.text)
+        self._size += OVERHEAD + len(event.text) if type(event) is Delta else size_of(event)
         self.last += 1
         if self._size > self._max_bytes:
             self._drop()

@@ -8,7 +8,7 @@ from typing import Final
 from chatnest.accounting.accounts import LEASE
 from chatnest.bounds import ResolvedBounds
 from chatnest.errors import ChatNestError
-from chatnest.events import Delta, Done, Failed
+from chatnest.events import Delta, Done, Failed, Reasoning
 from chatnest.models import Candidate
 from chatnest.streams.output import Output
 from chatnest.streams.source import Source
@@ -74,20 +74,24 @@ class Generation(Source):
         """Note that the model answers, although there is nothing for the client yet."""
         self.quiet_since = monotonic()
 
-    def take(self, text: str, /) -> bool:
+    def take(self, piece: str | Reasoning, /) -> bool:
         """See Taker. Sends and counts a piece that arrived alone, without waking a task. Declines
         if the answer is near its limits, or stopped, or the output would need a wait.
         """
         answer = self.turn.answer
+        event = Delta(piece) if isinstance(piece, str) else piece
         if (
             answer.tokens_left <= 0
-            or answer.bytes_left < len(text) * _UTF8_BYTES
+            or answer.bytes_left < len(event.text) * _UTF8_BYTES
             or self.stopped is not None
-            or not self.output.put_now(Delta(text))
+            or not self.output.put_now(event)
         ):
             return False
         self.quiet_since = monotonic()
-        answer.add_pieces((text,))
+        if type(event) is Delta:
+            answer.add_pieces((event.text,))
+        else:
+            answer.add_thoughts((event.text,))
         return True
 
     # ------------------------------------------------ for others

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from chatnest.events import ClientEvent, Delta, LastEvent, Numbered
+from chatnest.events import ClientEvent, Delta, LastEvent, Numbered, Reasoning
 
 __all__ = ["Output"]
 
@@ -17,7 +17,7 @@ class Output(Protocol):
     puts_now: bool
     """Whether ``put_now`` can succeed."""
 
-    def put_now(self, event: Delta | Numbered, /) -> bool:
+    def put_now(self, event: Delta | Reasoning | Numbered, /) -> bool:
         """Hand on one piece without waiting. Returns False, and changes nothing, if that would need
         a wait.
         """

@@ -13,7 +13,16 @@ from starlette.types import Receive, Scope, Send
 from chatnest.asgi.http import NO_SNIFFING, encode_headers, is_gone, respond, send_now
 from chatnest.bounds import Bounds
 from chatnest.errors import ClientGone, ClientStalled
-from chatnest.events import ClientEvent, Delta, Failed, LastEvent, Numbered, Ping, Start
+from chatnest.events import (
+    ClientEvent,
+    Delta,
+    Failed,
+    LastEvent,
+    Numbered,
+    Ping,
+    Reasoning,
+    Start,
+)
 from chatnest.wire.base import StreamInfo, WireFormat
 
 __all__ = ["Response", "State"]
@@ -125,7 +134,7 @@ class Response:
             self._place(False)  # as above
             self._place = None
 
-    def put_now(self, event: Delta | Numbered) -> bool:
+    def put_now(self, event: Delta | Reasoning | Numbered) -> bool:
         try:
             return (
                 self._send_now is not None

@@ -8,7 +8,7 @@ from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from chatnest.errors import UpstreamError, UpstreamInterrupted
-from chatnest.events import ProviderEvent
+from chatnest.events import ProviderEvent, Reasoning
 from chatnest.providers.base import ProviderStream, Taker
 from chatnest.providers.http.bodies import (
     FED_AT_ONCE,
@@ -31,10 +31,10 @@ class Decoder(Protocol):
     """A dialect's half of an answer: bytes in, provider events out."""
 
     @property
-    def taker(self) -> Taker[str]: ...
+    def taker(self) -> Taker[str | Reasoning]: ...
     @taker.setter
-    def taker(self, taker: Taker[str], /) -> None:
-        """The consumer to which ``take`` offers a piece of text."""
+    def taker(self, taker: Taker[str | Reasoning], /) -> None:
+        """The consumer to which ``take`` offers a piece of text or of thinking."""
 
     @property
     def failure(self) -> UpstreamError | None:
@@ -60,7 +60,7 @@ class Decoder(Protocol):
         ...
 
     def take(self, data: bytes, /) -> bool:
-        """See Taker: offer the text to ``taker`` if ``data`` is one piece and nothing else."""
+        """See Taker: offer the piece to ``taker`` if ``data`` is one piece and nothing else."""
         ...
 
     def end(self) -> None:
@@ -110,7 +110,7 @@ class AnswerStream:
         decoder.end()
         raise StopAsyncIteration
 
-    def offer(self, taker: Taker[str]) -> None:
+    def offer(self, taker: Taker[str | Reasoning]) -> None:
         """See OfferingStream. Compressed bytes are not offered."""
         if self._inflating is None:
             self._decoder.taker = taker

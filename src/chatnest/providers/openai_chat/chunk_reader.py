@@ -5,22 +5,25 @@ from typing import Final
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
-from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, ToolCallDelta
-from chatnest.providers.openai_chat.chunks import decode_all, decode_pieces, refusal_in
+from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, Refusal
+from chatnest.providers.openai_chat.chunks import (
+    decode_all,
+    decode_pieces,
+    decode_thoughts,
+    refusal_in,
+)
 from chatnest.providers.openai_chat.figures import usage_in
 from chatnest.providers.openai_chat.odd_chunks import spoken
+from chatnest.providers.openai_chat.reasons import CUT, reason_of
 from chatnest.providers.openai_chat.shapes import DONE, NOTHING, Chunk, OddChunk, Words
 from chatnest.providers.openai_chat.shapes import Delta as DeltaOfChunk
 from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
+from chatnest.providers.openai_chat.thinking import ThinkingHabit
+from chatnest.providers.openai_chat.unseen import Unseen
 
 __all__ = ["ChunkReader"]
 
-_LONGEST_REASON: Final = 32
-"""Maximum characters of a finish reason."""
-
-_NO_REASONS: Final = ("null", "none")
-"""Finish reasons of servers that send a string before there is a reason."""
-
+_TAG_OF_GOOGLE: Final = "<thought>"
 _NO_DELTAS: Final = DeltaOfChunk(), DeltaOfChunk(content="")
 
 
@@ -31,14 +34,21 @@ class ChunkReader:
     ``called`` after a tool call, and ``finished`` after a finish reason. ``words`` is the first
     text that came in place of a chunk. ``tags`` and ``half`` hold back text: within thinking, and
     half of a surrogate pair. With a ``habit``, the text may begin with thinking in tags.
+    ``thinks`` is True while thinking arrives. ``thinking`` learns the field of the thinking.
     """
 
     __slots__ = (
-        *("_closed", "_refused", "called", "chunks_left", "finished", "habit", "half", "said"),
-        *("seen", "tags", "words"),
+        *("_closed", "_model", "_refused", "_unseen", "chunks_left", "finished", "habit", "half"),
+        *("called", "said", "seen", "tags", "thinking", "thinks", "words"),
     )
 
-    def __init__(self, max_chunks: int, habit: TagHabit | None) -> None:
+    def __init__(
+        self,
+        max_chunks: int,
+        habit: TagHabit | None,
+        model: str = "",
+        thinking: ThinkingHabit | None = None,
+    ) -> None:
         self.chunks_left: int = max_chunks
         self.habit: TagHabit | None = habit
         self.tags: ThinkTags | None = None
@@ -47,9 +57,19 @@ class ChunkReader:
         self.seen: bool = False
         self.said: bool = False
         self.called: bool = False
+        self.thinks: bool = False
+        self.thinking: ThinkingHabit | None = thinking
         self.finished: bool = False
         self._refused = False
         self._closed = False
+        self._model = model
+        self._unseen: Unseen | None = None
+
+    @property
+    def calls_are_named(self) -> bool:
+        """Whether each tool call has a name."""
+        calls = self._unseen.calls if self._unseen is not None else None
+        return calls is None or calls.are_named
 
     def read(  # noqa: C901  # a frame less for each batch
         self, payloads: list[bytes], events: list[ProviderEvent]
@@ -62,10 +82,13 @@ class ChunkReader:
         if last:
             payloads = payloads[: payloads.index(DONE)]
         elif payloads and self.tags is None and not self.half and (habit is None or self.said):
+            if self.thinks and self._read_thoughts(payloads, events):
+                return False
             texts = decode_pieces(payloads)
             if texts is not None and len(texts) <= self.chunks_left:
                 self.chunks_left -= len(texts)
                 self.seen = True
+                self.thinks = False
                 for text in texts:
                     if habit is None or BARE not in text:
                         events.append(Delta(text))
@@ -88,7 +111,16 @@ class ChunkReader:
             self.flush(events)
         return self._closed
 
-    def _read_chunk(
+    def _read_thoughts(self, payloads: list[bytes], events: list[ProviderEvent]) -> bool:
+        """Append the events of chunks that are pieces of thinking and nothing else, if all are."""
+        thoughts = decode_thoughts(payloads)
+        if thoughts is None or len(thoughts) > self.chunks_left:
+            return False
+        self.chunks_left -= len(thoughts)
+        events += map(Reasoning, thoughts)
+        return True
+
+    def _read_chunk(  # noqa: C901  # each field once
         self, chunk: Chunk | Words, payload: bytes, events: list[ProviderEvent]
     ) -> None:
         if isinstance(chunk, Words):
@@ -109,10 +141,16 @@ class ChunkReader:
             self.seen = True
             choice = choices[0]
             delta = choice.delta
-            if delta is None and choice.message != NOTHING and not self.said:
+            if delta is None and choice.message != NOTHING and not (self.said or self.called):
                 delta = spoken(choice.message)
             if delta is not None and delta not in _NO_DELTAS:
                 self._read_delta(delta, type(chunk) is OddChunk, events)
+            if (
+                chunk.citations != NOTHING
+                or chunk.search_results != NOTHING
+                or (delta is not None and delta.annotations != NOTHING)
+            ):
+                self._beside().read_sources(chunk, delta, events)
             if choice.finish_reason and not self.finished:
                 self.finish(choice.finish_reason, events)
             usage = usage if usage != NOTHING else choice.usage
@@ -122,35 +160,50 @@ class ChunkReader:
             self.seen = True
             events.append(figure)
 
-    def _read_delta(self, delta: DeltaOfChunk, odd: bool, events: list[ProviderEvent]) -> None:
+    def _read_delta(  # as above
+        self, delta: DeltaOfChunk, odd: bool, events: list[ProviderEvent]
+    ) -> None:
+        self.thinks = False
         if (
             delta.reasoning_content
             or delta.reasoning
-            or delta.tool_calls
             or delta.reasoning_details != NOTHING
-            or delta.function_call != NOTHING
             or delta.thinking
             or delta.reasoning_text
-        ):
-            self._read_unseen(delta, events)
-        if text := delta.content or delta.refusal:
-            self._refused = self._refused or not delta.content
+        ) and self._beside().read_thinking(delta, self.thinking, events):
+            self.thinks = True
+            if not self.said:
+                self.habit = None  # this server sends thinking in a field of its own
+        is_thought = delta.extra_content != NOTHING and self._beside().read_extra(delta, events)
+        if text := delta.content:
             if odd or self.half:
                 text, self.half = _whole_pairs(self.half + text)
-            if text and self.tags is None and self.habit is None:
+            if is_thought and self.tags is None:
+                self._think(text, events)
+            elif text and self.tags is None and self.habit is None:
                 self.said = True
                 events.append(Delta(text))
             elif text:
                 self._say(text, events)
+        if delta.refusal:
+            self._refused = self._refused or not delta.content
+            self.said = True
+            events.append(Refusal(_whole(delta.refusal) if odd else delta.refusal))
+        if delta.tool_calls or delta.function_call != NOTHING:
+            self.called = self._beside().read_calls(delta, events)
 
-    def _read_unseen(self, delta: DeltaOfChunk, events: list[ProviderEvent]) -> None:
-        if (thought := delta.thought) is not None:
-            events.append(Reasoning(thought))
-            if not self.said:
-                self.habit = None  # this server sends thinking in a field of its own
-        if (call := delta.call) is not None:
-            self.called = True
-            events.append(ToolCallDelta(0, call))
+    def _beside(self) -> Unseen:
+        if self._unseen is None:
+            self._unseen = Unseen(self._model)
+        return self._unseen
+
+    def _think(self, text: str, events: list[ProviderEvent]) -> None:
+        """Append thinking in place of text, which Google marks, and puts in tags as well."""
+        if text.lstrip().startswith(_TAG_OF_GOOGLE) and not self.said:
+            self.tags = ThinkTags(TagHabit(""))
+            self._say(text, events)
+        else:
+            events.append(Reasoning(text))
 
     def _say(self, text: str, events: list[ProviderEvent]) -> None:
         habit = self.habit
@@ -168,14 +221,17 @@ class ChunkReader:
         events += self.tags.feed(text)
         self._drop_tags()
 
-    def finish(self, reason: str, events: list[ProviderEvent]) -> None:
-        """Append what was held back, and a Finish."""
+    def finish(self, word: str, events: list[ProviderEvent]) -> None:
+        """Append what was held back, and a Finish for the word of the server."""
         if self.half or self.tags is not None:
             self.flush(events)
-        if reason.lower() in _NO_REASONS:
+        reason = reason_of(word, called=self.called)
+        if not reason:
             return
+        if self._unseen is not None and self._unseen.calls is not None:
+            self._unseen.calls.end(events, is_cut=reason == CUT)
         self.finished = True
-        events.append(Finish("refusal" if self._refused else reason[:_LONGEST_REASON]))
+        events.append(Finish("refusal" if self._refused and not self.called else reason))
 
     def flush(self, events: list[ProviderEvent]) -> None:
         """Append what was held back: nothing more follows."""
@@ -203,6 +259,11 @@ def _inner(raw: msgspec.Raw) -> msgspec.Raw:
         return NOTHING
 
 
+def _whole(text: str) -> str:
+    """Text without halves of surrogate pairs."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _whole_pairs(text: str) -> tuple[str, str]:
     """Text without halves of surrogate pairs, and a first half at its end, if any, whose second may
     follow. A half alone becomes U+FFFD.
@@ -210,4 +271,4 @@ def _whole_pairs(text: str) -> tuple[str, str]:
     half = ""
     if "\ud800" <= text[-1] <= "\udbff":
         text, half = text[:-1], text[-1]
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half
+    return _whole(text), half

@@ -5,7 +5,7 @@ the standard library, and brought into the same form.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from chatnest.providers.openai_chat.faults import error_for
 from chatnest.providers.openai_chat.odd_chunks import one_by_one
 from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Words, loads
 
-__all__ = ["PIECE", "decode_all", "decode_pieces", "refusal_in"]
+__all__ = ["PIECE", "THOUGHT", "decode_all", "decode_pieces", "decode_thoughts", "refusal_in"]
 
 _GOOD_CODES: Final = {"", "ok", "success", "succeeded"}
 _Nothing = Annotated[str, msgspec.Meta(max_length=0)] | None
@@ -32,6 +32,8 @@ class _DeltaOfPiece(msgspec.Struct, gc=False):
     reasoning_text: _Nothing = None
     tool_calls: _NoList = None
     function_call: None = None
+    annotations: _NoList = None
+    extra_content: None = None
 
 
 class _ChoiceOfPiece(msgspec.Struct, gc=False):
@@ -51,9 +53,56 @@ class _Piece(msgspec.Struct, gc=False):
     usageMetadata: None = None  # noqa: N815
 
 
+class _Detail(msgspec.Struct, gc=False):
+    """An entry of OpenRouter's without a signature."""
+
+    type: Literal["reasoning.text"]
+    text: str
+    signature: None = None
+    data: None = None
+
+
+class _DeltaOfThought(msgspec.Struct, gc=False):
+    content: _Nothing = None
+    refusal: None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: tuple[_Detail] | None = None
+    thinking: None = None
+    reasoning_text: None = None
+    tool_calls: _NoList = None
+    function_call: None = None
+    annotations: _NoList = None
+    extra_content: None = None
+
+
+class _ChoiceOfThought(msgspec.Struct, gc=False):
+    delta: _DeltaOfThought
+    finish_reason: None = None
+    usage: None = None
+    error: None = None
+
+
+class _Thought(msgspec.Struct, gc=False):
+    """A chunk that is a piece of thinking and nothing else, or has no text. Any other chunk fails
+    to decode.
+    """
+
+    choices: tuple[_ChoiceOfThought]
+    usage: None = None
+    error: None = None
+    error_type: None = None
+    usageMetadata: None = None  # noqa: N815
+
+
 _chunk: Final = msgspec.json.Decoder(Chunk)
 PIECE: Final = msgspec.json.Decoder(_Piece)
 """Decodes a chunk that is a piece of the answer and nothing else, and raises for any other."""
+
+THOUGHT: Final = msgspec.json.Decoder(_Thought)
+"""Decodes a chunk that is a piece of thinking and nothing else, in the fields of nearly all
+servers, and raises for any other with a text.
+"""
 
 
 def decode_pieces(payloads: list[bytes]) -> list[str] | None:
@@ -68,6 +117,21 @@ def decode_pieces(payloads: list[bytes]) -> list[str] | None:
     for piece in pieces:
         texts.append(piece.choices[0].delta.content)  # noqa: PERF401  # a frame less for each batch
     return texts
+
+
+def decode_thoughts(payloads: list[bytes]) -> list[str] | None:
+    """The texts of chunks that are pieces of thinking and nothing else, if all of them are."""
+    try:
+        pieces = THOUGHT.decode_lines(b"\n".join(payloads))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
+        return None
+    texts = []
+    for piece in pieces:
+        delta = piece.choices[0].delta
+        texts.append(delta.reasoning_content or delta.reasoning or "")
+    return texts if all(texts) else None
 
 
 def decode_all(payloads: list[bytes]) -> Iterable[tuple[Chunk | Words, bytes]]:

@@ -15,13 +15,14 @@ from chatnest.errors import (
     UpstreamError,
     UpstreamInterrupted,
 )
-from chatnest.events import ProviderEvent
+from chatnest.events import ProviderEvent, Reasoning
 from chatnest.providers.base import Taker
 from chatnest.providers.openai_chat.chunk_reader import ChunkReader
-from chatnest.providers.openai_chat.chunks import PIECE
+from chatnest.providers.openai_chat.chunks import PIECE, THOUGHT
 from chatnest.providers.openai_chat.faults import error_for_words
 from chatnest.providers.openai_chat.shapes import MOST_WORDS
 from chatnest.providers.openai_chat.think_tags import BARE, TagHabit
+from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.sse import EventSplitter
 
 __all__ = ["ChunkDecoder"]
@@ -49,7 +50,7 @@ class ChunkDecoder:
         *("_document", "_early", "_reader", "_splitter", "_tools", "closed", "failure", "taker"),
     )
 
-    taker: Taker[str]
+    taker: Taker[str | Reasoning]
 
     def __init__(
         self,
@@ -58,9 +59,11 @@ class ChunkDecoder:
         max_chunks: int,
         habit: TagHabit | None = None,
         tools: bool = False,
+        model: str = "",
+        thinking: ThinkingHabit | None = None,
     ) -> None:
         self._splitter = splitter
-        self._reader = ChunkReader(max_chunks, habit)
+        self._reader = ChunkReader(max_chunks, habit, model, thinking)
         self._tools = tools
         self._early: bytes | None = b""  # until it is known what the bytes are
         self._document: bytearray | None = None
@@ -73,7 +76,9 @@ class ChunkDecoder:
         return self._reader.finished
 
     def take(self, data: bytes, /) -> bool:
-        """See Decoder: the short cut for a chunk that arrives alone and is a piece of text."""
+        """See Decoder: the short cut for a chunk that arrives alone and is a piece of text, or a
+        piece of thinking after another one.
+        """
         size = len(data)
         splitter, reader = self._splitter, self._reader
         payload = splitter.alone(data)
@@ -86,17 +91,25 @@ class ChunkDecoder:
             or reader.half
         ):
             return False
+        piece: str | Reasoning
         try:
-            text = PIECE.decode(payload).choices[0].delta.content
+            if reader.thinks:
+                delta = THOUGHT.decode(payload).choices[0].delta
+                piece = Reasoning(delta.reasoning_content or delta.reasoning or "")
+                if not piece.text:
+                    return False
+            else:
+                piece = PIECE.decode(payload).choices[0].delta.content
+                if reader.habit is not None and (not reader.said or BARE in piece):
+                    return False
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
-        if reader.habit is not None and (not reader.said or BARE in text):
-            return False
-        if not self.taker.take(text):
+        if not self.taker.take(piece):
             return False
         splitter.left -= size
         reader.chunks_left -= 1
-        reader.said = reader.seen = True
+        reader.said = reader.said or not reader.thinks
+        reader.seen = True
         return True
 
     def feed(self, data: bytes, /) -> list[ProviderEvent]:
@@ -140,7 +153,7 @@ class ChunkDecoder:
     def end(self) -> None:
         """See Decoder."""
         reader = self._reader
-        if reader.called and not self._tools:
+        if reader.called and not (self._tools and reader.calls_are_named):
             raise UpstreamBadResponse(facts={"code": "tool_calls"})
         if reader.finished:
             return
@@ -183,7 +196,9 @@ class ChunkDecoder:
         self.closed = reader.read([document], events)
         if not (reader.finished or reader.seen or reader.words):
             raise UpstreamBadResponse
-        if reader.said and not reader.finished:  # complete, but without a finish reason
+        if (
+            reader.said or reader.called
+        ) and not reader.finished:  # complete, but without a finish reason
             reader.finish("stop", events)
 
     def _fail(self, error: UpstreamError, events: list[ProviderEvent]) -> None:

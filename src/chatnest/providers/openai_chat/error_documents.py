@@ -17,7 +17,8 @@ __all__ = ["FIELDS", "Refusal", "names_error", "read_refusal"]
 
 FIELDS: Final = (
     *("max_completion_tokens", "max_tokens", "messages", "model", "reasoning_effort", "stream"),
-    *("stream_options", "temperature"),
+    *("stream_options", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed"),
+    *("stop", "parallel_tool_calls", "response_format", "reasoning_content", "reasoning"),
 )
 """Fields of our requests that a server may reject."""
 
@@ -51,6 +52,7 @@ _WAITS: Final = {
     "retrydelay": 1.0,
 }
 _FIELD: Final = re.compile(rf"(?<![a-z_])({'|'.join(FIELDS)})(?![a-z_])")
+_ORDINARY: Final = {"messages", "model", "reasoning", "seed", "stop", "stream"}
 _NO_LETTER: Final = re.compile("[^a-z0-9]")
 _STATUSES: Final = range(400, 600)
 
@@ -179,10 +181,8 @@ class _Found:
 
 
 def _named_in(words: str) -> str:
-    """The only field of our request in a sentence, or empty. ``messages``, ``model`` and ``stream``
-    do not count, since they are ordinary words.
-    """
-    names = set(_FIELD.findall(words)) - {"messages", "model", "stream"}
+    """The only field of our request in a sentence, or empty. Ordinary words do not count."""
+    names = set(_FIELD.findall(words)) - _ORDINARY
     return names.pop() if len(names) == 1 else ""
 
 

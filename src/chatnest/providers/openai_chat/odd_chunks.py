@@ -88,7 +88,10 @@ def _chunk_of(value: dict[str, Any]) -> Chunk:
     )
 
 
-_RAW_OF_CHUNK: Final = ("usage", "error", "error_type", "x_groq", "usageMetadata", "object")
+_RAW_OF_CHUNK: Final = (
+    *("usage", "error", "error_type", "x_groq", "usageMetadata", "object", "citations"),
+    "search_results",
+)
 
 
 def _choice(value: object) -> Choice:
@@ -118,9 +121,11 @@ def _delta(value: dict[str, Any]) -> Delta:
         content="".join(said),
         refusal=refusal,
         reasoning_content=thinking,
-        reasoning_details=_raw(value.get("reasoning_details")),
         tool_calls=[_raw(call) for call in calls],
+        reasoning_details=_raw(value.get("reasoning_details")),
         function_call=_raw(value.get("function_call")),
+        annotations=_raw(value.get("annotations")),
+        extra_content=_raw(value.get("extra_content")),
     )
 
 

@@ -12,9 +12,18 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.providers.openai_chat.error_documents import Refusal
+from chatnest.providers.openai_chat.fields import output_field, tool_fields
 from chatnest.requests import ModelRequest
 
-__all__ = ["ADVICE", "ModelParameters", "Parameters", "is_reasoning", "unsupported_field"]
+__all__ = [
+    "ADVICE",
+    "ModelParameters",
+    "Parameters",
+    "droppable",
+    "is_about_a_value",
+    "is_reasoning",
+    "unsupported_field",
+]
 
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
 
@@ -27,11 +36,38 @@ Gateways put a vendor before the name, and a deployment at Azure may have any pr
 Azure's spelling of GPT 3.5.
 """
 
+_OF_REASONING: Final = frozenset(
+    {"temperature", "top_p", "presence_penalty", "frequency_penalty", "stop"}
+)
+"""Fields that OpenAI's reasoning models reject."""
+
+_MAY_BE_MISSING: Final = frozenset(
+    {
+        *_OF_REASONING,
+        *("seed", "parallel_tool_calls", "reasoning_effort", "stream_options"),
+        *_LIMITS,
+    }
+)
+"""Fields that a request can do without, if a server rejects them: the limit has another name, and
+the others are wishes. Tools and a form of the answer are not: the client relies on them.
+"""
+
+_FORMS: Final = re.compile(r"response_format.{0,40}must be .?json_schema")
+"""Words of a refusal of ``json_object``: LM Studio's."""
+
+_VALUE: Final = re.compile(
+    r"unsupported value|supported values are|invalid value|does not support '"
+)
+"""Words of a refusal for one value of a field."""
+
 _UNSUPPORTED: Final = re.compile(
     r"unsupported|not supported|does not support|doesn't support|unrecognized|unknown"
     r"|not permitted|not allowed|forbidden|unexpected|extra"
 )
 """Words of a refusal for a field that the model or the server does not support."""
+
+_ORDINARY: Final = ("stop", "seed", "reasoning")
+"""Names of fields that are ordinary words as well."""
 
 _NAMES: Final = {"unsupportedparameter", "unsupportedvalue", "unknownparameter", "extraforbidden"}
 """Codes and types of such a refusal, in the form of Refusal.names."""
@@ -59,6 +95,13 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+def droppable(sent: Collection[str], request: ModelRequest) -> frozenset[str]:
+    """The fields of ``sent`` that may change if a server rejects them."""
+    fields = _MAY_BE_MISSING.intersection(sent)
+    takes_any_object = request.output is not None and request.output.schema is None
+    return fields | {"response_format"} if takes_any_object else fields
+
+
 def is_reasoning(model: str) -> bool:
     """Whether a model is one of OpenAI's reasoning models, which accept ``max_completion_tokens``
     instead of ``max_tokens``, and reject a temperature.
@@ -67,33 +110,51 @@ def is_reasoning(model: str) -> bool:
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields that are sent to one model beside its messages."""
+    """The fields that are sent to one model beside its messages. ``left_out`` are those that it
+    rejects.
+    """
 
     max_tokens_field: str
-    temperature: bool
+    left_out: frozenset[str]
     reasoning_effort: str | None
-    include_usage: bool
+    object_as_schema: bool = False
 
     @classmethod
     def of(cls, model: str, told: ModelParameters, *, include_usage: bool) -> "Parameters":
         """The parameters by settings, or else by the model's name."""
         reasoning = is_reasoning(model)
+        left_out = _OF_REASONING if reasoning else frozenset[str]()
+        if told.send_temperature is not None:
+            left_out -= {"temperature"}
+            if not told.send_temperature:
+                left_out |= {"temperature"}
         return cls(
             max_tokens_field=told.max_tokens_field or _LIMITS[reasoning],
-            temperature=not reasoning if told.send_temperature is None else told.send_temperature,
+            left_out=left_out if include_usage else left_out | {"stream_options"},
             reasoning_effort=told.reasoning_effort,
-            include_usage=include_usage,
         )
 
     def fields(self, request: ModelRequest) -> dict[str, Any]:
-        """The fields of a request."""
+        """The fields of a request. The client's sampling and effort override the settings."""
+        sampling = request.sampling
+        asked = sampling.temperature
+        wishes = {
+            "temperature": request.temperature if asked is None else asked,
+            "top_p": sampling.top_p,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "seed": sampling.seed,
+            "stop": list(sampling.stop) or None,
+            "reasoning_effort": request.effort or self.reasoning_effort,
+            "stream_options": {"include_usage": True},
+            **tool_fields(request),
+        }
         fields: dict[str, Any] = {self.max_tokens_field: request.max_output_tokens}
-        if self.temperature:
-            fields["temperature"] = request.temperature
-        if self.reasoning_effort is not None:
-            fields["reasoning_effort"] = self.reasoning_effort
-        if self.include_usage:
-            fields["stream_options"] = {"include_usage": True}
+        left_out = self.left_out
+        fields |= {k: v for k, v in wishes.items() if v is not None and k not in left_out}
+        if request.output is not None:
+            as_schema = self.object_as_schema
+            fields["response_format"] = output_field(request.output, object_as_schema=as_schema)
         return fields
 
     def without(self, field: str) -> "Parameters":
@@ -101,17 +162,17 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         its other name: the reservation depends on it. A model that requires
         ``max_completion_tokens`` is a reasoning model, and rejects a temperature as well.
         """
+        changes: dict[str, Any]
         match field:
             case "max_tokens":
-                changes: dict[str, Any] = {"max_tokens_field": _LIMITS[1], "temperature": False}
+                left_out = self.left_out | {"temperature"}
+                changes = {"max_tokens_field": _LIMITS[1], "left_out": left_out}
             case "max_completion_tokens":
                 changes = {"max_tokens_field": _LIMITS[0]}
-            case "stream_options":
-                changes = {"include_usage": False}
-            case "reasoning_effort":
-                changes = {"reasoning_effort": None}
+            case "response_format":
+                changes = {"object_as_schema": True}
             case _:
-                changes = {"temperature": False}
+                changes = {"left_out": self.left_out | {field}}
         return msgspec.structs.replace(self, **changes)
 
 
@@ -122,7 +183,9 @@ ADVICE: Final = {
     "stream_options": "include_usage = false",
     "reasoning_effort": "no reasoning_effort",
 }
-"""The settings that avoid the refused request, by the rejected field."""
+"""The settings that avoid the refused request, by the rejected field. A field that is missing here
+is a wish of clients, which no setting avoids.
+"""
 
 
 def unsupported_field(refusal: Refusal, sent: Collection[str]) -> str:
@@ -130,12 +193,29 @@ def unsupported_field(refusal: Refusal, sent: Collection[str]) -> str:
 
     Servers name the field separately (``param``, or the last part of ``loc``) or in their text.
     """
+    if "response_format" in sent and _FORMS.search(refusal.words):
+        return "response_format"
     if not (_UNSUPPORTED.search(refusal.words) or refusal.names & _NAMES):
         return ""
-    if refusal.param in sent:
+    known = [field for field in sent if field != "response_format"]
+    if refusal.param in known:
         return refusal.param
     if refusal.param:
         return ""
-    places = {field: re.search(rf"(?<![a-z_]){field}(?![a-z_])", refusal.words) for field in sent}
-    found = [(match.start(), field) for field, match in places.items() if match]
+    places = {field: _place(field, refusal.words) for field in known}
+    found = [(place, field) for field, place in places.items() if place >= 0]
     return min(found)[1] if found else ""
+
+
+def is_about_a_value(refusal: Refusal) -> bool:
+    """Whether a refusal is about one value of a field, of which others may be accepted."""
+    return "unsupportedvalue" in refusal.names or _VALUE.search(refusal.words) is not None
+
+
+def _place(field: str, words: str) -> int:
+    """The place of a field's name in a text, or -1. An ordinary word needs quotes."""
+    pattern = rf"(?<![a-z_]){field}(?![a-z_])"
+    if field in _ORDINARY:
+        pattern = rf"(?<=['\"`]){field}(?=['\"`])"
+    found = re.search(pattern, words)
+    return -1 if found is None else found.start()

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from http import HTTPStatus
@@ -41,11 +41,15 @@ from chatnest.providers.openai_chat.parameters import (
     ADVICE,
     ModelParameters,
     Parameters,
+    droppable,
+    is_about_a_value,
     unsupported_field,
 )
 from chatnest.providers.openai_chat.request import account_of, checked_options
 from chatnest.providers.openai_chat.think_tags import TagHabit
+from chatnest.providers.openai_chat.thinking import FIELDS_OF_THINKING, ThinkingHabit
 from chatnest.providers.sse import EventSplitter
+from chatnest.requests import ModelRequest
 from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
@@ -65,7 +69,21 @@ _OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 _CHUNKS_PER_TOKEN: Final = 16
 """Maximum chunks for each token: a gateway may send one for each character, of about four."""
 
+_MOST_CHANGES: Final = 3
+"""Maximum fields that are changed for one call, each after a refusal."""
+
 _encoder: Final = msgspec.json.Encoder()
+
+
+class _Known:
+    """The facts of one model, by settings, by its name and by its answers."""
+
+    __slots__ = ("parameters", "tags", "thinking")
+
+    def __init__(self, parameters: Parameters, tags: TagHabit | None, model: str) -> None:
+        self.parameters = parameters
+        self.tags = tags
+        self.thinking = ThinkingHabit(model)
 
 
 class OpenAIProvider:
@@ -115,8 +133,8 @@ class OpenAIProvider:
         check_kinds(parameters=(parameters, ModelParameters), server=(server, ServerSettings))
         self._server = server if server is not None else ServerSettings()
         self.route: Route = find_route(self._base_url, self._server)
-        told = parameters if parameters is not None else ModelParameters()
-        self._parameters = Parameters.of(model, told, include_usage=include_usage)
+        self._told = parameters if parameters is not None else ModelParameters()
+        self._include_usage = include_usage
         self._account = account_of(
             api_key=api_key,
             organization=organization,
@@ -125,9 +143,7 @@ class OpenAIProvider:
         )
         address = self._base_url if client is None else str(client.base_url)
         self.is_local: bool = is_local(urlsplit(address).hostname or "")
-        self._habit: TagHabit | None = None
-        if told.think_tags or (told.think_tags is None and self.is_local):
-            self._habit = TagHabit(model, always=told.think_tags is True)
+        self._models: dict[str, _Known] = {}
         self._options = checked_options(options)
         # Retries are a policy of chatnest, also with the user's client.
         self._own_client = None if client is None else client.with_options(max_retries=0)
@@ -140,13 +156,18 @@ class OpenAIProvider:
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
+        request = call.request
+        model = request.model or self.model
+        known = self._known(model)
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
-            max_chunks=_CHUNKS_PER_TOKEN * call.request.max_output_tokens + 1_000,
-            habit=self._habit,
-            tools=bool(self._options.get("tools")),
+            max_chunks=_CHUNKS_PER_TOKEN * request.max_output_tokens + 1_000,
+            habit=known.tags,
+            tools=bool(request.tools or self._options.get("tools")),
+            model=model,
+            thinking=known.thinking,
         )
-        return OpenedAnswer(call, partial(self._ask, call, decoder), decoder)
+        return OpenedAnswer(call, partial(self._ask, call, decoder, known), decoder)
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
@@ -154,7 +175,19 @@ class OpenAIProvider:
 
     # ------------------------------------------------ one call
 
-    async def _ask(self, call: ModelCall, decoder: ChunkDecoder) -> Response:
+    def _known(self, model: str) -> _Known:
+        """The facts of a model. Its name is the operator's, so there are few."""
+        known = self._models.get(model)
+        if known is None:
+            told = self._told
+            tags = None
+            if told.think_tags or (told.think_tags is None and self.is_local):
+                tags = TagHabit(model, always=told.think_tags is True)
+            parameters = Parameters.of(model, told, include_usage=self._include_usage)
+            known = self._models[model] = _Known(parameters, tags, model)
+        return known
+
+    async def _ask(self, call: ModelCall, decoder: ChunkDecoder, known: _Known) -> Response:
         """Return the response once its head has arrived. Raises an UpstreamError unless the status
         is 2xx and the body can be read.
 
@@ -162,30 +195,47 @@ class OpenAIProvider:
         If that succeeds, later requests omit the field.
         """
         call.place = self._shown
-        try:
-            return await self._attempt(call, decoder, self._parameters)
-        except _UnsupportedField as exc:
-            field = exc.field
-        call.sent = False  # a refusal costs nothing
-        try:
-            response = await self._attempt(call, decoder, self._parameters.without(field))
-        except _UnsupportedField as exc:
-            raise exc.error from None
-        self._parameters = self._parameters.without(field)
-        _log.warning(
-            "model %r at %s rejects %s, so requests omit it. To avoid the refused request at each "
-            "start, set %s.",
-            *(self.model, self._shown, field, ADVICE[field]),
-        )
+        parameters, refused = known.parameters, list[_UnsupportedField]()
+        while True:
+            try:
+                response = await self._attempt(call, decoder, known, parameters)
+                break
+            except _UnsupportedField as exc:
+                if len(refused) == _MOST_CHANGES:
+                    raise exc.error from None
+                refused.append(exc)
+                call.sent = False  # a refusal costs nothing
+                if exc.field not in FIELDS_OF_THINKING:
+                    parameters = parameters.without(exc.field)
+        for field in refused:
+            self._learn(call.request.model or self.model, known, field)
         return response
 
+    def _learn(self, model: str, known: _Known, refused: "_UnsupportedField") -> None:
+        """Change later requests as well, unless another value of the field may be accepted."""
+        field = refused.field
+        if field in FIELDS_OF_THINKING:
+            _log.warning("model %r at %s wants thinking in another field.", model, self._shown)
+            return
+        if field == "reasoning_effort" and refused.is_about_a_value:
+            return
+        known.parameters = known.parameters.without(field)
+        _log.warning(
+            "model %r at %s rejects %s, so requests omit it.%s",
+            *(model, self._shown, field, _advice(field)),
+        )
+
     async def _attempt(
-        self, call: ModelCall, decoder: ChunkDecoder, parameters: Parameters
+        self, call: ModelCall, decoder: ChunkDecoder, known: _Known, parameters: Parameters
     ) -> Response:
-        added = parameters.fields(call.request)
-        messages = sent_messages(call.request.messages, image_detail=call.request.image_detail)
-        request = {"model": self.model, "messages": messages, "stream": True}
-        request |= added | self._options
+        asked = call.request
+        model = asked.model or self.model
+        added = parameters.fields(asked)
+        messages = sent_messages(
+            asked.messages, known.thinking, model=model, image_detail=asked.image_detail
+        )
+        request = {"model": model, "messages": messages, "stream": True} | added | self._options
+        sent = _Sent(added.keys() - self._options, asked, messages, known.thinking)
         try:
             if self._own_client is None:
                 transport = await self._transports.get()
@@ -193,34 +243,26 @@ class OpenAIProvider:
                 response = await transport.post(_encoder.encode(request), call, late)
             else:
                 call.sent = True  # the client does not report it
-                response = await self._sdk.ask(self._own_client, request)
+                plain = msgspec.json.decode(_encoder.encode(request))  # schemas are raw
+                response = await self._sdk.ask(self._own_client, plain)
         except TransportError as exc:
             cause = type(exc.__cause__).__name__  # its text may contain addresses
             raise UpstreamUnavailable(facts={"cause": cause}) from exc
         except self._sdk.StatusError as exc:
             call.status, call.content_type = exc.status, exc.content_type
-            _check_fields(exc.refusal, exc.status, added.keys() - self._options, exc.error)
+            sent.check(exc.refusal, exc.status, exc.error)
             raise exc.error from None
         call.sent = True
         call.status = response.status
         call.content_type = response.headers.get("content-type", "")
         if response.status not in _GOOD or "content-encoding" in response.headers:
             try:
-                await self._check(response, added.keys() - self._options)
+                await _check(response, sent)
             except BaseException:
                 with closing():
                     await response.aclose()
                 raise
         return response
-
-    async def _check(self, response: Response, added: Collection[str]) -> None:
-        """Raise an UpstreamError unless the status is 2xx and the body can be inflated."""
-        if response.status not in _GOOD:
-            refusal = read_refusal(await read_document(response))
-            error = error_for(refusal, status=response.status, headers=response.headers)
-            _check_fields(refusal, response.status, added, error)
-            raise error
-        check_coding(response)
 
     async def _make_transport(self) -> Transport:
         head = await self._sdk.request_head(
@@ -237,21 +279,52 @@ def _note_late(call: ModelCall, decoder: ChunkDecoder, response: Response) -> No
         call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
 
 
+async def _check(response: Response, sent: "_Sent") -> None:
+    """Raise an UpstreamError unless the status is 2xx and the body can be inflated."""
+    if response.status not in _GOOD:
+        refusal = read_refusal(await read_document(response))
+        error = error_for(refusal, status=response.status, headers=response.headers)
+        sent.check(refusal, response.status, error)
+        raise error
+    check_coding(response)
+
+
 class _UnsupportedField(Exception):
     """The server rejected ``field``, which chatnest adds; ``error`` is the refusal otherwise."""
 
-    def __init__(self, field: str, error: UpstreamError) -> None:
+    def __init__(self, field: str, error: UpstreamError, *, is_about_a_value: bool) -> None:
         super().__init__(field)
         self.field = field
         self.error = error
+        self.is_about_a_value = is_about_a_value
 
 
-def _check_fields(
-    refusal: Refusal, status: int, added: Collection[str], error: UpstreamError
-) -> None:
-    """Raise _UnsupportedField if a refusal names one of the fields that were added."""
-    if status in _OF_FIELDS and (field := unsupported_field(refusal, added)):
-        raise _UnsupportedField(field, error) from None
+class _Sent(msgspec.Struct):
+    """One request as it was sent: the fields that chatnest added, and its messages."""
+
+    added: Collection[str]
+    request: ModelRequest
+    messages: Sequence[Mapping[str, Any]]
+    thinking: ThinkingHabit
+
+    def check(self, refusal: Refusal, status: int, error: UpstreamError) -> None:
+        """Raise _UnsupportedField if a refusal names one of the fields, or the field of the
+        thinking that belongs to a tool call.
+        """
+        if status not in _OF_FIELDS:
+            return
+        field = unsupported_field(refusal, droppable(self.added, self.request))
+        has_calls = any("tool_calls" in message for message in self.messages)
+        if not field and has_calls and self.thinking.learn(refusal):
+            field = FIELDS_OF_THINKING[0]
+        if field:
+            by_value = is_about_a_value(refusal)
+            raise _UnsupportedField(field, error, is_about_a_value=by_value) from None
+
+
+def _advice(field: str) -> str:
+    settings = ADVICE.get(field)
+    return f" To avoid the refused request at each start, set {settings}." if settings else ""
 
 
 def _import_sdk() -> ModuleType:

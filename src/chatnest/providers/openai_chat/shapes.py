@@ -19,6 +19,7 @@ __all__ = [
     "OddChunk",
     "Words",
     "loads",
+    "mended",
     "thoughts",
 ]
 
@@ -40,6 +41,8 @@ class Delta(msgspec.Struct, gc=False):
     reasoning_text: str | None = None
     tool_calls: list[msgspec.Raw] | None = None
     function_call: msgspec.Raw = NOTHING
+    annotations: msgspec.Raw = NOTHING
+    extra_content: msgspec.Raw = NOTHING  # Google's
 
     @property
     def thought(self) -> str | None:
@@ -50,12 +53,12 @@ class Delta(msgspec.Struct, gc=False):
         return "".join(thoughts(loads(self.reasoning_details)))
 
     @property
-    def call(self) -> str | None:
-        """The names and arguments of tool calls as one text, or None."""
+    def calls(self) -> list[Any]:
+        """The pieces of tool calls, as they came. The only call of the older form comes first."""
         calls: list[Any] = [loads(raw) for raw in self.tool_calls or ()]
         if self.function_call not in EMPTY:
-            calls.append({"function": loads(self.function_call)})
-        return "".join(map(_call, calls)) if calls else None
+            calls.insert(0, {"index": 0, "function": loads(self.function_call)})
+        return calls
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -78,6 +81,8 @@ class Chunk(msgspec.Struct, gc=False):
     x_groq: msgspec.Raw = NOTHING
     usageMetadata: msgspec.Raw = NOTHING  # noqa: N815  # Google's
     object: msgspec.Raw = NOTHING
+    citations: msgspec.Raw = NOTHING  # Perplexity's and xAI's
+    search_results: msgspec.Raw = NOTHING  # Perplexity's
 
 
 class OddChunk(Chunk, gc=False):
@@ -100,6 +105,11 @@ def loads(payload: bytes | msgspec.Raw) -> Any:
         raise UpstreamBadResponse from exc
 
 
+def mended(text: str) -> str:
+    """Text without halves of surrogate pairs, which UTF-8 has no bytes for."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 _SAID: Final = ("text", "thinking", "reasoning", "summary", "content")
 
 
@@ -115,13 +125,3 @@ def thoughts(value: object) -> Iterator[str]:
             if value.get(name):
                 yield from thoughts(value[name])
                 return
-
-
-def _call(value: object) -> str:
-    function = value.get("function", value) if isinstance(value, dict) else None
-    if not isinstance(function, dict):
-        return ""
-    name, arguments = function.get("name"), function.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        arguments = json.dumps(arguments)
-    return f"{name if isinstance(name, str) else ''}{arguments or ''}"
