@@ -12,6 +12,7 @@ from chatnest.providers.openai_chat.odd_chunks import spoken
 from chatnest.providers.openai_chat.shapes import DONE, NOTHING, Chunk, OddChunk, Words
 from chatnest.providers.openai_chat.shapes import Delta as DeltaOfChunk
 from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
+from chatnest.providers.pairs import whole_pairs
 
 __all__ = ["ChunkReader"]
 
@@ -136,7 +137,7 @@ class ChunkReader:
         if text := delta.content or delta.refusal:
             self._refused = self._refused or not delta.content
             if odd or self.half:
-                text, self.half = _whole_pairs(self.half + text)
+                text, self.half = whole_pairs(self.half + text)
             if text and self.tags is None and self.habit is None:
                 self.said = True
                 events.append(Delta(text))
@@ -201,13 +202,3 @@ def _inner(raw: msgspec.Raw) -> msgspec.Raw:
         return msgspec.json.decode(raw, type=Own).usage
     except (msgspec.DecodeError, ValueError, RecursionError):
         return NOTHING
-
-
-def _whole_pairs(text: str) -> tuple[str, str]:
-    """Text without halves of surrogate pairs, and a first half at its end, if any, whose second may
-    follow. A half alone becomes U+FFFD.
-    """
-    half = ""
-    if "\ud800" <= text[-1] <= "\udbff":
-        text, half = text[:-1], text[-1]
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.providers.openai_chat.error_documents import Refusal
+from chatnest.providers.refusals.error_documents import Refusal
 from chatnest.requests import ModelRequest
 
 __all__ = ["ADVICE", "ModelParameters", "Parameters", "is_reasoning", "unsupported_field"]
