@@ -85,15 +85,26 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "wire": ("base ratelimit", "formats limits native"),
     "wire.native": ("frames problem request",),
     "endpoints": ("base", "chat limits run"),
-    "providers": ("base pairs sse", "demo http refusals", "openai_chat"),
+    "providers": (
+        "base pairs sse",
+        "demo event_decoder http refusals",
+        "anthropic_messages openai_chat",
+    ),
     "providers.http": (
         "inflate network transport",
         "bodies httpx2 responses",
         "answer_stream event_response http1",
         "connections pool",
-        "client",
+        "asking client",
     ),
     "providers.refusals": ("waits", "error_documents", "faults"),
+    "providers.anthropic_messages": (
+        "figures models request shapes",
+        "reader",
+        "decode messages",
+        "parameters",
+        "provider",
+    ),
     "providers.openai_chat": (
         "figures messages parameters request shapes think_tags",
         "odd_chunks sdk",
