@@ -17,7 +17,7 @@ def event(kind: str, **fields: Any) -> bytes:
 
 
 def start(**usage: int) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -47,7 +47,7 @@ def stop(index: int) -> bytes:
 
 
 def end(reason: str | None = "end_turn", *, details: Any = None, **usage: Any) -> bytes:
-    ends = {"stop_reason": reason, "stop_sequence": None}
+    ends: dict[str, Any] = {"stop_reason": reason, "stop_sequence": None}
     if details is not None:
         ends["stop_details"] = details
     return event("message_delta", delta=ends, usage={"output_tokens": 4} | usage)

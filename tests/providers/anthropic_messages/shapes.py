@@ -46,6 +46,12 @@ def signed(signature: str = "c2ln") -> ReasoningSignature:
     return ReasoningSignature(signature, DIALECT, MODEL)
 
 
+def said(index: int = 0) -> bytes:
+    """A block of text."""
+    pieces = text("Hello", index) + text(" world", index)
+    return block(index, "text", text="") + pieces + stop(index)
+
+
 def call(index: int = 0, call_id: str = "toolu_1", **fields: Any) -> bytes:
     return block(index, "tool_use", id=call_id, name="weather", **fields)
 
@@ -55,7 +61,7 @@ def arguments(piece: str, index: int = 0) -> bytes:
 
 
 def cited(**fields: Any) -> bytes:
-    return delta(0, "citations_delta", citation={"cited_text": "x", **fields})
+    return delta(3, "citations_delta", citation={"cited_text": "x", **fields})
 
 
 HELLO: list[ProviderEvent] = [Delta("Hello"), Delta(" world")]
@@ -66,9 +72,7 @@ STREAMING = "platform.claude.com/docs/en/build-with-claude/streaming"
 THINKING = "platform.claude.com/docs/en/build-with-claude/thinking"
 
 SHAPES = {
-    "text": Shape(
-        STREAMING, start() + PING + SAID[len(start()) :] + end() + LAST, [*HELLO, STOP, BILL]
-    ),
+    "text": Shape(STREAMING, start() + PING + said() + end() + LAST, [*HELLO, STOP, BILL]),
     "text without names of events": Shape(
         "an event stream may leave its names out: the data has the type",
         b"".join(line + b"\n\n" for line in WHOLE.split(b"\n") if line.startswith(b"data")),
@@ -98,18 +102,14 @@ SHAPES = {
         + block(0, "thinking", thinking="", signature="")
         + delta(0, "signature_delta", signature="c2ln")
         + stop(0)
-        + SAID[len(start()) :]
+        + said(1)
         + end()
         + LAST,
         [Reasoning(""), signed(), *HELLO, STOP, BILL],
     ),
     "redacted thinking": Shape(
         THINKING,
-        start()
-        + block(0, "redacted_thinking", data="ZGF0YQ==")
-        + stop(0)
-        + SAID[len(start()) :]
-        + end(),
+        start() + block(0, "redacted_thinking", data="ZGF0YQ==") + stop(0) + said(1) + end(),
         [ReasoningSignature("ZGF0YQ==", DIALECT, MODEL, redacted=True), *HELLO, STOP, BILL],
     ),
     "thinking without a signature": Shape(
@@ -118,7 +118,7 @@ SHAPES = {
         + block(0, "thinking", thinking="")
         + delta(0, "thinking_delta", thinking="hm")
         + stop(0)
-        + SAID[len(start()) :]
+        + said(1)
         + end()
         + LAST,
         [Reasoning(""), Reasoning("hm"), signed(""), *HELLO, STOP, BILL],
@@ -188,25 +188,25 @@ SHAPES = {
     "a search of the server's, and its sources": Shape(
         "platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool",
         start()
-        + block(1, "server_tool_use", id="srvtoolu_1", name="web_search", input={})
-        + arguments('{"query": "x"}', 1)
-        + stop(1)
+        + block(0, "server_tool_use", id="srvtoolu_1", name="web_search", input={})
+        + arguments('{"query": "x"}', 0)
+        + stop(0)
         + block(
-            2,
+            1,
             "web_search_tool_result",
             tool_use_id="srvtoolu_1",
             content=[{"type": "web_search_result", "url": "https://a.example", "title": "A"}],
         )
+        + stop(1)
+        + block(2, "text", text="")
+        + text("So: ", 2)
         + stop(2)
-        + block(3, "text", text="")
-        + text("So: ", 3)
-        + stop(3)
-        + block(0, "text", text="", citations=[])
-        + text("it is")
+        + block(3, "text", text="", citations=[])
+        + text("it is", 3)
         + cited(type="web_search_result_location", url="https://a.example", title="A")
         + cited(type="char_location", document_index=0, start_char_index=0, end_char_index=2)
-        + text(" so")
-        + stop(0)
+        + text(" so", 3)
+        + stop(3)
         + end()
         + LAST,
         [
@@ -218,13 +218,13 @@ SHAPES = {
         "platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool",
         start()
         + block(
-            1,
+            0,
             "web_search_tool_result",
             tool_use_id="srvtoolu_1",
             content={"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
         )
-        + stop(1)
-        + SAID[len(start()) :]
+        + stop(0)
+        + said(1)
         + end(),
         [*HELLO, STOP, BILL],
     ),
@@ -254,10 +254,7 @@ SHAPES = {
     },
     "cached input": Shape(
         "platform.claude.com/docs/en/build-with-claude/prompt-caching",
-        start(cache_read_input_tokens=100, cache_creation_input_tokens=20)
-        + SAID[len(start()) :]
-        + end()
-        + LAST,
+        start(cache_read_input_tokens=100, cache_creation_input_tokens=20) + said() + end() + LAST,
         [*HELLO, STOP, Usage(129, 4, cached_tokens=100, cache_written_tokens=20)],
     ),
     "a usage that repeats the input": Shape(
@@ -271,14 +268,14 @@ SHAPES = {
     "a usage that comes late": Shape(
         "Z.AI: zai-org/GLM-5#139",
         start(input_tokens=0, output_tokens=0)
-        + SAID[len(start()) :]
+        + said()
         + end(input_tokens=14, cache_read_input_tokens=6, output_tokens=3)
         + LAST,
         [*HELLO, STOP, Usage(20, 3, cached_tokens=6)],
     ),
     "a usage without input": Shape(
         "Ollama before ollama/ollama#13934: chatnest counts instead",
-        start(input_tokens=0) + SAID[len(start()) :] + end() + LAST,
+        start(input_tokens=0) + said() + end() + LAST,
         [*HELLO, STOP],
     ),
     "a usage on several events": Shape(

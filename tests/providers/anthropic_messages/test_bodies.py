@@ -335,7 +335,7 @@ def test_stop_sequences_are_not_blank():
 
 def test_tools():
     strict = Tool(name="time", parameters='{"properties": {"x": {"const": 1.50}}}', strict=True)
-    tools = [
+    tools: list[dict[str, Any]] = [
         {"name": "weather", "description": "The weather.", "input_schema": {"type": "object"}},
         {
             "name": "time",

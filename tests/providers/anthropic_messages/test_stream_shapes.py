@@ -1,5 +1,7 @@
 """Streams of Messages become events, however they are cut, and within bounds."""
 
+from typing import Any
+
 import pytest
 
 from chatnest.answer import Answer
@@ -171,7 +173,7 @@ class Taker:
         return not self.busy
 
 
-def taken(data: bytes, *before: bytes, **bounds: int) -> bool:
+def taken(data: bytes, *before: bytes, **bounds: Any) -> bool:
     made = decoder(**bounds)
     made.taker = Taker()
     for piece in before:
