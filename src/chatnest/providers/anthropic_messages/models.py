@@ -1,4 +1,4 @@
-"""Traits: what a model accepts, by its name and by what it refused. No I/O.
+"""Traits: the fields that a model accepts, by its name and by its refusals. No I/O.
 
 The rules are those of Anthropic's pages on thinking, effort, structured outputs, and of the
 migration guides of its models. A model of another name is one of a server that imitates the API: it
@@ -20,7 +20,7 @@ _NAME: Final = re.compile(
     re.ASCII,
 )
 """Names such as ``claude-opus-4-5-20251101``, ``claude-3-7-sonnet``, ``us.anthropic.claude-opus-5``
-and ``anthropic/claude-sonnet-4.5``. A date is no part of the version.
+and ``anthropic/claude-sonnet-4.5``. The version does not include a date.
 """
 
 _SERIES: Final = ("fable", "haiku", "mythos", "opus", "sonnet")
@@ -38,7 +38,7 @@ _FORMAT: Final = re.compile(r"output_config(?:\.format)?(?![.a-z])|output_format
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model accepts.
+    """The fields that a model accepts.
 
     ``thinking`` is the form in which thinking is requested: with a budget of tokens, or adaptive,
     where the model decides. ``thinks`` is whether it does so without being asked, and ``off`` how

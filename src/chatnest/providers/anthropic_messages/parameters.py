@@ -1,7 +1,7 @@
 """request_body: a ModelRequest in the form of Anthropic's API, for one model. No I/O.
 
 The API refuses combinations of fields, such as thinking with a temperature or with a required call
-of a tool. What it would refuse is left out.
+of a tool. The less important field of such a combination is left out.
 """
 
 from collections.abc import Mapping
