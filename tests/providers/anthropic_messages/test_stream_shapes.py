@@ -218,6 +218,7 @@ def test_a_piece_does_not_where_it_needs_other_events():
     assert not taken(PIECE, *OPEN, PIECE[:20]), "within another event"
     assert not taken(PIECE, *OPEN, max_events=2)
     assert not taken(PIECE, WHOLE)
+    assert not taken(PIECE, *OPEN, LAST), "behind the last event"
     size = sum(map(len, OPEN)) + len(PIECE)
     assert taken(PIECE, *OPEN, max_total=size)
     assert not taken(PIECE, *OPEN, max_total=size - 1)
