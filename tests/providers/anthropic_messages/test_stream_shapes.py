@@ -157,6 +157,25 @@ def test_more_events_than_the_bound_are_refused():
         made.feed(PING)
 
 
+def test_pieces_that_arrive_together_come_out_as_they_do_alone():
+    """All are text, or one among them is something else, or has its data in several lines."""
+    others = (b"", PING, text(""), text("\ud83d"), b"data: \n\n", b"data: words\n\n", end())
+    several = PIECE.replace(b'"delta"', b'\ndata: "delta"')
+    for other in (*others, several):
+        pieces = [PIECE, text(" wörld"), other, PIECE]
+        together, alone = decoder(), decoder()
+        for made in (together, alone):
+            made.feed(start() + TEXT)
+        events = [event for piece in pieces for event in alone.feed(piece)]
+        assert together.feed(b"".join(pieces)) == events
+        assert together._reader.events_left == alone._reader.events_left
+        assert together._reader.length == alone._reader.length
+    made = decoder(max_events=4)
+    made.feed(start() + TEXT + PIECE)
+    with pytest.raises(UpstreamBadResponse):
+        made.feed(PIECE * 2)
+
+
 # ---------------------------------------------------------------- the short cut
 
 

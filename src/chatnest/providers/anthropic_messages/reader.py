@@ -16,7 +16,14 @@ from chatnest.events import (
     ToolCallDelta,
 )
 from chatnest.providers.anthropic_messages.figures import Figures
-from chatnest.providers.anthropic_messages.shapes import Block, Event, Message, convert, event_of
+from chatnest.providers.anthropic_messages.shapes import (
+    Block,
+    Event,
+    Message,
+    convert,
+    event_of,
+    pieces_of,
+)
 from chatnest.providers.anthropic_messages.shapes import Delta as DeltaOfEvent
 from chatnest.providers.event_decoder import MOST_WORDS
 from chatnest.providers.pairs import whole_pairs
@@ -103,17 +110,24 @@ class MessageReader:
 
     def read(self, payloads: list[bytes], events: list[ProviderEvent]) -> bool:
         """See EventReader."""
+        if self.plain and not self.half and (texts := pieces_of(payloads)) is not None:
+            self.events_left -= len(texts)
+            if self.events_left < 0:
+                raise UpstreamBadResponse
+            for text in texts:
+                self._say(text, events)
+            return False
         for payload in payloads:
             self.events_left -= 1
             if self.events_left < 0:
                 raise UpstreamBadResponse
-            text = payload.strip()
-            if text == _DONE:
+            data = payload.strip()
+            if data == _DONE:
                 self._end(events)
                 return True
-            if text and text[:1] not in _JSON:
-                self.words = self.words or text[:MOST_WORDS].decode("utf-8", "replace")
-            elif text and self._read_event(event_of(text), text, events):
+            if data and data[:1] not in _JSON:
+                self.words = self.words or data[:MOST_WORDS].decode("utf-8", "replace")
+            elif data and self._read_event(event_of(data), data, events):
                 return True
         return False
 

@@ -7,7 +7,7 @@ import msgspec
 
 from chatnest.errors import UpstreamBadResponse
 
-__all__ = ["PIECE", "Block", "Delta", "Event", "Message", "convert", "event_of"]
+__all__ = ["PIECE", "Block", "Delta", "Event", "Message", "convert", "event_of", "pieces_of"]
 
 _T = TypeVar("_T")
 
@@ -77,6 +77,17 @@ PIECE: Final = msgspec.json.Decoder(_Piece)
 """Decodes an event that is a piece of text and nothing else, and raises for any other."""
 
 _event: Final = msgspec.json.Decoder(Event)
+
+
+def pieces_of(payloads: list[bytes]) -> list[str] | None:
+    """The texts of events that are pieces of text and nothing else, if all of them are."""
+    try:
+        pieces = PIECE.decode_lines(b"\n".join(payloads))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
+        return None  # a payload has several lines, or one has two events and another is empty
+    return [piece.delta.text for piece in pieces]
 
 
 def event_of(payload: bytes) -> Event:
