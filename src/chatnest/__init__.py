@@ -14,6 +14,7 @@ from chatnest.models import Model
 from chatnest.policies import Policy, standard_policies
 from chatnest.profiles import ASSISTANT, BALANCED, CONSTRAINED, EXPANDED, HardCaps, Profile
 from chatnest.providers import (
+    AnthropicProvider,
     DemoProvider,
     ModelParameters,
     OpenAIProvider,
@@ -31,6 +32,7 @@ __all__ = [
     "BALANCED",
     "CONSTRAINED",
     "EXPANDED",
+    "AnthropicProvider",
     "BearerKeys",
     "Bounds",
     "ChatNestApp",

@@ -74,7 +74,7 @@ def both(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream, other: FakeUps
         also = Candidate(name=SECOND, provider=second, upstream=SECOND, counter=second.counter)
         init = Generation.__init__
 
-        def begin(
+        def begin(  # noqa: PLR0917  # as the class has them
             self: Generation, turn: Any, output: Any, work: Any, bounds: Any, found: Any
         ) -> None:
             init(self, turn, output, work, bounds, (*found, also))

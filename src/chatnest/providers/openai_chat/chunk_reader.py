@@ -20,6 +20,7 @@ from chatnest.providers.openai_chat.shapes import Delta as DeltaOfChunk
 from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.openai_chat.unseen import Unseen
+from chatnest.providers.pairs import whole_pairs
 
 __all__ = ["ChunkReader"]
 
@@ -177,7 +178,7 @@ class ChunkReader:
         is_thought = delta.extra_content != NOTHING and self._beside().read_extra(delta, events)
         if text := delta.content:
             if odd or self.half:
-                text, self.half = _whole_pairs(self.half + text)
+                text, self.half = whole_pairs(self.half + text)
             if is_thought and self.tags is None:
                 self._think(text, events)
             elif text and self.tags is None and self.habit is None:
@@ -262,13 +263,3 @@ def _inner(raw: msgspec.Raw) -> msgspec.Raw:
 def _whole(text: str) -> str:
     """Text without halves of surrogate pairs."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _whole_pairs(text: str) -> tuple[str, str]:
-    """Text without halves of surrogate pairs, and a first half at its end, if any, whose second may
-    follow. A half alone becomes U+FFFD.
-    """
-    half = ""
-    if "\ud800" <= text[-1] <= "\udbff":
-        text, half = text[:-1], text[-1]
-    return _whole(text), half

@@ -19,10 +19,10 @@ from chatnest.events import ProviderEvent, Reasoning
 from chatnest.providers.base import Taker
 from chatnest.providers.openai_chat.chunk_reader import ChunkReader
 from chatnest.providers.openai_chat.chunks import PIECE, THOUGHT
-from chatnest.providers.openai_chat.faults import error_for_words
 from chatnest.providers.openai_chat.shapes import MOST_WORDS
 from chatnest.providers.openai_chat.think_tags import BARE, TagHabit
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
+from chatnest.providers.refusals.faults import error_for_words
 from chatnest.providers.sse import EventSplitter
 
 __all__ = ["ChunkDecoder"]

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.providers.openai_chat.error_documents import Refusal
 from chatnest.providers.openai_chat.fields import output_field, tool_fields
+from chatnest.providers.refusals.error_documents import Refusal
 from chatnest.requests import ModelRequest
 
 __all__ = [

@@ -34,8 +34,6 @@ from chatnest.providers.http.network import (
 from chatnest.providers.http.pool import LoopTransports
 from chatnest.providers.http.transport import Response, Transport, TransportError
 from chatnest.providers.openai_chat.decode import ChunkDecoder
-from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
-from chatnest.providers.openai_chat.faults import error_for
 from chatnest.providers.openai_chat.messages import sent_messages
 from chatnest.providers.openai_chat.parameters import (
     ADVICE,
@@ -48,6 +46,8 @@ from chatnest.providers.openai_chat.parameters import (
 from chatnest.providers.openai_chat.request import account_of, checked_options
 from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.openai_chat.thinking import FIELDS_OF_THINKING, ThinkingHabit
+from chatnest.providers.refusals.error_documents import Refusal, read_refusal
+from chatnest.providers.refusals.faults import error_for
 from chatnest.providers.sse import EventSplitter
 from chatnest.requests import ModelRequest
 from chatnest.tokens.tokenizer import Tokenizer

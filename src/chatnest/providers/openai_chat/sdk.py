@@ -14,9 +14,9 @@ from chatnest.providers.http.connections import make_transport
 from chatnest.providers.http.httpx2 import Httpx2Response
 from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.http.transport import RequestHead, TransportError
-from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
-from chatnest.providers.openai_chat.faults import error_for
 from chatnest.providers.openai_chat.request import PATH, Account, split_query
+from chatnest.providers.refusals.error_documents import Refusal, read_refusal
+from chatnest.providers.refusals.faults import error_for
 
 __all__ = ["ERROR_BYTES", "StatusError", "ask", "make_transport", "request_head"]
 

@@ -18,8 +18,8 @@ from chatnest.errors import (
     UpstreamRejected,
     UpstreamServerError,
 )
-from chatnest.providers.openai_chat.error_documents import Refusal
-from chatnest.providers.openai_chat.waits import reset_in, retry_after
+from chatnest.providers.refusals.error_documents import Refusal
+from chatnest.providers.refusals.waits import reset_in, retry_after
 
 __all__ = ["error_for", "error_for_words"]
 
@@ -29,6 +29,7 @@ _ACCOUNT: Final = frozenset(
     {
         *("accessdenied", "accessdeniedexception", "accessterminatederror", "accountdeactivated"),
         *("accountoverdue", "apikeyinvalid", "arrearage", "authenticationerror", "autherror"),
+        *("billingerror", "contractspendlimitreached", "enforcedspendlimitreached"),
         *("billinghardlimitreached", "billingnotactive", "creditsexhausted", "creditlimitexceeded"),
         *("deactivatedworkspace", "exceededcurrentquotaerror", "forbidden", "incorrectapikey"),
         *(
@@ -127,7 +128,8 @@ _ACCOUNT_WORDS: Final = _any_of(
     ("OpenRouter, Together", (r"insufficient (?:\w+ )?credit", r"more credits", r"credit limit")),
     ("DeepSeek, new-api", (r"insufficient (?:\w+ )?(?:balance|quota|funds)", r"account balance")),
     ("OpenAI", (r"check your plan and billing", r"billing hard limit", r"billing is not active")),
-    ("Anthropic", (r"credit balance is too low",)),
+    ("Anthropic", (r"credit balance is too low", r"specified api usage limits", r"spend limit")),
+    ("Anthropic", (r"organization (?:has been|is) (?:disabled|on hold)",)),
     ("DashScope, Zhipu", (r"overdue[ -]payment", r"in arrears", "余额不足", "欠费")),
     ("gateways that quote a name", (r"authenticationerror", r"insufficient_quota")),
     ("others", (r"\bunauthorized\b", r"no permission", r"permission denied", r"access denied")),
@@ -155,8 +157,8 @@ _REJECTED_WORDS: Final = _any_of(
 _FLAGGED: Final = re.compile(r"moderation|flagged|content policy|safety")
 
 _ACCOUNT_STATUSES: Final = (401, 402, 403)
-_BUSY_STATUSES: Final = (429, 498)
-"""498 is Groq's status for a tier without capacity."""
+_BUSY_STATUSES: Final = (429, 498, 529)
+"""498 is Groq's status for a tier without capacity, and 529 Anthropic's for too much load."""
 _TOO_LARGE: Final = 413
 _SERVER: Final = 500
 

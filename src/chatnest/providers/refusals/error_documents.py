@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chatnest.providers.openai_chat.waits import duration, reset_in, retry_after, words_wait
+from chatnest.providers.refusals.waits import duration, reset_in, retry_after, words_wait
 
 __all__ = ["FIELDS", "Refusal", "names_error", "read_refusal"]
 

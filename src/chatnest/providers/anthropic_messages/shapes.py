@@ -1,0 +1,121 @@
+"""Event and its parts: the types that msgspec decodes. No I/O."""
+
+import json
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from chatnest.errors import UpstreamBadResponse
+
+__all__ = ["PIECE", "Block", "Delta", "Event", "Message", "convert", "event_of", "pieces_of"]
+
+_T = TypeVar("_T")
+
+
+class Block(msgspec.Struct, gc=False):
+    """A block of content. At the start of a stream's block, its text is mostly empty."""
+
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    data: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+    content: Any = None
+    citations: Any = None
+
+
+class Delta(msgspec.Struct, gc=False):
+    """A piece of a block, or the end of the message."""
+
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    partial_json: str = ""
+    citation: Any = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """A message: at the start of a stream without its content, or whole."""
+
+    content: list[Block] | None = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+    usage: Any = None
+
+
+class Event(msgspec.Struct, gc=False):
+    """An event of a stream. ``error`` belongs to events of the type ``error``."""
+
+    type: str = ""
+    index: int = 0
+    delta: Delta | None = None
+    content_block: Block | None = None
+    message: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _TextDelta(msgspec.Struct, gc=False, tag_field="type", tag="text_delta"):
+    text: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Piece(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
+    """An event that is a piece of text and nothing else. Any other event fails to decode."""
+
+    delta: _TextDelta
+    usage: None = None
+    error: None = None
+
+
+PIECE: Final = msgspec.json.Decoder(_Piece)
+"""Decodes an event that is a piece of text and nothing else, and raises for any other."""
+
+_event: Final = msgspec.json.Decoder(Event)
+
+
+def pieces_of(payloads: list[bytes]) -> list[str] | None:
+    """The texts of events that are pieces of text and nothing else, if all of them are."""
+    try:
+        pieces = PIECE.decode_lines(b"\n".join(payloads))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
+        return None  # a payload has several lines, or one has two events and another is empty
+    return [piece.delta.text for piece in pieces]
+
+
+def event_of(payload: bytes) -> Event:
+    """The event in the data of a server-sent event. An event that the typed decoding rejects is
+    read again with the standard library, which accepts halves of surrogate pairs, and without
+    fields that are null. Raises UpstreamBadResponse.
+    """
+    try:
+        return _event.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    try:
+        return convert(json.loads(payload, parse_constant=str), Event)
+    except (ValueError, RecursionError) as exc:
+        raise UpstreamBadResponse from exc
+
+
+def convert(value: object, kind: type[_T]) -> _T:
+    """A decoded value as a struct. Raises UpstreamBadResponse."""
+    if not isinstance(value, dict):
+        raise UpstreamBadResponse
+    try:
+        return msgspec.convert(_without_nulls(value), kind, strict=False)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        raise UpstreamBadResponse from exc
+
+
+def _without_nulls(value: object) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return value
