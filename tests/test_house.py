@@ -85,7 +85,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "wire": ("base ratelimit", "formats limits native"),
     "wire.native": ("frames problem request",),
     "endpoints": ("base", "chat limits run"),
-    "providers": ("base sse", "demo http", "openai_chat"),
+    "providers": (
+        "base pairs sse",
+        "demo event_decoder http refusals",
+        "openai",
+        "openai_chat openai_responses",
+    ),
     "providers.http": (
         "inflate network transport",
         "bodies httpx2 responses",
@@ -93,12 +98,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "connections pool",
         "client",
     ),
+    "providers.refusals": ("waits", "error_documents", "faults"),
+    "providers.openai": ("figures loose_json models request", "sdk", "server"),
     "providers.openai_chat": (
-        "fields figures reasons request shapes signatures think_tags waits",
-        "error_documents odd_chunks sources tool_calls",
-        "faults parameters thinking",
-        "chunks messages sdk unseen",
+        "fields reasons shapes signatures think_tags",
+        "odd_chunks sources tool_calls",
+        "parameters thinking",
+        "chunks messages unseen",
         "chunk_reader",
+        "decode",
+        "provider",
+    ),
+    "providers.openai_responses": (
+        "input_items parameters shapes tools",
+        "calls",
+        "output",
+        "reader",
         "decode",
         "provider",
     ),
@@ -161,9 +176,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
-    "openai": ("providers.openai_chat.sdk",),
+    "openai": ("providers.openai.sdk",),
     "httpx2": (
-        *("providers.openai_chat.sdk", "providers.http.connections", "providers.http.httpx2"),
+        *("providers.openai.sdk", "providers.http.connections", "providers.http.httpx2"),
         *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),

@@ -106,11 +106,11 @@ BOUNDED = {
     "config": "sections",
     "identity": "access base principals",
     "policies": "anonymous",
-    "providers": "sse",
+    "providers": "event_decoder sse",
     "providers.http": ("answer_stream bodies connections http1 httpx2 inflate responses transport"),
-    "providers.openai_chat": (
-        "chunk_reader decode error_documents faults figures provider shapes think_tags waits"
-    ),
+    "providers.openai_chat": ("chunk_reader decode provider shapes think_tags"),
+    "providers.openai": "figures models request server",
+    "providers.refusals": "error_documents faults waits",
     "runs": "base entries keeper key known log_reading memory redis run service writer",
     "runs.sqlite": "file log rows",
     "server": "announcement connections door framing hosts protocol serve site workers",
@@ -136,12 +136,12 @@ NO_BOUNDS = {
     "runs.sqlite.file._VERSION": "of the file",
     "runs.sqlite.file._FORGOTTEN_AT_ONCE": "how much one write tidies up",
     "providers.sse._CR": "a character",
-    "providers.openai_chat.faults._SERVER": "a status",
-    "providers.openai_chat.faults._TOO_LARGE": "a status",
+    "providers.refusals.faults._SERVER": "a status",
+    "providers.refusals.faults._TOO_LARGE": "a status",
     "providers.http.inflate._ANY_FRAME": "of zlib",
     "providers.http.inflate._NO_FRAME": "of zlib",
-    "providers.openai_chat.waits._DEFAULT": "a default, not a bound",
-    "providers.openai_chat.waits._EPOCH": "tells a point in time from seconds",
+    "providers.refusals.waits._DEFAULT": "a default, not a bound",
+    "providers.refusals.waits._EPOCH": "tells a point in time from seconds",
     "providers.http.http1._TLS_RECORD": "of TLS",
 }
 

@@ -3,13 +3,9 @@
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.providers.openai_chat.error_documents import read_refusal
-from chatnest.providers.openai_chat.parameters import (
-    ModelParameters,
-    Parameters,
-    is_reasoning,
-    unsupported_field,
-)
+from chatnest.providers.openai.models import is_reasoning, unsupported_field
+from chatnest.providers.openai_chat.parameters import ModelParameters, Parameters
+from chatnest.providers.refusals.error_documents import read_refusal
 from chatnest.requests import ModelRequest
 
 REQUEST = ModelRequest(messages=(), max_output_tokens=50, temperature=0.5)

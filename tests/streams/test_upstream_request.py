@@ -7,9 +7,9 @@ import openai
 import pytest
 
 from chatnest import ConfigurationError, ModelParameters, OpenAIProvider
-from chatnest.providers.openai_chat.error_documents import Refusal, read_refusal
-from chatnest.providers.openai_chat.faults import error_for
 from chatnest.providers.openai_chat.parameters import ADVICE
+from chatnest.providers.refusals.error_documents import Refusal, read_refusal
+from chatnest.providers.refusals.faults import error_for
 from chatnest.testing import Answer
 from tests.streams.support import DONE, KEY, Books, answer_to, ask, serving
 

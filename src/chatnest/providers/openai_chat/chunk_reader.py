@@ -6,13 +6,13 @@ import msgspec
 
 from chatnest.errors import UpstreamBadResponse
 from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, Refusal
+from chatnest.providers.openai.figures import usage_in
 from chatnest.providers.openai_chat.chunks import (
     decode_all,
     decode_pieces,
     decode_thoughts,
     refusal_in,
 )
-from chatnest.providers.openai_chat.figures import usage_in
 from chatnest.providers.openai_chat.odd_chunks import spoken
 from chatnest.providers.openai_chat.reasons import CUT, reason_of
 from chatnest.providers.openai_chat.shapes import DONE, NOTHING, Chunk, OddChunk, Words
@@ -20,6 +20,7 @@ from chatnest.providers.openai_chat.shapes import Delta as DeltaOfChunk
 from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHabit, ThinkTags
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.openai_chat.unseen import Unseen
+from chatnest.providers.pairs import whole_pairs
 
 __all__ = ["ChunkReader"]
 
@@ -120,6 +121,15 @@ class ChunkReader:
         events += map(Reasoning, thoughts)
         return True
 
+    def read_document(self, document: bytes, events: list[ProviderEvent]) -> bool:
+        """The same for a document: a completion without a finish reason is whole."""
+        closed = self.read([document], events)
+        if not (self.finished or self.seen or self.words):
+            raise UpstreamBadResponse
+        if (self.said or self.called) and not self.finished:
+            self.finish("stop", events)
+        return closed
+
     def _read_chunk(  # noqa: C901  # each field once
         self, chunk: Chunk | Words, payload: bytes, events: list[ProviderEvent]
     ) -> None:
@@ -177,7 +187,7 @@ class ChunkReader:
         is_thought = delta.extra_content != NOTHING and self._beside().read_extra(delta, events)
         if text := delta.content:
             if odd or self.half:
-                text, self.half = _whole_pairs(self.half + text)
+                text, self.half = whole_pairs(self.half + text)
             if is_thought and self.tags is None:
                 self._think(text, events)
             elif text and self.tags is None and self.habit is None:
@@ -262,13 +272,3 @@ def _inner(raw: msgspec.Raw) -> msgspec.Raw:
 def _whole(text: str) -> str:
     """Text without halves of surrogate pairs."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _whole_pairs(text: str) -> tuple[str, str]:
-    """Text without halves of surrogate pairs, and a first half at its end, if any, whose second may
-    follow. A half alone becomes U+FFFD.
-    """
-    half = ""
-    if "\ud800" <= text[-1] <= "\udbff":
-        text, half = text[:-1], text[-1]
-    return _whole(text), half

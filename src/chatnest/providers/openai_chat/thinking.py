@@ -9,8 +9,8 @@ thinking, even where that is empty.
 import re
 from typing import Final
 
-from chatnest.providers.openai_chat.error_documents import Refusal
 from chatnest.providers.openai_chat.shapes import Delta
+from chatnest.providers.refusals.error_documents import Refusal
 
 __all__ = ["FIELDS_OF_THINKING", "ThinkingHabit"]
 

@@ -18,8 +18,8 @@ from chatnest.errors import (
     UpstreamRejected,
     UpstreamServerError,
 )
-from chatnest.providers.openai_chat.error_documents import Refusal
-from chatnest.providers.openai_chat.waits import reset_in, retry_after
+from chatnest.providers.refusals.error_documents import Refusal
+from chatnest.providers.refusals.waits import reset_in, retry_after
 
 __all__ = ["error_for", "error_for_words"]
 
@@ -90,6 +90,10 @@ _REJECTED: Final = frozenset(
             "wrongapiformat",
         ),
         *("validationexception", "modelnotavailable", "modelnotexist"),
+        *("biopolicy", "emptyimagefile", "imagecontentpolicyviolation", "imagefiletoolarge"),
+        *("imageparseerror", "imagetoolarge", "imagetoosmall", "invalidbase64image"),
+        *("invalidimage", "invalidimageformat", "invalidimagemode", "invalidimageurl"),
+        *("misalignmentpolicyviolation", "unsupportedimagemediatype"),
     }
 )
 
