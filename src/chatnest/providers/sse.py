@@ -66,10 +66,14 @@ class EventSplitter:
         return whole
 
     def alone(self, data: bytes) -> bytes | None:
-        """The data of the event if ``data`` is exactly one, in the form of most servers; else None.
-        Changes nothing. Feeding such an event only changes ``left``.
+        """The data of the event if ``data`` is exactly one, in the form of most servers, with or
+        without a name; else None. Changes nothing. Feeding such an event only changes ``left``.
         """
         if self._between:
+            if data[:7] == b"event: ":
+                name, _, data = data.partition(b"\n")
+                if name[7:].strip() == b"error" or _CR in name:
+                    return None
             line, _, rest = data.partition(b"\n")
             alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
             if alone and len(line) <= self._max_event:
