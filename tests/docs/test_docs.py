@@ -110,6 +110,7 @@ BOUNDED = {
     "providers.http": ("answer_stream bodies connections http1 httpx2 inflate responses transport"),
     "providers.openai_chat": ("chunk_reader decode provider shapes think_tags"),
     "providers.openai": "figures models request server",
+    "providers.openai_responses": "calls decode output provider reader shapes",
     "providers.refusals": "error_documents faults waits",
     "runs": "base entries keeper key known log_reading memory redis run service writer",
     "runs.sqlite": "file log rows",

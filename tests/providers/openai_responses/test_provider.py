@@ -351,6 +351,35 @@ async def test_its_stream_offers():
         await provider.aclose()
 
 
+class Taker:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def take(self, text: str) -> bool:
+        self.texts.append(text)
+        return True
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_pieces_that_arrive_alone_take_the_short_cut(anyio_backend):
+    words = [f" word{number}" for number in range(20)]
+    taker, events = Taker(), list[Any]()
+    answer = Answer(events=(*map(text, words), last()), pace=0.01)
+    with FakeUpstream(answer, path=PATH) as upstream:
+        provider = provider_at(upstream)
+        async with provider.open(question()) as stream:
+            stream.offer(taker)
+            async for batch in stream:
+                events += batch
+        await provider.aclose()
+
+    assert taker.texts  # some pieces may have met
+    assert {*taker.texts, *(event.text for event in events if isinstance(event, Delta))} >= {
+        words[-1]
+    }
+    assert len(taker.texts) + text_of(events).count("word") == len(words)
+
+
 async def test_a_chat_over_it():
     with FakeUpstream(path=PATH) as upstream:
         upstream.default = Answer(

@@ -31,6 +31,10 @@ def input_items(
     """
     items: list[dict[str, Any]] = []
     for message in messages:
+        parts = message.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # nearly always
+            items.append({"type": "message", "role": message.role, "content": parts[0].text})
+            continue
         items += _Items(message, model, image_detail).finished()
     return items
 

@@ -50,6 +50,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     default_effort: str | None
     summary: str | None
     effort: bool = True
+    encrypts: bool = True
     may_summarize: bool = True
     store: bool = True
     obfuscates: bool = False
@@ -78,7 +79,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             fields["store"] = False
         if self.obfuscates:
             fields["stream_options"] = {"include_obfuscation": False}
-        if self.reasons:
+        if self.reasons and self.encrypts:
             fields["include"] = ["reasoning.encrypted_content"]
         if self.temperature:
             own = sampling.temperature
@@ -108,7 +109,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             case "stream_options":
                 changes = {"obfuscates": False}
             case "include":
-                changes = {"reasons": False}
+                changes = {"encrypts": False}
             case "top_p":
                 changes = {"top_p": False}
             case "reasoning.summary":
