@@ -412,6 +412,31 @@ CALLS = {
             *(ToolCallDelta(1, "{}"), Finish("tool_calls"), BILL),
         ],
     ),
+    "two calls at one index, at a time": Shape(
+        "BerriAI/litellm#36375",
+        OPENED
+        + added(0, **call(1))
+        + added(0, **call(2))
+        + arguments("[]", 1)
+        + arguments("{}", 2)
+        + last(call(1, "[]"), call(2, "{}")),
+        [
+            *(LOOK_UP, ToolCall(1, "call_2", "look_up"), ToolCallDelta(0, "[]")),
+            *(ToolCallDelta(1, "{}"), Finish("tool_calls"), BILL),
+        ],
+    ),
+    "an id that comes late": Shape(
+        "openai-python: call_id, as a gateway fills it in",
+        OPENED
+        + added(0, **call(1, call_id="", id=""))
+        + arguments("{}", 1)
+        + over(0, **call(1, "{}"))
+        + last(call(1, "{}")),
+        [
+            *(ToolCall(0, "call_0", "look_up"), ToolCallDelta(0, "{}")),
+            *(Finish("tool_calls"), BILL),
+        ],
+    ),
     "ids that change": Shape(
         "agentgateway/agentgateway#1453: items of a gateway",
         OPENED

@@ -128,6 +128,7 @@ def test_a_piece_of_text_that_arrives_alone_is_taken(piece):
             b"event: error\ndata: {}\n\n",
             b"data: x\n\n",
         ),
+        text("a").replace(b"event: response.output_text.delta", b"event: error"),
         *(b": ping\n\n", b"id: 1\ndata: {}\n\n", last()),
     ],
 )
@@ -208,11 +209,19 @@ def test_a_usage_that_makes_no_sense_is_no_usage_and_no_failure(figure):
     assert answer([text("a"), last(usage=figure)]) == ([Delta("a"), Finish("stop")], "done")
 
 
-@pytest.mark.parametrize("status", [None, [], {}, 5, "completed", "strange"])
+@pytest.mark.parametrize("status", [None, [], {}, 5, "completed", "in_progress", "strange"])
 def test_the_name_of_the_last_event_says_how_it_ended(status):
     stream = event("response.completed", response={"status": status, "usage": None})
 
     assert answer([text("a"), stream]) == ([Delta("a"), Finish("stop")], "done")
+
+
+def test_the_name_counts_without_a_status():
+    incomplete = event("response.incomplete", response={})
+    failed = event("response.failed", response={})
+
+    assert answer([text("a"), incomplete]) == ([Delta("a"), Finish("length")], "done")
+    assert answer([text("a"), failed]) == ([Delta("a")], "UpstreamServerError")
 
 
 def test_a_call_that_was_not_asked_for_is_a_bad_response():

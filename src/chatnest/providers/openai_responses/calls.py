@@ -69,7 +69,7 @@ class Calls:
         if call is not None:
             call.over = True
             if not call.given:
-                call.give(_arguments(item) or call.kept, events)
+                call.give(_arguments(item), events)
 
     def flush(self, events: list[ProviderEvent]) -> None:
         """Append arguments that were kept: nothing more follows."""
