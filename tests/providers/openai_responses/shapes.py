@@ -37,7 +37,7 @@ USAGE = {
     "total_tokens": 29,
 }
 BILL = Usage(20, 9, cached_tokens=8, cache_written_tokens=4, reasoning_tokens=5)
-STOP = [Finish("stop"), BILL]
+STOP: list[ProviderEvent] = [Finish("stop"), BILL]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def document(value: Any) -> bytes:
 CREATED = event("response.created", response=response("in_progress", usage=None))
 PROGRESS = event("response.in_progress", response=response("in_progress", usage=None))
 OPENED = CREATED + PROGRESS
-HELLO = [Delta("Hello"), Delta(" world")]
+HELLO: list[ProviderEvent] = [Delta("Hello"), Delta(" world")]
 DELTAS = text("Hello") + text(" world")
 SIGNATURE = ReasoningSignature("c2VjcmV0", "openai-responses", MODEL, id="rs_1")
 LOOK_UP = ToolCall(0, "call_1", "look_up")

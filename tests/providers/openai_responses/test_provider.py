@@ -10,7 +10,7 @@ import pytest
 from chatnest import ChatNestApp, ConfigurationError
 from chatnest.conversation import Message
 from chatnest.errors import UpstreamBadResponse, UpstreamError, UpstreamRejected
-from chatnest.events import Delta, Finish, ReasoningSignature, Usage
+from chatnest.events import Delta, Finish, ReasoningSignature, Source, Usage
 from chatnest.providers import OpenAIResponsesProvider, ResponsesParameters
 from chatnest.providers.base import OfferingStream
 from chatnest.requests import ModelRequest, OutputFormat, Tool
@@ -28,6 +28,7 @@ from tests.providers.openai_responses.shapes import (
     response,
     text,
 )
+from tests.testing_kit.answers import EVERYTHING
 
 pytestmark = pytest.mark.anyio
 
@@ -313,6 +314,29 @@ async def test_calls_come_only_if_tools_were_sent():
     assert await answers(shape.stream, a_call(), options={"tools": [{}]}) == shape.events
     with pytest.raises(UpstreamBadResponse):
         await answers(shape.stream, a_call())
+
+
+async def test_an_answer_with_each_kind_of_part():
+    with FakeUpstream(EVERYTHING) as upstream:
+        provider = OpenAIResponsesProvider(
+            model="gpt-5-mini", base_url=upstream.base_url, api_key=KEY
+        )
+        events = await answer_of(provider, a_call(tools=(Tool(name="weather"),)))
+        await provider.aclose()
+
+    assert upstream.last.path == PATH
+    assert [type(each).__name__ for each in events] == [
+        *("Reasoning", "Reasoning", "ReasoningSignature", "Reasoning", "ReasoningSignature"),
+        *("Delta", "Delta", "Source", "Source"),
+        *("ToolCall", "ToolCallDelta", "ToolCallDelta", "ToolCallDelta"),
+        *("ToolCall", "ToolCallDelta", "Finish", "Usage"),
+    ]
+    assert text_of(events) == "I will look. "
+    assert events[7] == Source("https://example.org/a", "A page", 0, 13)
+    assert events[-2:] == [
+        Finish("tool_calls"),
+        Usage(120, 40, cached_tokens=64, cache_written_tokens=16, reasoning_tokens=25),
+    ]
 
 
 async def test_a_connection_is_reused_after_the_last_event():
