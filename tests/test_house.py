@@ -88,7 +88,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "providers": (
         "base pairs sse",
         "demo event_decoder http refusals",
-        "anthropic_messages openai_chat",
+        "anthropic_messages openai",
+        "openai_chat openai_responses",
     ),
     "providers.http": (
         "inflate network transport",
@@ -97,7 +98,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "connections pool",
         "asking client",
     ),
-    "providers.refusals": ("waits", "error_documents", "faults"),
     "providers.anthropic_messages": (
         "figures models request shapes",
         "reader",
@@ -105,12 +105,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "parameters",
         "provider",
     ),
+    "providers.refusals": ("waits", "error_documents", "faults"),
+    "providers.openai": ("figures loose_json models request", "sdk", "server"),
     "providers.openai_chat": (
-        "fields figures reasons request shapes signatures think_tags",
+        "fields reasons shapes signatures think_tags",
         "odd_chunks sources tool_calls",
         "parameters thinking",
-        "chunks messages sdk unseen",
+        "chunks messages unseen",
         "chunk_reader",
+        "decode",
+        "provider",
+    ),
+    "providers.openai_responses": (
+        "input_items parameters shapes tools",
+        "calls",
+        "output",
+        "reader",
         "decode",
         "provider",
     ),
@@ -173,9 +183,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 # Who may know what the rest must not: a package outside, and the modules that import it.
 ONE_PLACE: dict[str, tuple[str, ...]] = {
-    "openai": ("providers.openai_chat.sdk",),
+    "openai": ("providers.openai.sdk",),
     "httpx2": (
-        *("providers.openai_chat.sdk", "providers.http.connections", "providers.http.httpx2"),
+        *("providers.openai.sdk", "providers.http.connections", "providers.http.httpx2"),
         *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),

@@ -73,6 +73,15 @@ STREAMS = {
     "several lines with CRLF": (b"data: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
     "comments": (b": hello\n\ndata: a\n:data: x\n\n:\n", [b"a"]),
     "other fields": (b"event: x\nid: 7\nretry: 5\ndata: a\ndatax: b\n\n", [b"a"]),
+    "names": (b"event: x\ndata: a\n\nevent: y\ndata: b\n\n", [b"a", b"b"]),
+    "names of some": (b"event: x\ndata: a\n\ndata: b\n\nevent:\n\n", [b"a", b"b"]),
+    "names behind their data": (b"data: a\nevent: error\n\ndata: b\n\n", [b'{"error":"a"}', b"b"]),
+    "an error among names": (
+        b"event: x\ndata: 1\n\nevent: error\ndata: 2\n\nevent: x\ndata: 3\n\n",
+        [b"1", b'{"error":2}', b"3"],
+    ),
+    "two names": (b"event: error\nevent: x\ndata: a\n\n", [b"a"]),
+    "several lines behind a name": (b"event: x\ndata: a\ndata: b\n\n", [b"a\nb"]),
     "blank lines": (b"\n\n\r\n\r\ndata: a\n\n\n\n", [b"a"]),
     "an event without data": (b"event: x\n\ndata: a\n\n", [b"a"]),
     "an event without its end": (b"data: a\n\ndata: b\n", [b"a"]),
@@ -103,7 +112,10 @@ def test_events_are_the_same_for_a_stream_cut_at_any_byte(stream, events):
 
 
 parts = st.sampled_from(
-    [b"data: x", b"data:", b"da", b"ta:y", b"\r", b"\n", b"\r\n", b":c", b"\n\n"]
+    [
+        *(b"data: x", b"data:", b"da", b"ta:y", b"\r", b"\n", b"\r\n", b":c", b"\n\n"),
+        *(b"event: x", b"event: x\ndata: 1\n\n", b"event: error\ndata: 2\n\n"),
+    ]
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 from chatnest._util.addresses import is_local
 from chatnest.errors import ConfigurationError
 from chatnest.providers.http.network import ServerSettings, find_route
-from chatnest.providers.openai_chat.request import split_query
+from chatnest.providers.openai.request import split_query
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

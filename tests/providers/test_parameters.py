@@ -3,12 +3,8 @@
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.providers.openai_chat.parameters import (
-    ModelParameters,
-    Parameters,
-    is_reasoning,
-    unsupported_field,
-)
+from chatnest.providers.openai.models import is_reasoning, unsupported_field
+from chatnest.providers.openai_chat.parameters import ModelParameters, Parameters
 from chatnest.providers.refusals.error_documents import read_refusal
 from chatnest.requests import ModelRequest
 

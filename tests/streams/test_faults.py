@@ -544,7 +544,7 @@ async def test_a_policy_that_breaks_is_an_error_without_its_text(upstream, caplo
 
 async def test_a_provider_that_breaks_is_an_error_event_and_is_charged_for_what_it_said(upstream):
     class Broken(OpenAIProvider):
-        async def _attempt(self, *_):
+        async def _ask(self, *_):
             raise RuntimeError("not made")
 
     books = Books()

@@ -206,7 +206,7 @@ def test_an_event_loop_that_has_ended_is_kept_by_nobody(use_uvloop):
     async def main() -> None:
         ended.append(weakref.ref(asyncio.get_running_loop()))
         async with FakeUpstream() as upstream:
-            provider._base_url = upstream.base_url
+            provider._server.base_url = upstream.base_url
             assert (await answer_to(app, ask())).received.endswith(DONE)
 
     for _ in range(3):

@@ -3,7 +3,7 @@
 from typing import Final
 
 from chatnest.config.sections import Config
-from chatnest.providers.openai_chat.parameters import is_reasoning
+from chatnest.providers.openai.models import is_reasoning
 
 __all__ = ["MIN_REASONING_TOKENS", "reasoning_warning"]
 

@@ -20,7 +20,7 @@ from chatnest.diagnostics.report import report
 from chatnest.ledger.base import Ledger
 from chatnest.providers import OpenAIProvider
 from chatnest.providers.http.network import Route
-from chatnest.providers.openai_chat.provider import DEFAULT_BASE_URL
+from chatnest.providers.openai.server import DEFAULT_BASE_URL
 from chatnest.server.site import make_site
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey, Surveyed
 

@@ -6,6 +6,8 @@ from chatnest.providers.demo import DemoProvider
 from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.openai_chat.parameters import ModelParameters
 from chatnest.providers.openai_chat.provider import OpenAIProvider
+from chatnest.providers.openai_responses.parameters import ResponsesParameters
+from chatnest.providers.openai_responses.provider import OpenAIResponsesProvider
 
 __all__ = [
     "AnthropicProvider",
@@ -13,8 +15,10 @@ __all__ = [
     "ModelParameters",
     "OfferingStream",
     "OpenAIProvider",
+    "OpenAIResponsesProvider",
     "Provider",
     "ProviderStream",
+    "ResponsesParameters",
     "ServerSettings",
     "Taker",
 ]

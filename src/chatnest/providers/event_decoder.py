@@ -126,7 +126,7 @@ class EventDecoder:
             return text
         if text[:1] == b"<":
             raise UpstreamBadResponse
-        if not text.startswith(_LINES):
+        if not (text.startswith(_LINES) or any(line.startswith(text) for line in _LINES)):
             self._stream_reader.words = text[:MOST_WORDS].decode("utf-8", "replace")
         return early
 

@@ -66,10 +66,14 @@ class EventSplitter:
         return whole
 
     def alone(self, data: bytes) -> bytes | None:
-        """The data of the event if ``data`` is exactly one, in the form of most servers; else None.
-        Changes nothing. Feeding such an event only changes ``left``.
+        """The data of the event if ``data`` is exactly one, in the form of most servers, with or
+        without a name; else None. Changes nothing. Feeding such an event only changes ``left``.
         """
         if self._between:
+            if data[:7] == b"event: ":
+                name, _, data = data.partition(b"\n")
+                if _is_error(name[7:]) or _CR in name:
+                    return None
             line, _, rest = data.partition(b"\n")
             alone = rest == b"\n" and line[:6] == b"data: " and _CR not in line
             if alone and len(line) <= self._max_event:
@@ -77,10 +81,14 @@ class EventSplitter:
         return None
 
     def _whole(self, data: bytes) -> list[bytes]:
-        """The data of events in the form of most servers: one line of data each, without a CR.
-        Empty if any event has another form.
+        """The data of events in the form of most servers: one line of data each, without a CR, and
+        all with a name before it or none. Empty if any event has another form.
         """
-        if data[:6] != b"data: " or len(data) > self._max_event:
+        if len(data) > self._max_event:
+            return []
+        if data[:7] == b"event: ":
+            return _named(data[:-2].split(b"\n\n"))
+        if data[:6] != b"data: ":
             return []
         events = data[6:-2].split(b"\n\ndata: ")
         return events if data.count(b"\n") == 2 * len(events) else []
@@ -100,12 +108,27 @@ class EventSplitter:
                     self._data, self._size = [], 0
                 self._is_error = False
             elif line.startswith(b"event:"):
-                self._is_error = line[6:].strip() == b"error"
+                self._is_error = _is_error(line[6:])
 
     def end(self) -> list[bytes]:
         """The data of a last event without its blank line, which other clients read as well."""
         rest, self._tail = self._tail, b""
         return list(self._events(rest + b"\n\n"))
+
+
+def _named(events: list[bytes]) -> list[bytes]:
+    """The data of events with a name and one line of data. Empty if any event has another form."""
+    found = []
+    for event in events:
+        name, _, line = event.partition(b"\n")
+        if name[:7] != b"event: " or line[:6] != b"data: " or b"\n" in line or _is_error(name[7:]):
+            return []
+        found.append(line[6:])
+    return found
+
+
+def _is_error(name: bytes) -> bool:
+    return name.strip() == b"error"
 
 
 def _as_error(data: bytes) -> bytes:

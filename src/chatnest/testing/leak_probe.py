@@ -183,7 +183,8 @@ def _slots(provider: object) -> int:
     reporting 0.
     """
     clients: Any = getattr(provider, "_clients", None)
-    own: Any = getattr(provider, "_own_client", None)
+    server: Any = getattr(provider, "_server", None)
+    own: Any = getattr(server, "_own_client", None)
     if clients is None and own is None:
         return 0  # the provider has no pool
     try:

@@ -7,7 +7,7 @@ from chatnest._util.addresses import is_local, is_loopback
 from chatnest.config.sections import ProviderSection
 from chatnest.config.thinking import reasoning_warning
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
-from chatnest.providers.openai_chat.request import split_query
+from chatnest.providers.openai.request import split_query
 
 __all__ = ["PROVIDER_CHECKS"]
 

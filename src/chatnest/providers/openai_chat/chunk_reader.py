@@ -6,13 +6,13 @@ import msgspec
 
 from chatnest.errors import UpstreamBadResponse
 from chatnest.events import Delta, Finish, ProviderEvent, Reasoning, Refusal
+from chatnest.providers.openai.figures import usage_in
 from chatnest.providers.openai_chat.chunks import (
     decode_all,
     decode_pieces,
     decode_thoughts,
     refusal_in,
 )
-from chatnest.providers.openai_chat.figures import usage_in
 from chatnest.providers.openai_chat.odd_chunks import spoken
 from chatnest.providers.openai_chat.reasons import CUT, reason_of
 from chatnest.providers.openai_chat.shapes import DONE, NOTHING, Chunk, OddChunk, Words
@@ -120,6 +120,15 @@ class ChunkReader:
         self.chunks_left -= len(thoughts)
         events += map(Reasoning, thoughts)
         return True
+
+    def read_document(self, document: bytes, events: list[ProviderEvent]) -> bool:
+        """The same for a document: a completion without a finish reason is whole."""
+        closed = self.read([document], events)
+        if not (self.finished or self.seen or self.words):
+            raise UpstreamBadResponse
+        if (self.said or self.called) and not self.finished:
+            self.finish("stop", events)
+        return closed
 
     def _read_chunk(  # noqa: C901  # each field once
         self, chunk: Chunk | Words, payload: bytes, events: list[ProviderEvent]

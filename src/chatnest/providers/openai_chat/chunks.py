@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chatnest.errors import UpstreamError, UpstreamServerError
+from chatnest.providers.openai.loose_json import loads
 from chatnest.providers.openai_chat.odd_chunks import one_by_one
-from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Words, loads
+from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Words
 from chatnest.providers.refusals.error_documents import names_error, read_refusal
 from chatnest.providers.refusals.faults import error_for
 

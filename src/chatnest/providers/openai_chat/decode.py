@@ -5,21 +5,13 @@ decoding: the SDK's own decoder has no bounds and costs ten times as much. A doc
 event stream is read as well: a whole answer, or a refusal.
 """
 
-from typing import Final
-
 import msgspec
 
-from chatnest.errors import (
-    EmptyAnswer,
-    UpstreamBadResponse,
-    UpstreamError,
-    UpstreamInterrupted,
-)
-from chatnest.events import ProviderEvent, Reasoning
-from chatnest.providers.base import Taker
+from chatnest.errors import EmptyAnswer, UpstreamBadResponse, UpstreamInterrupted
+from chatnest.events import Reasoning
+from chatnest.providers.event_decoder import EventDecoder
 from chatnest.providers.openai_chat.chunk_reader import ChunkReader
 from chatnest.providers.openai_chat.chunks import PIECE, THOUGHT
-from chatnest.providers.openai_chat.shapes import MOST_WORDS
 from chatnest.providers.openai_chat.think_tags import BARE, TagHabit
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.refusals.faults import error_for_words
@@ -27,30 +19,15 @@ from chatnest.providers.sse import EventSplitter
 
 __all__ = ["ChunkDecoder"]
 
-_MOST_BLANKS: Final = 65_536
-"""Maximum bytes of blanks before a document: gateways send them against idle timeouts."""
 
-_LONGEST_DOCUMENT: Final = 4_194_304
-"""Maximum bytes of a document in place of an event stream."""
-
-_LINES: Final = (b"data", b"event", b"id", b"retry", b":")
-"""How nearly all lines of an event stream begin."""
-
-_BOM: Final = b"\xef\xbb\xbf"
-
-
-class ChunkDecoder:
+class ChunkDecoder(EventDecoder):
     """The Decoder of Chat Completions.
 
     With a ``habit``, the text may begin with thinking in tags. Unless the model may call ``tools``,
     an answer with a tool call ends in UpstreamBadResponse.
     """
 
-    __slots__ = (
-        *("_document", "_early", "_reader", "_splitter", "_tools", "closed", "failure", "taker"),
-    )
-
-    taker: Taker[str | Reasoning]
+    __slots__ = ("_reader", "_tools")
 
     def __init__(
         self,
@@ -62,18 +39,9 @@ class ChunkDecoder:
         model: str = "",
         thinking: ThinkingHabit | None = None,
     ) -> None:
-        self._splitter = splitter
         self._reader = ChunkReader(max_chunks, habit, model, thinking)
+        super().__init__(splitter, self._reader)
         self._tools = tools
-        self._early: bytes | None = b""  # until it is known what the bytes are
-        self._document: bytearray | None = None
-        self.failure: UpstreamError | None = None
-        self.closed: bool = False
-
-    @property
-    def finished(self) -> bool:
-        """See Decoder."""
-        return self._reader.finished
 
     def take(self, data: bytes, /) -> bool:
         """See Decoder: the short cut for a chunk that arrives alone and is a piece of text, or a
@@ -112,44 +80,6 @@ class ChunkDecoder:
         reader.seen = True
         return True
 
-    def feed(self, data: bytes, /) -> list[ProviderEvent]:
-        """Decode more bytes. Raises UpstreamError if they are not a chat completion.
-
-        Events before an error are returned first. The error is then the ``failure``, and is raised
-        by the next call. After a finish reason, an error only ends the answer.
-        """
-        if self.failure is not None:
-            raise self.failure
-        events: list[ProviderEvent] = []
-        try:
-            if self._early is not None and not (data := self._look(self._early + data)):
-                return events
-            if self._document is not None:
-                self._keep(self._document, data)
-                return events
-            payloads = self._splitter.feed(data)
-            if not self.closed:
-                self.closed = self._reader.read(payloads, events)
-        except UpstreamError as exc:
-            self._fail(exc, events)
-        return events
-
-    def finish(self) -> list[ProviderEvent]:
-        """Decode what was held back: the body has ended as it should. Raises as ``feed``."""
-        if self.failure is not None:
-            raise self.failure
-        events: list[ProviderEvent] = []
-        try:
-            if self._document is not None:
-                document, self._document = bytes(self._document), None
-                self._read_document(document, events)
-            elif not self.closed and self._early is None:
-                self.closed = self._reader.read(self._splitter.end(), events)
-            self._reader.flush(events)
-        except UpstreamError as exc:
-            self._fail(exc, events)
-        return events
-
     def end(self) -> None:
         """See Decoder."""
         reader = self._reader
@@ -164,47 +94,3 @@ class ChunkDecoder:
         if self.closed:
             raise EmptyAnswer(spent=False)
         raise UpstreamBadResponse
-
-    def _look(self, early: bytes) -> bytes:
-        """The bytes to decode, once it is known what they are: an event stream or a document. Empty
-        before that. Raises UpstreamBadResponse for HTML.
-        """
-        text = early.removeprefix(_BOM).lstrip()
-        if not text or (len(early) < len(_BOM) and _BOM.startswith(early)):
-            if len(early) > _MOST_BLANKS:
-                raise UpstreamBadResponse
-            self._early = early
-            return b""
-        self._early = None
-        if text[:1] in b'{["':
-            self._document = bytearray()
-            return text
-        if text[:1] == b"<":
-            raise UpstreamBadResponse
-        if not text.startswith(_LINES):
-            self._reader.words = text[:MOST_WORDS].decode("utf-8", "replace")
-        return early
-
-    def _keep(self, document: bytearray, data: bytes) -> None:
-        document += data
-        self._splitter.left -= len(data)
-        if self._splitter.left < 0 or len(document) > _LONGEST_DOCUMENT:
-            raise UpstreamBadResponse
-
-    def _read_document(self, document: bytes, events: list[ProviderEvent]) -> None:
-        reader = self._reader
-        self.closed = reader.read([document], events)
-        if not (reader.finished or reader.seen or reader.words):
-            raise UpstreamBadResponse
-        if (
-            reader.said or reader.called
-        ) and not reader.finished:  # complete, but without a finish reason
-            reader.finish("stop", events)
-
-    def _fail(self, error: UpstreamError, events: list[ProviderEvent]) -> None:
-        if self._reader.finished:
-            self.closed = True
-            return
-        self.failure = error
-        if not events:
-            raise error

@@ -7,16 +7,16 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
+from chatnest.providers.event_decoder import MOST_WORDS
+from chatnest.providers.openai.loose_json import loads
 from chatnest.providers.openai_chat.shapes import (
     DONE,
-    MOST_WORDS,
     NOTHING,
     Choice,
     Chunk,
     Delta,
     OddChunk,
     Words,
-    loads,
     thoughts,
 )
 

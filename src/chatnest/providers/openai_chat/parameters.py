@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chatnest.errors import ConfigurationError
+from chatnest.providers.openai.models import is_reasoning
 from chatnest.providers.openai_chat.fields import output_field, tool_fields
 from chatnest.providers.refusals.error_documents import Refusal
 from chatnest.requests import ModelRequest
@@ -21,20 +22,9 @@ __all__ = [
     "Parameters",
     "droppable",
     "is_about_a_value",
-    "is_reasoning",
-    "unsupported_field",
 ]
 
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
-
-_REASONING: Final = re.compile(
-    r"(?:^|[^a-z0-9])(?:o[1-9](?![a-z0-9])|gpt-?(?:[5-9]|[12][0-9])(?![0-9])(?!.*\bchat\b))",
-    re.ASCII,
-)
-"""Names of OpenAI's reasoning models: the o-series, and GPT 5 and later except ``chat`` variants.
-Gateways put a vendor before the name, and a deployment at Azure may have any prefix. ``gpt-35`` is
-Azure's spelling of GPT 3.5.
-"""
 
 _OF_REASONING: Final = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "stop"}
@@ -52,25 +42,10 @@ _MAY_BE_MISSING: Final = frozenset(
 the others are wishes. Tools and a form of the answer are not: the client relies on them.
 """
 
-_FORMS: Final = re.compile(r"response_format.{0,40}must be .?json_schema")
-"""Words of a refusal of ``json_object``: LM Studio's."""
-
 _VALUE: Final = re.compile(
     r"unsupported value|supported values are|invalid value|does not support '"
 )
 """Words of a refusal for one value of a field."""
-
-_UNSUPPORTED: Final = re.compile(
-    r"unsupported|not supported|does not support|doesn't support|unrecognized|unknown"
-    r"|not permitted|not allowed|forbidden|unexpected|extra"
-)
-"""Words of a refusal for a field that the model or the server does not support."""
-
-_ORDINARY: Final = ("stop", "seed", "reasoning")
-"""Names of fields that are ordinary words as well."""
-
-_NAMES: Final = {"unsupportedparameter", "unsupportedvalue", "unknownparameter", "extraforbidden"}
-"""Codes and types of such a refusal, in the form of Refusal.names."""
 
 
 class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,13 +75,6 @@ def droppable(sent: Collection[str], request: ModelRequest) -> frozenset[str]:
     fields = _MAY_BE_MISSING.intersection(sent)
     takes_any_object = request.output is not None and request.output.schema is None
     return fields | {"response_format"} if takes_any_object else fields
-
-
-def is_reasoning(model: str) -> bool:
-    """Whether a model is one of OpenAI's reasoning models, which accept ``max_completion_tokens``
-    instead of ``max_tokens``, and reject a temperature.
-    """
-    return _REASONING.search(model.lower()) is not None
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,34 +156,6 @@ is a wish of clients, which no setting avoids.
 """
 
 
-def unsupported_field(refusal: Refusal, sent: Collection[str]) -> str:
-    """The field of ``sent`` that the refusal calls unsupported, or empty.
-
-    Servers name the field separately (``param``, or the last part of ``loc``) or in their text.
-    """
-    if "response_format" in sent and _FORMS.search(refusal.words):
-        return "response_format"
-    if not (_UNSUPPORTED.search(refusal.words) or refusal.names & _NAMES):
-        return ""
-    known = [field for field in sent if field != "response_format"]
-    if refusal.param in known:
-        return refusal.param
-    if refusal.param:
-        return ""
-    places = {field: _place(field, refusal.words) for field in known}
-    found = [(place, field) for field, place in places.items() if place >= 0]
-    return min(found)[1] if found else ""
-
-
 def is_about_a_value(refusal: Refusal) -> bool:
     """Whether a refusal is about one value of a field, of which others may be accepted."""
     return "unsupportedvalue" in refusal.names or _VALUE.search(refusal.words) is not None
-
-
-def _place(field: str, words: str) -> int:
-    """The place of a field's name in a text, or -1. An ordinary word needs quotes."""
-    pattern = rf"(?<![a-z_]){field}(?![a-z_])"
-    if field in _ORDINARY:
-        pattern = rf"(?<=['\"`]){field}(?=['\"`])"
-    found = re.search(pattern, words)
-    return -1 if found is None else found.start()

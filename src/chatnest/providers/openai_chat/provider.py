@@ -1,38 +1,25 @@
 """OpenAIProvider: OpenAI, and every server with its Chat Completions API."""
 
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from http import HTTPStatus
-from types import ModuleType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from chatnest._util.addresses import is_local
 from chatnest._util.arguments import check_kinds
-from chatnest.errors import ConfigurationError, UpstreamError, UpstreamUnavailable
+from chatnest.errors import ConfigurationError, UpstreamError
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.http.answer_stream import AnswerStream, OpenedAnswer
-from chatnest.providers.http.bodies import (
-    check_coding,
-    closing,
-    is_compressed,
-    is_readable,
-    read_document,
-)
+from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.network import (
     Route,
     ServerSettings,
-    fault_of_address,
-    find_route,
-    without_user,
 )
-from chatnest.providers.http.pool import LoopTransports
-from chatnest.providers.http.transport import Response, Transport, TransportError
+from chatnest.providers.http.transport import Response
+from chatnest.providers.openai.models import unsupported_field
+from chatnest.providers.openai.request import checked_options
+from chatnest.providers.openai.server import OF_FIELDS, OpenAIServer
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.openai_chat.messages import sent_messages
 from chatnest.providers.openai_chat.parameters import (
@@ -41,13 +28,10 @@ from chatnest.providers.openai_chat.parameters import (
     Parameters,
     droppable,
     is_about_a_value,
-    unsupported_field,
 )
-from chatnest.providers.openai_chat.request import account_of, checked_options
 from chatnest.providers.openai_chat.think_tags import TagHabit
 from chatnest.providers.openai_chat.thinking import FIELDS_OF_THINKING, ThinkingHabit
-from chatnest.providers.refusals.error_documents import Refusal, read_refusal
-from chatnest.providers.refusals.faults import error_for
+from chatnest.providers.refusals.error_documents import Refusal
 from chatnest.providers.sse import EventSplitter
 from chatnest.requests import ModelRequest
 from chatnest.tokens.tokenizer import Tokenizer
@@ -58,21 +42,17 @@ __all__ = ["OpenAIProvider"]
 _log = logging.getLogger("chatnest.providers.openai")
 
 DEFAULT_MODEL: Final = "gpt-4o-mini"
-DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
 
-_GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
-"""Statuses of an answer: some gateways send 201 or 206."""
-
-_OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses of refusals that may be due to a field."""
+_RESERVED: Final = {
+    *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
+    "stream_options",
+}
 
 _CHUNKS_PER_TOKEN: Final = 16
 """Maximum chunks for each token: a gateway may send one for each character, of about four."""
 
 _MOST_CHANGES: Final = 3
 """Maximum fields that are changed for one call, each after a refusal."""
-
-_encoder: Final = msgspec.json.Encoder()
 
 
 class _Known:
@@ -125,34 +105,27 @@ class OpenAIProvider:
             self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
         except ValueError as exc:
             raise ConfigurationError(str(exc)) from None
-        self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
-        self._shown = without_user(self._base_url)
-        self._sdk = _import_sdk()
-        if wrong := fault_of_address(self._base_url):
-            raise ConfigurationError(f"base_url: {wrong}, got {self._shown!r}.")
-        check_kinds(parameters=(parameters, ModelParameters), server=(server, ServerSettings))
-        self._server = server if server is not None else ServerSettings()
-        self.route: Route = find_route(self._base_url, self._server)
-        self._told = parameters if parameters is not None else ModelParameters()
-        self._include_usage = include_usage
-        self._account = account_of(
+        check_kinds(parameters=(parameters, ModelParameters))
+        self._server = OpenAIServer(
+            "/chat/completions",
             api_key=api_key,
+            base_url=base_url,
             organization=organization,
             project=project,
-            is_needed=client is None and self._base_url == DEFAULT_BASE_URL,
+            server=server,
+            client=client,
         )
-        address = self._base_url if client is None else str(client.base_url)
-        self.is_local: bool = is_local(urlsplit(address).hostname or "")
+        self.route: Route = self._server.route
+        self.is_local: bool = self._server.is_local
+        self._told = parameters if parameters is not None else ModelParameters()
+        self._include_usage = include_usage
         self._models: dict[str, _Known] = {}
-        self._options = checked_options(options)
-        # Retries are a policy of chatnest, also with the user's client.
-        self._own_client = None if client is None else client.with_options(max_retries=0)
+        self._options = checked_options(options, _RESERVED)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
-        self._transports = LoopTransports(self._make_transport)
 
     def __repr__(self) -> str:
-        return f"OpenAIProvider(model={self.model!r}, base_url={self._shown!r})"
+        return f"OpenAIProvider(model={self.model!r}, base_url={self._server.shown!r})"
 
     def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
         """See Provider.open."""
@@ -171,7 +144,7 @@ class OpenAIProvider:
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
-        await self._transports.aclose()
+        await self._server.aclose()
 
     # ------------------------------------------------ one call
 
@@ -194,7 +167,6 @@ class OpenAIProvider:
         If a refusal names a field that chatnest adds, one more request is sent without the field.
         If that succeeds, later requests omit the field.
         """
-        call.place = self._shown
         parameters, refused = known.parameters, list[_UnsupportedField]()
         while True:
             try:
@@ -215,14 +187,16 @@ class OpenAIProvider:
         """Change later requests as well, unless another value of the field may be accepted."""
         field = refused.field
         if field in FIELDS_OF_THINKING:
-            _log.warning("model %r at %s wants thinking in another field.", model, self._shown)
+            _log.warning(
+                "model %r at %s wants thinking in another field.", model, self._server.shown
+            )
             return
         if field == "reasoning_effort" and refused.is_about_a_value:
             return
         known.parameters = known.parameters.without(field)
         _log.warning(
             "model %r at %s rejects %s, so requests omit it.%s",
-            *(model, self._shown, field, _advice(field)),
+            *(model, self._server.shown, field, _advice(field)),
         )
 
     async def _attempt(
@@ -236,57 +210,7 @@ class OpenAIProvider:
         )
         request = {"model": model, "messages": messages, "stream": True} | added | self._options
         sent = _Sent(added.keys() - self._options, asked, messages, known.thinking)
-        try:
-            if self._own_client is None:
-                transport = await self._transports.get()
-                late = partial(_note_late, call, decoder)
-                response = await transport.post(_encoder.encode(request), call, late)
-            else:
-                call.sent = True  # the client does not report it
-                plain = msgspec.json.decode(_encoder.encode(request))  # schemas are raw
-                response = await self._sdk.ask(self._own_client, plain)
-        except TransportError as exc:
-            cause = type(exc.__cause__).__name__  # its text may contain addresses
-            raise UpstreamUnavailable(facts={"cause": cause}) from exc
-        except self._sdk.StatusError as exc:
-            call.status, call.content_type = exc.status, exc.content_type
-            sent.check(exc.refusal, exc.status, exc.error)
-            raise exc.error from None
-        call.sent = True
-        call.status = response.status
-        call.content_type = response.headers.get("content-type", "")
-        if response.status not in _GOOD or "content-encoding" in response.headers:
-            try:
-                await _check(response, sent)
-            except BaseException:
-                with closing():
-                    await response.aclose()
-                raise
-        return response
-
-    async def _make_transport(self) -> Transport:
-        head = await self._sdk.request_head(
-            self._account, base_url=self._base_url, server=self._server
-        )
-        transport: Transport = self._sdk.make_transport(head, self.route)
-        return transport
-
-
-def _note_late(call: ModelCall, decoder: ChunkDecoder, response: Response) -> None:
-    """Note what had arrived of an answer whose request was cancelled. See Transport.post."""
-    if response.status == HTTPStatus.OK and is_readable(response):
-        compressed = is_compressed(response)
-        call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
-
-
-async def _check(response: Response, sent: "_Sent") -> None:
-    """Raise an UpstreamError unless the status is 2xx and the body can be inflated."""
-    if response.status not in _GOOD:
-        refusal = read_refusal(await read_document(response))
-        error = error_for(refusal, status=response.status, headers=response.headers)
-        sent.check(refusal, response.status, error)
-        raise error
-    check_coding(response)
+        return await self._server.post(call, decoder, request, sent.check)
 
 
 class _UnsupportedField(Exception):
@@ -311,7 +235,7 @@ class _Sent(msgspec.Struct):
         """Raise _UnsupportedField if a refusal names one of the fields, or the field of the
         thinking that belongs to a tool call.
         """
-        if status not in _OF_FIELDS:
+        if status not in OF_FIELDS:
             return
         field = unsupported_field(refusal, droppable(self.added, self.request))
         has_calls = any("tool_calls" in message for message in self.messages)
@@ -325,9 +249,3 @@ class _Sent(msgspec.Struct):
 def _advice(field: str) -> str:
     settings = ADVICE.get(field)
     return f" To avoid the refused request at each start, set {settings}." if settings else ""
-
-
-def _import_sdk() -> ModuleType:
-    from chatnest.providers.openai_chat import sdk as openai_client  # noqa: PLC0415  # takes most of a second
-
-    return openai_client

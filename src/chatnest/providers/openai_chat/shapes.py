@@ -1,31 +1,27 @@
 """Chunk and its parts: the types that msgspec decodes, and the texts in them. No I/O."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from chatnest.errors import UpstreamBadResponse
+from chatnest.providers.openai.loose_json import loads
 
 __all__ = [
     "DONE",
     "EMPTY",
-    "MOST_WORDS",
     "NOTHING",
     "Choice",
     "Chunk",
     "Delta",
     "OddChunk",
     "Words",
-    "loads",
     "mended",
     "thoughts",
 ]
 
 NOTHING: Final = msgspec.Raw(b"null")
 EMPTY: Final = (NOTHING, *map(msgspec.Raw, (b'""', b"{}", b"[]", b"false", b"0")))
-MOST_WORDS: Final = 2_048
 DONE: Final = b"[DONE]"
 
 
@@ -93,16 +89,6 @@ class Words(msgspec.Struct):
     """Text in place of a chunk: a sign of life, or an error in words."""
 
     text: str
-
-
-def loads(payload: bytes | msgspec.Raw) -> Any:
-    """Decode with the standard library, which accepts halves of surrogate pairs and NaN, as
-    JavaScript and Python write them. Raises UpstreamBadResponse.
-    """
-    try:
-        return json.loads(bytes(payload), parse_constant=str)
-    except (ValueError, RecursionError) as exc:
-        raise UpstreamBadResponse from exc
 
 
 def mended(text: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from chatnest.events import Source
-from chatnest.providers.openai_chat.shapes import EMPTY, loads, mended
+from chatnest.providers.openai.loose_json import loads
+from chatnest.providers.openai_chat.shapes import EMPTY, mended
 
 __all__ = ["Sources"]
 

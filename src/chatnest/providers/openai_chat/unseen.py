@@ -3,7 +3,8 @@
 from typing import Any
 
 from chatnest.events import ProviderEvent, Reasoning
-from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Delta, loads
+from chatnest.providers.openai.loose_json import loads
+from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Delta
 from chatnest.providers.openai_chat.signatures import Details, seal_of_call
 from chatnest.providers.openai_chat.sources import Sources
 from chatnest.providers.openai_chat.thinking import ThinkingHabit

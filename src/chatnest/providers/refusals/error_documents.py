@@ -18,7 +18,15 @@ __all__ = ["FIELDS", "Refusal", "names_error", "read_refusal"]
 FIELDS: Final = (
     *("max_completion_tokens", "max_tokens", "messages", "model", "reasoning_effort", "stream"),
     *("stream_options", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed"),
-    *("stop", "parallel_tool_calls", "response_format", "reasoning_content", "reasoning"),
+    *("stop", "parallel_tool_calls", "response_format", "reasoning_content"),
+    *(
+        "include",
+        "max_output_tokens",
+        "reasoning.effort",
+        "reasoning.summary",
+        "reasoning",
+        "store",
+    ),
 )
 """Fields of our requests that a server may reject."""
 
@@ -51,8 +59,11 @@ _WAITS: Final = {
     "retryafter": 1.0,
     "retrydelay": 1.0,
 }
-_FIELD: Final = re.compile(rf"(?<![a-z_])({'|'.join(FIELDS)})(?![a-z_])")
-_ORDINARY: Final = {"messages", "model", "reasoning", "seed", "stop", "stream"}
+_FIELD: Final = re.compile(rf"(?<![a-z_])({'|'.join(map(re.escape, FIELDS))})(?![a-z_])")
+_ORDINARY: Final = {
+    *("include", "messages", "model", "reasoning", "seed", "stop", "store", "stream"),
+}
+"""Fields whose names are ordinary words."""
 _NO_LETTER: Final = re.compile("[^a-z0-9]")
 _STATUSES: Final = range(400, 600)
 
@@ -170,7 +181,8 @@ class _Found:
                 self.words.append(value[:_MOST_WORDS])
 
     def _read_param(self, value: object) -> None:
-        name = re.split(r"[.\[]", value)[0] if isinstance(value, str) else ""
+        name = value if isinstance(value, str) else ""
+        name = name if name in FIELDS else re.split(r"[.\[]", name)[0]
         if name in FIELDS:
             self.param = self.param or name
 

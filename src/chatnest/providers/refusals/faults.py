@@ -91,6 +91,10 @@ _REJECTED: Final = frozenset(
             "wrongapiformat",
         ),
         *("validationexception", "modelnotavailable", "modelnotexist"),
+        *("biopolicy", "emptyimagefile", "imagecontentpolicyviolation", "imagefiletoolarge"),
+        *("imageparseerror", "imagetoolarge", "imagetoosmall", "invalidbase64image"),
+        *("invalidimage", "invalidimageformat", "invalidimagemode", "invalidimageurl"),
+        *("misalignmentpolicyviolation", "unsupportedimagemediatype"),
     }
 )
 

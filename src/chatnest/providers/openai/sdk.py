@@ -14,7 +14,7 @@ from chatnest.providers.http.connections import make_transport
 from chatnest.providers.http.httpx2 import Httpx2Response
 from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.http.transport import RequestHead, TransportError
-from chatnest.providers.openai_chat.request import PATH, Account, split_query
+from chatnest.providers.openai.request import Account, split_query
 from chatnest.providers.refusals.error_documents import Refusal, read_refusal
 from chatnest.providers.refusals.faults import error_for
 
@@ -40,9 +40,11 @@ class StatusError(Exception):
         self.error: UpstreamError = error
 
 
-async def request_head(account: Account, *, base_url: str, server: ServerSettings) -> RequestHead:
-    """The head of the SDK's requests: the address, the authentication, the SDK's version. Header
-    fields of ``server`` replace fields of the same names.
+async def request_head(
+    account: Account, *, base_url: str, path: str, server: ServerSettings
+) -> RequestHead:
+    """The head of the SDK's requests to ``path``: the address, the authentication, the SDK's
+    version. Header fields of ``server`` replace fields of the same names.
 
     The head is the same for all requests and takes the SDK most of a millisecond, so it is made
     once. Raises openai.OpenAIError.
@@ -58,7 +60,7 @@ async def request_head(account: Account, *, base_url: str, server: ServerSetting
             max_retries=0,
             http_client=http,
         )
-        await _post(client, {})
+        await _post(client, path, {})
     head = recorder.head
     added = {name.lower() for name in server.headers}
     kept = [field for field in head.fields if field[0].lower() not in added]
@@ -78,9 +80,9 @@ class _Recorder(httpx2.AsyncBaseTransport):
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, request=request)
 
 
-async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
+async def _post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> Any:
     return await client.post(
-        PATH,
+        path,
         cast_to=httpx2.Response,
         body=body,
         options={"headers": _HEADERS},
@@ -89,10 +91,13 @@ async def _post(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
     )
 
 
-async def ask(client: openai.AsyncOpenAI, body: dict[str, Any]) -> Httpx2Response:
-    """Send a request with the user's client. Raises StatusError, TransportError, UpstreamError."""
+async def ask(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> Httpx2Response:
+    """Send a request to ``path`` with the user's client.
+
+    Raises StatusError, TransportError, UpstreamError.
+    """
     try:
-        response = await _post(client, body)
+        response = await _post(client, path, body)
     except openai.APIStatusError as exc:
         headers: Mapping[str, str] = exc.response.headers
         refusal = read_refusal(exc.response.content[:ERROR_BYTES])

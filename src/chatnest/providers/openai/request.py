@@ -1,7 +1,7 @@
 """The parts of a request beside its messages: the address, the account, options."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -9,14 +9,10 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["PATH", "Account", "account_of", "checked_options", "split_query"]
+__all__ = ["Account", "account_of", "checked_options", "split_query"]
 
-PATH: Final = "/chat/completions"
-
-_RESERVED: Final = {
-    *("max_completion_tokens", "max_tokens", "messages", "model", "n", "stream"),
-    "stream_options",
-}
+_PATHS: Final = ("/chat/completions", "/responses")
+"""Paths that people copy along with the address of an API."""
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,21 +66,25 @@ def _check_key(key: str) -> None:
             )
 
 
-def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The additional fields of a request. Raises ConfigurationError if chatnest sets one itself."""
+def checked_options(options: Mapping[str, Any] | None, reserved: Collection[str]) -> dict[str, Any]:
+    """The additional fields of a request. Raises ConfigurationError for ``reserved`` fields, which
+    chatnest sets itself.
+    """
     checked = dict(options or {})
-    if reserved := _RESERVED & set(checked):
+    if found := set(reserved) & set(checked):
         raise ConfigurationError(
-            f"options[{min(reserved)!r}]: expected a field that chatnest does not set itself. "
+            f"options[{min(found)!r}]: expected a field that chatnest does not set itself. "
             "Remove it."
         )
     return checked
 
 
 def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:
-    """The address of an API without its query, and the query. The path of chat completions at the
-    end, which people copy along, is removed.
+    """The address of an API without its query, and the query. The path of a dialect at the end,
+    which people copy along, is removed.
     """
     address, _, own = base_url.partition("?")
-    address = address.rstrip("/").removesuffix(PATH)
+    address = address.rstrip("/")
+    for path in _PATHS:
+        address = address.removesuffix(path)
     return address, "&".join(filter(None, (own, urlencode(query))))

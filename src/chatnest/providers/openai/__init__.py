@@ -1,0 +1,1 @@
+"""Shared by the dialects of OpenAI: the account, the server, facts of models, usage figures."""

@@ -1,0 +1,143 @@
+"""OpenAIResponsesProvider: OpenAI, and every server with its Responses API."""
+
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Final
+
+from chatnest._util.arguments import check_kinds
+from chatnest.errors import ConfigurationError
+from chatnest.providers.base import ProviderStream
+from chatnest.providers.http.answer_stream import OpenedAnswer
+from chatnest.providers.http.network import Route, ServerSettings
+from chatnest.providers.http.transport import Response
+from chatnest.providers.openai.request import checked_options
+from chatnest.providers.openai.server import OpenAIServer
+from chatnest.providers.openai_responses.decode import ResponseDecoder
+from chatnest.providers.openai_responses.input_items import input_items
+from chatnest.providers.openai_responses.parameters import ADVICE, Parameters, ResponsesParameters
+from chatnest.providers.openai_responses.tools import text_fields, tool_fields
+from chatnest.providers.sse import EventSplitter
+from chatnest.requests import ModelRequest
+from chatnest.tokens.tokenizer import Tokenizer
+from chatnest.turn import ModelCall
+
+__all__ = ["OpenAIResponsesProvider"]
+
+_log = logging.getLogger("chatnest.providers.openai")
+
+_RESERVED: Final = {
+    *("background", "conversation", "input", "instructions", "max_output_tokens", "model"),
+    *("previous_response_id", "prompt", "stream"),
+}
+
+_OBFUSCATING: Final = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com")
+"""Ends of the names of servers that pad their events."""
+
+_EVENTS_PER_TOKEN: Final = 16
+"""Maximum events for each token: a gateway may send one for each character, of about four."""
+
+
+class OpenAIResponsesProvider:
+    """A provider for a server with OpenAI's Responses API.
+
+    The arguments are those of OpenAIProvider, but for ``parameters``, and for ``max_event_bytes``:
+    the last event of an answer repeats all of it. Nothing is stored on the server: each request has
+    the whole conversation, with the model's thinking in encrypted form. Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        encoding: str | None = None,
+        parameters: ResponsesParameters | None = None,
+        server: ServerSettings | None = None,
+        options: Mapping[str, Any] | None = None,
+        client: Any = None,
+        max_event_bytes: int = 4_194_304,
+        max_answer_bytes: int = 67_108_864,
+    ) -> None:
+        if not model.strip():
+            raise ConfigurationError(f"model: expected the name of a model, got {model!r}.")
+        self.model = model
+        try:
+            self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from None
+        check_kinds(parameters=(parameters, ResponsesParameters))
+        self._server = OpenAIServer(
+            "/responses",
+            api_key=api_key,
+            base_url=base_url,
+            organization=organization,
+            project=project,
+            server=server,
+            client=client,
+        )
+        self.route: Route = self._server.route
+        self.is_local: bool = self._server.is_local
+        self._told = parameters if parameters is not None else ResponsesParameters()
+        self._obfuscates = self._server.host.endswith(_OBFUSCATING)
+        self._learned: dict[str, Parameters] = {}  # by the model's name
+        self._options = checked_options(options, _RESERVED)
+        self._max_event_bytes = max_event_bytes
+        self._max_answer_bytes = max_answer_bytes
+
+    def __repr__(self) -> str:
+        return f"OpenAIResponsesProvider(model={self.model!r}, base_url={self._server.shown!r})"
+
+    def open(self, call: ModelCall) -> AbstractAsyncContextManager[ProviderStream]:
+        """See Provider.open."""
+        request = call.request
+        decoder = ResponseDecoder(
+            EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
+            max_events=_EVENTS_PER_TOKEN * request.max_output_tokens + 1_000,
+            model=request.model or self.model,
+            tools=bool(request.tools or self._options.get("tools")),
+        )
+        return OpenedAnswer(call, partial(self._ask, call, decoder), decoder)
+
+    async def aclose(self) -> None:
+        """See Provider.aclose."""
+        await self._server.aclose()
+
+    async def _ask(self, call: ModelCall, decoder: ResponseDecoder) -> Response:
+        """See OpenAIServer.ask. If the server rejects a field, later requests to the model omit it,
+        but for an effort, of which it may accept others.
+        """
+        model = call.request.model or self.model
+        response, accepted, field = await self._server.ask(
+            call, decoder, self._known(model), partial(self._body, call.request, model)
+        )
+        if field and not (field == "reasoning.effort" and call.request.effort):
+            self._learned[model] = accepted
+            advice = f" Set {ADVICE[field]} to avoid this." if field in ADVICE else ""
+            _log.warning(
+                "model %r at %s rejects %s, so requests omit it.%s",
+                *(model, self._server.shown, field, advice),
+            )
+        return response
+
+    def _known(self, model: str) -> Parameters:
+        learned = self._learned.get(model)
+        if learned is None:
+            return Parameters.of(model, self._told, obfuscates=self._obfuscates)
+        return learned
+
+    def _body(
+        self, request: ModelRequest, model: str, parameters: Parameters
+    ) -> tuple[dict[str, Any], Collection[str]]:
+        """The body of a request, and its fields that may be left out."""
+        added = parameters.fields(request)
+        items = input_items(request.messages, model=model, image_detail=request.image_detail)
+        body: dict[str, Any] = {"model": model, "input": items, "stream": True}
+        body["max_output_tokens"] = request.max_output_tokens
+        body |= added | tool_fields(request) | text_fields(request.output) | self._options
+        parts = {f"reasoning.{part}" for part in added.get("reasoning", ())}
+        return body, (added.keys() | parts) - self._options.keys()
