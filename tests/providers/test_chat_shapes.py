@@ -449,6 +449,16 @@ CALLS = {
         ),
         [*whole(0, "c1", "look", PARIS), *whole(1, "c2", "look", ROME), *ENDED],
     ),
+    "another name under one index, without an id": Shape(
+        "",
+        stream(
+            calls(call(PARIS, name="look")),
+            calls(call("", name="find")),
+            calls(call(ROME)),
+            *(CALLED, BILL),
+        ),
+        [*whole(0, MADE, "look", PARIS), *whole(1, MADE, "find", ROME), *ENDED],
+    ),
     "one id for two calls": Shape(
         "",
         stream(

@@ -235,7 +235,8 @@ class ChunkReader:
         """Append what was held back, and a Finish for the word of the server."""
         if self.half or self.tags is not None:
             self.flush(events)
-        reason = reason_of(word, called=self.called)
+        is_usual = word == "stop" and not self.called
+        reason = word if is_usual else reason_of(word, called=self.called)
         if not reason:
             return
         if self._unseen is not None and self._unseen.calls is not None:

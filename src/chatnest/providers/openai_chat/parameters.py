@@ -106,7 +106,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         """The fields of a request. The client's sampling and effort override the settings."""
         sampling = request.sampling
         asked = sampling.temperature
-        wishes = {
+        wishes: dict[str, Any] = {
             "temperature": request.temperature if asked is None else asked,
             "top_p": sampling.top_p,
             "presence_penalty": sampling.presence_penalty,
@@ -115,11 +115,14 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             "stop": list(sampling.stop) or None,
             "reasoning_effort": request.effort or self.reasoning_effort,
             "stream_options": {"include_usage": True},
-            **tool_fields(request),
         }
+        if request.tools:
+            wishes |= tool_fields(request)
         fields: dict[str, Any] = {self.max_tokens_field: request.max_output_tokens}
         left_out = self.left_out
-        fields |= {k: v for k, v in wishes.items() if v is not None and k not in left_out}
+        for name, value in wishes.items():
+            if value is not None and name not in left_out:
+                fields[name] = value  # noqa: PERF403  # a frame less
         if request.output is not None:
             as_schema = self.object_as_schema
             fields["response_format"] = output_field(request.output, object_as_schema=as_schema)

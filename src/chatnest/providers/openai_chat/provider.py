@@ -131,7 +131,7 @@ class OpenAIProvider:
         """See Provider.open."""
         request = call.request
         model = request.model or self.model
-        known = self._known(model)
+        known = self._models.get(model) or self._known(model)
         decoder = ChunkDecoder(
             EventSplitter(max_event=self._max_event_bytes, max_total=self._max_answer_bytes),
             max_chunks=_CHUNKS_PER_TOKEN * request.max_output_tokens + 1_000,
@@ -149,15 +149,13 @@ class OpenAIProvider:
     # ------------------------------------------------ one call
 
     def _known(self, model: str) -> _Known:
-        """The facts of a model. Its name is the operator's, so there are few."""
-        known = self._models.get(model)
-        if known is None:
-            told = self._told
-            tags = None
-            if told.think_tags or (told.think_tags is None and self.is_local):
-                tags = TagHabit(model, always=told.think_tags is True)
-            parameters = Parameters.of(model, told, include_usage=self._include_usage)
-            known = self._models[model] = _Known(parameters, tags, model)
+        """The facts of a model that is new. Its name is the operator's, so there are few."""
+        told = self._told
+        tags = None
+        if told.think_tags or (told.think_tags is None and self.is_local):
+            tags = TagHabit(model, always=told.think_tags is True)
+        parameters = Parameters.of(model, told, include_usage=self._include_usage)
+        known = self._models[model] = _Known(parameters, tags, model)
         return known
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder, known: _Known) -> Response:
