@@ -107,6 +107,8 @@ def check_end(answer: Answer) -> None:
     """
     if answer.finish_reason is None:
         raise UpstreamInterrupted
+    if answer.finish_reason == "stop" and not answer.is_blank:  # nearly always
+        return
     reason = _word(answer.finish_reason)
     facts = {"finish_reason": reason}
     if reason in _FAILURES:

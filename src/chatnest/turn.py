@@ -228,7 +228,7 @@ class Turn:
             self.messages = joined(self.messages)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
-        reply, output = self.reply_tokens, self.min_output_tokens
+        reply, output = self._counter.reply_tokens, self.min_output_tokens
         if self.is_large:
             least = reply + sum(map(self.least_tokens, messages)) + output
             if least > cap + _FAR:  # a count would take long and change nothing

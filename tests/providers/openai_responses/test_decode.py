@@ -100,9 +100,10 @@ class Taker:
         self.takes = takes
         self.texts: list[str] = []
 
-    def take(self, text: str) -> bool:
+    def take(self, offered: object, /) -> bool:
+        assert isinstance(offered, str)
         if self.takes:
-            self.texts.append(text)
+            self.texts.append(offered)
         return self.takes
 
 

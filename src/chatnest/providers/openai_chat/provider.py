@@ -1,7 +1,7 @@
 """OpenAIProvider: OpenAI, and every server with its Chat Completions API."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final
@@ -197,9 +197,9 @@ class OpenAIProvider:
             *(model, self._server.shown, field, _advice(field)),
         )
 
-    async def _attempt(
+    def _attempt(
         self, call: ModelCall, decoder: ChunkDecoder, known: _Known, parameters: Parameters
-    ) -> Response:
+    ) -> Awaitable[Response]:
         asked = call.request
         model = asked.model or self.model
         added = parameters.fields(asked)
@@ -208,7 +208,7 @@ class OpenAIProvider:
         )
         request = {"model": model, "messages": messages, "stream": True} | added | self._options
         sent = _Sent(added.keys() - self._options, asked, messages, known.thinking)
-        return await self._server.post(call, decoder, request, sent.check)
+        return self._server.post(call, decoder, request, sent.check)
 
 
 class _UnsupportedField(Exception):
