@@ -256,6 +256,16 @@ def _check_sense(profile: Profile) -> None:
                 f"got {getattr(profile, total)}, which leaves no tokens for the input. Raise the "
                 "first or lower the second."
             )
+    if profile.max_reasoning_tokens is None:
+        return
+    needed = profile.max_reasoning_tokens + least
+    for total in ("max_tokens_per_request", "daily_token_limit"):
+        if getattr(profile, total) <= needed:
+            raise ConfigurationError(
+                f"profiles.{profile.name}.{total}: expected more than max_reasoning_tokens + "
+                f"{field} = {needed}, got {getattr(profile, total)}, which leaves no tokens for "
+                "the input. Raise the first or lower the second."
+            )
 
 
 def profile_name(name: str) -> str:
