@@ -267,9 +267,9 @@ def _check_images(profile: Profile, models: Sequence[Candidate]) -> None:
     for field in ("max_tokens_per_request", "daily_token_limit"):
         if (limit := getattr(profile, field)) <= needed:
             raise ConfigurationError(
-                f"profiles.{profile.name}.{field}: expected more than {needed}, for an image of at "
-                f"least {costs[name]} tokens ({name}) and the minimum output, got {limit}. Raise "
-                "it, or set images = false."
+                f"profiles.{profile.name}.images: expected {field} above {needed}, for an image of "
+                f"at least {costs[name]} tokens ({name}) and the minimum output, got {limit}. "
+                f"Raise {field}, or set images = false."
             )
 
 

@@ -258,13 +258,13 @@ def _check_sense(profile: Profile) -> None:
             )
     if profile.max_reasoning_tokens is None:
         return
-    needed = profile.max_reasoning_tokens + least
     for total in ("max_tokens_per_request", "daily_token_limit"):
-        if getattr(profile, total) <= needed:
+        room = getattr(profile, total) - least
+        if profile.max_reasoning_tokens >= room:
             raise ConfigurationError(
-                f"profiles.{profile.name}.{total}: expected more than max_reasoning_tokens + "
-                f"{field} = {needed}, got {getattr(profile, total)}, which leaves no tokens for "
-                "the input. Raise the first or lower the second."
+                f"profiles.{profile.name}.max_reasoning_tokens: expected less than {total} - "
+                f"{field} = {room}, got {profile.max_reasoning_tokens}, which leaves no tokens for "
+                f"the input. Lower it, or raise {total}."
             )
 
 

@@ -164,8 +164,8 @@ def provider_of(config: Config) -> Provider:
     section = config.provider
     if section.api == "anthropic-messages" and not _is_set(config, "model"):
         raise ConfigurationError(
-            f"provider.model: expected the name of a model of {section.api}, got none. Name one, "
-            "such as claude-haiku-4-5."
+            f"provider.api: expected the name of a model of {section.api} in provider.model, got "
+            "none. Name one, such as claude-haiku-4-5."
         )
     only = {"model": section.model, "encoding": section.encoding}
     return _build("provider", section, "provider", section, only)

@@ -296,7 +296,7 @@ def naming_sources(sources: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as exc:
-        key = re.split(r"[^\w./@-]|:(?!\w)", exc.detail, maxsplit=1)[0]
+        key = re.split(r"[^\w./@:-]|:(?!\w)", exc.detail, maxsplit=1)[0]
         found = [sources[each] for each in sources if each == key or each.startswith(f"{key}.")]
         if not key or not found:
             raise
