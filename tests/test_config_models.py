@@ -233,6 +233,41 @@ def test_an_api_is_spoken_by_its_class(tmp_path, monkeypatch, api, form):
     assert provider.model == "some-model"
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("api", ["openai-chat", *APIS])
+async def test_models_of_one_provider_are_asked_by_their_own_names(tmp_path, upstream, api):
+    if api in APIS and not has_dialect(APIS[api][2]):
+        return  # see the test above: this version refuses the API
+    text = f"""
+        [providers.it]
+        api = "{api}"
+        base_url = "{upstream.base_url}"
+        api_key_env = "HOUSE_KEY"
+        [models.a]
+        provider = "it"
+        model = "first"
+        [models.b]
+        provider = "it"
+        model = "second"
+        [profiles.balanced]
+        models = ["a"]
+        [profiles.constrained]
+        models = ["b"]
+    """
+    chat = built(text, tmp_path)
+    assert len(chat.models.providers) == 1
+    for profile, model in (("balanced", "first"), ("constrained", "second")):
+        body = {"messages": [{"role": "user", "content": "Hi"}], "profile": profile}
+        async with Conversation(chat, json=body) as c:
+            assert chat_nest_client(await c.read_all()).done
+        asked = upstream.last
+        assert asked.json["model"] == model
+        assert "sk-of-the-house" in {*asked.headers.get("authorization", "").split(" ")} | {
+            asked.headers.get("x-api-key")
+        }
+    await chat.aclose()
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_a_key_comes_from_the_variable_of_the_api(tmp_path, api):
     prefix, *_ = APIS[api]
