@@ -120,7 +120,8 @@ def test_every_key_of_a_file_is_taken(tmp_path):
     assert msgspec.to_builtins(config.chat) == {
         "path": "/chat",
         "system_prompt": "Be brief.",
-        "allow_client_system_prompt": False,
+        "client_system_prompt": None,
+        "allow_client_system_prompt": None,
         "default_profile": "constrained",
         "allowed_profiles": ["constrained", "balanced"],
         "ping_interval": 5.0,

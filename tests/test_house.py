@@ -143,7 +143,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "service",
     ),
     "runs.sqlite": ("place rows", "file", "log"),
-    "config": ("flags sources", "sections", "build thinking"),
+    "config": ("flags sources", "sections", "catalogue thinking", "build"),
     "server": (
         "announcement connections door hosts http10 interpreter workers",
         "front",
@@ -154,7 +154,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "diagnostics": ("observations", "checks responses", "probe report", "check doctor"),
     "diagnostics.checks": (
         "base",
-        "endpoint machine profiles provider redis service sqlite",
+        "endpoint machine models profiles provider redis service sqlite",
     ),
     "testing": (
         "clock fail_points format_contract leak_probe listener protocol relay scope sse upstream",

@@ -22,6 +22,7 @@ from chatnest.endpoints.base import Exchange
 from chatnest.errors import ClientGone, InternalError, MethodNotAllowed, NotFound
 from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
+from chatnest.incoming import ClientSystemPrompt
 from chatnest.ledger.base import Ledger
 from chatnest.lifespan import lifespan_of, serve_lifespan
 from chatnest.models import Catalogue, Model
@@ -51,8 +52,10 @@ class ChatNestApp:
       one answers requests without a model.
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
       all profiles without a bound above its own.
-    - ``system_prompt`` opens every conversation. A client's system prompt is ignored, or follows
-      yours if ``allow_client_system_prompt`` is set.
+    - ``system_prompt`` opens every conversation.
+    - ``client_system_prompt``: ``"ignore"`` a client's system prompt, ``"refuse"`` its request, or
+      ``"allow"`` the prompt after yours. Default: ``"ignore"``. The older
+      ``allow_client_system_prompt=True`` is the same as ``"allow"``.
     - ``usage_event`` sends the cost to all clients, before ``done``.
     - ``charge_unanswered`` charges the input of a call that the model accepted and never answered.
       Default: yes, except after a timeout of a local server, which may have been loading the model.
@@ -81,7 +84,8 @@ class ChatNestApp:
         ledger: Ledger | None = None,
         identify: Identify | None = None,
         system_prompt: str = "",
-        allow_client_system_prompt: bool = False,
+        client_system_prompt: ClientSystemPrompt | None = None,
+        allow_client_system_prompt: bool | None = None,
         usage_event: bool = False,
         charge_unanswered: bool | None = None,
         when_away: WhenAway | None = None,
@@ -104,6 +108,7 @@ class ChatNestApp:
             ledger=ledger,
             identify=identify,
             system_prompt=system_prompt,
+            client_system_prompt=client_system_prompt,
             allow_client_system_prompt=allow_client_system_prompt,
             usage_event=usage_event,
             charge_unanswered=charge_unanswered,
@@ -171,7 +176,7 @@ class ChatNestApp:
         self._lifetime.when_draining(act)
 
     async def aclose(self) -> None:
-        """End and settle open answers, then close the provider and the ledger."""
+        """End and settle open answers, then close the providers and the ledger."""
         await self._lifetime.aclose()
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Awaitable, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import anyio
 import msgspec
@@ -28,10 +28,13 @@ from chatnest.streams.open_streams import Arrival, OpenStreams
 from chatnest.turn import Turn
 from chatnest.wire.base import WireFormat
 
-__all__ = ["Incoming", "IncomingChat"]
+__all__ = ["ClientSystemPrompt", "Incoming", "IncomingChat"]
 
 _log = logging.getLogger("chatnest.app")
 _T = TypeVar("_T")
+
+ClientSystemPrompt = Literal["ignore", "refuse", "allow"]
+"""How a client's system prompt is treated."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _CONVERSATION: Final = b"chatnest-conversation-id"
@@ -86,7 +89,7 @@ class Incoming:
         streams: OpenStreams,
         *,
         system_prompt: str,
-        allow_client_system_prompt: bool,
+        client_system_prompt: ClientSystemPrompt,
         usage_event: bool,
         ping_seconds: float,
         keep_headers: bool,
@@ -96,7 +99,7 @@ class Incoming:
         self._bounds = bounds
         self._streams = streams
         self._system = (Message.of("system", system_prompt),) if system_prompt else ()
-        self._allow_client_system_prompt = allow_client_system_prompt
+        self._client_system_prompt = client_system_prompt
         self._usage_event = usage_event
         self._ping_seconds = ping_seconds
         self._keep_headers = keep_headers
@@ -202,8 +205,10 @@ class Incoming:
 
     def _opening(self, request: ChatRequest) -> tuple[Message, ...]:
         prompt = request.system_prompt
-        if prompt is None or not self._allow_client_system_prompt:
+        if prompt is None or self._client_system_prompt == "ignore":
             return self._system
+        if self._client_system_prompt == "refuse":
+            raise InvalidRequest("This server does not accept a system prompt from clients.")
         most = self._bounds.client_system_prompt_bytes
         if len(prompt.encode()) > most:
             raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")

@@ -15,7 +15,7 @@ from chatnest.accounting.accounts import Accounts
 from chatnest.bounds import Bounds
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger, Limit
-from chatnest.providers import Provider
+from chatnest.models import Catalogue
 from chatnest.runs import RunLog
 from chatnest.stores.reasons import reason_of
 from chatnest.streams.open_streams import OpenStreams, at_signal
@@ -37,7 +37,7 @@ class Lifetime:
     def __init__(
         self,
         *,
-        provider: Provider,
+        models: Catalogue,
         ledger: Ledger,
         accounts: Accounts,
         streams: OpenStreams,
@@ -51,7 +51,7 @@ class Lifetime:
                 "drain_at_signal: expected a finite number of seconds >= 0, "
                 f"got {drain_at_signal!r}."
             )
-        self.provider: Provider = provider
+        self.models: Catalogue = models
         self.ledger: Ledger = ledger
         self._accounts = accounts
         self._streams = streams
@@ -82,12 +82,13 @@ class Lifetime:
             await self.ledger.usage(self._budgets)
 
     async def start(self) -> None:
-        """Load the token counter and try the ledger, so that the first request need not wait.
+        """Load the token counters and try the ledger, so that the first request need not wait.
         Optional; the ASGI lifespan calls it. Raises ConfigurationError if the ledger can never
         work. A ledger that is only unavailable is logged: it may come back.
         """
         self._streams.reopen()
-        await self.provider.counter.warm()
+        for candidate in self.models.candidates:
+            await candidate.counter.warm()
         try:
             await self.ready()
             with fail_after(self._bounds.ledger_seconds):
@@ -112,17 +113,19 @@ class Lifetime:
         self._streams.when_draining.append(act)
 
     async def aclose(self) -> None:
-        """End and settle running answers, then close the provider and the ledger. The ASGI lifespan
-        calls it. A host without lifespan events must call it when it shuts down.
+        """End and settle running answers, then close the providers and the ledger. The ASGI
+        lifespan calls it. A host without lifespan events must call it when it shuts down.
         """
         with CancelScope(shield=True):
             await self.drain(0)
             with move_on_after(self._bounds.settle_seconds):
                 await self._accounts.outbox.flush(most=sys.maxsize)
             self._accounts.outbox.end()
-            await self.provider.aclose()
-            await self._run_log.aclose()
-            await self.ledger.aclose()
+            async with AsyncExitStack() as stack:  # closes all, even if one of them fails
+                stack.push_async_callback(self.ledger.aclose)
+                stack.push_async_callback(self._run_log.aclose)
+                for provider in reversed(self.models.providers):
+                    stack.push_async_callback(provider.aclose)
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:

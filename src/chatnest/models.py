@@ -4,17 +4,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from chatnest._util.arguments import check_integer, check_parts
 from chatnest.conversation import Image
 from chatnest.errors import ConfigurationError, UnknownModel
-from chatnest.profiles import Profile
+from chatnest.profiles import DEFAULT_PROFILES, Profile
 from chatnest.providers.base import Provider
 from chatnest.tokens import TokenCounter, Tokenizer
 from chatnest.tokens.image_rules import Detail, Flat, ImageRule, rule_of
+from chatnest.tokens.tokenizer import BYTES
 
 __all__ = ["DEFAULT_MODEL", "Candidate", "Catalogue", "Model"]
 
@@ -22,6 +23,7 @@ DEFAULT_MODEL: Final = "default"
 """The name of the only model of an application without a catalogue."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
+_PIXEL: Final = Image(media_type="image/png", data="", width=1, height=1)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +31,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
     ``model`` is its upstream name. Default: the model of ``provider``, which may serve several.
     ``aliases`` are more names that clients may use, such as a name that their program has built in.
-    ``context_window`` is the maximum tokens of input and output together. ``max_image_tokens`` is
-    the maximum tokens of an image, for a model whose family has no known rule; without a rule, and
-    without this, the model gets no images. ``image_detail`` is the resolution in which it sees
+    ``context_window`` is the maximum tokens of input and output together. ``encoding`` counts its
+    tokens; by default it is the provider's, or the one for the upstream name. ``max_image_tokens``
+    is the maximum tokens of an image, for a model whose family has no known rule; without a rule,
+    and without this, the model gets no images. ``image_detail`` is the resolution in which it sees
     them, where its provider lets us choose.
 
     Raises ConfigurationError.
@@ -41,6 +44,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     aliases: tuple[str, ...] = ()
     context_window: int | None = None
+    encoding: str | None = None
     max_image_tokens: int | None = None
     image_detail: Detail = "low"
 
@@ -49,6 +53,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("context_window", "max_image_tokens"):
             if (value := getattr(self, name)) is not None:
                 check_integer(f"models: {name}", value, 1)
+        detail: object = self.image_detail
+        if detail not in get_args(Detail):
+            raise ConfigurationError(
+                f"models: image_detail: expected one of {', '.join(get_args(Detail))}, got "
+                f"{detail!r}."
+            )
         if self.model is not None and not self.model.strip():
             raise ConfigurationError(
                 f"models: model: expected the name of a model, got {self.model!r}. Name one, or "
@@ -58,7 +68,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A model of the catalogue as a turn uses it. ``name`` is the one in records and logs,
-    ``upstream`` the one that the provider gets.
+    ``upstream`` the one that the provider gets. ``least_image`` is the tokens of the smallest
+    image, or None for a model that takes no images.
     """
 
     name: str
@@ -68,7 +79,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     context_window: int | None = None
     image_detail: Detail = "low"
-    takes_images: bool = False
+    least_image: int | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model gets images: only if we know how many tokens one may cost."""
+        return self.least_image is not None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +95,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Catalogue:
     """The models of an application, in their order. The first one is the default.
 
-    Raises ConfigurationError for a name that is invalid, used twice, or unknown to a profile.
+    Raises ConfigurationError for a name that is invalid, used twice, or unknown to a profile, and
+    for a profile that allows images or lengths that its models cannot have. Profiles that ship are
+    not checked for images, because they have to fit any model.
     """
 
     def __init__(
@@ -104,6 +122,10 @@ class Catalogue:
                         f"models: expected names and aliases of one model each, got {name!r} for "
                         f"{taken[name]!r} and {candidate.name!r}. Remove one of them."
                     )
+        for profile in profiles.values():
+            _check_lengths(profile, self.by_profile[profile.name])
+            if profile.images and profile not in DEFAULT_PROFILES:
+                _check_images(profile, self.by_profile[profile.name])
 
     @classmethod
     def of_one(cls, provider: Provider, profiles: Mapping[str, Profile]) -> "Catalogue":
@@ -137,6 +159,13 @@ class Catalogue:
         """Each provider once."""
         return tuple({id(each.provider): each.provider for each in self._candidates}.values())
 
+    @property
+    def realm(self) -> str:
+        """A text that differs between catalogues whose answers may differ."""
+        if len(self._candidates) == 1:
+            return self.default.upstream
+        return "\0".join(f"{each.name}\0{each.upstream}" for each in self._candidates)
+
     def find(self, name: str, profiles: Iterable[Profile]) -> tuple[Profile, Candidate] | None:
         """The first of ``profiles`` that has a model of this name or alias, and the model."""
         for profile in profiles:
@@ -155,12 +184,13 @@ class Catalogue:
     def _of(self, profile: Profile) -> tuple[Candidate, ...]:
         if profile.models is None:
             return self._candidates
-        by_name = {candidate.name: candidate for candidate in self._candidates}
+        by_name = {name: each for each in self._candidates for name in each.names}
         for name in profile.models:
             if name not in by_name:
+                known = ", ".join(each.name for each in self._candidates)
                 raise ConfigurationError(
-                    f"profiles.{profile.name}.models: expected names of models "
-                    f"({', '.join(by_name)}), got {name!r}."
+                    f"profiles.{profile.name}.models: expected names of models ({known}), got "
+                    f"{name!r}. Correct the name, or add the model."
                 )
         return tuple(by_name[name] for name in profile.models)
 
@@ -172,7 +202,8 @@ def _candidate(name: str, model: Model) -> Candidate:
         )
     provider = model.provider
     upstream = model.model or provider.model
-    counter = _counter_of(provider, upstream, model)
+    counter = _counter_of(name, provider, upstream, model)
+    images = getattr(counter, "images", None)
     return Candidate(
         name=name,
         provider=provider,
@@ -181,15 +212,20 @@ def _candidate(name: str, model: Model) -> Candidate:
         aliases=tuple(model.aliases),
         context_window=model.context_window,
         image_detail=model.image_detail,
-        takes_images=getattr(counter, "images", None) is not None,
+        least_image=None if images is None else images(_PIXEL),
     )
 
 
-def _counter_of(provider: Provider, upstream: str, model: Model) -> TokenCounter:
+def _counter_of(name: str, provider: Provider, upstream: str, model: Model) -> TokenCounter:
     """The counter of a model, with the rule for its images."""
     counter = provider.counter
-    if upstream != provider.model and isinstance(counter, Tokenizer):
-        encoding = None if counter.exact else counter.encoding_name
+    if model.encoding is not None:
+        try:
+            counter = Tokenizer.for_model(upstream, encoding=model.encoding)
+        except ValueError as exc:
+            raise ConfigurationError(f"models.{name}.{exc}") from None
+    elif upstream != provider.model and isinstance(counter, Tokenizer):
+        encoding = counter.encoding_name if counter.encoding_name == BYTES else None
         counter = Tokenizer.for_model(upstream, encoding=encoding)
     rule: ImageRule | None = rule_of(upstream)
     if model.max_image_tokens is not None:
@@ -203,6 +239,38 @@ def _image_tokens(rule: ImageRule, detail: Detail, image: Image) -> int:
     if image.width and image.height:
         return rule.tokens(image.width, image.height, detail)
     return rule.worst(detail)
+
+
+def _check_lengths(profile: Profile, models: Sequence[Candidate]) -> None:
+    """Raise ConfigurationError for a model whose window leaves no tokens for the input."""
+    least = min(profile.max_output_tokens, profile.min_output_tokens)
+    for model in models:
+        if model.context_window is not None and model.context_window <= least:
+            raise ConfigurationError(
+                f"models.{model.name}.context_window: expected more than {least}, the minimum "
+                f"output of the profile {profile.name!r}, got {model.context_window}. Raise it, or "
+                "lower min_output_tokens of the profile."
+            )
+
+
+def _check_images(profile: Profile, models: Sequence[Candidate]) -> None:
+    """Raise ConfigurationError if no request under the profile could have an image."""
+    costs = {each.name: each.least_image for each in models if each.least_image is not None}
+    if not costs:
+        raise ConfigurationError(
+            f"profiles.{profile.name}.images: expected a model that takes images, got "
+            f"{', '.join(each.name for each in models)}. Set max_image_tokens of a model that "
+            "takes them, or images = false."
+        )
+    name = min(costs, key=lambda each: costs[each])
+    needed = costs[name] + min(profile.max_output_tokens, profile.min_output_tokens)
+    for field in ("max_tokens_per_request", "daily_token_limit"):
+        if (limit := getattr(profile, field)) <= needed:
+            raise ConfigurationError(
+                f"profiles.{profile.name}.images: expected {field} above {needed}, for an image of "
+                f"at least {costs[name]} tokens ({name}) and the minimum output, got {limit}. "
+                f"Raise {field}, or set images = false."
+            )
 
 
 def _check_name(name: object) -> None:

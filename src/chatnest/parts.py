@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import get_args
 
 from chatnest._util.arguments import check_kinds, check_parts, check_positive
 from chatnest.accounting.accounts import Accounts
@@ -16,7 +17,7 @@ from chatnest.errors import ConfigurationError
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
 from chatnest.identity.principals import UserOrAddress
-from chatnest.incoming import Incoming
+from chatnest.incoming import ClientSystemPrompt, Incoming
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifespan import Lifetime
@@ -54,7 +55,8 @@ class Parts:
         ledger: Ledger | None,
         identify: Identify | None,
         system_prompt: str,
-        allow_client_system_prompt: bool,
+        client_system_prompt: ClientSystemPrompt | None,
+        allow_client_system_prompt: bool | None,
         usage_event: bool,
         charge_unanswered: bool | None,
         when_away: WhenAway | None,
@@ -84,8 +86,8 @@ class Parts:
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self.provider: Provider = _default_provider(provider, models)
         self.models: Catalogue = _catalogue(models, self.provider, self.profiles)
-        is_local = getattr(self.provider, "is_local", False)
-        resolved = (bounds if bounds is not None else Bounds()).resolved(local=is_local)
+        local = [getattr(each, "is_local", False) for each in self.models.providers]
+        resolved = (bounds if bounds is not None else Bounds()).resolved(local=any(local))
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
         self.bounds: ResolvedBounds = resolved
@@ -94,12 +96,12 @@ class Parts:
             self.ledger,
             resolved,
             charge_unanswered=charge_unanswered is not False,
-            charge_timeouts=charge_unanswered is True or not is_local,
+            charge_timeouts=charge_unanswered is True or not all(local),
             when_away=when_away,
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
-            provider=self.provider,
+            models=self.models,
             ledger=self.ledger,
             accounts=self.accounts,
             streams=self.streams,
@@ -122,7 +124,9 @@ class Parts:
             resolved,
             self.streams,
             system_prompt=system_prompt,
-            allow_client_system_prompt=allow_client_system_prompt,
+            client_system_prompt=_client_system_prompt(
+                client_system_prompt, allowed=allow_client_system_prompt
+            ),
             usage_event=usage_event,
             ping_seconds=ping_interval,
             keep_headers=chain.needs_headers,
@@ -138,7 +142,7 @@ class Parts:
             self.streams,
             answering,
             observers=observing,
-            realm=f"{self.provider.model}\0{system_prompt}",
+            realm=f"{self.models.realm}\0{system_prompt}",
         )
         self.formats: Formats = Formats(formats or (NativeFormat(),))
         self.chat: ChatEndpoint = ChatEndpoint(
@@ -170,6 +174,24 @@ class Parts:
             models=self.models,
             bounds=resolved,
         )
+
+
+def _client_system_prompt(
+    chosen: ClientSystemPrompt | None, *, allowed: bool | None
+) -> ClientSystemPrompt:
+    if chosen is not None and allowed is not None:
+        raise ConfigurationError(
+            "client_system_prompt: expected it or allow_client_system_prompt, got both. Remove "
+            "allow_client_system_prompt."
+        )
+    if chosen is None:
+        return "allow" if allowed else "ignore"
+    words = get_args(ClientSystemPrompt)
+    if chosen not in words:
+        raise ConfigurationError(
+            f"client_system_prompt: expected one of {', '.join(words)}, got {chosen!r}."
+        )
+    return chosen
 
 
 def _default_provider(provider: Provider | None, models: Mapping[str, Model] | None) -> Provider:

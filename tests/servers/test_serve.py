@@ -53,6 +53,17 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
         assert client.get("/settings.json").json() == {
             "chat_path": "/talk",
             "model": "demo",
+            "models": [
+                {
+                    "name": "demo",
+                    "model": "demo",
+                    "provider": "demo",
+                    "aliases": ["default"],
+                    "images": False,
+                    "context_window": None,
+                    "profiles": ["constrained", "balanced", "expanded", "assistant"],
+                }
+            ],
             "demo": True,
             "default_profile": "constrained",
             "keys": False,

@@ -51,7 +51,8 @@ def _add_serve(commands: Any) -> None:
         description="Serve a chat and a page to try it. Settings come from the file of --config, "
         "from CHATNEST_SECTION__KEY in the environment, and from these flags. Flags override the "
         "environment, and the environment overrides the file.",
-        epilog="The provider's key is only read from OPENAI_API_KEY.",
+        epilog="A provider's key is only read from the environment: OPENAI_API_KEY, or "
+        "ANTHROPIC_API_KEY for Anthropic's API, unless api_key_env names another variable.",
     )
     add_settings(serve)
     serve.set_defaults(run=_serve)
@@ -163,14 +164,16 @@ def _add_check(commands: Any) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     _check_extra("serve")
-    from chatnest.config.sections import load_config  # noqa: PLC0415  # --help stays fast
+    from chatnest.config.catalogue import address_of, key_variable  # noqa: PLC0415  # --help stays fast
+    from chatnest.config.sections import load_config  # noqa: PLC0415
     from chatnest.server.serve import serve  # noqa: PLC0415
 
     config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
-    has_key = bool(os.environ.get("OPENAI_API_KEY")) or _has_own_server(config, os.environ)
-    if not config.demo and not has_key:
+    variable = key_variable(config.provider)
+    has_key = os.environ.get(variable) or address_of(config.provider)  # which may need no key
+    if not (config.demo or config.models or config.providers or has_key):
         raise ConfigurationError(
-            "OPENAI_API_KEY: expected the key of a model's provider, got none. Set it, or run "
+            f"{variable}: expected the key of a model's provider, got none. Set it, or run "
             "`chatnest serve --demo` for canned answers without a model."
         )
     serve(config)
@@ -202,8 +205,3 @@ def _check_extra(command: str) -> None:
             f"chatnest {command}: expected the package uvicorn, got none. Install the extra "
             "`serve`: pip install '.[serve]' in a copy of the repository."
         )
-
-
-def _has_own_server(config: Any, environ: Any) -> bool:
-    """Whether a base_url is set. Such a server may need no key."""
-    return bool(config.provider.base_url or environ.get("OPENAI_BASE_URL"))

@@ -11,7 +11,8 @@ from starlette.types import Scope
 
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
-from chatnest.config.sections import Config, LedgerSection, ProviderSection, load_config
+from chatnest.config.catalogue import models_of, provider_of
+from chatnest.config.sections import Config, LedgerSection, load_config
 from chatnest.config.sources import naming_sources
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
@@ -22,47 +23,26 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
-from chatnest.providers import (
-    DemoProvider,
-    ModelParameters,
-    OpenAIProvider,
-    Provider,
-    ServerSettings,
-)
 
 __all__ = ["build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
+    "allow_client_system_prompt": "chat.allow_client_system_prompt",
     "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
-    "api_key": "OPENAI_API_KEY",
-    "base_url": "provider.base_url",
-    "ca_file": "provider.ca_file",
+    "client_system_prompt": "chat.client_system_prompt",
     "default_profile": "chat.default_profile",
-    "encoding": "provider.encoding",
-    "headers": "provider.headers",
     "ipv6_prefix": "identity.ipv6_prefix",
     "keys": "identity.keys",
-    "model": "provider.model",
     "name": "identity.header",
-    "organization": "provider.organization",
     "path": "chat.path",
     "ping_interval": "chat.ping_interval",
     "prefix": "ledger.prefix",
-    "project": "provider.project",
-    "proxy": "provider.proxy",
     "timezone": "budget.timezone",
     "trusted_proxies": "identity.trusted_proxies",
     "url": "ledger.url",
 }
 """Python argument → configuration key."""
-
-_VARIABLES: Final[Mapping[str, str]] = {
-    "provider.base_url": "OPENAI_BASE_URL",
-    "provider.organization": "OPENAI_ORG_ID",
-    "provider.project": "OPENAI_PROJECT_ID",
-}
-"""Configuration key → environment variable that the provider reads if the key is not set."""
 
 _ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
 
@@ -78,7 +58,6 @@ def naming_keys(config: Config) -> Iterator[None]:
         except ConfigurationError as exc:
             argument, rest = _ARGUMENT.findall(exc.detail)[0]
             key = _KEYS.get(argument, argument)
-            key = key if key in config.sources else _VARIABLES.get(key, key)
             raise ConfigurationError(key + rest) from exc
 
 
@@ -95,8 +74,10 @@ def build_chat(config: Config) -> ChatNestApp:
 
 def _build(config: Config) -> ChatNestApp:
     chat = config.chat
+    models = models_of(config)
     return ChatNestApp(
-        provider=_provider(config),
+        provider=None if models is not None else provider_of(config),
+        models=models,
         profiles=config.profiles,
         hard_caps=config.hard_caps,
         default_profile=chat.default_profile,
@@ -109,6 +90,7 @@ def _build(config: Config) -> ChatNestApp:
         runs=config.runs,
         identify=_identify(config),
         system_prompt=chat.system_prompt,
+        client_system_prompt=chat.client_system_prompt,
         allow_client_system_prompt=chat.allow_client_system_prompt,
         usage_event=chat.usage_event,
         charge_unanswered=chat.charge_unanswered,
@@ -156,49 +138,6 @@ def open_ledger(section: LedgerSection) -> Ledger:
         "ledger.url: expected memory:, sqlite:PATH or the URL of a Redis or Valkey server, got "
         "another one. Write for example sqlite:chatnest.db or redis://localhost:6379/0."
     )
-
-
-def _provider(config: Config) -> Provider:
-    if config.demo:
-        return DemoProvider()
-    provider = config.provider
-    return OpenAIProvider(
-        model=provider.model,
-        base_url=provider.base_url,
-        organization=provider.organization,
-        project=provider.project,
-        encoding=provider.encoding,
-        include_usage=provider.include_usage,
-        parameters=ModelParameters(
-            max_tokens_field=provider.max_tokens_field,
-            send_temperature=provider.send_temperature,
-            reasoning_effort=provider.reasoning_effort,
-            think_tags=provider.think_tags,
-        ),
-        server=ServerSettings(
-            headers=_headers(provider),
-            query=provider.query,
-            proxy=provider.proxy,
-            ca_file=provider.ca_file,
-            trust_env=provider.trust_env,
-        ),
-    )
-
-
-def _headers(provider: ProviderSection) -> dict[str, str]:
-    """Return additional header fields, with the values of ``headers_env`` from the environment.
-
-    Underscores in names become hyphens, because names of variables cannot contain hyphens.
-    """
-    headers = dict(provider.headers)
-    for name, variable in provider.headers_env.items():
-        if variable not in os.environ:
-            raise ConfigurationError(
-                f"provider.headers_env[{name!r}]: expected an environment variable that is set, "
-                f"got {variable!r}. Set it, or remove the field."
-            )
-        headers[name] = os.environ[variable].strip()
-    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def _identify(config: Config) -> Identify:

@@ -27,8 +27,10 @@ from chatnest.config.sources import (
     typed,
 )
 from chatnest.errors import ConfigurationError
+from chatnest.incoming import ClientSystemPrompt
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
+from chatnest.tokens.image_rules import Detail
 
 __all__ = ["Config", "load_config"]
 
@@ -38,17 +40,22 @@ _MAX_SECONDS: Final = 86_400
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
-class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
-    """The section ``[provider]``."""
+DEFAULT_PROVIDER: Final = "default"
+"""Name of the provider of the section ``[provider]``."""
 
-    model: str = "gpt-4o-mini"
+Api = Literal["openai-chat", "openai-responses", "anthropic-messages"]
+"""The dialect of a provider."""
+
+LimitField = Literal["max_tokens", "max_completion_tokens"]
+
+
+class NamedProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A section ``[providers.NAME]``."""
+
+    api: Api = "openai-chat"
     base_url: str | None = None
-    encoding: str | None = None
+    api_key_env: str | None = None
     include_usage: bool = True
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    send_temperature: bool | None = None
-    reasoning_effort: str | None = None
-    think_tags: bool | None = None
     headers: dict[str, str] = {}
     headers_env: dict[str, str] = {}
     query: dict[str, str] = {}
@@ -59,12 +66,40 @@ class ProviderSection(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None = None
 
 
+class ProviderSection(NamedProvider, frozen=True, kw_only=True):
+    """The section ``[provider]``: a provider and its only model."""
+
+    model: str = "gpt-4o-mini"
+    encoding: str | None = None
+    max_tokens_field: LimitField | None = None
+    send_temperature: bool | None = None
+    reasoning_effort: str | None = None
+    think_tags: bool | None = None
+
+
+class ModelSection(msgspec.Struct, frozen=True, kw_only=True):
+    """A section ``[models.NAME]``. Without ``model``, the upstream name is NAME."""
+
+    provider: str = DEFAULT_PROVIDER
+    model: str | None = None
+    aliases: list[str] = []
+    context_window: int | None = None
+    encoding: str | None = None
+    max_image_tokens: int | None = None
+    image_detail: Detail = "low"
+    max_tokens_field: LimitField | None = None
+    send_temperature: bool | None = None
+    reasoning_effort: str | None = None
+    think_tags: bool | None = None
+
+
 class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[chat]``."""
 
     path: str = "/api/chat"
     system_prompt: str = ""
-    allow_client_system_prompt: bool = False
+    client_system_prompt: ClientSystemPrompt | None = None
+    allow_client_system_prompt: bool | None = None
     default_profile: str = "balanced"
     allowed_profiles: list[str] | None = None
     ping_interval: float = 15.0
@@ -165,6 +200,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     provider: ProviderSection = ProviderSection()
+    providers: dict[str, NamedProvider] = {}
+    models: dict[str, ModelSection] = {}
     chat: ChatSection = ChatSection()
     profiles: tuple[Profile, ...] = DEFAULT_PROFILES
     hard_caps: HardCaps = HARD_CAPS
@@ -191,7 +228,14 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "server": ServerSection,
 }
 
-_JOINED: Final = {*_SECTIONS, "profiles"}
+_NAMED: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "profiles": Profile,
+    "providers": NamedProvider,
+    "models": ModelSection,
+}
+"""Sections of sections with names, and the type of each."""
+
+_JOINED: Final = {*_SECTIONS, *_NAMED}
 
 
 def load_config(
@@ -212,11 +256,14 @@ def load_config(
     tree: Tree = {}
     sources: dict[str, str] = {}
     for source in read:
-        settings = typed(source, _SECTIONS)
+        settings = typed(source, _SECTIONS, _NAMED)
         tree = merge(tree, settings)
         sources |= dict.fromkeys(_keys(settings), source.name)
     with naming_sources(sources):
         sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
+        for place in ("providers", "models"):
+            named = tree.get(place, {})
+            sections[place] = {name: _NAMED[place](**each) for name, each in named.items()}
         profiles = _profiles(tree.get("profiles", {}))
     written = tuple(tree.get("profiles", ()))
     return Config(profiles=profiles, demo=demo, written=written, sources=sources, **sections)

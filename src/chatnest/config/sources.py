@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.profiles import Profile
 
 __all__ = [
     "PORT",
@@ -37,7 +36,7 @@ _KUBERNETES_NAME: Final = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_[A
 Tree = dict[str, Any]
 
 Kinds = Mapping[str, type[msgspec.Struct]]
-"""Type of each section's settings, by the section's name. The section "profiles" is not in it."""
+"""Type of each section's settings, by the section's name."""
 
 _TYPE_NAMES: Final = {
     "array": "a list",
@@ -93,7 +92,7 @@ def read_environ(environ: Mapping[str, str], sections: Collection[str]) -> Sourc
     """
     tree: Tree = {}
     for name, value in environ.items():
-        if name.startswith("OPENAI_"):  # the provider reads it
+        if name.startswith(("ANTHROPIC_", "OPENAI_")):  # a provider reads it
             _check_text(value, f"the environment: {name}")
         section, _, rest = name.removeprefix(PREFIX).lower().partition("_")
         if name.startswith(PREFIX) and "__" not in name and rest and section in sections:
@@ -133,23 +132,24 @@ def _is_from_kubernetes(name: str, value: str) -> bool:
 # ---------------------------------------------------------------- types
 
 
-def typed(source: Source, kinds: Kinds) -> Tree:
-    """Return the settings of a source, each converted to the type of its key.
+def typed(source: Source, kinds: Kinds, named: Kinds) -> Tree:
+    """Return the settings of a source, each converted to the type of its key. ``named`` are the
+    types of sections that have a section for each name, such as that of profiles.
 
     Raises ConfigurationError for an unknown key, and for a value of another type.
     """
     tree: Tree = {}
     for name, section in source.tree.items():
-        _known(name, [*kinds, "profiles"], "", source, kinds)
+        _known(name, [*kinds, *named], "", source, kinds)
         _check_section(section, name, source)
-        if name != "profiles":
+        if name not in named:
             tree[name] = _values(section, kinds[name], name, source, kinds)
             continue
         tree[name] = {}
-        for profile, fields in section.items():
-            place = f"profiles.{profile}"
+        for each, fields in section.items():
+            place = f"{name}.{each}"
             _check_section(fields, place, source)
-            tree[name][profile] = _values(fields, Profile, place, source, kinds)
+            tree[name][each] = _values(fields, named[name], place, source, kinds)
     return tree
 
 
@@ -176,9 +176,10 @@ def _known(key: str, names: list[str], place: str, source: Source, kinds: Kinds)
     if key in names:
         return
     if key == "api_key":
+        variable = "the variable of api_key_env" if "." in place[:-1] else "OPENAI_API_KEY"
         raise ConfigurationError(
-            f"{source.name}: {place}{key}: expected the secret in OPENAI_API_KEY alone, got it "
-            "here. Remove it here and set OPENAI_API_KEY in the environment."
+            f"{source.name}: {place}{key}: expected the secret in {variable} alone, got it here. "
+            f"Remove it here and set {variable} in the environment."
         )
     nearest = place + difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
     others = [f"{name}.{key}" for name, kind in kinds.items() if key in kind.__struct_fields__]
@@ -267,7 +268,7 @@ def _check_text(value: str, place: str) -> None:
 
 def _split(value: object, hint: object) -> object:
     """Split ``a, b`` if the key takes a list: the environment has no other form for one."""
-    takes_list = any(get_origin(kind) is list for kind in (hint, *get_args(hint)))
+    takes_list = any(get_origin(kind) in {list, tuple} for kind in (hint, *get_args(hint)))
     if takes_list and isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value
@@ -295,7 +296,7 @@ def naming_sources(sources: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as exc:
-        key = re.split(r"[^\w.-]", exc.detail, maxsplit=1)[0]
+        key = re.split(r"[^\w./@:-]|:(?!\w)", exc.detail, maxsplit=1)[0]
         found = [sources[each] for each in sources if each == key or each.startswith(f"{key}.")]
         if not key or not found:
             raise

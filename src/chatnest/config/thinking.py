@@ -5,7 +5,7 @@ from typing import Final
 from chatnest.config.sections import Config
 from chatnest.providers.openai.models import is_reasoning
 
-__all__ = ["MIN_REASONING_TOKENS", "reasoning_warning"]
+__all__ = ["MIN_REASONING_TOKENS", "reasoning_warnings"]
 
 MIN_REASONING_TOKENS: Final = 2_000
 """Minimum output tokens for a reasoning model. Its reasoning counts as output, and takes from a few
@@ -13,16 +13,39 @@ hundred to tens of thousands of tokens before the first word of the answer.
 """
 
 
-def reasoning_warning(config: Config) -> tuple[str, str] | None:
-    """Return a problem and its remedy if reasoning may use up an output limit, else None."""
-    model, effort = config.provider.model, config.provider.reasoning_effort
-    limits = {each.name: each.max_output_tokens for each in config.profiles}
-    short = [name for name, limit in limits.items() if limit < MIN_REASONING_TOKENS]
-    if config.demo or not short or not is_reasoning(model) or effort in {"none", "minimal"}:
-        return None
+def reasoning_warnings(config: Config) -> list[tuple[str, str, str]]:
+    """Return a key, a problem and its remedy for each model whose reasoning may use up an output
+    limit.
+    """
+    if config.demo:
+        return []
+    if not config.models:
+        provider = config.provider
+        return _warnings(config, "provider", provider.model, provider.reasoning_effort, None)
+    return [
+        warning
+        for name, model in config.models.items()
+        for warning in _warnings(
+            config, f"models.{name}", model.model or name, model.reasoning_effort, name
+        )
+    ]
+
+
+def _warnings(
+    config: Config, place: str, model: str, effort: str | None, name: str | None
+) -> list[tuple[str, str, str]]:
+    """The warning of one model. ``name`` is its name for profiles, None for the only model."""
+    short = [
+        each.name
+        for each in config.profiles
+        if each.max_output_tokens < MIN_REASONING_TOKENS
+        and (name is None or each.models is None or name in each.models)
+    ]
+    if not short or not is_reasoning(model) or effort in {"none", "minimal"}:
+        return []
     found = f"{model} reasons before it answers, so {', '.join(short)} may end without an answer"
     advice = (
         "raise max_output_tokens and max_tokens_per_request of these profiles to "
-        f"at least {MIN_REASONING_TOKENS:,}, or lower provider.reasoning_effort"
+        f"at least {MIN_REASONING_TOKENS:,}, or lower {place}.reasoning_effort"
     )
-    return found, advice
+    return [(f"{place}.model", found, advice)]

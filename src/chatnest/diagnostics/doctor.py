@@ -11,14 +11,15 @@ from typing import Final
 import anyio
 import msgspec
 
-from chatnest.config.build import build_chat, open_ledger
+from chatnest.config.build import build_chat, naming_keys, open_ledger
+from chatnest.config.catalogue import address_of, facts_of, key_variable, place_of, used_providers
 from chatnest.config.flags import flags_of
 from chatnest.config.sections import Config, load_config
-from chatnest.diagnostics.checks import CHECKS, Findings
+from chatnest.diagnostics.checks import Findings, checks_of
 from chatnest.diagnostics.checks.machine import INSTALLED
 from chatnest.diagnostics.report import report
 from chatnest.ledger.base import Ledger
-from chatnest.providers import OpenAIProvider
+from chatnest.models import Catalogue
 from chatnest.providers.http.network import Route
 from chatnest.providers.openai.server import DEFAULT_BASE_URL
 from chatnest.server.site import make_site
@@ -33,35 +34,66 @@ _BAD: Final = 1
 def run(options: Namespace) -> None:
     """Check, print and exit. Raises ConfigurationError if ``chatnest serve`` would."""
     config = load_config(options.config, os.environ, flags_of(options), demo=options.demo)
-    findings = _inspect(config)
-    checks = [check for make in CHECKS if (check := make(findings)) is not None]
+    checks = checks_of(*_inspect(config))
     report(checks, as_json=options.json)
     bad = {"fail", "warn"} if options.strict else {"fail"}
     sys.exit(_BAD if any(check.level in bad for check in checks) else 0)
 
 
-def _inspect(config: Config) -> Findings:
-    """Collect the findings, without a request to the model."""
-    has_key = bool(os.environ.get("OPENAI_API_KEY"))
-    base_url = config.provider.base_url or os.environ.get("OPENAI_BASE_URL") or ""
-    if base_url == DEFAULT_BASE_URL:
-        base_url = ""
-    # A separate check reports a missing key. Demo replaces the provider here, so that everything
+def _inspect(config: Config) -> tuple[Findings, list[Findings]]:
+    """Collect the findings, and those about each provider, without a request to a model."""
+    with naming_keys(config):
+        used = used_providers(config)
+    keys = {place: bool(os.environ.get(key_variable(each))) for place, each in used.items()}
+    addresses = {place: address_of(each) for place, each in used.items()}
+    addresses = {
+        place: "" if address == DEFAULT_BASE_URL else address
+        for place, address in addresses.items()
+    }
+    # A separate check reports a missing key. Demo replaces the providers here, so that everything
     # else is built as it would be served.
-    served = msgspec.structs.replace(config, demo=config.demo or not (has_key or base_url))
+    can_serve = all(keys[place] or addresses[place] for place in used)
+    served = msgspec.structs.replace(config, demo=config.demo or not can_serve)
     chat = build_chat(served)
     make_site(served, chat)
-    route = chat.provider.route if isinstance(chat.provider, OpenAIProvider) else Route()
-    return Findings(
+    models = facts_of(config, chat.models) if config.models else ()
+    routes = _routes(config, chat.models)
+    first, *_ = used
+    findings = Findings(
         config=config,
-        has_key=has_key,
-        base_url=base_url,
-        proxy=f"{route.proxy_shown}, from {route.proxy_from}" if route.proxy else "",
-        trust=route.trust,
+        has_key=keys[first],
+        base_url=addresses[first],
+        models=tuple(models),
         survey=anyio.run(_survey, open_ledger(config.ledger)),
         open_files=_open_files(),
         versions=_versions(),
     )
+    about = []
+    for place, section in used.items():
+        route = routes.get(place, Route())
+        about.append(
+            msgspec.structs.replace(
+                findings,
+                place=place,
+                api=section.api,
+                key=key_variable(section),
+                has_key=keys[place],
+                base_url=addresses[place],
+                proxy=f"{route.proxy_shown}, from {route.proxy_from}" if route.proxy else "",
+                trust=route.trust,
+            )
+        )
+    return findings, about
+
+
+def _routes(config: Config, models: Catalogue) -> dict[str, Route]:
+    """The way to each provider, by the place of its settings."""
+    routes = {}
+    for each in models.candidates:
+        route = getattr(each.provider, "route", None)
+        if isinstance(route, Route):
+            routes[place_of(config, each.name)] = route
+    return routes
 
 
 async def _survey(ledger: Ledger) -> RedisSurvey | SQLiteSurvey | None:

@@ -17,9 +17,10 @@ from starlette.types import ASGIApp
 from chatnest._util.addresses import is_loopback
 from chatnest.app import ChatNestApp
 from chatnest.config.build import build_chat, naming_keys, open_profiles
+from chatnest.config.catalogue import facts_of
 from chatnest.config.sections import Config
 from chatnest.config.sources import PORT
-from chatnest.config.thinking import reasoning_warning
+from chatnest.config.thinking import reasoning_warnings
 from chatnest.errors import ConfigurationError, LedgerUnavailable
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
@@ -49,8 +50,8 @@ def serve(config: Config) -> None:
         anyio.run(_check_ledger, chat)
     listener = _listen(config)
     _print_start(config, listener, chat)
-    if thinking := reasoning_warning(config):
-        _note("warning: provider.model: {}: {}".format(*thinking))
+    for warning in reasoning_warnings(config):
+        _note("warning: {}: {}: {}".format(*warning))
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
     seconds = config.server.announce_seconds
     announcement = Announcement(seconds) if seconds else None
@@ -172,13 +173,12 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
     host, port = listener.getsockname()[:2]
     host = "localhost" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  # a comparison
     base, path = f"http://{host}:{port}", config.chat.path
-    model = "none: --demo serves canned answers" if config.demo else chat.provider.model
     lines = [
         f"chatnest {version('chatnest')}",
         f"  page      {base}/",
         f"  endpoint  POST {base}{path}",
         f"  limits    GET {base}{path}/limits",
-        f"  model     {model}",
+        *_model_lines(config, chat),
         f"  ledger    {chat.ledger!r}",
     ]
     if config.sources.get("server.port") == PORT:
@@ -188,6 +188,17 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
                 f"            only on {config.server.host}; --host 0.0.0.0 listens on all addresses"
             )
     _note("\n".join([*lines, *_profile_lines(config), "Press Ctrl+C to stop."]))
+
+
+def _model_lines(config: Config, chat: ChatNestApp) -> Iterator[str]:
+    """Yield the line of the only model, or a line for each model of a catalogue."""
+    if config.demo:
+        yield "  model     none: --demo serves canned answers"
+    elif not config.models:
+        yield f"  model     {chat.provider.model}"
+    else:
+        for facts in facts_of(config, chat.models):
+            yield f"  model     {facts.name}: {facts}"
 
 
 def _profile_lines(config: Config) -> Iterator[str]:

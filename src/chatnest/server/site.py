@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chatnest.app import ChatNestApp
 from chatnest.asgi.http import NO_SNIFFING
 from chatnest.config.build import build_chat, naming_keys
+from chatnest.config.catalogue import facts_of
 from chatnest.config.sections import Config
 from chatnest.errors import (
     ChatNestError,
@@ -100,6 +101,7 @@ def make_site(
     settings = {
         "chat_path": config.chat.path,
         "model": chat.provider.model,
+        "models": [msgspec.to_builtins(facts) for facts in facts_of(config, chat.models)],
         "demo": config.demo,
         "default_profile": config.chat.default_profile,
         "keys": bool(config.identity.keys),

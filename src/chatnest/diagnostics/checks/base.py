@@ -5,7 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from chatnest.config.sections import Config
+from chatnest.config.catalogue import ModelFacts
+from chatnest.config.sections import Api, Config
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
 __all__ = ["Check", "CheckFunction", "Findings", "Level", "fail", "ok", "skip", "warn"]
@@ -25,18 +26,24 @@ class Check(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The input of all checks.
 
-    ``has_key`` is whether the provider has a key. ``base_url`` is the provider's address, empty for
-    OpenAI's API. ``proxy`` and ``trust`` describe a proxy and certificates on the way there with
-    the settings they come from, and are empty by default. ``survey`` is None for a ledger in
-    memory. ``open_files`` is the soft limit of this process, None if unknown. ``versions`` has the
-    versions of installed packages by name.
+    ``place`` is the section of the provider, ``api`` its dialect, and ``key`` the environment
+    variable of its key. ``has_key`` is whether the key is set. ``base_url`` is the provider's
+    address, empty for that of the API's owner. ``proxy`` and ``trust`` describe a proxy and
+    certificates on the way there with the settings they come from, and are empty by default.
+    ``models`` are those of a catalogue, or empty for the only model. ``survey`` is None for a
+    ledger in memory. ``open_files`` is the soft limit of this process, None if unknown.
+    ``versions`` has the versions of installed packages by name.
     """
 
     config: Config
+    place: str = "provider"
+    api: Api = "openai-chat"
+    key: str = "OPENAI_API_KEY"
     has_key: bool
     base_url: str
     proxy: str = ""
     trust: str = ""
+    models: tuple[ModelFacts, ...] = ()
     survey: RedisSurvey | SQLiteSurvey | None
     open_files: int | None
     versions: Mapping[str, str]

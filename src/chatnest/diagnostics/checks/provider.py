@@ -1,36 +1,43 @@
 """Checks of the provider: its key, its address, its model, and the network between. No I/O."""
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
-from chatnest.config.sections import ProviderSection
-from chatnest.config.thinking import reasoning_warning
+from chatnest.config.sections import Api, ProviderSection
+from chatnest.config.thinking import reasoning_warnings
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.providers.openai.request import split_query
 
 __all__ = ["PROVIDER_CHECKS"]
 
+_OWNERS: Final[Mapping[Api, str]] = {
+    "openai-chat": "OpenAI's API",
+    "openai-responses": "OpenAI's API",
+    "anthropic-messages": "Anthropic's API",
+}
+
 
 def _key(findings: Findings) -> Check:
-    name = "provider.key"
+    name, key = f"{findings.place}.key", findings.key
     if findings.config.demo:
         return ok(name, "not needed: --demo serves canned answers")
     if findings.has_key:
-        return ok(name, "OPENAI_API_KEY is set")
+        return ok(name, f"{key} is set")
     if findings.base_url:
         return ok(name, "not set; your own server may not need one")
     return fail(
-        name, "OPENAI_API_KEY is not set", "set it, set provider.base_url, or serve with --demo"
+        name, f"{key} is not set", f"set it, set {findings.place}.base_url, or serve with --demo"
     )
 
 
 def _address(findings: Findings) -> Check | None:
-    name, url = "provider.base_url", findings.base_url
+    name, url = f"{findings.place}.base_url", findings.base_url
     if findings.config.demo:
         return None
     if not url:
-        return ok(name, "OpenAI's API")
+        return ok(name, _OWNERS[findings.api])
     parts = urlsplit(split_query(url, {})[0])
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # no password
@@ -49,12 +56,12 @@ def _network(findings: Findings) -> Check | None:
         return None
     found = [f"through the proxy {findings.proxy}" if findings.proxy else "directly"]
     found += [f"trusting {findings.trust}"] if findings.trust else []
-    return ok("provider.network", ", ".join(found))
+    return ok(f"{findings.place}.network", ", ".join(found))
 
 
 def _model(findings: Findings) -> Check | None:
     name, provider = "provider.model", findings.config.provider
-    if findings.config.demo:
+    if findings.config.demo or findings.models:
         return None
     host = urlsplit(findings.base_url).hostname or ""
     if findings.base_url and is_local(host) and provider.model == ProviderSection().model:
@@ -63,7 +70,7 @@ def _model(findings: Findings) -> Check | None:
             f"{provider.model} is the default, but {host} is a local server with its own models",
             "set provider.model to one of them",
         )
-    if thinking := reasoning_warning(findings.config):
+    for _, *thinking in reasoning_warnings(findings.config):
         return fail(name, *thinking)
     return ok(name, provider.model)
 

@@ -4,8 +4,10 @@ import { authorization } from "./key.js";
 import { readEvents } from "./stream.js";
 
 /**
- * @typedef {{chat_path: string, model: string, demo: boolean, default_profile: string,
- *   keys: boolean}} Settings
+ * @typedef {{name: string, model: string, provider: string, aliases: string[], images: boolean,
+ *   context_window: number | null, profiles: string[]}} Model
+ * @typedef {{chat_path: string, model: string, models: Model[], demo: boolean,
+ *   default_profile: string, keys: boolean}} Settings
  * @typedef {{code: string, detail: string, status: number, retryable: boolean,
  *   retryAfter: number | null, charged: boolean | null}} Problem
  * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,

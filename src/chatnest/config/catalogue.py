@@ -1,0 +1,383 @@
+"""Catalogue: the providers and models of a configuration, as ChatNestApp takes them."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from chatnest.config.sections import (
+    DEFAULT_PROVIDER,
+    Api,
+    Config,
+    ModelSection,
+    NamedProvider,
+    ProviderSection,
+)
+from chatnest.errors import ConfigurationError
+from chatnest.models import Catalogue, Model
+from chatnest.providers import DemoProvider, ModelParameters, Provider, ServerSettings
+
+__all__ = [
+    "ModelFacts",
+    "address_of",
+    "facts_of",
+    "key_variable",
+    "models_of",
+    "place_of",
+    "provider_of",
+    "used_providers",
+]
+
+
+class _Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How an API is served. ``variables`` are read for arguments without a setting, and ``unknown``
+    are the settings that the API does not have.
+    """
+
+    folder: str
+    provider: str
+    variables: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+
+
+_OPENAI: Final[Mapping[str, str]] = {
+    "api_key": "OPENAI_API_KEY",
+    "base_url": "OPENAI_BASE_URL",
+    "organization": "OPENAI_ORG_ID",
+    "project": "OPENAI_PROJECT_ID",
+}
+
+_DIALECTS: Final[Mapping[Api, _Dialect]] = {
+    "openai-chat": _Dialect(
+        folder="chatnest.providers.openai_chat", provider="OpenAIProvider", variables=_OPENAI
+    ),
+    "openai-responses": _Dialect(
+        folder="chatnest.providers.openai_responses",
+        provider="OpenAIResponsesProvider",
+        variables=_OPENAI,
+        unknown=("include_usage", "max_tokens_field", "think_tags"),
+    ),
+    "anthropic-messages": _Dialect(
+        folder="chatnest.providers.anthropic_messages",
+        provider="AnthropicProvider",
+        variables={"api_key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
+        unknown=(
+            *("include_usage", "organization", "project"),
+            *("max_tokens_field", "send_temperature", "reasoning_effort", "think_tags"),
+        ),
+    ),
+}
+"""Each API, with the class that speaks it. The class is imported when a provider is built."""
+
+_ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
+
+_OF_MODEL: Final = tuple(
+    field
+    for field in ProviderSection.__struct_fields__
+    if field not in NamedProvider.__struct_fields__
+)
+"""Settings of a model that [provider] has for its only one."""
+
+
+# ---------------------------------------------------------------- what a configuration has
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as it is shown to the operator. It has no secrets and no addresses."""
+
+    name: str
+    model: str
+    provider: str
+    aliases: tuple[str, ...]
+    images: bool
+    context_window: int | None
+    profiles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        takes = "text and images" if self.images else "text"
+        window = f", {self.context_window:,} tokens" if self.context_window else ""
+        profiles = ", ".join(self.profiles) or "no profile"
+        return f"{self.model} at {self.provider}, {takes}{window}; in {profiles}"
+
+
+def facts_of(config: Config, catalogue: Catalogue) -> list[ModelFacts]:
+    """The models of a catalogue that was built from this configuration."""
+    facts = []
+    for each in catalogue.candidates:
+        section = config.models.get(each.name)
+        provider = DEFAULT_PROVIDER if section is None else section.provider
+        profiles = [name for name, models in catalogue.by_profile.items() if each in models]
+        facts.append(
+            ModelFacts(
+                name=each.name,
+                model=each.upstream,
+                provider="demo" if config.demo else provider,
+                aliases=each.aliases,
+                images=each.takes_images,
+                context_window=each.context_window,
+                profiles=tuple(profiles),
+            )
+        )
+    return facts
+
+
+def place_of(config: Config, model: str) -> str:
+    """The place of the settings of a model's provider."""
+    section = config.models.get(model)
+    return "provider" if section is None else _place(section.provider)
+
+
+def used_providers(config: Config) -> dict[str, NamedProvider]:
+    """The providers that models of the configuration use, by the place of their settings."""
+    if not config.models:
+        return {"provider": config.provider}
+    _check_mixture(config)
+    names = dict.fromkeys(model.provider for model in config.models.values())
+    return {_place(name): _section(config, name) for name in names}
+
+
+def key_variable(section: NamedProvider) -> str:
+    """The environment variable of a provider's key."""
+    return section.api_key_env or _DIALECTS[section.api].variables["api_key"]
+
+
+def address_of(section: NamedProvider) -> str:
+    """The address of a provider from its settings or the environment, or empty for that of the
+    API's owner.
+    """
+    variable = _DIALECTS[section.api].variables["base_url"]
+    return section.base_url or os.environ.get(variable) or ""
+
+
+# ---------------------------------------------------------------- building
+
+
+def provider_of(config: Config) -> Provider:
+    """The provider of a configuration without [models]. Raises ConfigurationError."""
+    _check_mixture(config)
+    if config.demo:
+        return DemoProvider()
+    section = config.provider
+    if section.api == "anthropic-messages" and not _is_set(config, "model"):
+        raise ConfigurationError(
+            f"provider.api: expected the name of a model of {section.api} in provider.model, got "
+            "none. Name one, such as claude-haiku-4-5."
+        )
+    only = {"model": section.model, "encoding": section.encoding}
+    return _build("provider", section, "provider", section, only)
+
+
+def models_of(config: Config) -> dict[str, Model] | None:
+    """The models of a configuration, by name, or None without [models]. Models of one provider
+    share its object and its connections, unless their requests have other fields.
+
+    Raises ConfigurationError.
+    """
+    if not config.models:
+        return None
+    _check_mixture(config)
+    built: dict[tuple[object, ...], Provider] = {}
+    models: dict[str, Model] = {}
+    demo = DemoProvider() if config.demo else None
+    for name, section in config.models.items():
+        place = f"models.{name}"
+        upstream = section.model if section.model is not None else name
+        parameters = _parameters(section)
+        provider = demo or built.get((section.provider, *parameters.values()))
+        if provider is None:
+            server = _section(config, section.provider)
+            provider = _build(_place(section.provider), server, place, section, {"model": upstream})
+            built[section.provider, *parameters.values()] = provider
+        with _naming(place):
+            models[name] = Model(
+                provider=provider,
+                model=upstream,
+                aliases=tuple(section.aliases),
+                context_window=section.context_window,
+                encoding=section.encoding,
+                max_image_tokens=section.max_image_tokens,
+                image_detail=section.image_detail,
+            )
+    return models
+
+
+def _parameters(section: ModelSection | ProviderSection) -> dict[str, Any]:
+    """The settings of a model that its provider object has, as the same for all its requests."""
+    return {
+        "max_tokens_field": section.max_tokens_field,
+        "send_temperature": section.send_temperature,
+        "reasoning_effort": section.reasoning_effort,
+        "think_tags": section.think_tags,
+    }
+
+
+def _build(
+    place: str,
+    section: NamedProvider,
+    model_place: str,
+    model: ModelSection | ProviderSection,
+    upstream: dict[str, str | None],
+) -> Provider:
+    """Build the provider of one section, for a model of another or of the same. ``upstream`` are
+    the arguments ``model`` and ``encoding``.
+    """
+    _check_known(place, section, section.api)
+    _check_known(model_place, model, section.api)
+    arguments = upstream | {"base_url": section.base_url, "api_key": _key(place, section)}
+    account: dict[str, Any] = {
+        "organization": section.organization,
+        "project": section.project,
+    }
+    parameters = _parameters(model)
+    names = dict.fromkeys(("model", "encoding", *parameters), model_place)
+    for argument, variable in _DIALECTS[section.api].variables.items():
+        if argument == "api_key":
+            names[argument] = key_variable(section)
+        elif getattr(section, argument) is None:
+            names[argument] = variable
+    with _naming(place, names):
+        settings = ServerSettings(
+            headers=_headers(place, section),
+            query=section.query,
+            proxy=section.proxy,
+            ca_file=section.ca_file,
+            trust_env=section.trust_env,
+        )
+        match section.api:
+            case "openai-chat":
+                account["include_usage"] = section.include_usage
+                account["parameters"] = ModelParameters(**parameters)
+            case "openai-responses":
+                kind = _import(place, section.api, ".parameters", "ResponsesParameters")
+                account["parameters"] = kind(
+                    send_temperature=parameters["send_temperature"],
+                    reasoning_effort=parameters["reasoning_effort"],
+                )
+            case "anthropic-messages":
+                account = {}
+            case _:
+                assert_never(section.api)
+        make = _import(place, section.api, "", _DIALECTS[section.api].provider)
+        provider: Provider = make(server=settings, **arguments, **account)
+    return provider
+
+
+def _import(place: str, api: Api, module: str, name: str) -> Any:
+    """A name from the folder of an API. Raises ConfigurationError if this version has none."""
+    try:
+        return getattr(import_module(_DIALECTS[api].folder + module), name)
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"{place}.api: expected an API that this version of chatnest has, got {api!r}. Install "
+            "a version that has it."
+        ) from exc
+
+
+def _key(place: str, section: NamedProvider) -> str | None:
+    variable = key_variable(section)
+    key = os.environ.get(variable)
+    if not key and section.api_key_env:
+        raise ConfigurationError(
+            f"{place}.api_key_env: expected an environment variable that is set, got {variable!r}. "
+            "Set it, or name another one."
+        )
+    if not key and not address_of(section):
+        raise ConfigurationError(
+            f"{variable}: expected the key of [{place}], got none. Set it, or name another "
+            f"variable in {place}.api_key_env."
+        )
+    return key
+
+
+def _headers(place: str, section: NamedProvider) -> dict[str, str]:
+    """Return additional header fields, with the values of ``headers_env`` from the environment.
+
+    Underscores in names become hyphens, because names of variables cannot contain hyphens.
+    """
+    headers = dict(section.headers)
+    for name, variable in section.headers_env.items():
+        if variable not in os.environ:
+            raise ConfigurationError(
+                f"{place}.headers_env[{name!r}]: expected an environment variable that is set, "
+                f"got {variable!r}. Set it, or remove the field."
+            )
+        headers[name] = os.environ[variable].strip()
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@contextmanager
+def _naming(place: str, names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Within this block, rewrite an error about an argument to name its setting below ``place``.
+    ``names`` has the place of other arguments, or their environment variable.
+    """
+    try:
+        yield
+    except ConfigurationError as exc:
+        if exc.detail.startswith(f"{place}."):
+            raise
+        detail = exc.detail.removeprefix("models: ")
+        argument, rest = _ARGUMENT.findall(detail)[0]
+        other = (names or {}).get(argument, place)
+        key = other if other.isupper() else f"{other}.{argument}"
+        raise ConfigurationError(key + rest) from exc
+
+
+# ---------------------------------------------------------------- mixtures of the two forms
+
+
+def _place(provider: str) -> str:
+    return "provider" if provider == DEFAULT_PROVIDER else f"providers.{provider}"
+
+
+def _section(config: Config, provider: str) -> NamedProvider:
+    return config.provider if provider == DEFAULT_PROVIDER else config.providers[provider]
+
+
+def _is_set(config: Config, field: str) -> bool:
+    """Whether [provider] has a field. A Config made in Python has no sources."""
+    default = getattr(ProviderSection(), field)
+    return f"provider.{field}" in config.sources or getattr(config.provider, field) != default
+
+
+def _check_mixture(config: Config) -> None:
+    """Raise ConfigurationError for providers and models that do not fit each other."""
+    if DEFAULT_PROVIDER in config.providers:
+        raise ConfigurationError(
+            f"providers.{DEFAULT_PROVIDER}: expected another name, got the one of [provider]. "
+            "Rename it, or write its settings in [provider]."
+        )
+    if config.providers and not config.models:
+        name = next(iter(config.providers))
+        raise ConfigurationError(
+            f"providers.{name}: expected a model that uses it, got no [models]. Add [models.NAME] "
+            f'with provider = "{name}".'
+        )
+    known = (DEFAULT_PROVIDER, *config.providers)
+    for name, model in config.models.items():
+        if model.provider not in known:
+            raise ConfigurationError(
+                f"models.{name}.provider: expected one of {', '.join(known)}, got "
+                f"{model.provider!r}. Correct the name, or add [providers.{model.provider}]."
+            )
+    if config.models:
+        for field in _OF_MODEL:
+            if _is_set(config, field):
+                raise ConfigurationError(
+                    f"provider.{field}: expected no setting of a model beside [models], got "
+                    f"{getattr(config.provider, field)!r}. Move it to [models.NAME]."
+                )
+
+
+def _check_known(place: str, section: msgspec.Struct, api: Api) -> None:
+    """Raise ConfigurationError for a setting that the API does not have."""
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        if field.name in _DIALECTS[api].unknown and value != field.default:
+            raise ConfigurationError(
+                f"{place}.{field.name}: expected a setting of the API {api}, got one of other "
+                "APIs. Remove it."
+            )
