@@ -5,7 +5,7 @@ together, lifespan.py starts and ends them.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
 
@@ -53,7 +53,8 @@ class ChatNestApp:
       all profiles without a bound above its own.
     - ``system_prompt`` opens every conversation. A client's system prompt is ignored, or follows
       yours if ``allow_client_system_prompt`` is set.
-    - ``usage_event`` sends the cost to all clients, before ``done``.
+    - ``usage_event`` sends the cost to all clients, before ``done``. ``events`` sends more kinds of
+      events to all clients: ``reasoning``, ``tools``, ``sources``, ``usage``.
     - ``charge_unanswered`` charges the input of a call that the model accepted and never answered.
       Default: yes, except after a timeout of a local server, which may have been loading the model.
     - ``when_away``: the turns to admit while the ledger is unavailable. Default: turns without a
@@ -83,6 +84,7 @@ class ChatNestApp:
         system_prompt: str = "",
         allow_client_system_prompt: bool = False,
         usage_event: bool = False,
+        events: Collection[str] = (),
         charge_unanswered: bool | None = None,
         when_away: WhenAway | None = None,
         ping_interval: float = 15.0,
@@ -106,6 +108,7 @@ class ChatNestApp:
             system_prompt=system_prompt,
             allow_client_system_prompt=allow_client_system_prompt,
             usage_event=usage_event,
+            events=events,
             charge_unanswered=charge_unanswered,
             when_away=when_away,
             ping_interval=ping_interval,
