@@ -100,9 +100,10 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app attempts client conversation incoming lifespan lookups turn",
+    "": "answering app attempts conversation incoming lifespan lookups turn",
     "accounting": "accounts budget_warnings charge local_books outbox refusals throttle",
-    "asgi": "heads http resumption",
+    "asgi": "data_urls heads http resumption",
+    "client": "answer errors frames responses",
     "config": "sections",
     "identity": "access base principals",
     "policies": "anonymous",
@@ -118,10 +119,10 @@ BOUNDED = {
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
-    "wire.native": "frames problem request",
+    "wire.native": "frames images places problem request",
 }
 NO_BOUNDS = {
-    "client._NEVER": "no time to wait for",
+    "client.errors._NEVER": "no time to wait for",
     "tokens.tokenizer.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.tokenizer.REPLY_PRIMING_TOKENS": "OpenAI's formula",
     "tokens.tokenizer._LONGEST_TOKEN": "a fact of the encodings",
