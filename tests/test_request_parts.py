@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chatnest.asgi import data_urls
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.conversation import Image, Message, Reasoning, Text, ToolCall, ToolResult
 from chatnest.errors import InvalidRequest
@@ -181,6 +182,12 @@ def test_a_mark_stands_for_one_image():
 def test_a_large_body_that_is_not_json_is_refused(body):
     with pytest.raises(InvalidRequest):
         parse_request(body)
+
+
+@pytest.mark.parametrize("shift", range(-8, 3))
+def test_a_url_is_found_across_two_windows_of_the_search(shift):
+    before = b" " * (data_urls._WINDOW + shift)
+    assert len(DataUrls(before + b'"url":"data:"')) == 1
 
 
 def test_the_search_for_urls_ends():

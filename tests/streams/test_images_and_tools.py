@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from chatnest import ASSISTANT, BALANCED, Bounds, ConfigurationError
@@ -73,7 +74,7 @@ async def test_a_resumed_run_has_the_events_that_are_asked_for():
         *("start", "reasoning", "reasoning_signature", "token", "usage", "done"),
     ]
     ids = [event.id for event in parse_events(asked.received)]
-    assert ids == ["", "1", "2", "3", "", "7"]
+    assert ids == ["", "1", "2", "3", "3", "7"]  # the usage has none of its own
     assert (wrong.status, wrong.problem()["code"]) == (400, "invalid_request")
     assert "secrets" not in wrong.problem()["detail"]
 
@@ -252,3 +253,30 @@ async def test_a_result_of_a_tool_keeps_its_error():
     assert provider.asked[0].messages[-1].parts == (
         ToolResult(call_id="c1", text="42", is_error=True),
     )
+
+
+async def test_a_crowd_of_large_bodies_is_answered_or_told_to_wait():
+    pictures = [image(url(png(9, 9) + b"x" * 3_000_000)) for _ in range(2)]
+    body = json.dumps({"messages": [user(*pictures)]}).encode()
+    most = 3 * len(body) + 1_000
+    bounds = Bounds(bodies_in_flight_bytes=most, ledger_seconds=PATIENCE, lag_seconds=PATIENCE)
+    books, statuses = Books(), []
+    profile = msgspec.structs.replace(ASSISTANT, max_concurrent_streams=100)
+    options: dict[str, Any] = {"profiles": [profile], "default_profile": "assistant"}
+
+    async def send(app: Any) -> None:
+        statuses.append((await posted(app, body)).status)
+
+    async with (
+        serving(
+            None, provider=Scripted([Delta("ok")]), ledger=books, bounds=bounds, **options
+        ) as app,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(8):
+            tasks.start_soon(send, app)
+
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 3
+    assert left(app) == most
+    assert await books.held() == (0, 0)

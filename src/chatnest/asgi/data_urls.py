@@ -20,6 +20,9 @@ _KEY: Final = re.compile(rb'"(?:url|image_url)"[ \t\r\n]*:[ \t\r\n]*\Z')
 _BEFORE: Final = 64
 """Bytes before a URL in which its key is found."""
 
+_WINDOW: Final = 1_048_576
+"""Bytes that are searched at once. A search keeps all threads of Python waiting."""
+
 _MARK: Final = "\0data:"
 
 
@@ -35,7 +38,7 @@ class DataUrls:
         pieces: list[bytes] = []
         done = place = 0
         for _ in range(_MOST_PLACES):
-            start = body.find(_START, place)
+            start = _find(body, place)
             end = body.find(b'"', start + len(_START))
             if start < 0 or end < 0:
                 break
@@ -57,3 +60,13 @@ class DataUrls:
         if url is None:
             return text
         return url.replace(b"\\/", b"/").decode("latin-1")  # PHP escapes slashes
+
+
+def _find(body: bytes, place: int) -> int:
+    """The next start of a URL from a place on, or -1."""
+    while place < len(body):
+        start = body.find(_START, place, place + _WINDOW + len(_START) - 1)
+        if start >= 0:
+            return start
+        place += _WINDOW
+    return -1
