@@ -100,7 +100,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app attempts conversation incoming lifespan lookups turn",
+    "": "answer answering app attempts conversation incoming lifespan lookups requests turn",
     "accounting": "accounts budget_warnings charge local_books outbox refusals throttle",
     "asgi": "data_urls heads http resumption",
     "client": "answer errors frames responses",
@@ -131,8 +131,12 @@ NO_BOUNDS = {
     "identity.base._SHOWN": "characters in the log",
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
-    "turn._MOST_LATE": "how pieces are kept",
-    "runs.entries._OVERHEAD": "an estimate of bytes",
+    "answer._MOST_LATE": "how pieces are kept",
+    "runs.entries.OVERHEAD": "an estimate of bytes",
+    "runs.entries._OBJECT": "an estimate of bytes",
+    "runs.entries._TEXT_ONLY": "of what is written",
+    "runs.run._FEW": "how pieces are read",
+    "tokens.tokenizer.TOKENS_PER_TOOL_PART": "an upper estimate",
     "runs.entries._LAST": "an estimate of bytes",
     "runs.entries.VERSION": "of what is written",
     "runs.redis._SLACK": "of a key's time to live",
