@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from chatnest import client as module
 from chatnest.client import ChatError, ChatNestClient
+from chatnest.client import responses as module
 from tests.test_check_hostile import (
     EVENTS,
     HANG,

@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "cli testing client django",
         "__main__",
     ),
-    "asgi": ("http heads", "cors resumption upgrades"),
+    "asgi": ("body_room data_urls http heads", "cors resumption upgrades"),
     "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
     "stores.redis": ("address", "link"),
     "identity": ("base users", "principals", "access"),
@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "tokens": ("base image_rules image_size tool_bounds", "definitions tokenizer"),
     "wire": ("base ratelimit", "formats limits native"),
-    "wire.native": ("frames problem request",),
+    "wire.native": ("body frames problem", "places", "images tools", "messages", "request"),
     "endpoints": ("base", "chat limits run"),
     "providers": (
         "base pairs sse",
@@ -144,6 +144,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "runs.sqlite": ("place rows", "file", "log"),
     "config": ("flags sources", "sections", "catalogue thinking", "build"),
+    "client": (
+        "errors images said",
+        "frames responses",
+        "answer",
+        "tools",
+        "client",
+    ),
     "server": (
         "announcement connections door hosts http10 interpreter workers",
         "front",
@@ -186,7 +193,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "openai": ("providers.openai.sdk",),
     "httpx2": (
         *("providers.openai.sdk", "providers.http.connections", "providers.http.httpx2"),
-        *("providers.http.network", "client", "diagnostics.responses", "diagnostics.probe"),
+        *("providers.http.network", "client.*", "diagnostics.responses", "diagnostics.probe"),
     ),
     "aiohappyeyeballs": ("providers.http.connections",),
     "httptools": ("providers.http.responses", "server.framing", "server.protocol"),

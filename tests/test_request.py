@@ -24,14 +24,23 @@ NOT_UTF8 = "The body must be valid UTF-8."
 NOT_OBJECT = "The body: must be a JSON object with a list `messages`."
 TWICE = "A key stands twice in one JSON object."
 UNKNOWN = (
-    "there is a field that is not one of messages, profile, aiUsageProfile, dailyTokenLimit, "
-    "maxTokensPerRequest, systemPrompt, usageEvent, linger, conversation."
+    "there is a field that is not one of messages, profile, aiUsageProfile, model, "
+    "dailyTokenLimit, maxTokensPerRequest, maxOutputTokens, systemPrompt, usageEvent, events, "
+    "linger, conversation, tools, toolChoice, parallelToolCalls, responseFormat, reasoningEffort, "
+    "stop, seed, temperature, topP, presencePenalty, frequencyPenalty."
 )
-UNKNOWN_IN_MESSAGE = "there is a field that is not one of role, content, id."
+UNKNOWN_IN_MESSAGE = (
+    "there is a field that is not one of role, content, id, tool_calls, tool_call_id, is_error, "
+    "reasoning."
+)
 NO_MESSAGES = "messages: must be a list of 1 to 1,000 messages."
 NO_MESSAGE = "messages[0]: must be an object with role and content."
-NO_ROLE = "messages[0].role: must be 'user' or 'assistant'."
-NO_CONTENT = "messages[0].content: must be a string that is not blank."
+NO_ROLE = "messages[0].role: must be 'user', 'assistant' or 'tool'."
+NO_CONTENT = "messages[0].content: must be a string that is not blank, or a list of parts."
+NO_PART = (
+    "messages[0].content[0]: must be an object with type 'text' and text, or 'image_url' and "
+    "image_url."
+)
 NO_USER = "messages: at least one must be the user's."
 
 
@@ -89,7 +98,7 @@ DEEP = {
     for depth in (900, 5_000, 100_000)
     for name, make, detail in (
         ("list of messages", lambda d: b'{"messages":%b%b}' % (b"[" * d, b"]" * d), NO_MESSAGE),
-        ("list for content", lambda d: content(b"[" * d + b"]" * d), NO_CONTENT),
+        ("list for content", lambda d: content(b"[" * d + b"]" * d), NO_PART),
         ("list", lambda d: b"[" * d + b"]" * d, NOT_OBJECT),
         ("objects", lambda d: b'{"CaNaRy":' * d, UNKNOWN),
         ("unknown field", lambda d: body(more=b',"CaNaRy":%b%b' % (b"[" * d, b"]" * d)), UNKNOWN),
@@ -139,15 +148,15 @@ TWO_KEYS = {
 SMUGGLED = {
     name: body(more=b',"%b":%b' % (name.encode(), value))
     for name, value in {
-        "model": b'"CaNaRy"',
         "base_url": b'"https://CaNaRy.example"',
         "api_key": b'"CaNaRy"',
-        "tools": b'[{"type":"function","function":{"name":"CaNaRy"}}]',
+        "tool_choice": b'"auto"',
+        "response_format": b'{"type":"CaNaRy"}',
         "n": b"128",
         "logit_bias": b'{"CaNaRy":100}',
         "stream_options": b'{"include_usage":false}',
         "max_tokens": b"1000000",
-        "temperature": b"2",
+        "top_p": b"1",
         "Messages": b"[]",
         "daily_token_limit": b"1",
         "__proto__": b'{"CaNaRy":1}',
@@ -178,21 +187,24 @@ MESSAGES = {
     "role in capitals": (body(b'{"role":"User","content":"CaNaRy"}'), NO_ROLE),
     "system": (body(b'{"role":"system","content":"CaNaRy"}'), NO_ROLE),
     "developer": (body(b'{"role":"developer","content":"CaNaRy"}'), NO_ROLE),
-    "tool": (body(b'{"role":"tool","content":"CaNaRy"}'), NO_ROLE),
+    "tool": (
+        body(b'{"role":"tool","content":"CaNaRy"}'),
+        "messages[0].tool_call_id: must be a string of 1 to 256 printable characters.",
+    ),
     "system after the user": (
         body(HELLO, b'{"role":"system","content":"CaNaRy"}'),
-        "messages[1].role: must be 'user' or 'assistant'.",
+        "messages[1].role: must be 'user', 'assistant' or 'tool'.",
     ),
     "no content": (body(b'{"role":"user"}'), NO_CONTENT),
     "null content": (content(b"null"), NO_CONTENT),
     "number for content": (content(b"5"), NO_CONTENT),
     "object for content": (content(b'{"CaNaRy":1}'), NO_CONTENT),
-    "parts for content": (content(b'[{"type":"text","text":"CaNaRy"}]'), NO_CONTENT),
+    "blank parts for content": (content(b'[{"type":"text","text":" "}]'), NO_CONTENT),
     "empty content of the user's": (content(b'""'), NO_CONTENT),
     "blank content of the user's": (content(rb'" \n\t"'), NO_CONTENT),
     "null content of the assistant's": (
         body(HELLO, b'{"role":"assistant","content":null}'),
-        "messages[1].content: must be a string that is not blank.",
+        "messages[1].content: must be a string that is not blank, or a list of parts.",
     ),
     "only the assistant's": (body(b'{"role":"assistant","content":"CaNaRy"}'), NO_USER),
     "only an empty one of the assistant's": (body(b'{"role":"assistant","content":""}'), NO_USER),

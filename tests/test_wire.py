@@ -19,7 +19,22 @@ from chatnest.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from chatnest.events import ClientEvent, Delta, Done, Failed, Ping, Start, Usage
+from chatnest.events import (
+    ClientEvent,
+    Delta,
+    Done,
+    Failed,
+    Numbered,
+    Ping,
+    Reasoning,
+    ReasoningSignature,
+    Source,
+    Start,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+from chatnest.requests import EventKind
 from chatnest.testing import Event, chat_nest_client, parse_events
 from chatnest.wire import NativeFormat, StreamInfo
 from chatnest.wire.native import NativeFrames
@@ -281,3 +296,58 @@ def test_joined_frames_equal_single_frames(events, usage_event):
     encoder = wire(usage_event=usage_event)
 
     assert encoder.encode(events) == b"".join(encoder.encode([event]) for event in events)
+
+
+ASKED: frozenset[EventKind] = frozenset({"reasoning", "tools", "sources"})
+UNSEEN: list[tuple[EventKind, ClientEvent, bytes]] = [
+    ("reasoning", Reasoning("a\nb"), rb'event: reasoning|data: "a\nb"'),
+    (
+        "reasoning",
+        ReasoningSignature("s", "p", "m"),
+        b'event: reasoning_signature|data: {"signature":"s","provider":"p","model":"m"}',
+    ),
+    (
+        "reasoning",
+        ReasoningSignature("s", "p", "m", redacted=True, id="r1"),
+        (
+            b'event: reasoning_signature|data: {"signature":"s","provider":"p","model":"m",'
+            b'"redacted":true,"id":"r1"}'
+        ),
+    ),
+    (
+        "tools",
+        ToolCall(0, "c1", "weather"),
+        b'event: tool_call|data: {"index":0,"id":"c1","name":"weather"}',
+    ),
+    (
+        "tools",
+        ToolCallDelta(0, '{"a\ud83d'),
+        rb'event: tool_arguments|data: {"index":0,"arguments":"{\"a?"}',
+    ),
+    ("sources", Source("https://e.org"), b'event: source|data: {"url":"https://e.org"}'),
+    (
+        "sources",
+        Source("https://e.org", "E", 0, 4),
+        b'event: source|data: {"url":"https://e.org","title":"E","start":0,"end":4}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "event", "lines"), UNSEEN)
+def test_an_additional_event_is_sent_only_to_those_who_asked(kind, event, lines):
+    frame = lines.replace(b"|", b"\n") + b"\n\n"
+    asking = NativeFrames(StreamInfo(request_id="r", model="m", events=frozenset({kind})))
+    others = NativeFrames(StreamInfo(request_id="r", model="m", events=ASKED - {kind}))
+
+    assert asking.encode([event]) == frame
+    assert wire().encode([event]) == others.encode([event]) == b""
+    assert asking.encode([Numbered(7, event)]) == frame.replace(b"\n", b"\nid: 7\n", 1)
+    assert chat_nest_client(START + frame + DONE).text == ""
+
+
+def test_an_answer_that_broke_off_within_a_call_says_so_in_its_usage():
+    done = Done("length", Usage(1, 2), incomplete=True)
+
+    (usage, _) = parse_events(wire(usage_event=True).encode([done]))
+    assert json.loads(usage.data)["incomplete"] is True
+    assert wire().encode([done]) == DONE

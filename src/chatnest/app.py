@@ -5,7 +5,7 @@ together, lifespan.py starts and ends them.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
 
@@ -56,7 +56,8 @@ class ChatNestApp:
     - ``client_system_prompt``: ``"ignore"`` a client's system prompt, ``"refuse"`` its request, or
       ``"allow"`` the prompt after yours. Default: ``"ignore"``. The older
       ``allow_client_system_prompt=True`` is the same as ``"allow"``.
-    - ``usage_event`` sends the cost to all clients, before ``done``.
+    - ``usage_event`` sends the cost to all clients, before ``done``. ``events`` sends more kinds of
+      events to all clients: ``reasoning``, ``tools``, ``sources``, ``usage``.
     - ``charge_unanswered`` charges the input of a call that the model accepted and never answered.
       Default: yes, except after a timeout of a local server, which may have been loading the model.
     - ``when_away``: the turns to admit while the ledger is unavailable. Default: turns without a
@@ -87,6 +88,7 @@ class ChatNestApp:
         client_system_prompt: ClientSystemPrompt | None = None,
         allow_client_system_prompt: bool | None = None,
         usage_event: bool = False,
+        events: Collection[str] = (),
         charge_unanswered: bool | None = None,
         when_away: WhenAway | None = None,
         ping_interval: float = 15.0,
@@ -111,6 +113,7 @@ class ChatNestApp:
             client_system_prompt=client_system_prompt,
             allow_client_system_prompt=allow_client_system_prompt,
             usage_event=usage_event,
+            events=events,
             charge_unanswered=charge_unanswered,
             when_away=when_away,
             ping_interval=ping_interval,

@@ -28,7 +28,13 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     body_bytes: int = 262_144
-    """Maximum bytes of a request body."""
+    """Maximum bytes of a request body, without its images if it is larger."""
+    image_body_bytes: int = 8_388_608
+    """Maximum bytes of a request body with images, where a profile allows images."""
+    bodies_in_flight_bytes: int = 67_108_864
+    """Maximum bytes of all request bodies that a worker is reading, and of those with images until
+    their answers have ended.
+    """
     body_seconds: float = 10.0
     """Maximum time from the first event of a request to the end of its body."""
     first_byte_seconds: float | None = None

@@ -5,25 +5,34 @@ import math
 import re
 from collections.abc import Awaitable, Mapping
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
 import anyio
 import msgspec
 from anyio import CancelScope, move_on_after
 from starlette.types import Receive, Scope
 
+from chatnest._util.threads import in_thread
+from chatnest.asgi.body_room import BodyRoom, BodyShare
+from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.asgi.heads import Headers, query_value
 from chatnest.asgi.http import headers_named, is_gone, read_json_body
 from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import ResolvedBounds
 from chatnest.conversation import Message
-from chatnest.errors import ClientGone, InvalidRequest
+from chatnest.errors import BodyTooLarge, ClientGone, InvalidRequest
 from chatnest.identity.access import Access, Wait
 from chatnest.identity.base import Identity
 from chatnest.models import Candidate, Catalogue
 from chatnest.permissions import check_permissions
 from chatnest.profiles import Profile, profile_name
-from chatnest.requests import MAX_CONVERSATION, NO_QUESTION, ChatRequest, is_conversation
+from chatnest.requests import (
+    MAX_CONVERSATION,
+    NO_QUESTION,
+    ChatRequest,
+    EventKind,
+    is_conversation,
+)
 from chatnest.streams.open_streams import Arrival, OpenStreams
 from chatnest.turn import Turn
 from chatnest.wire.base import WireFormat
@@ -38,6 +47,7 @@ ClientSystemPrompt = Literal["ignore", "refuse", "allow"]
 
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _CONVERSATION: Final = b"chatnest-conversation-id"
+_EVENT_KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 _GONE_SECONDS: Final = 1.0
 """Maximum seconds to wait for a server to report a disconnect that the kernel already has."""
 _LEAST_PING: Final = 0.2
@@ -48,7 +58,8 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     """A valid chat request, with its identity, its profile and the model that it is for.
 
     ``system`` opens the conversation. ``key`` is the Idempotency-Key. ``usage_event`` is whether
-    the client gets the cost. ``headers`` are None unless a policy needs them.
+    the client gets the cost, and ``events`` the kinds of additional events. ``headers`` are None
+    unless a policy needs them.
     """
 
     id: str
@@ -60,6 +71,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     ping_seconds: float
     usage_event: bool
+    events: frozenset[EventKind]
     headers: Headers | None
 
     def turn(self, turn_id: str) -> Turn:
@@ -91,6 +103,7 @@ class Incoming:
         system_prompt: str,
         client_system_prompt: ClientSystemPrompt,
         usage_event: bool,
+        events: frozenset[EventKind],
         ping_seconds: float,
         keep_headers: bool,
     ) -> None:
@@ -100,7 +113,14 @@ class Incoming:
         self._streams = streams
         self._system = (Message.of("system", system_prompt),) if system_prompt else ()
         self._client_system_prompt = client_system_prompt
-        self._usage_event = usage_event
+        self._events: frozenset[EventKind] = events
+        if usage_event:
+            usage: EventKind = "usage"
+            self._events = events.union((usage,))
+        self._max_body = bounds.body_bytes
+        if any(_takes_images(profile, models) for profile in access.ever_open):
+            self._max_body = max(bounds.body_bytes, bounds.image_body_bytes)
+        self._room = BodyRoom(bounds.bodies_in_flight_bytes)
         self._ping_seconds = ping_seconds
         self._keep_headers = keep_headers
 
@@ -112,14 +132,16 @@ class Incoming:
         *,
         format: WireFormat,  # noqa: A002  # the field's word
         request_id: str,
+        share: BodyShare,
     ) -> IncomingChat:
-        """Read and check a chat request. A shutdown ends the wait for it.
+        """Read and check a chat request. A shutdown ends the wait for it. A large body keeps its
+        ``share``: its images live as long as its answer.
 
         Raises the error of a request that is refused, or ClientGone.
         """
         bounds = self._bounds
         with self._streams.receiving(bounds.body_seconds) as arrival:
-            body = await read_json_body(head, receive, max_bytes=bounds.body_bytes)
+            body = await read_json_body(head, receive, max_bytes=self._max_body, take=share.take)
             if is_gone(scope):
                 await _wait_until_gone(receive)
             key = idempotency_key(scope) if b"idempotency-key" in head else None
@@ -128,7 +150,13 @@ class Incoming:
                 ping_seconds = self.ping_seconds(scope)
             watched = partial(self._watched, receive, arrival)
             identity = await self._access.identity(scope, watched)
-            request = format.parse(body, head)
+            if len(body) > min(SMALL_BODY, bounds.body_bytes):
+                request = await in_thread(self._parse_large, format, body, head)
+            else:
+                request = format.parse(body, head)
+            if len(body) <= bounds.body_bytes:
+                share.give_back()
+            del body
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if not request.messages:
@@ -143,6 +171,7 @@ class Incoming:
                     identity.principal, request, request.model, watched
                 )
             check_permissions(request, profile, model)
+            events = request.events | self._events if self._events else request.events
             return IncomingChat(
                 id=request_id,
                 identity=identity,
@@ -152,9 +181,26 @@ class Incoming:
                 system=self._opening(request) if request.system_prompt else self._system,
                 key=key,
                 ping_seconds=ping_seconds,
-                usage_event=request.usage_event or self._usage_event,
+                usage_event=request.usage_event or "usage" in events,
+                events=events,
                 headers=self.headers(scope),
             )
+
+    def _parse_large(
+        self,
+        format: WireFormat,  # noqa: A002  # as above
+        body: bytes,
+        head: Mapping[bytes, bytes],
+    ) -> ChatRequest:
+        """Parse a large body, of which only images may exceed ``body_bytes``. Blocks."""
+        most = self._bounds.body_bytes
+        if len(body) > most and len(DataUrls(body).rest) > most:
+            raise BodyTooLarge(most)
+        return format.parse(body, head)
+
+    def share(self) -> BodyShare:
+        """An empty share of the room for bodies; see ``read``."""
+        return self._room.share()
 
     async def _chosen(
         self, principal: str, request: ChatRequest, name: str, wait: Wait
@@ -203,6 +249,19 @@ class Incoming:
         """Seconds between pings. A client may ask for a shorter time. Raises InvalidRequest."""
         return min(self._ping_seconds, _ping_seconds(scope))
 
+    def events(self, scope: Scope) -> frozenset[EventKind]:
+        """The kinds of additional events for a client that resumes a run: the operator's, and those
+        in ``?events=reasoning,tools``. Raises InvalidRequest.
+        """
+        value = query_value(scope, "events")
+        if value is None:
+            return self._events
+        named = value.split(",")
+        asked = [kind for kind in _EVENT_KINDS if kind in named]
+        if not set(named).issubset(asked):
+            raise InvalidRequest(f"events: must be some of {', '.join(_EVENT_KINDS)}, with commas.")
+        return self._events.union(asked)
+
     def _opening(self, request: ChatRequest) -> tuple[Message, ...]:
         prompt = request.system_prompt
         if prompt is None or self._client_system_prompt == "ignore":
@@ -213,6 +272,11 @@ class Incoming:
         if len(prompt.encode()) > most:
             raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
         return (*self._system, Message.of("system", prompt))
+
+
+def _takes_images(profile: Profile, models: Catalogue) -> bool:
+    """Whether a client can send images under this profile."""
+    return profile.images and any(model.takes_images for model in models.by_profile[profile.name])
 
 
 async def _leave_with(receive: Receive, scope: CancelScope) -> None:

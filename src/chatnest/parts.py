@@ -1,6 +1,6 @@
 """Parts: the parts of an application, checked and put together once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import get_args
 
@@ -27,6 +27,7 @@ from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.profiles import HardCaps, Profile, check_profiles
 from chatnest.providers import OpenAIProvider, Provider
+from chatnest.requests import EventKind
 from chatnest.runs import RunLog, RunSettings
 from chatnest.runs.place import beside
 from chatnest.runs.service import Runs
@@ -58,6 +59,7 @@ class Parts:
         client_system_prompt: ClientSystemPrompt | None,
         allow_client_system_prompt: bool | None,
         usage_event: bool,
+        events: Collection[str],
         charge_unanswered: bool | None,
         when_away: WhenAway | None,
         ping_interval: float,
@@ -128,6 +130,7 @@ class Parts:
                 client_system_prompt, allowed=allow_client_system_prompt
             ),
             usage_event=usage_event,
+            events=_event_kinds(events),
             ping_seconds=ping_interval,
             keep_headers=chain.needs_headers,
         )
@@ -163,7 +166,6 @@ class Parts:
             intake=self.intake,
             bounds=resolved,
             model=self.models.default.name,
-            usage_event=usage_event,
         )
         self.limits: LimitsEndpoint = LimitsEndpoint(
             access=access,
@@ -192,6 +194,15 @@ def _client_system_prompt(
             f"client_system_prompt: expected one of {', '.join(words)}, got {chosen!r}."
         )
     return chosen
+
+
+def _event_kinds(names: Collection[str]) -> frozenset[EventKind]:
+    known: tuple[EventKind, ...] = get_args(EventKind)
+    if isinstance(names, str) or not set(names).issubset(known):
+        raise ConfigurationError(
+            f"events: expected a list of some of {', '.join(known)}, got {names!r}."
+        )
+    return frozenset(kind for kind in known if kind in names)
 
 
 def _default_provider(provider: Provider | None, models: Mapping[str, Model] | None) -> Provider:

@@ -4,7 +4,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, get_args
 
-from chatnest.conversation import Image
+from chatnest.conversation import Image, ToolCall, ToolResult
 from chatnest.errors import InvalidRequest
 from chatnest.models import Candidate
 from chatnest.profiles import Profile
@@ -27,9 +27,11 @@ def check_permissions(request: ChatRequest, profile: Profile, model: Candidate) 
         _check_effort(request.effort, profile)
     if request.sampling is not _DEFAULT and request.sampling != _DEFAULT:
         _check_sampling(request.sampling, profile)
-    parts = chain.from_iterable(map(attrgetter("parts"), request.messages))
-    if images := list(map(type, parts)).count(Image):
+    kinds = list(map(type, chain.from_iterable(map(attrgetter("parts"), request.messages))))
+    if images := kinds.count(Image):
         _check_images(images, profile, model)
+    if not profile.tools and (ToolCall in kinds or ToolResult in kinds):
+        raise _not_allowed("tools", profile)
 
 
 _DEFAULT: Final = DEFAULT_SAMPLING

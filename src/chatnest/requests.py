@@ -14,6 +14,7 @@ __all__ = [
     "NO_QUESTION",
     "ChatRequest",
     "Effort",
+    "EventKind",
     "ModelRequest",
     "OutputFormat",
     "Sampling",
@@ -71,6 +72,10 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 """How much a model should think, from least to most."""
 
 
+EventKind = Literal["reasoning", "tools", "sources", "usage"]
+"""Events of an answer that clients get only if they ask for them."""
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How the model chooses its words. None leaves a value to the profile or the provider."""
 
@@ -110,7 +115,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     system_prompt: str | None = None
     usage_event: bool = False
-    events: frozenset[str] = frozenset()
+    events: frozenset[EventKind] = frozenset()
     linger: float | None = None
     conversation: str | None = None
     tools: tuple[Tool, ...] = ()

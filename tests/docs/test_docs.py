@@ -100,9 +100,10 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answering app attempts client conversation incoming lifespan lookups turn",
+    "": "answer answering app attempts conversation incoming lifespan lookups requests turn",
     "accounting": "accounts budget_warnings charge local_books outbox refusals throttle",
-    "asgi": "heads http resumption",
+    "asgi": "data_urls heads http resumption",
+    "client": "answer errors frames responses",
     "config": "sections",
     "identity": "access base principals",
     "policies": "anonymous",
@@ -118,10 +119,10 @@ BOUNDED = {
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
-    "wire.native": "frames problem request",
+    "wire.native": "frames images places problem request",
 }
 NO_BOUNDS = {
-    "client._NEVER": "no time to wait for",
+    "client.errors._NEVER": "no time to wait for",
     "tokens.tokenizer.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.tokenizer.REPLY_PRIMING_TOKENS": "OpenAI's formula",
     "tokens.tokenizer._LONGEST_TOKEN": "a fact of the encodings",
@@ -130,8 +131,12 @@ NO_BOUNDS = {
     "identity.base._SHOWN": "characters in the log",
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
-    "turn._MOST_LATE": "how pieces are kept",
-    "runs.entries._OVERHEAD": "an estimate of bytes",
+    "answer._MOST_LATE": "how pieces are kept",
+    "runs.entries.OVERHEAD": "an estimate of bytes",
+    "runs.entries._OBJECT": "an estimate of bytes",
+    "runs.entries._TEXT_ONLY": "of what is written",
+    "runs.run._FEW": "how pieces are read",
+    "tokens.tokenizer.TOKENS_PER_TOOL_PART": "an upper estimate",
     "runs.entries._LAST": "an estimate of bytes",
     "runs.entries.VERSION": "of what is written",
     "runs.redis._SLACK": "of a key's time to live",

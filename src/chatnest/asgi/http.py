@@ -71,8 +71,15 @@ def local_path(scope: Scope) -> str:
     return path
 
 
-async def read_json_body(head: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int) -> bytes:
-    """The whole body of a JSON request with these header fields.
+async def read_json_body(
+    head: Mapping[bytes, bytes],
+    receive: Receive,
+    *,
+    max_bytes: int,
+    take: Callable[[int], object] | None = None,
+) -> bytes:
+    """The whole body of a JSON request with these header fields. ``take`` gets the size of each
+    piece, and may refuse it.
 
     Raises UnsupportedMediaType, ClientGone, or BodyTooLarge as soon as the size is known.
     """
@@ -92,6 +99,8 @@ async def read_json_body(head: Mapping[bytes, bytes], receive: Receive, *, max_b
         size += len(piece)
         if size > max_bytes:
             raise BodyTooLarge(max_bytes)
+        if take is not None:
+            take(len(piece))
         pieces.append(piece)
         if not message.get("more_body", False):
             return b"".join(pieces)

@@ -47,6 +47,7 @@ class ChatEndpoint:
             self._observers.refused(exchange.id, overloaded := Overloaded())
             raise overloaded
         del intake
+        share = self._incoming.share()
         try:
             chat = await self._incoming.read(
                 exchange.scope,
@@ -54,13 +55,19 @@ class ChatEndpoint:
                 exchange.head,
                 format=exchange.format,
                 request_id=exchange.id,
+                share=share,
             )
         except BaseException as exc:
+            share.give_back()
             if is_whole:
                 self._intake.place(counted=True)(False)  # by position
             self._observers.refused(exchange.id, cause_of(exc))
             raise
-        response = self._response(exchange, chat, is_whole=is_whole)
+        try:
+            response = self._response(exchange, chat, is_whole=is_whole)
+        except BaseException:  # of a custom format
+            share.give_back()
+            raise
         del exchange  # its head need not live as long as the stream
         try:
             if chat.key is not None or self._runs.settings.resumable:
@@ -74,6 +81,7 @@ class ChatEndpoint:
             await self._streams.run(generation, response)
         finally:
             response.leave_place()
+            share.give_back()
 
     def _response(self, exchange: Exchange, chat: IncomingChat, *, is_whole: bool) -> Response:
         return Response(
@@ -85,6 +93,7 @@ class ChatEndpoint:
                 request_id=chat.id,
                 model=chat.model.name,
                 usage_event=chat.usage_event,
+                events=chat.events,
                 request=chat.request,
             ),
             bounds=self._bounds,

@@ -31,7 +31,6 @@ class RunEndpoint:
         intake: Intake,
         bounds: ResolvedBounds,
         model: str,
-        usage_event: bool,
     ) -> None:
         self._access = access
         self._look_ups = look_ups
@@ -41,7 +40,6 @@ class RunEndpoint:
         self._intake = intake
         self._bounds = bounds
         self._model = model
-        self._usage_event = usage_event
 
     async def serve(self, exchange: Exchange, run_id: str) -> None:
         """Resume the run after the last event that the client has seen, or cancel it."""
@@ -61,6 +59,7 @@ class RunEndpoint:
         self._streams.check()
         self._intake.check_room()
         after = last_event_id(exchange.scope)
+        events = self._incoming.events(exchange.scope)
         page = await self._runs.owned(run_id, principal, after)
         if page.end is not None and after >= page.last:
             await respond_nothing(bounded(exchange.send, self._bounds.send_seconds))
@@ -70,7 +69,12 @@ class RunEndpoint:
             exchange.receive,
             exchange.send,
             format=exchange.format,
-            info=StreamInfo(request_id=run_id, model=self._model, usage_event=self._usage_event),
+            info=StreamInfo(
+                request_id=run_id,
+                model=self._model,
+                usage_event="usage" in events,
+                events=events,
+            ),
             bounds=self._bounds,
             ping_seconds=self._incoming.ping_seconds(exchange.scope),
             headers={"ChatNest-Run-Id": run_id},

@@ -130,6 +130,12 @@ class Access:
                 ascii(principal[:_SHOWN]),
             )
 
+    @property
+    def ever_open(self) -> list[Profile]:
+        """The profiles that are open to some principal, as far as that is known."""
+        names = self._profiles if self._open is None else self._open
+        return [self._profiles[name] for name in names]
+
     async def allowed(self, principal: str, wait: Wait = _plainly) -> list[str]:
         """The profiles open to a principal, in the order of their definition."""
         if self._open is not None or not callable(self._allowed):

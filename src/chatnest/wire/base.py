@@ -8,7 +8,7 @@ import msgspec
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
 from chatnest.events import ClientEvent
-from chatnest.requests import ChatRequest
+from chatnest.requests import ChatRequest, EventKind
 
 __all__ = ["Frames", "StreamInfo", "WireFormat"]
 
@@ -17,12 +17,13 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a response that its frames may need.
 
     ``request`` is None for a client that resumes a run. ``usage_event`` is whether the client, or
-    the operator, wants the cost at the end.
+    the operator, wants the cost at the end, and ``events`` the kinds of additional events.
     """
 
     request_id: str
     model: str
     usage_event: bool = False
+    events: frozenset[EventKind] = frozenset()
     request: ChatRequest | None = None
 
 

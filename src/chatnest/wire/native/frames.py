@@ -25,6 +25,7 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
+from chatnest.requests import EventKind
 from chatnest.wire.base import StreamInfo
 
 __all__ = ["NativeFrames"]
@@ -42,15 +43,17 @@ _DONE: Final = b"event: done\ndata: \n\n"
 class NativeFrames:
     """Frames ``start``, ``token``, ``ping``, ``done`` and ``error``.
 
-    With ``usage_event`` a frame ``usage`` precedes ``done``. The events of a run have their number
-    as ``id``. chat-nest's client ignores both.
+    With ``usage_event`` a frame ``usage`` precedes ``done``. ``events`` are the kinds of additional
+    events: thinking, tool calls, sources. The events of a run have their number as ``id``.
+    chat-nest's client ignores all of these.
     """
 
-    __slots__ = ("request_id", "usage_event")
+    __slots__ = ("events", "request_id", "usage_event")
 
     def __init__(self, info: StreamInfo) -> None:
         self.request_id: str = info.request_id
         self.usage_event: bool = info.usage_event
+        self.events: frozenset[EventKind] = info.events
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if len(events) == 1:
@@ -68,8 +71,12 @@ class NativeFrames:
                 return _START
             case Delta() | Refusal():
                 return _ONE_TOKEN % _text(event.text)
-            case Reasoning() | ReasoningSignature() | ToolCall() | ToolCallDelta() | Source():
-                return b""
+            case Reasoning() | ReasoningSignature():
+                return _thinking(event) if "reasoning" in self.events else b""
+            case ToolCall() | ToolCallDelta():
+                return _tool(event) if "tools" in self.events else b""
+            case Source():
+                return _source(event) if "sources" in self.events else b""
             case Ping():
                 return _PING
             case Done():
@@ -96,13 +103,15 @@ class NativeFrames:
         if not self.usage_event:
             return _DONE
         usage = done.usage
-        data = {
+        data: dict[str, object] = {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "total_tokens": usage.total_tokens,
             "source": usage.source,
             "finish_reason": done.finish_reason,
         }
+        if done.incomplete:
+            data["incomplete"] = True
         return b"event: usage\ndata: %b\n\n" % _json.encode(data) + _DONE
 
     def _failed(self, failed: Failed) -> bytes:
@@ -123,6 +132,57 @@ def _tokens(texts: list[str]) -> bytes:
     except UnicodeEncodeError:
         lines = b"".join([_text(text) + b"\n" for text in texts])
     return (_TOKEN + lines.replace(b"\n", b"\n\n" + _TOKEN)).removesuffix(_TOKEN)
+
+
+def _thinking(event: Reasoning | ReasoningSignature) -> bytes:
+    match event:
+        case Reasoning(text=text):
+            return b"event: reasoning\ndata: %b\n\n" % _text(text)
+        case ReasoningSignature():
+            data: dict[str, object] = {
+                "signature": event.signature,
+                "provider": event.provider,
+                "model": event.model,
+            }
+            if event.redacted:
+                data["redacted"] = True
+            if event.id:
+                data["id"] = event.id
+            return _frame("reasoning_signature", data)
+        case _:
+            assert_never(event)
+
+
+def _tool(event: ToolCall | ToolCallDelta) -> bytes:
+    match event:
+        case ToolCall():
+            return _frame("tool_call", {"index": event.index, "id": event.id, "name": event.name})
+        case ToolCallDelta():
+            return _frame("tool_arguments", {"index": event.index, "arguments": event.text})
+        case _:
+            assert_never(event)
+
+
+def _source(event: Source) -> bytes:
+    data: dict[str, object] = {"url": event.url}
+    if event.title:
+        data["title"] = event.title
+    if event.end:
+        data |= {"start": event.start, "end": event.end}
+    return _frame("source", data)
+
+
+def _frame(name: str, data: dict[str, object]) -> bytes:
+    try:
+        line = _json.encode(data)
+    except UnicodeEncodeError:  # as below
+        line = _json.encode(
+            {
+                key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                for key, value in data.items()
+            }
+        )
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), line)
 
 
 def _text(text: str) -> bytes:

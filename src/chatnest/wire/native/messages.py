@@ -1,0 +1,211 @@
+"""Messages of a request: from their JSON to a conversation that models accept. No I/O."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from chatnest.errors import InvalidRequest
+from chatnest.requests import NO_QUESTION
+from chatnest.tokens.tool_bounds import ToolCaps
+from chatnest.wire.native.body import SentCall, SentImage, SentMessage, SentReasoning, SentText
+from chatnest.wire.native.images import image_of
+from chatnest.wire.native.places import MAX_ID, MAX_MESSAGES, MAX_PARTS, wrong
+
+__all__ = ["messages_of"]
+
+_CAPS: Final = ToolCaps()
+
+_BELONGS: Final = {
+    "tool_calls": "assistant",
+    "reasoning": "assistant",
+    "tool_call_id": "tool",
+    "is_error": "tool",
+}
+"""The role whose messages may have a field."""
+
+
+def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
+    """The messages that say something. Many models refuse a blank message, so a blank one in the
+    history would make every later request of its conversation fail. chat-nest's client keeps an
+    empty answer, for example, when it was stopped before its first token.
+
+    A result follows the message with its call, and there is one for each call. A call without a
+    result is left out: the client was stopped before it had one. ``url_of`` is DataUrls.take.
+    """
+    if not 1 <= len(sent) <= MAX_MESSAGES:
+        raise wrong("messages")
+    conversation = _Conversation()
+    for number, each in enumerate(sent):
+        place = f"messages[{number}]"
+        _check_fields(each, place)
+        if each.role == "tool":
+            conversation.add_result(each, place, url_of)
+            continue
+        parts = _parts(each, place, url_of)
+        if parts:
+            conversation.add(Message(each.role, parts))
+        elif each.role == "user" and number == len(sent) - 1:
+            raise wrong(f"{place}.content")
+    if not (messages := conversation.messages()):
+        raise InvalidRequest(NO_QUESTION)
+    return messages
+
+
+class _Conversation:
+    """The messages so far, and the calls of the last message that have no result yet."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._caller = -1  # the index of the message with these calls
+        self._has_result: dict[str, bool] = {}  # by the id of the call
+
+    def add(self, message: Message) -> None:
+        self._close()
+        self._messages.append(message)
+        if message.role == "assistant":
+            calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
+            self._caller = len(self._messages) - 1
+            self._has_result = dict.fromkeys(calls, False)
+
+    def add_result(self, sent: SentMessage, place: str, url_of: Callable[[str], str]) -> None:
+        call_id = sent.tool_call_id
+        if call_id is None:
+            raise wrong(f"{place}.tool_call_id")
+        if call_id not in self._has_result:
+            raise InvalidRequest(
+                f"{place}.tool_call_id: must be the id of a call in the message of the assistant "
+                "before it."
+            )
+        if self._has_result[call_id]:
+            raise InvalidRequest(
+                f"{place}.tool_call_id: must be the id of a call without a result."
+            )
+        self._has_result[call_id] = True
+        result = ToolResult(
+            call_id=call_id, text=_result_text(sent, place, url_of), is_error=bool(sent.is_error)
+        )
+        self._messages.append(Message("tool", (result,)))
+
+    def messages(self) -> tuple[Message, ...]:
+        self._close()
+        return tuple(self._messages)
+
+    def _close(self) -> None:
+        """Leave out the calls that got no result, and a message that has nothing else to say."""
+        if not all(self._has_result.values()):
+            role, parts = self._messages[self._caller].role, self._messages[self._caller].parts
+            answered = tuple(
+                part
+                for part in parts
+                if not isinstance(part, ToolCall) or self._has_result[part.id]
+            )
+            says = any(isinstance(part, Text | ToolCall) for part in answered)
+            self._messages[self._caller : self._caller + 1] = (
+                [Message(role, answered)] if says else []
+            )
+        self._has_result = {}
+
+
+def _check_fields(sent: SentMessage, place: str) -> None:
+    """Raise InvalidRequest for a field of another role."""
+    for name, role in _BELONGS.items():
+        if sent.role != role and getattr(sent, name) is not None:
+            raise InvalidRequest(f"{place}.{name}: belongs to messages of the role '{role}'.")
+
+
+def _parts(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> tuple[Part, ...]:
+    """The parts of a message of the user or the assistant, without blank texts."""
+    content = sent.content
+    if type(content) is str and sent.tool_calls is None and sent.reasoning is None:  # nearly always
+        return (Text(content),) if content.strip() else ()
+    thinking = _thinking(sent.reasoning or (), f"{place}.reasoning")
+    calls = _calls(sent.tool_calls or (), f"{place}.tool_calls")
+    if content is None and not calls:
+        raise wrong(f"{place}.content")
+    shown = _content(content, sent.role, f"{place}.content", url_of)
+    return (*thinking, *shown, *calls) if shown or calls else ()
+
+
+def _content(
+    content: str | list[SentText | SentImage] | None,
+    role: str,
+    place: str,
+    url_of: Callable[[str], str],
+) -> list[Text | Image]:
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Text(content)] if content.strip() else []
+    if len(content) > MAX_PARTS:
+        raise InvalidRequest(f"{place}: must have at most {MAX_PARTS} parts.")
+    return [
+        part
+        for number, each in enumerate(content)
+        if (part := _part(each, role, f"{place}[{number}]", url_of)) is not None
+    ]
+
+
+def _part(
+    sent: SentText | SentImage, role: str, place: str, url_of: Callable[[str], str]
+) -> Text | Image | None:
+    match sent:
+        case SentText(text=text):
+            return Text(text) if text.strip() else None
+        case SentImage(image_url=found):
+            if role != "user":
+                raise InvalidRequest(
+                    f"{place}: must be a text. Only the user's messages have images."
+                )
+            return image_of(url_of(found.url), f"{place}.image_url.url")
+        case _:
+            assert_never(sent)
+
+
+def _result_text(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> str:
+    """The text of a result, which may be empty."""
+    if sent.content is None:
+        raise wrong(f"{place}.content")
+    if isinstance(sent.content, str):
+        return sent.content
+    parts = _content(sent.content, sent.role, f"{place}.content", url_of)
+    return "".join(part.text for part in parts if isinstance(part, Text))
+
+
+def _calls(sent: Sequence[SentCall], place: str) -> list[ToolCall]:
+    if len(sent) > MAX_PARTS:
+        raise wrong(place)
+    calls: list[ToolCall] = []
+    for number, each in enumerate(sent):
+        here = f"{place}[{number}]"
+        if not _is_identifier(each.id):
+            raise wrong(f"{here}.id")
+        if not _is_identifier(each.function.name):
+            raise wrong(f"{here}.function.name")
+        arguments = each.function.arguments
+        _CAPS.check_arguments(arguments, f"{here}.function.arguments")
+        calls.append(ToolCall(id=each.id, name=each.function.name, arguments=arguments))
+    if len({call.id for call in calls}) < len(calls):
+        raise InvalidRequest(f"{place}: must have different ids.")
+    return calls
+
+
+def _thinking(sent: Sequence[SentReasoning], place: str) -> list[Reasoning]:
+    """The blocks of thinking. Their provider checks the signatures."""
+    if len(sent) > MAX_PARTS:
+        raise wrong(place)
+    return [
+        Reasoning(
+            text=each.text or "",
+            signature=each.signature or "",
+            provider=each.provider or "",
+            model=each.model or "",
+            redacted=bool(each.redacted),
+            id=each.id or "",
+        )
+        for each in sent
+        if each.text or each.signature
+    ]
+
+
+def _is_identifier(text: str) -> bool:
+    return 0 < len(text) <= MAX_ID and text.isprintable() and not text.isspace()

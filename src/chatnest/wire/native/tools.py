@@ -1,0 +1,97 @@
+"""Tools of a request, and the format of its answer: from their JSON to checked values. No I/O."""
+
+import re
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from chatnest.errors import InvalidRequest
+from chatnest.requests import OutputFormat, Tool, ToolChoice
+from chatnest.tokens.tool_bounds import ToolCaps
+from chatnest.wire.native.body import Body, SentChoice, SentJson, SentPlain, SentSchema, SentTool
+from chatnest.wire.native.places import wrong
+
+__all__ = ["choice_of", "format_of", "tools_of"]
+
+_CAPS: Final = ToolCaps()
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NULL: Final = b"null"
+
+
+def tools_of(sent: Sequence[SentTool]) -> tuple[Tool, ...]:
+    """The tools, within the caps."""
+    if len(sent) > _CAPS.tools:
+        raise InvalidRequest(f"tools: must be at most {_CAPS.tools}.")
+    tools = tuple(_tool(each, f"tools[{number}].function") for number, each in enumerate(sent))
+    size = sum(len((tool.name + tool.description + tool.parameters).encode()) for tool in tools)
+    if size > _CAPS.size:
+        raise InvalidRequest(f"tools: must be at most {_CAPS.size:,} bytes of JSON.")
+    return tools
+
+
+def _tool(sent: SentTool, place: str) -> Tool:
+    function = sent.function
+    if not _NAME.fullmatch(function.name):
+        raise wrong(f"{place}.name")
+    return Tool(
+        name=function.name,
+        description=function.description or "",
+        parameters=_schema(function.parameters, f"{place}.parameters") or "{}",
+        strict=function.strict,
+    )
+
+
+def _schema(raw: msgspec.Raw, place: str) -> str | None:
+    """The text of a JSON schema, or None if there is none."""
+    data = bytes(raw).strip()
+    if not data or data == _NULL:
+        return None
+    if not data.startswith(b"{"):
+        raise wrong(place)
+    _CAPS.check([text := data.decode()], place)
+    return text
+
+
+def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
+    """Which tools the model may call."""
+    sent, parallel = body.tool_choice, body.parallel_tool_calls
+    choice = ToolChoice(parallel=parallel)
+    match sent:
+        case None:
+            return choice
+        case SentChoice():
+            name = sent.function.name
+            if name not in {tool.name for tool in tools}:
+                raise wrong("toolChoice.function.name")
+            return ToolChoice(mode="required", name=name, parallel=parallel)
+        case "auto" | "none" | "required":
+            if sent == "required" and not tools:
+                raise InvalidRequest("toolChoice: 'required' needs tools.")
+            return ToolChoice(mode=sent, parallel=parallel)
+        case _:
+            assert_never(sent)
+
+
+def format_of(body: Body) -> OutputFormat | None:
+    """The format of the answer, or None for text."""
+    sent = body.response_format
+    match sent:
+        case None | SentPlain():
+            return None
+        case SentJson():
+            return OutputFormat()
+        case SentSchema(json_schema=found):
+            place = "responseFormat.json_schema"
+            if not _NAME.fullmatch(found.name):
+                raise wrong(f"{place}.name")
+            if (schema := _schema(found.schema, f"{place}.schema")) is None:
+                raise wrong(f"{place}.schema")
+            return OutputFormat(
+                name=found.name,
+                schema=schema,
+                description=found.description or "",
+                strict=found.strict,
+            )
+        case _:
+            assert_never(sent)
