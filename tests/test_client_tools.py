@@ -43,7 +43,7 @@ class Served:
     def __enter__(self) -> tuple[Scripted, str]:
         return self.provider, f"http://127.0.0.1:{self._thread.__enter__()}/api/chat"
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *exc: Any) -> None:
         self._thread.__exit__(*exc)
 
 

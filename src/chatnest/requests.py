@@ -9,6 +9,7 @@ from chatnest.conversation import Message
 from chatnest.errors import InvalidRequest
 
 __all__ = [
+    "AUTO",
     "DEFAULT_SAMPLING",
     "MAX_CONVERSATION",
     "NO_QUESTION",
@@ -87,7 +88,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
 
 
-_AUTO: Final = ToolChoice()
+AUTO: Final = ToolChoice()
 DEFAULT_SAMPLING: Final = Sampling()
 
 
@@ -119,7 +120,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     linger: float | None = None
     conversation: str | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice = _AUTO
+    tool_choice: ToolChoice = AUTO
     output: OutputFormat | None = None
     effort: Effort | None = None
     sampling: Sampling = DEFAULT_SAMPLING
@@ -151,7 +152,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     max_reasoning_tokens: int | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice = _AUTO
+    tool_choice: ToolChoice = AUTO
     output: OutputFormat | None = None
     effort: Effort | None = None
     sampling: Sampling = DEFAULT_SAMPLING

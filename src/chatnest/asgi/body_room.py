@@ -1,39 +1,32 @@
 """BodyRoom: the bytes of request bodies that a worker holds at a time. No I/O."""
 
+import msgspec
+
 from chatnest.errors import Overloaded
 
 __all__ = ["BodyRoom", "BodyShare"]
 
 
-class BodyRoom:
-    """Room for the bodies of all requests of a worker together."""
+class BodyRoom(msgspec.Struct):
+    """Room for the bodies of all requests of a worker together: ``left`` is in bytes."""
 
-    def __init__(self, most: float) -> None:
-        self.left: float = most
-        """Bytes that are free."""
-
-    def share(self) -> "BodyShare":
-        """A share for one body, which is empty."""
-        return BodyShare(self)
+    left: float
 
 
-class BodyShare:
-    """The part of a BodyRoom that one body takes."""
+class BodyShare(msgspec.Struct):
+    """The part of a room that one body takes: ``size`` is in bytes."""
 
-    __slots__ = ("_room", "_size")
-
-    def __init__(self, room: BodyRoom) -> None:
-        self._room = room
-        self._size = 0
+    room: BodyRoom
+    size: int = 0
 
     def take(self, size: int) -> None:
         """Take room for ``size`` more bytes. Raises Overloaded if there is not enough."""
-        if size > self._room.left:
+        if size > self.room.left:
             raise Overloaded
-        self._room.left -= size
-        self._size += size
+        self.room.left -= size
+        self.size += size
 
     def give_back(self) -> None:
         """Give all of it back. A second call does nothing."""
-        self._room.left += self._size
-        self._size = 0
+        self.room.left += self.size
+        self.size = 0

@@ -1,6 +1,7 @@
 """Messages of a request: from their JSON to a conversation that models accept. No I/O."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final, assert_never
 
 from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
@@ -23,6 +24,11 @@ _BELONGS: Final = {
 }
 """The role whose messages may have a field."""
 
+_CONTENT: Final = attrgetter("content")
+_ROLE: Final = attrgetter("role")
+_BESIDE: Final = attrgetter(*_BELONGS)
+_NOTHING: Final = {(None,) * len(_BELONGS)}
+
 
 def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
     """The messages that say something. Many models refuse a blank message, so a blank one in the
@@ -34,6 +40,9 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     """
     if not 1 <= len(sent) <= MAX_MESSAGES:
         raise wrong("messages")
+    kinds = set(map(type, map(_CONTENT, sent)))
+    if set(map(_BESIDE, sent)) == _NOTHING and kinds == {str} and "tool" not in map(_ROLE, sent):
+        return _plain(sent)
     conversation = _Conversation()
     for number, each in enumerate(sent):
         place = f"messages[{number}]"
@@ -49,6 +58,20 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     if not (messages := conversation.messages()):
         raise InvalidRequest(NO_QUESTION)
     return messages
+
+
+def _plain(sent: Sequence[SentMessage]) -> tuple[Message, ...]:
+    """The messages of a conversation of texts, as nearly all are."""
+    last = sent[-1]
+    if last.role == "user" and not str(last.content).strip():
+        raise wrong(f"messages[{len(sent) - 1}].content")
+    found: list[Message] = []
+    for each in sent:
+        if type(content := each.content) is str and content.strip():
+            found.append(Message(each.role, (Text(content),)))  # noqa: PERF401  # a frame less
+    if not found:
+        raise InvalidRequest(NO_QUESTION)
+    return tuple(found)
 
 
 class _Conversation:

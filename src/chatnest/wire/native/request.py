@@ -7,6 +7,7 @@ about it is checked here, once.
 import json
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
-from chatnest.requests import ChatRequest, Sampling, is_conversation
+from chatnest.requests import AUTO, DEFAULT_SAMPLING, ChatRequest, Sampling, is_conversation
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
 from chatnest.wire.native.places import (
@@ -45,6 +46,15 @@ _RANGES: Final = {
 }
 
 
+_numbers: Final = attrgetter(*_COUNTS, *_RANGES)
+_choices: Final = attrgetter("tool_choice", "parallel_tool_calls")
+_sampling: Final = attrgetter(*_RANGES, "stop")
+_NO_NUMBERS: Final = (None,) * (len(_COUNTS) + len(_RANGES))
+_NO_CHOICES: Final = (None, None)
+_NO_SAMPLING: Final = (None,) * (len(_RANGES) + 1)
+"""The values of requests without such a field, which nearly all are."""
+
+
 def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRequest:
     """The request in ``body``, which is JSON in UTF-8 (RFC 8259). See WireFormat.parse; the head of
     the request has nothing for this format.
@@ -52,10 +62,11 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
-    urls = DataUrls(body if len(body) > SMALL_BODY else b"")
-    parsed = _decode(urls.rest or body)
-    _check_numbers(parsed)
-    messages = messages_of(parsed.messages, urls.take)
+    urls = None if len(body) <= SMALL_BODY else DataUrls(body)
+    parsed = _decode(body if urls is None else urls.rest)
+    if _numbers(parsed) != _NO_NUMBERS:
+        _check_numbers(parsed)
+    messages = messages_of(parsed.messages, _as_it_is if urls is None else urls.take)
     if urls:
         raise InvalidRequest(
             "messages: must have each data: URL as the image_url of a part of its own."
@@ -68,7 +79,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     if model is not None and not (0 < len(model) <= MAX_MODEL and model.isprintable()):
         raise wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
-    tools = tools_of(parsed.tools or ())
+    tools = () if parsed.tools is None else tools_of(parsed.tools)
     return ChatRequest(
         messages=messages,
         profile=None if profile is None else profile_name(profile),
@@ -82,17 +93,26 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         linger=parsed.linger,
         conversation=parsed.conversation,
         tools=tools,
-        tool_choice=choice_of(parsed, tools),
-        output=format_of(parsed),
+        tool_choice=choice_of(parsed, tools) if _choices(parsed) != _NO_CHOICES else AUTO,
+        output=None if parsed.response_format is None else format_of(parsed),
         effort=parsed.reasoning_effort,
-        sampling=Sampling(
-            temperature=parsed.temperature,
-            top_p=parsed.top_p,
-            presence_penalty=parsed.presence_penalty,
-            frequency_penalty=parsed.frequency_penalty,
-            seed=parsed.seed,
-            stop=_stops(parsed.stop),
-        ),
+        sampling=DEFAULT_SAMPLING if _sampling(parsed) == _NO_SAMPLING else _sampling_of(parsed),
+    )
+
+
+def _as_it_is(text: str) -> str:
+    """The value of ``url`` in a small body, from which no URL was cut out."""
+    return text
+
+
+def _sampling_of(parsed: Body) -> Sampling:
+    return Sampling(
+        temperature=parsed.temperature,
+        top_p=parsed.top_p,
+        presence_penalty=parsed.presence_penalty,
+        frequency_penalty=parsed.frequency_penalty,
+        seed=parsed.seed,
+        stop=_stops(parsed.stop),
     )
 
 
