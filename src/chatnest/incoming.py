@@ -120,7 +120,8 @@ class Incoming:
         self._max_body = bounds.body_bytes
         if any(_takes_images(profile, models) for profile in access.ever_open):
             self._max_body = max(bounds.body_bytes, bounds.image_body_bytes)
-        self._room = BodyRoom(bounds.bodies_in_flight_bytes)
+        self.room: BodyRoom = BodyRoom(bounds.bodies_in_flight_bytes)
+        """Room for bodies; see ``read``."""
         self._ping_seconds = ping_seconds
         self._keep_headers = keep_headers
 
@@ -197,10 +198,6 @@ class Incoming:
         if len(body) > most and len(DataUrls(body).rest) > most:
             raise BodyTooLarge(most)
         return format.parse(body, head)
-
-    def share(self) -> BodyShare:
-        """An empty share of the room for bodies; see ``read``."""
-        return self._room.share()
 
     async def _chosen(
         self, principal: str, request: ChatRequest, name: str, wait: Wait

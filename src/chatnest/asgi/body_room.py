@@ -12,28 +12,24 @@ class BodyRoom:
         self.left: float = most
         """Bytes that are free."""
 
-    def share(self) -> "BodyShare":
-        """A share for one body, which is empty."""
-        return BodyShare(self)
-
 
 class BodyShare:
-    """The part of a BodyRoom that one body takes."""
+    """The part of a BodyRoom that one body takes: ``size`` bytes, none at first."""
 
-    __slots__ = ("_room", "_size")
+    __slots__ = ("_room", "size")
 
     def __init__(self, room: BodyRoom) -> None:
         self._room = room
-        self._size = 0
+        self.size: int = 0
 
     def take(self, size: int) -> None:
         """Take room for ``size`` more bytes. Raises Overloaded if there is not enough."""
         if size > self._room.left:
             raise Overloaded
         self._room.left -= size
-        self._size += size
+        self.size += size
 
     def give_back(self) -> None:
         """Give all of it back. A second call does nothing."""
-        self._room.left += self._size
-        self._size = 0
+        self._room.left += self.size
+        self.size = 0

@@ -1,6 +1,7 @@
 """ChatEndpoint: POST, which asks for an answer and streams it."""
 
 from chatnest.answering import Answering
+from chatnest.asgi.body_room import BodyShare
 from chatnest.asgi.http import TAKEN
 from chatnest.bounds import ResolvedBounds
 from chatnest.endings import cause_of
@@ -47,7 +48,7 @@ class ChatEndpoint:
             self._observers.refused(exchange.id, overloaded := Overloaded())
             raise overloaded
         del intake
-        share = self._incoming.share()
+        share = BodyShare(self._incoming.room)
         try:
             chat = await self._incoming.read(
                 exchange.scope,
@@ -81,7 +82,8 @@ class ChatEndpoint:
             await self._streams.run(generation, response)
         finally:
             response.leave_place()
-            share.give_back()
+            if share.size:
+                share.give_back()
 
     def _response(self, exchange: Exchange, chat: IncomingChat, *, is_whole: bool) -> Response:
         return Response(

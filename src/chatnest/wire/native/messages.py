@@ -36,6 +36,15 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
         raise wrong("messages")
     conversation = _Conversation()
     for number, each in enumerate(sent):
+        content, role = each.content, each.role
+        if (
+            type(content) is str  # nearly always, and the rest, too
+            and role != "tool"
+            and each.tool_calls is each.reasoning is each.tool_call_id is each.is_error is None
+            and content.strip()
+        ):
+            conversation.add(Message(role, (Text(content),)))
+            continue
         place = f"messages[{number}]"
         _check_fields(each, place)
         if each.role == "tool":
@@ -60,7 +69,8 @@ class _Conversation:
         self._has_result: dict[str, bool] = {}  # by the id of the call
 
     def add(self, message: Message) -> None:
-        self._close()
+        if self._has_result:
+            self._close()
         self._messages.append(message)
         if message.role == "assistant":
             calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
@@ -116,8 +126,6 @@ def _check_fields(sent: SentMessage, place: str) -> None:
 def _parts(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> tuple[Part, ...]:
     """The parts of a message of the user or the assistant, without blank texts."""
     content = sent.content
-    if type(content) is str and sent.tool_calls is None and sent.reasoning is None:  # nearly always
-        return (Text(content),) if content.strip() else ()
     thinking = _thinking(sent.reasoning or (), f"{place}.reasoning")
     calls = _calls(sent.tool_calls or (), f"{place}.tool_calls")
     if content is None and not calls:

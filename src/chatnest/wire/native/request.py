@@ -52,10 +52,10 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
-    urls = DataUrls(body if len(body) > SMALL_BODY else b"")
-    parsed = _decode(urls.rest or body)
+    urls = DataUrls(body) if len(body) > SMALL_BODY else None
+    parsed = _decode(body if urls is None else urls.rest)
     _check_numbers(parsed)
-    messages = messages_of(parsed.messages, urls.take)
+    messages = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
         raise InvalidRequest(
             "messages: must have each data: URL as the image_url of a part of its own."
@@ -68,7 +68,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     if model is not None and not (0 < len(model) <= MAX_MODEL and model.isprintable()):
         raise wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
-    tools = tools_of(parsed.tools or ())
+    tools = tools_of(parsed.tools) if parsed.tools else ()
     return ChatRequest(
         messages=messages,
         profile=None if profile is None else profile_name(profile),
@@ -83,7 +83,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         conversation=parsed.conversation,
         tools=tools,
         tool_choice=choice_of(parsed, tools),
-        output=format_of(parsed),
+        output=None if parsed.response_format is None else format_of(parsed.response_format),
         effort=parsed.reasoning_effort,
         sampling=Sampling(
             temperature=parsed.temperature,
@@ -91,7 +91,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
             presence_penalty=parsed.presence_penalty,
             frequency_penalty=parsed.frequency_penalty,
             seed=parsed.seed,
-            stop=_stops(parsed.stop),
+            stop=_stops(parsed.stop) if parsed.stop is not None else (),
         ),
     )
 
@@ -107,8 +107,8 @@ def _check_numbers(parsed: Body) -> None:
             raise wrong(name)
 
 
-def _stops(sent: str | list[str] | None) -> tuple[str, ...]:
-    words = [sent] if isinstance(sent, str) else sent or []
+def _stops(sent: str | list[str]) -> tuple[str, ...]:
+    words = [sent] if isinstance(sent, str) else sent
     if len(words) > MAX_STOPS or not all(0 < len(word) <= MAX_STOP_CHARACTERS for word in words):
         raise wrong("stop")
     return tuple(words)
