@@ -1,6 +1,8 @@
 """chatnest.client sends images and tools, reads their events, and runs functions as tools."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,25 +28,19 @@ CALL = (
 )
 
 
-class Served:
+@contextmanager
+def served(*answers: Any, reason: str = "stop") -> Iterator[tuple[Scripted, str]]:
     """A chat behind a port, in front of a script."""
-
-    def __init__(self, *answers: Any, **options: Any) -> None:
-        self.provider = Scripted(*answers, **options)
-        app = ChatNestApp(
-            provider=self.provider,
-            profiles=[ASSISTANT],
-            default_profile="assistant",
-            ledger=MemoryLedger(),
-            identify=lambda _: "ann",
-        )
-        self._thread = uvicorn_thread(app)
-
-    def __enter__(self) -> tuple[Scripted, str]:
-        return self.provider, f"http://127.0.0.1:{self._thread.__enter__()}/api/chat"
-
-    def __exit__(self, *exc: Any) -> None:
-        self._thread.__exit__(*exc)
+    provider = Scripted(*answers, reason=reason)
+    app = ChatNestApp(
+        provider=provider,
+        profiles=[ASSISTANT],
+        default_profile="assistant",
+        ledger=MemoryLedger(),
+        identify=lambda _: "ann",
+    )
+    with uvicorn_thread(app) as port:
+        yield provider, f"http://127.0.0.1:{port}/api/chat"
 
 
 def weather(city: str, days: int = 1) -> dict[str, Any]:
@@ -79,7 +75,7 @@ def test_a_tool_is_made_of_a_function():
 
 async def test_events_of_an_answer_are_read_and_can_be_sent_back():
     pieces = [*CALL, Source("https://e.org", "E")]
-    with Served(pieces) as (_, url):
+    with served(pieces) as (_, url):
         async with ChatNestClient(url) as client:
             kinds = ("reasoning", "tools", "sources")
             async with client.ask(HI, events=kinds) as answer:
@@ -116,7 +112,7 @@ async def test_events_of_an_answer_are_read_and_can_be_sent_back():
 async def test_functions_are_called_and_thinking_goes_back(function):
     seen: list[object] = []
     tool = Tool.of(function)
-    with Served([*CALL[:3], ToolCall(0, "c1", tool.name), *CALL[4:]], [Delta("It rains.")]) as (
+    with served([*CALL[:3], ToolCall(0, "c1", tool.name), *CALL[4:]], [Delta("It rains.")]) as (
         provider,
         url,
     ):
@@ -157,7 +153,7 @@ def broken(city: str) -> str:
 async def test_an_error_of_a_function_goes_back_to_the_model(tool, arguments, said):
     name = "weather" if tool is slow_weather else tool.__name__
     first = [ToolCall(0, "c1", name), ToolCallDelta(0, arguments)]
-    with Served(first, [Delta("Sorry.")]) as (provider, url):
+    with served(first, [Delta("Sorry.")]) as (provider, url):
         async with ChatNestClient(url) as client:
             run = await client.run_tools(HI, [tool])
 
@@ -169,7 +165,7 @@ async def test_an_error_of_a_function_goes_back_to_the_model(tool, arguments, sa
 
 
 async def test_the_rounds_end():
-    with Served(CALL) as (provider, url):
+    with served(CALL) as (provider, url):
         async with ChatNestClient(url) as client:
             with pytest.raises(ChatError) as caught:
                 await client.run_tools(HI, [weather], rounds=3)
@@ -185,7 +181,7 @@ async def test_a_call_that_broke_off_is_not_made():
         called.append(city)
         return ""
 
-    with Served(CALL[:5], reason="length") as (_, url):
+    with served(CALL[:5], reason="length") as (_, url):
         async with ChatNestClient(url) as client:
             with pytest.raises(ChatError) as caught:
                 await client.run_tools(HI, [weather])
@@ -196,7 +192,7 @@ async def test_a_call_that_broke_off_is_not_made():
 
 async def test_an_image_is_sent_as_a_part():
     content = [{"type": "text", "text": "See"}, image_part(png(3, 2))]
-    with Served([Delta("ok")]) as (provider, url):
+    with served([Delta("ok")]) as (provider, url):
         async with (
             ChatNestClient(url) as client,
             client.ask(

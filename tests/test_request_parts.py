@@ -333,7 +333,7 @@ def test_tools_and_formats_are_read():
     assert request.tool_choice == ToolChoice(mode="required", name="weather", parallel=False)
     assert request.output == OutputFormat(name="x", schema=text)
     assert request.effort == "low"
-    assert set(request.events) == {"usage", "tools"}
+    assert sorted(request.events) == ["tools", "usage"]
     assert (request.max_output_tokens, request.model) == (7, "large")
     assert request.sampling == Sampling(
         temperature=1.0, top_p=0.5, presence_penalty=-2.0, seed=-1, stop=("END",)

@@ -168,7 +168,7 @@ async def test_a_large_body_is_parsed_in_a_thread(monkeypatch):
 
 
 def left(app: Any) -> float:
-    room: float = app._chat._incoming._room.left
+    room: float = app._chat._incoming.room.left
     return room
 
 

@@ -73,11 +73,10 @@ def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
             assert_never(sent)
 
 
-def format_of(body: Body) -> OutputFormat | None:
+def format_of(sent: SentPlain | SentJson | SentSchema) -> OutputFormat | None:
     """The format of the answer, or None for text."""
-    sent = body.response_format
     match sent:
-        case None | SentPlain():
+        case SentPlain():
             return None
         case SentJson():
             return OutputFormat()
