@@ -121,7 +121,7 @@ class Incoming:
         if any(_takes_images(profile, models) for profile in access.ever_open):
             self._max_body = max(bounds.body_bytes, bounds.image_body_bytes)
         self.room: BodyRoom = BodyRoom(bounds.bodies_in_flight_bytes)
-        """Room for the bodies of all requests together."""
+        """Room for bodies; see ``read``."""
         self._ping_seconds = ping_seconds
         self._keep_headers = keep_headers
 
@@ -151,6 +151,8 @@ class Incoming:
                 ping_seconds = self.ping_seconds(scope)
             watched = partial(self._watched, receive, arrival)
             identity = await self._access.identity(scope, watched)
+            if len(body) > bounds.body_bytes:
+                share.take(len(body) - share.size)
             if len(body) > min(SMALL_BODY, bounds.body_bytes):
                 request = await in_thread(self._parse_large, format, body, head)
             else:

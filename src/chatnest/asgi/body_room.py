@@ -7,14 +7,16 @@ from chatnest.errors import Overloaded
 __all__ = ["BodyRoom", "BodyShare"]
 
 
-class BodyRoom(msgspec.Struct):
-    """Room for the bodies of all requests of a worker together: ``left`` is in bytes."""
+class BodyRoom:
+    """Room for the bodies of all requests of a worker together."""
 
-    left: float
+    def __init__(self, most: float) -> None:
+        self.left: float = most
+        """Bytes that are free."""
 
 
 class BodyShare(msgspec.Struct):
-    """The part of a room that one body takes: ``size`` is in bytes."""
+    """The part of a BodyRoom that one body takes: ``size`` bytes, none at first."""
 
     room: BodyRoom
     size: int = 0

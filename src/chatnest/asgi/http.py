@@ -71,10 +71,6 @@ def local_path(scope: Scope) -> str:
     return path
 
 
-_SMALL_BODY: Final = 16_384
-"""Bytes up to which a body is not counted."""
-
-
 async def read_json_body(
     head: Mapping[bytes, bytes],
     receive: Receive,
@@ -82,8 +78,8 @@ async def read_json_body(
     max_bytes: int,
     take: Callable[[int], object] | None = None,
 ) -> bytes:
-    """The whole body of a JSON request with these header fields. ``take`` gets the number of bytes
-    that arrive of a body above 16 KiB, and may refuse them.
+    """The whole body of a JSON request with these header fields. ``take`` gets the size of each
+    piece but the last, and may refuse it.
 
     Raises UnsupportedMediaType, ClientGone, or BodyTooLarge as soon as the size is known.
     """
@@ -94,7 +90,7 @@ async def read_json_body(
     if length.isdigit() and len(length) < 20 and int(length) > max_bytes:  # noqa: PLR2004  # int64
         raise BodyTooLarge(max_bytes)
     pieces: list[bytes] = []
-    size = taken = 0
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -103,12 +99,11 @@ async def read_json_body(
         size += len(piece)
         if size > max_bytes:
             raise BodyTooLarge(max_bytes)
-        if take is not None and size > _SMALL_BODY:
-            take(size - taken)
-            taken = size
         pieces.append(piece)
         if not message.get("more_body", False):
             return b"".join(pieces)
+        if take is not None:
+            take(len(piece))
 
 
 _JSON_TYPE: Final = re.compile(

@@ -1,7 +1,6 @@
 """Messages of a request: from their JSON to a conversation that models accept. No I/O."""
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Final, assert_never
 
 from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
@@ -24,11 +23,6 @@ _BELONGS: Final = {
 }
 """The role whose messages may have a field."""
 
-_CONTENT: Final = attrgetter("content")
-_ROLE: Final = attrgetter("role")
-_BESIDE: Final = attrgetter(*_BELONGS)
-_NOTHING: Final = {(None,) * len(_BELONGS)}
-
 
 def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
     """The messages that say something. Many models refuse a blank message, so a blank one in the
@@ -40,9 +34,30 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     """
     if not 1 <= len(sent) <= MAX_MESSAGES:
         raise wrong("messages")
-    kinds = set(map(type, map(_CONTENT, sent)))
-    if set(map(_BESIDE, sent)) == _NOTHING and kinds == {str} and "tool" not in map(_ROLE, sent):
-        return _plain(sent)
+    plain: list[Message] = []  # nearly always, all of them
+    is_blank = False
+    for each in sent:
+        content, role = each.content, each.role
+        if (
+            type(content) is not str
+            or role == "tool"
+            or each.tool_calls is not None
+            or each.reasoning is not None
+            or each.tool_call_id is not None
+            or each.is_error is not None
+        ):
+            return _with_parts(sent, url_of)
+        if not (is_blank := not content.strip()):
+            plain.append(Message(role, (Text(content),)))
+    if is_blank and sent[-1].role == "user":
+        raise wrong(f"messages[{len(sent) - 1}].content")
+    if not plain:
+        raise InvalidRequest(NO_QUESTION)
+    return tuple(plain)
+
+
+def _with_parts(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
+    """The messages of a conversation that has more than texts."""
     conversation = _Conversation()
     for number, each in enumerate(sent):
         place = f"messages[{number}]"
@@ -60,20 +75,6 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     return messages
 
 
-def _plain(sent: Sequence[SentMessage]) -> tuple[Message, ...]:
-    """The messages of a conversation of texts, as nearly all are."""
-    last = sent[-1]
-    if last.role == "user" and not str(last.content).strip():
-        raise wrong(f"messages[{len(sent) - 1}].content")
-    found: list[Message] = []
-    for each in sent:
-        if type(content := each.content) is str and content.strip():
-            found.append(Message(each.role, (Text(content),)))  # noqa: PERF401  # a frame less
-    if not found:
-        raise InvalidRequest(NO_QUESTION)
-    return tuple(found)
-
-
 class _Conversation:
     """The messages so far, and the calls of the last message that have no result yet."""
 
@@ -83,7 +84,8 @@ class _Conversation:
         self._has_result: dict[str, bool] = {}  # by the id of the call
 
     def add(self, message: Message) -> None:
-        self._close()
+        if self._has_result:
+            self._close()
         self._messages.append(message)
         if message.role == "assistant":
             calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
@@ -139,8 +141,6 @@ def _check_fields(sent: SentMessage, place: str) -> None:
 def _parts(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> tuple[Part, ...]:
     """The parts of a message of the user or the assistant, without blank texts."""
     content = sent.content
-    if type(content) is str and sent.tool_calls is None and sent.reasoning is None:  # nearly always
-        return (Text(content),) if content.strip() else ()
     thinking = _thinking(sent.reasoning or (), f"{place}.reasoning")
     calls = _calls(sent.tool_calls or (), f"{place}.tool_calls")
     if content is None and not calls:

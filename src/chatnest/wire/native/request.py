@@ -7,7 +7,6 @@ about it is checked here, once.
 import json
 import re
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
-from chatnest.requests import AUTO, DEFAULT_SAMPLING, ChatRequest, Sampling, is_conversation
+from chatnest.requests import ChatRequest, Sampling, ToolChoice, is_conversation
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
 from chatnest.wire.native.places import (
@@ -31,6 +30,7 @@ from chatnest.wire.native.tools import choice_of, format_of, tools_of
 __all__ = ["parse_request"]
 
 _decoder: Final = msgspec.json.Decoder(Body)
+_AUTO: Final = ToolChoice()
 
 _COUNTS: Final = {
     "daily_token_limit": "dailyTokenLimit",
@@ -46,15 +46,6 @@ _RANGES: Final = {
 }
 
 
-_numbers: Final = attrgetter(*_COUNTS, *_RANGES)
-_choices: Final = attrgetter("tool_choice", "parallel_tool_calls")
-_sampling: Final = attrgetter(*_RANGES, "stop")
-_NO_NUMBERS: Final = (None,) * (len(_COUNTS) + len(_RANGES))
-_NO_CHOICES: Final = (None, None)
-_NO_SAMPLING: Final = (None,) * (len(_RANGES) + 1)
-"""The values of requests without such a field, which nearly all are."""
-
-
 def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRequest:
     """The request in ``body``, which is JSON in UTF-8 (RFC 8259). See WireFormat.parse; the head of
     the request has nothing for this format.
@@ -62,11 +53,10 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
-    urls = None if len(body) <= SMALL_BODY else DataUrls(body)
+    urls = DataUrls(body) if len(body) > SMALL_BODY else None
     parsed = _decode(body if urls is None else urls.rest)
-    if _numbers(parsed) != _NO_NUMBERS:
-        _check_numbers(parsed)
-    messages = messages_of(parsed.messages, _as_it_is if urls is None else urls.take)
+    _check_numbers(parsed)
+    messages = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
         raise InvalidRequest(
             "messages: must have each data: URL as the image_url of a part of its own."
@@ -79,7 +69,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     if model is not None and not (0 < len(model) <= MAX_MODEL and model.isprintable()):
         raise wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
-    tools = () if parsed.tools is None else tools_of(parsed.tools)
+    tools = tools_of(parsed.tools) if parsed.tools else ()
     return ChatRequest(
         messages=messages,
         profile=None if profile is None else profile_name(profile),
@@ -93,26 +83,19 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         linger=parsed.linger,
         conversation=parsed.conversation,
         tools=tools,
-        tool_choice=choice_of(parsed, tools) if _choices(parsed) != _NO_CHOICES else AUTO,
-        output=None if parsed.response_format is None else format_of(parsed),
+        tool_choice=_AUTO
+        if parsed.tool_choice is None and parsed.parallel_tool_calls is None
+        else choice_of(parsed, tools),
+        output=None if parsed.response_format is None else format_of(parsed.response_format),
         effort=parsed.reasoning_effort,
-        sampling=DEFAULT_SAMPLING if _sampling(parsed) == _NO_SAMPLING else _sampling_of(parsed),
-    )
-
-
-def _as_it_is(text: str) -> str:
-    """The value of ``url`` in a small body, from which no URL was cut out."""
-    return text
-
-
-def _sampling_of(parsed: Body) -> Sampling:
-    return Sampling(
-        temperature=parsed.temperature,
-        top_p=parsed.top_p,
-        presence_penalty=parsed.presence_penalty,
-        frequency_penalty=parsed.frequency_penalty,
-        seed=parsed.seed,
-        stop=_stops(parsed.stop),
+        sampling=Sampling(
+            temperature=parsed.temperature,
+            top_p=parsed.top_p,
+            presence_penalty=parsed.presence_penalty,
+            frequency_penalty=parsed.frequency_penalty,
+            seed=parsed.seed,
+            stop=_stops(parsed.stop) if parsed.stop is not None else (),
+        ),
     )
 
 
@@ -127,8 +110,8 @@ def _check_numbers(parsed: Body) -> None:
             raise wrong(name)
 
 
-def _stops(sent: str | list[str] | None) -> tuple[str, ...]:
-    words = [sent] if isinstance(sent, str) else sent or []
+def _stops(sent: str | list[str]) -> tuple[str, ...]:
+    words = [sent] if isinstance(sent, str) else sent
     if len(words) > MAX_STOPS or not all(0 < len(word) <= MAX_STOP_CHARACTERS for word in words):
         raise wrong("stop")
     return tuple(words)
