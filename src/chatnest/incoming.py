@@ -151,11 +151,13 @@ class Incoming:
                 ping_seconds = self.ping_seconds(scope)
             watched = partial(self._watched, receive, arrival)
             identity = await self._access.identity(scope, watched)
+            if len(body) > bounds.body_bytes:
+                share.take(len(body) - share.size)
             if len(body) > min(SMALL_BODY, bounds.body_bytes):
                 request = await in_thread(self._parse_large, format, body, head)
             else:
                 request = format.parse(body, head)
-            if len(body) <= bounds.body_bytes:
+            if share.size and len(body) <= bounds.body_bytes:
                 share.give_back()
             del body
             if request.conversation is None and _CONVERSATION in head:

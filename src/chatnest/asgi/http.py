@@ -79,7 +79,7 @@ async def read_json_body(
     take: Callable[[int], object] | None = None,
 ) -> bytes:
     """The whole body of a JSON request with these header fields. ``take`` gets the size of each
-    piece, and may refuse it.
+    piece but the last, and may refuse it.
 
     Raises UnsupportedMediaType, ClientGone, or BodyTooLarge as soon as the size is known.
     """
@@ -99,11 +99,11 @@ async def read_json_body(
         size += len(piece)
         if size > max_bytes:
             raise BodyTooLarge(max_bytes)
-        if take is not None:
-            take(len(piece))
         pieces.append(piece)
         if not message.get("more_body", False):
             return b"".join(pieces)
+        if take is not None:
+            take(len(piece))
 
 
 _JSON_TYPE: Final = re.compile(

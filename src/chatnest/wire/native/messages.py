@@ -34,17 +34,32 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     """
     if not 1 <= len(sent) <= MAX_MESSAGES:
         raise wrong("messages")
-    conversation = _Conversation()
-    for number, each in enumerate(sent):
+    plain: list[Message] = []  # nearly always, all of them
+    is_blank = False
+    for each in sent:
         content, role = each.content, each.role
         if (
-            type(content) is str  # nearly always, and the rest, too
-            and role != "tool"
-            and each.tool_calls is each.reasoning is each.tool_call_id is each.is_error is None
-            and content.strip()
+            type(content) is not str
+            or role == "tool"
+            or each.tool_calls is not None
+            or each.reasoning is not None
+            or each.tool_call_id is not None
+            or each.is_error is not None
         ):
-            conversation.add(Message(role, (Text(content),)))
-            continue
+            return _with_parts(sent, url_of)
+        if not (is_blank := not content.strip()):
+            plain.append(Message(role, (Text(content),)))
+    if is_blank and sent[-1].role == "user":
+        raise wrong(f"messages[{len(sent) - 1}].content")
+    if not plain:
+        raise InvalidRequest(NO_QUESTION)
+    return tuple(plain)
+
+
+def _with_parts(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
+    """The messages of a conversation that has more than texts."""
+    conversation = _Conversation()
+    for number, each in enumerate(sent):
         place = f"messages[{number}]"
         _check_fields(each, place)
         if each.role == "tool":

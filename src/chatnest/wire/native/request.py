@@ -14,7 +14,7 @@ import msgspec
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
-from chatnest.requests import ChatRequest, Sampling, is_conversation
+from chatnest.requests import ChatRequest, Sampling, ToolChoice, is_conversation
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
 from chatnest.wire.native.places import (
@@ -30,6 +30,7 @@ from chatnest.wire.native.tools import choice_of, format_of, tools_of
 __all__ = ["parse_request"]
 
 _decoder: Final = msgspec.json.Decoder(Body)
+_AUTO: Final = ToolChoice()
 
 _COUNTS: Final = {
     "daily_token_limit": "dailyTokenLimit",
@@ -82,7 +83,9 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         linger=parsed.linger,
         conversation=parsed.conversation,
         tools=tools,
-        tool_choice=choice_of(parsed, tools),
+        tool_choice=_AUTO
+        if parsed.tool_choice is None and parsed.parallel_tool_calls is None
+        else choice_of(parsed, tools),
         output=None if parsed.response_format is None else format_of(parsed.response_format),
         effort=parsed.reasoning_effort,
         sampling=Sampling(
