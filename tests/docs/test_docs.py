@@ -110,7 +110,7 @@ BOUNDED = {
     "providers": "event_decoder sse",
     "providers.anthropic_messages": "figures parameters provider reader",
     "providers.http": ("answer_stream bodies connections http1 httpx2 inflate responses transport"),
-    "providers.openai_chat": ("chunk_reader decode provider shapes think_tags"),
+    "providers.openai_chat": "chunk_reader decode provider reasons shapes think_tags",
     "providers.openai": "figures models request server",
     "providers.openai_responses": "calls decode output provider reader shapes",
     "providers.refusals": "error_documents faults waits",

@@ -204,16 +204,17 @@ async def test_a_field_that_is_refused_is_left_out_at_once_and_from_then_on(
 
 
 @pytest.mark.anyio
-async def test_a_field_is_left_out_once_a_request(upstream):
-    upstream.script(unsupported("temperature"), unsupported("stream_options"))
+async def test_three_fields_are_left_out_of_a_request_at_most(upstream):
+    fields = ["temperature", "stream_options", "max_tokens", "max_completion_tokens"]
+    upstream.script(*map(unsupported, fields))
     books = Books()
     async with serving(upstream, ledger=books) as app:
         c = await answer_to(app, ask())
         assert c.problem()["code"] == "upstream_rejected"
         assert books.charge.tokens == 0
         await answer_to(app, ask())
-    assert len(upstream.requests) == 3
-    assert "temperature" in upstream.requests[2].json  # nothing has succeeded without it
+    assert len(upstream.requests) == 5
+    assert "temperature" in upstream.requests[4].json  # nothing has succeeded without it
 
 
 @pytest.mark.anyio

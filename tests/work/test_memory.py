@@ -17,7 +17,7 @@ FEW, MANY = 100, 300
 TEXT = 16_384
 """Bytes of the question, which a turn knows as long as it lasts. They must be there only once."""
 
-MOST = 27_800
+MOST = 28_100
 """Bytes that a stream keeps beside its question."""
 
 ADVICE = (
