@@ -215,7 +215,7 @@ MESSAGES = {
         f"content {value[:24].decode()}": content(value)
         for value in (
             *(b'""', b"null", b"1", b"true", b"[]", b"{}", b'["CaNaRy"]', rb'" \n\u00a0"'),
-            *(b'[{"type":"text","text":"CaNaRy"}]',),
+            *(b'[{"type":"CaNaRy","text":"CaNaRy"}]',),
             b'[{"type":"image_url","image_url":{"url":"http://CaNaRy/"}}]',
         )
     },
@@ -248,7 +248,6 @@ LIMITS = {
 SMUGGLED = {
     f"{name} in {where}": put(name.encode(), value)
     for name, value in {
-        "model": b'"CaNaRy"',
         "base_url": b'"https://CaNaRy.example"',
         "baseURL": b'"https://CaNaRy.example"',
         "api_key": b'"CaNaRy"',

@@ -15,7 +15,7 @@ class BodyRoom:
         """Bytes that are free."""
 
 
-class BodyShare(msgspec.Struct):
+class BodyShare(msgspec.Struct, gc=False):
     """The part of a BodyRoom that one body takes: ``size`` bytes, none at first."""
 
     room: BodyRoom

@@ -14,7 +14,7 @@ import msgspec
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
-from chatnest.requests import ChatRequest, Sampling, ToolChoice, is_conversation
+from chatnest.requests import DEFAULT_SAMPLING, ChatRequest, Sampling, ToolChoice, is_conversation
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
 from chatnest.wire.native.places import (
@@ -70,6 +70,14 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         raise wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
     tools = tools_of(parsed.tools) if parsed.tools else ()
+    sampling = Sampling(
+        temperature=parsed.temperature,
+        top_p=parsed.top_p,
+        presence_penalty=parsed.presence_penalty,
+        frequency_penalty=parsed.frequency_penalty,
+        seed=parsed.seed,
+        stop=_stops(parsed.stop) if parsed.stop is not None else (),
+    )
     return ChatRequest(
         messages=messages,
         profile=None if profile is None else profile_name(profile),
@@ -88,14 +96,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         else choice_of(parsed, tools),
         output=None if parsed.response_format is None else format_of(parsed.response_format),
         effort=parsed.reasoning_effort,
-        sampling=Sampling(
-            temperature=parsed.temperature,
-            top_p=parsed.top_p,
-            presence_penalty=parsed.presence_penalty,
-            frequency_penalty=parsed.frequency_penalty,
-            seed=parsed.seed,
-            stop=_stops(parsed.stop) if parsed.stop is not None else (),
-        ),
+        sampling=DEFAULT_SAMPLING if sampling == DEFAULT_SAMPLING else sampling,
     )
 
 
