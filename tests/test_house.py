@@ -81,7 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "audit writer",
         "ledger",
     ),
-    "tokens": ("base image_rules image_size tool_bounds", "definitions tokenizer"),
+    "tokens": ("base families image_rules image_size tool_bounds", "definitions tokenizer"),
     "wire": ("base ratelimit", "formats limits native"),
     "wire.native": ("body frames problem", "places", "images tools", "messages", "request"),
     "endpoints": ("base", "chat limits run"),

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import math
 import socket
 import subprocess
 import sys
@@ -540,3 +541,33 @@ def test_a_tokenizer_serves_one_event_loop_after_another(unloaded, anyio_backend
     for _ in range(2):
         long = "hello world " * 5_000
         assert anyio.run(tokenizer.count, long, backend=anyio_backend_name) == 10_001
+
+
+@pytest.mark.parametrize(
+    ("model", "percent"),
+    [
+        ("gpt-4o-mini", 100),
+        ("llama-3.1-8b", 100),
+        ("claude-sonnet-4-5", 130),
+        ("claude-3-5-haiku-20241022", 130),
+        ("anthropic.claude-opus-4-6-v1:0", 130),
+        ("anthropic/claude-opus-4.7", 170),
+        ("claude-opus-4-8@20260601", 170),
+        ("claude-sonnet-5", 170),
+        ("claude-mythos-preview", 170),
+        ("google/gemini-3-pro", 120),
+    ],
+)
+def test_a_family_with_another_tokenizer_has_a_factor(model, percent):
+    assert Tokenizer.for_model(model).percent == percent
+    assert Tokenizer.for_model(model, encoding="bytes").percent == 100
+
+
+@pytest.mark.anyio
+async def test_a_factor_counts_more_and_never_more_than_bytes():
+    plain, claude = Tokenizer.for_model("gpt-4o"), Tokenizer.for_model("claude-sonnet-4-5")
+    for text in ("", "a", "Hello there, how are you today?", "\U0001f600" * 9):
+        count = await plain.count(text)
+        expected = min(math.ceil(count * 1.3), len(text.encode()))
+        assert await claude.count(text) == expected
+        assert claude.bounds(text)[0] <= expected <= claude.bounds(text)[1]

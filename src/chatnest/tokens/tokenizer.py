@@ -35,6 +35,7 @@ from chatnest.conversation import (
     ToolCall,
     ToolResult,
 )
+from chatnest.tokens.families import percent_of
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -89,12 +90,14 @@ class Tokenizer:
 
     `encoding_name` is "o200k_base", "cl100k_base" or "bytes"; anything else raises ValueError.
     `exact` is whether this is the model's own encoding. If not, every count is an estimate, and an
-    upper bound only with "bytes". `images` returns the maximum tokens of an image.
+    upper bound only with "bytes". `images` returns the maximum tokens of an image. `percent` is the
+    number of tokens that are counted for 100 of the encoding, for a model with another tokenizer.
     """
 
     encoding_name: str
     exact: bool
     images: Callable[[Image], int] | None = None
+    percent: int = 100
 
     reply_tokens: ClassVar[int] = REPLY_PRIMING_TOKENS
     """Tokens of each request, besides those of its messages."""
@@ -109,8 +112,9 @@ class Tokenizer:
         """The tokenizer of `model`, by tiktoken's table of names and prefixes.
 
         A model that is not in the table, or whose encoding is not shipped, gets `o200k_base` and
-        `exact=False`. `encoding` overrides the table; the result is exact only if the table agrees.
-        `encoding="bytes"` counts bytes of UTF-8, which no tokenizer that merges bytes can exceed.
+        `exact=False`, and the factor of its family, if that is known (see `families`). `encoding`
+        overrides the table; the result is exact only if the table agrees. `encoding="bytes"` counts
+        bytes of UTF-8, which no tokenizer that merges bytes can exceed.
         It is meant for local models with an unknown tokenizer.
 
         Raises ValueError for an encoding that is not shipped. Imports tiktoken unless `encoding` is
@@ -121,7 +125,9 @@ class Tokenizer:
         known = _encoding_of(model)
         if encoding is None:
             encoding = known if known is not None and known in _ENCODINGS else DEFAULT_ENCODING
-        return cls(encoding, exact=encoding == known)
+        exact = encoding == known
+        factor = 100 if exact or encoding != DEFAULT_ENCODING else percent_of(model)
+        return cls(encoding, exact=exact, percent=factor)
 
     @property
     def overcounts(self) -> int:
@@ -203,8 +209,15 @@ class Tokenizer:
         if shared is None:
             return [_utf8_length(text) for text in texts]
         if shared.encoding is not None and _are_short(texts):
-            return list(map(partial(_count_one, shared.encoding), texts))
-        return await _in_thread(shared.count, texts)
+            counts = list(map(partial(_count_one, shared.encoding), texts))
+        else:
+            counts = await _in_thread(shared.count, texts)
+        if self.percent == 100:  # noqa: PLR2004  # the encoding's own
+            return counts
+        return [
+            min(-(-count * self.percent // 100), _utf8_length(text))
+            for count, text in zip(counts, texts, strict=True)
+        ]
 
 
 class _SharedEncoding:
