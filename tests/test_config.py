@@ -40,6 +40,7 @@ default_profile = "constrained"
 allowed_profiles = ["constrained", "balanced"]
 ping_interval = 5
 usage_event = true
+events = ["reasoning", "tools"]
 
 [profiles.balanced]
 max_output_tokens = 500
@@ -126,6 +127,7 @@ def test_every_key_of_a_file_is_taken(tmp_path):
         "allowed_profiles": ["constrained", "balanced"],
         "ping_interval": 5.0,
         "usage_event": True,
+        "events": ["reasoning", "tools"],
         "charge_unanswered": None,
     }
     assert config.profiles == (

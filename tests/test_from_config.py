@@ -52,3 +52,10 @@ async def test_an_argument_is_named_by_its_key(path):
 
     with pytest.raises(ConfigurationError, match=r"chat\.ping_interval"):
         ChatNestApp.from_config(path)
+
+
+def test_unknown_events_stop_the_start(tmp_path):
+    path = tmp_path / "chatnest.toml"
+    path.write_text('[chat]\nevents = ["thoughts"]\n[ledger]\nurl = "memory:"\n')
+    with pytest.raises(ConfigurationError, match=r"chat\.events: expected a list of some of"):
+        ChatNestApp.from_config(path)

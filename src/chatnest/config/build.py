@@ -32,6 +32,7 @@ _KEYS: Final[Mapping[str, str]] = {
     "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
     "client_system_prompt": "chat.client_system_prompt",
     "default_profile": "chat.default_profile",
+    "events": "chat.events",
     "ipv6_prefix": "identity.ipv6_prefix",
     "keys": "identity.keys",
     "name": "identity.header",
@@ -93,6 +94,7 @@ def _build(config: Config) -> ChatNestApp:
         client_system_prompt=chat.client_system_prompt,
         allow_client_system_prompt=chat.allow_client_system_prompt,
         usage_event=chat.usage_event,
+        events=chat.events,
         charge_unanswered=chat.charge_unanswered,
         when_away=WhenAway(
             budgets=config.ledger.budgets_when_away, rates=config.ledger.rates_when_away

@@ -104,6 +104,7 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     allowed_profiles: list[str] | None = None
     ping_interval: float = 15.0
     usage_event: bool = False
+    events: list[str] = []
     charge_unanswered: bool | None = None
 
 
