@@ -56,6 +56,7 @@ async def test_an_argument_is_named_by_its_key(path):
 
 def test_unknown_events_stop_the_start(tmp_path):
     path = tmp_path / "chatnest.toml"
-    path.write_text('[chat]\nevents = ["thoughts"]\n[ledger]\nurl = "memory:"\n')
+    provider = '[provider]\nbase_url = "http://127.0.0.1:9/v1"\n'
+    path.write_text(f'[chat]\nevents = ["thoughts"]\n{provider}[ledger]\nurl = "memory:"\n')
     with pytest.raises(ConfigurationError, match=r"chat\.events: expected a list of some of"):
         ChatNestApp.from_config(path)
