@@ -16,6 +16,7 @@ from chatnest.providers.base import Provider
 from chatnest.tokens import TokenCounter, Tokenizer
 from chatnest.tokens.image_rules import Detail, Flat, ImageRule, rule_of
 from chatnest.tokens.tokenizer import BYTES
+from chatnest.tokens.tool_bounds import tool_tokens_of
 
 __all__ = ["DEFAULT_MODEL", "Candidate", "Catalogue", "Model"]
 
@@ -217,7 +218,7 @@ def _candidate(name: str, model: Model) -> Candidate:
 
 
 def _counter_of(name: str, provider: Provider, upstream: str, model: Model) -> TokenCounter:
-    """The counter of a model, with the rule for its images."""
+    """The counter of a model, with the rule for its images and the tokens for its tools."""
     counter = provider.counter
     if model.encoding is not None:
         try:
@@ -230,9 +231,10 @@ def _counter_of(name: str, provider: Provider, upstream: str, model: Model) -> T
     rule: ImageRule | None = rule_of(upstream)
     if model.max_image_tokens is not None:
         rule = Flat(model.max_image_tokens)
-    if rule is None or not isinstance(counter, Tokenizer):
+    if not isinstance(counter, Tokenizer):
         return counter
-    return replace(counter, images=partial(_image_tokens, rule, model.image_detail))
+    images = None if rule is None else partial(_image_tokens, rule, model.image_detail)
+    return replace(counter, images=images, tool_tokens=tool_tokens_of(upstream))
 
 
 def _image_tokens(rule: ImageRule, detail: Detail, image: Image) -> int:

@@ -204,6 +204,8 @@ class Turn:
             countable = definitions_of(self.request)
             counts = [await self._counter.count(text) for text in countable.texts]
             self._defined = sum(counts) + countable.tokens
+            if self.request.tools:
+                self._defined += getattr(self._counter, "tool_tokens", 0)
         return self._defined
 
     async def output_tokens(self) -> int:

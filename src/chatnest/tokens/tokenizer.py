@@ -92,12 +92,14 @@ class Tokenizer:
     `exact` is whether this is the model's own encoding. If not, every count is an estimate, and an
     upper bound only with "bytes". `images` returns the maximum tokens of an image. `percent` is the
     number of tokens that are counted for 100 of the encoding, for a model with another tokenizer.
+    `tool_tokens` are those that the provider adds to each request with tools, besides the tools'.
     """
 
     encoding_name: str
     exact: bool
     images: Callable[[Image], int] | None = None
     percent: int = 100
+    tool_tokens: int = 0
 
     reply_tokens: ClassVar[int] = REPLY_PRIMING_TOKENS
     """Tokens of each request, besides those of its messages."""
@@ -181,7 +183,8 @@ class Tokenizer:
                     case Text(text=text) | Refusal(text=text):
                         pass
                     case ToolCall():
-                        text = f"{part.name} {part.arguments}"
+                        # The result begins with the name again, and knows only the call's id.
+                        text = f"{part.name} {part.name} {part.arguments}"
                         total += TOKENS_PER_TOOL_PART
                     case ToolResult(text=text):
                         total += TOKENS_PER_TOOL_PART

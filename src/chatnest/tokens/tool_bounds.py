@@ -24,7 +24,6 @@ import msgspec
 from chatnest.errors import InvalidRequest
 
 __all__ = [
-    "ANTHROPIC_TOOL_TOKENS",
     "FORCED_CHOICE_TOKENS",
     "Countable",
     "ToolCaps",
@@ -32,6 +31,7 @@ __all__ = [
     "definitions",
     "depth",
     "result",
+    "tool_tokens_of",
 ]
 
 REQUEST_TOKENS: Final = 64
@@ -43,14 +43,21 @@ CALL_TOKENS: Final = 16
 FORCED_CHOICE_TOKENS: Final = 16
 """Tokens of a ``tool_choice`` that demands a call."""
 
-ANTHROPIC_TOOL_TOKENS: Final = 600
-"""Tokens of the system prompt that Anthropic adds to each request with tools."""
+_CLAUDE_TOKENS: Final = 600
+"""Tokens of the system prompt that Anthropic adds to each request with tools. It documents up to
+530 with Claude 3, and 346 with Claude 4.5.
+"""
 
 _LINE_TOKENS: Final = 4
 """Tokens for which a line break in a description may stand: itself, an indentation, ``//``."""
 
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 """A string, which may lack its end; the start and the end of an array or object."""
+
+
+def tool_tokens_of(model: str) -> int:
+    """Tokens that the provider of a model adds to each request with tools, by the model's name."""
+    return _CLAUDE_TOKENS if "claude" in model.lower() else 0
 
 
 class Countable(msgspec.Struct, frozen=True):
