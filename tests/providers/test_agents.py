@@ -1,8 +1,11 @@
 """A Pydantic AI agent as a provider, as docs/how-to/agents.md has it."""
 
+import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from chatnest.conversation import Message
@@ -122,6 +125,23 @@ async def test_the_conversation_reaches_the_agent(provider_of):
     assert last.instructions == "Be brief."
 
 
+async def test_a_call_that_comes_back_is_left_out(provider_of):
+    script = Script(["Yes."])
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Is it wet?"},
+        {"role": "assistant", "content": "Where?", "tool_calls": [call]},
+        {"role": "user", "content": "In Oslo."},
+    ]
+    async with serving(None, provider=provider_of(script)) as app:
+        c = await answer_to(app, {"messages": messages})
+
+    assert text(c.received) == "Yes."
+    (asked,) = script.asked
+    parts: list[Any] = [part for message in asked for part in message.parts]
+    assert [part.content for part in parts] == ["Is it wet?", "Where?", "In Oslo."]
+
+
 # ---------------------------------------------------------------- the budget
 
 
@@ -209,6 +229,27 @@ async def test_a_client_that_leaves_stops_the_tool(provider_of):
         assert (weather.calls, len(script.settings)) == (1, 1)
         assert books.charge.outcome == "client_gone"
         assert await books.held() == (0, 0)
+
+
+async def test_a_tool_in_a_thread_goes_on_and_nobody_waits_for_it(provider_of):
+    began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        began.set()
+        go_on.wait(20)
+        ended.set()
+        return "Rain"
+
+    async with serving(None, provider=provider_of(Script(), weather)) as app:
+        async with Conversation(app, json=ask(events=["tools"])) as c:
+            await said(c, b"tool_arguments")
+            assert await anyio.to_thread.run_sync(began.wait, 20)
+            c.disconnect()
+            await c.finished()
+        assert not ended.is_set()
+        go_on.set()
+        assert await anyio.to_thread.run_sync(ended.wait, 20)
 
 
 class Pause:
