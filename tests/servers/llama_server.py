@@ -11,18 +11,52 @@ import numpy as np
 import xllamacpp
 
 WIDTH, HEADS, HIDDEN, LAYERS, CONTEXT = 32, 4, 64, 1, 2_048
+TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+<tools>
+{%- for tool in tools %}
+{{ tool | tojson }}
+{%- endfor %}
+</tools><|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role == "tool" %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{% if message.content %}{{ message.content }}{% endif %}
+{%- if message.tool_calls %}{%- for tool_call in message.tool_calls %}
+<tool_call>
+{"name": "{{ tool_call.function.name }}", "arguments": {{ tool_call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}{%- endif %}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""Messages and tools as the models of Qwen and Hermes have them."""
+
 WORDS = [f"\u2581word{number}" for number in range(61)]
 
 
+TAGS = [
+    *("<|im_start|>", "<|im_end|>", "<tools>", "</tools>", "<tool_call>", "</tool_call>"),
+    *("<tool_response>", "</tool_response>"),
+]
+"""Words of the template that are a token each, as in the vocabularies of such models."""
+
+
 def write_model(path: Path) -> None:
-    """A llama with random weights: 320 tokens, of which 256 are single bytes."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *WORDS]
+    """A llama with random weights: 328 tokens, of which 256 are single bytes."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *WORDS, *TAGS]
     kinds = [
         gguf.TokenType.UNKNOWN,
         gguf.TokenType.CONTROL,
         gguf.TokenType.CONTROL,
         *[gguf.TokenType.BYTE] * 256,
         *[gguf.TokenType.NORMAL] * len(WORDS),
+        *[gguf.TokenType.USER_DEFINED] * len(TAGS),
     ]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("noise")
@@ -42,6 +76,7 @@ def write_model(path: Path) -> None:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+    writer.add_add_space_prefix(False)
 
     random = np.random.default_rng(7)
 
@@ -78,6 +113,8 @@ def main() -> None:
     params.n_ctx = CONTEXT
     params.n_parallel = 2
     params.warmup = False
+    params.chat_template = TEMPLATE
+    params.use_jinja = True
     params.cpuparams.n_threads = 1
     server = xllamacpp.Server(params)
     print(f"{server.listening_address}/v1", flush=True)

@@ -52,9 +52,11 @@ class Books(MemoryLedger):
     def __init__(self) -> None:
         super().__init__()
         self.charges: list[Charge] = []
+        self.held: list[int] = []
 
     async def settle(self, hold: Hold, charge: Charge) -> Settlement:
         self.charges.append(charge)
+        self.held.append(hold.tokens)
         return await super().settle(hold, charge)
 
 
@@ -127,3 +129,59 @@ async def test_a_conversation_that_is_too_long_for_it_is_known_as_such(llama):
     await app.aclose()
     assert (c.status, c.problem()["code"]) == (400, "context_length")
     assert books.charges[0].tokens == 0
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"bread": {"enum": ["rye", "spelt"]}},
+    "required": ["bread"],
+    "additionalProperties": False,
+}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a place",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}},
+    },
+}
+
+
+async def test_a_schema_is_its_grammar(llama):
+    books = Books()
+    app = make_chat(llama, books, default_profile="assistant")
+    form = {"type": "json_schema", "json_schema": {"name": "bread", "schema": SCHEMA}}
+    async with Conversation(app, json=ask(responseFormat=form), timeout=20) as c:
+        await c.read_all()
+    await app.aclose()
+    view = chat_nest_client(c.received)
+    assert view.done
+    assert json.loads(view.text)["bread"] in SCHEMA["properties"]["bread"]["enum"]  # type: ignore[index]
+    [charge] = books.charges
+    assert charge.source == "provider"
+
+
+async def test_a_tool_loop_is_read_by_its_template_and_costs_what_was_held_at_most(llama):
+    books = Books()
+    provider = OpenAIProvider(model="noise", base_url=llama, encoding="bytes")
+    app = ChatNestApp(provider=provider, ledger=books, policies=[], default_profile="assistant")
+    call = {"name": "weather", "arguments": '{"place": "Oslo"}'}
+    messages = [
+        {"role": "user", "content": "How is the weather in Oslo?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "Sunny, 12 degrees"},
+    ]
+    body = {"messages": messages, "tools": [WEATHER], "maxOutputTokens": 100, "usageEvent": True}
+    async with Conversation(app, json=body, timeout=20) as c:
+        await c.read_all()
+    await app.aclose()
+    assert chat_nest_client(c.received).done
+    [charge] = books.charges
+    assert charge.source == "provider"
+    [event] = [event for event in parse_events(c.received) if event.event == "usage"]
+    spent = json.loads(event.data)["input_tokens"]
+    assert 200 < spent <= books.held[0]
