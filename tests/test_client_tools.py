@@ -29,7 +29,7 @@ CALL = (
 
 
 @contextmanager
-def served(*answers: Any, reason: str = "stop") -> Iterator[tuple[Scripted, str]]:
+def served(*answers: Any, reason: str = "") -> Iterator[tuple[Scripted, str]]:
     """A chat behind a port, in front of a script."""
     provider = Scripted(*answers, reason=reason)
     app = ChatNestApp(
@@ -172,6 +172,20 @@ async def test_the_rounds_end():
 
     assert caught.value.code == "too_many_rounds"
     assert len(provider.asked) == 3
+
+
+async def test_calls_that_an_agent_has_made_are_not_made_again():
+    called: list[str] = []
+
+    def weather(city: str) -> str:
+        called.append(city)
+        return ""
+
+    with served((*CALL, Delta("Sunny")), reason="stop") as (provider, url):
+        async with ChatNestClient(url) as client:
+            run = await client.run_tools(HI, [weather])
+
+    assert (run.text, called, len(provider.asked)) == ("I look. Sunny", [], 1)
 
 
 async def test_a_call_that_broke_off_is_not_made():

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chatnest.events import Finish, ProviderEvent, Usage
+from chatnest.events import Finish, ProviderEvent, ToolCall, Usage
 from chatnest.providers.base import ProviderStream
 from chatnest.requests import ModelRequest
 from chatnest.tokens import Tokenizer
@@ -12,9 +12,11 @@ from chatnest.turn import ModelCall
 
 
 class Scripted:
-    """Each call gets the next answer, the last one again and again. ``reason`` ends it."""
+    """Each call gets the next answer, the last one again and again. ``reason`` ends it: by default
+    ``tool_calls`` after a call, and otherwise ``stop``.
+    """
 
-    def __init__(self, *answers: Sequence[ProviderEvent], reason: str = "stop") -> None:
+    def __init__(self, *answers: Sequence[ProviderEvent], reason: str = "") -> None:
         self.model = "gpt-4o-mini"
         self.counter: Any = Tokenizer.for_model("gpt-4o-mini")
         self.asked: list[ModelRequest] = []
@@ -35,7 +37,8 @@ class Scripted:
     async def _stream(self, events: Sequence[ProviderEvent]) -> Any:
         for event in events:
             yield [event]
-        yield [Finish(self.reason), Usage(50, 10)]
+        has_call = any(isinstance(event, ToolCall) for event in events)
+        yield [Finish(self.reason or ("tool_calls" if has_call else "stop")), Usage(50, 10)]
 
     async def aclose(self) -> None:
         pass

@@ -105,7 +105,9 @@ async def tool_rounds(
     on_event: Callable[[Piece], object] | None,
 ) -> ToolRun:
     """Ask, make the calls of the answer, and ask again with their results, at most ``rounds``
-    times. Raises ChatError, with the code ``too_many_rounds`` if the last answer has calls.
+    times. Calls of an answer that ended with ``stop`` were made at the server, by an agent.
+
+    Raises ChatError, with the code ``too_many_rounds`` if the last answer has calls.
     """
     own = [tool if isinstance(tool, Tool) else Tool.of(tool) for tool in tools]
     by_name = {tool.name: tool for tool in own}
@@ -118,9 +120,9 @@ async def tool_rounds(
         usage.append(answer.usage or {})
         message = answer.message
         conversation.append(message)
-        if not answer.tool_calls:
+        if not answer.tool_calls or usage[-1].get("finish_reason") == "stop":
             return ToolRun(
-                text=message["content"], messages=tuple(conversation), usage=tuple(usage)
+                text=message["content"] or "", messages=tuple(conversation), usage=tuple(usage)
             )
         if usage[-1].get("incomplete"):
             raise ChatError(
