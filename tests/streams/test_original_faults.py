@@ -113,13 +113,13 @@ async def test_a_limit_that_is_no_number_removes_no_limit(upstream, field, value
         assert not upstream.requests
 
 
-@pytest.mark.parametrize("content", [["a" * 10_000], [{"type": "text", "text": "a"}], {}, 1, None])
+@pytest.mark.parametrize("content", [["a" * 10_000], [{"type": "text"}], {}, 1, None])
 async def test_content_that_is_no_text_is_refused(upstream, content):
     """There, an array counted as its number of members."""
     async with serving(upstream) as app:
         c = await answer_to(app, {"messages": [{"role": "user", "content": content}]})
     assert (c.status, c.problem()["code"]) == (400, "invalid_request")
-    assert c.problem()["detail"].startswith("messages[0].content: must be a string")
+    assert c.problem()["detail"].startswith("messages[0].content")
 
 
 async def test_every_language_is_counted_as_the_model_counts_it(upstream):
