@@ -351,7 +351,7 @@ def test_only_profiles_that_are_open_are_served_and_the_start_names_them(real, u
         assert not upstream.requests
     process.find("open +constrained: 30,000 tokens a day")
     process.find("open +balanced, the default: 70,000 tokens a day")
-    process.find("closed +expanded ")
+    process.find("closed +expanded, assistant ")
     process.signal(signal.SIGTERM)
     process.wait()
 

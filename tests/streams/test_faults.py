@@ -62,8 +62,9 @@ BEFORE: dict[str, tuple[int, int, str, bool, int | None]] = {
     },
     **{f"error_{status}": (1, 503, "upstream_account", False, None) for status in (401, 403)},
     **{
-        f"error_{status}": (2, 502, "upstream_error", True, None) for status in (500, 502, 503, 529)
+        f"error_{status}": (2, 502, "upstream_error", True, None) for status in (500, 502, 503)
     },
+    "error_529": (2, 503, "upstream_overloaded", True, None),  # Anthropic's, and its gateways'
 }
 
 INTERRUPTED = dict.fromkeys(faults.INTERRUPTED, "upstream_interrupted") | {
