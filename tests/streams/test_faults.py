@@ -61,9 +61,7 @@ BEFORE: dict[str, tuple[int, int, str, bool, int | None]] = {
         for status in (400, 404, 413, 422)
     },
     **{f"error_{status}": (1, 503, "upstream_account", False, None) for status in (401, 403)},
-    **{
-        f"error_{status}": (2, 502, "upstream_error", True, None) for status in (500, 502, 503)
-    },
+    **{f"error_{status}": (2, 502, "upstream_error", True, None) for status in (500, 502, 503)},
     "error_529": (2, 503, "upstream_overloaded", True, None),  # Anthropic's, and its gateways'
 }
 
