@@ -86,7 +86,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "wire.native": ("body frames problem", "places", "images tools", "messages", "request"),
     "endpoints": ("base", "chat limits run"),
     "providers": (
-        "base pairs sse",
+        "base dialect pairs sse",
         "demo event_decoder http refusals",
         "anthropic_messages openai",
         "openai_chat openai_responses",

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,11 +18,12 @@ from chatnest.providers.anthropic_messages.models import Traits
 from chatnest.providers.anthropic_messages.parameters import request_body
 from chatnest.providers.anthropic_messages.request import (
     DEFAULT_BASE_URL,
-    checked_options,
+    RESERVED,
     key_of,
     request_head,
 )
 from chatnest.providers.base import ProviderStream
+from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.asking import GOOD, ask, closed_unless
 from chatnest.providers.http.bodies import check_coding, read_document
@@ -47,9 +47,6 @@ __all__ = ["AnthropicProvider"]
 _log = logging.getLogger("chatnest.providers.anthropic")
 
 DEFAULT_MODEL: Final = "claude-haiku-4-5"
-
-_OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses of refusals that may be due to a field."""
 
 _EVENTS_PER_TOKEN: Final = 16
 """Maximum events for each token: a gateway may send one for each character, of about four."""
@@ -80,15 +77,8 @@ class AnthropicProvider:
         max_event_bytes: int = 1_048_576,
         max_answer_bytes: int = 67_108_864,
     ) -> None:
-        if not model.strip():
-            raise ConfigurationError(
-                f"model: expected the name of a model, got {model!r}. Name one, or leave it out."
-            )
         self.model: str = model
-        try:
-            self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
-        except ValueError as exc:
-            raise ConfigurationError(str(exc)) from None
+        self.counter: Tokenizer = counter_for(model, encoding)
         self._base_url = base_url or os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_BASE_URL
         self._shown = without_user(self._base_url)
         if wrong := fault_of_address(self._base_url):
@@ -98,7 +88,7 @@ class AnthropicProvider:
         self.route: Route = find_route(self._base_url, self._server)
         self._key = key_of(api_key, is_needed=self._base_url == DEFAULT_BASE_URL)
         self.is_local: bool = is_local(urlsplit(self._base_url).hostname or "")
-        self._options = checked_options(options)
+        self._options = checked_options(options, RESERVED)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
         self._traits: dict[str, Traits] = {}
@@ -165,7 +155,7 @@ class AnthropicProvider:
                 check_coding(response)
                 return response
             refusal = read_refusal(await read_document(response))
-            if may_learn and response.status in _OF_FIELDS:
+            if may_learn and response.status in OF_FIELDS:
                 ours = {name: body[name] for name in body.keys() - self._options}
                 if (learned := traits.without(refusal, ours)) is not None:
                     raise _Unsupported(learned)

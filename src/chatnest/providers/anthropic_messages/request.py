@@ -1,22 +1,22 @@
 """The parts of a request beside its conversation: the address, the account, options."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from chatnest.errors import ConfigurationError
 from chatnest.providers.http.network import ServerSettings
 from chatnest.providers.http.transport import RequestHead
 
-__all__ = ["DEFAULT_BASE_URL", "checked_options", "key_of", "request_head"]
+__all__ = ["DEFAULT_BASE_URL", "RESERVED", "key_of", "request_head"]
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com"
 
 _PATH: Final = "/v1/messages"
 _VERSION: Final = "2023-06-01"
 
-_RESERVED: Final = {"max_tokens", "messages", "model", "stream", "system"}
+RESERVED: Final = {"max_tokens", "messages", "model", "stream", "system"}
+"""Fields that are not taken from ``options``."""
 
 
 def key_of(api_key: str | None, *, is_needed: bool) -> str:
@@ -36,17 +36,6 @@ def key_of(api_key: str | None, *, is_needed: bool) -> str:
             "api_key: expected a key, got one with blanks or quotes around it. Leave only the key."
         )
     return key
-
-
-def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The additional fields of a request. Raises ConfigurationError if chatnest sets one itself."""
-    checked = dict(options or {})
-    if reserved := _RESERVED & set(checked):
-        raise ConfigurationError(
-            f"options[{min(reserved)!r}]: expected a field that chatnest does not set itself. "
-            "Remove it."
-        )
-    return checked
 
 
 def request_head(base_url: str, key: str, server: ServerSettings) -> RequestHead:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
+from chatnest.providers.dialect import decoded_together
 
 __all__ = ["PIECE", "Block", "Delta", "Event", "Message", "convert", "event_of", "pieces_of"]
 
@@ -81,12 +82,9 @@ _event: Final = msgspec.json.Decoder(Event)
 
 def pieces_of(payloads: list[bytes]) -> list[str] | None:
     """The texts of events that are pieces of text and nothing else, if all of them are."""
-    try:
-        pieces = PIECE.decode_lines(b"\n".join(payloads))
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    pieces = decoded_together(PIECE, payloads)
+    if pieces is None:
         return None
-    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
-        return None  # a payload has several lines, or one has two events and another is empty
     return [piece.delta.text for piece in pieces]
 
 

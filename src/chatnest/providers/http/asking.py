@@ -1,4 +1,4 @@
-"""ask: one request of a dialect, until the head of its response has arrived."""
+"""ask: one request of a dialect, until the head of its response has arrived, and its parts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from chatnest.providers.http.pool import LoopTransports
 from chatnest.providers.http.transport import Response, TransportError
 from chatnest.turn import ModelCall
 
-__all__ = ["GOOD", "ask", "closed_unless"]
+__all__ = ["GOOD", "ask", "closed_unless", "note_late"]
 
 GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 """Statuses of an answer: some gateways send 201 or 206."""
@@ -27,7 +27,7 @@ async def ask(
     """
     transport = await transports.get()
     try:
-        response = await transport.post(body, call, partial(_note_late, call, decoder))
+        response = await transport.post(body, call, partial(note_late, call, decoder))
     except TransportError as exc:
         cause = type(exc.__cause__).__name__  # its text may contain addresses
         raise UpstreamUnavailable(facts={"cause": cause}) from exc
@@ -48,7 +48,7 @@ async def closed_unless(response: Response) -> AsyncIterator[None]:
         raise
 
 
-def _note_late(call: ModelCall, decoder: Decoder, response: Response) -> None:
+def note_late(call: ModelCall, decoder: Decoder, response: Response) -> None:
     """Note what had arrived of an answer whose request was cancelled. See Transport.post."""
     if response.status == HTTPStatus.OK and is_readable(response):
         compressed = is_compressed(response)

@@ -1,15 +1,15 @@
 """The parts of a request beside its messages: the address, the account, options."""
 
 import os
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["Account", "account_of", "checked_options", "split_query"]
+__all__ = ["Account", "account_of", "split_query"]
 
 _PATHS: Final = ("/chat/completions", "/responses")
 """Paths that people copy along with the address of an API."""
@@ -64,19 +64,6 @@ def _check_key(key: str) -> None:
             raise ConfigurationError(
                 f"api_key: expected a key, got one {what}. Leave only the key."
             )
-
-
-def checked_options(options: Mapping[str, Any] | None, reserved: Collection[str]) -> dict[str, Any]:
-    """The additional fields of a request. Raises ConfigurationError for ``reserved`` fields, which
-    chatnest sets itself.
-    """
-    checked = dict(options or {})
-    if found := set(reserved) & set(checked):
-        raise ConfigurationError(
-            f"options[{min(found)!r}]: expected a field that chatnest does not set itself. "
-            "Remove it."
-        )
-    return checked
 
 
 def split_query(base_url: str, query: Mapping[str, str]) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from http import HTTPStatus
 from types import ModuleType
 from typing import Any, Final, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
@@ -13,14 +12,10 @@ import msgspec
 from chatnest._util.addresses import is_local
 from chatnest._util.arguments import check_kinds
 from chatnest.errors import ConfigurationError, UpstreamError, UpstreamUnavailable
-from chatnest.providers.http.answer_stream import AnswerStream, Decoder
-from chatnest.providers.http.bodies import (
-    check_coding,
-    closing,
-    is_compressed,
-    is_readable,
-    read_document,
-)
+from chatnest.providers.dialect import OF_FIELDS
+from chatnest.providers.http.answer_stream import Decoder
+from chatnest.providers.http.asking import GOOD, closed_unless, note_late
+from chatnest.providers.http.bodies import check_coding, read_document
 from chatnest.providers.http.network import (
     Route,
     ServerSettings,
@@ -36,15 +31,9 @@ from chatnest.providers.refusals.error_documents import Refusal, read_refusal
 from chatnest.providers.refusals.faults import error_for
 from chatnest.turn import ModelCall
 
-__all__ = ["DEFAULT_BASE_URL", "OF_FIELDS", "Adjustable", "CheckRefusal", "OpenAIServer"]
+__all__ = ["DEFAULT_BASE_URL", "Adjustable", "CheckRefusal", "OpenAIServer"]
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
-
-_GOOD: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
-"""Statuses of an answer: some gateways send 201 or 206."""
-
-OF_FIELDS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses of refusals that may be due to a field."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -148,7 +137,7 @@ class OpenAIServer:
         try:
             if self._own_client is None:
                 transport = await self._transports.get()
-                late = partial(_note_late, call, decoder)
+                late = partial(note_late, call, decoder)
                 response = await transport.post(_encoder.encode(request), call, late)
             else:
                 call.sent = True  # the client does not report it
@@ -164,13 +153,9 @@ class OpenAIServer:
         call.sent = True
         call.status = response.status
         call.content_type = response.headers.get("content-type", "")
-        if response.status not in _GOOD or "content-encoding" in response.headers:
-            try:
+        if response.status not in GOOD or "content-encoding" in response.headers:
+            async with closed_unless(response):
                 await _check(response, check)
-            except BaseException:
-                with closing():
-                    await response.aclose()
-                raise
         return response
 
     async def _make_transport(self) -> Transport:
@@ -183,19 +168,12 @@ class OpenAIServer:
 
 async def _check(response: Response, check: CheckRefusal) -> None:
     """Raise an UpstreamError unless the status is 2xx and the body can be inflated."""
-    if response.status not in _GOOD:
+    if response.status not in GOOD:
         refusal = read_refusal(await read_document(response))
         error = error_for(refusal, status=response.status, headers=response.headers)
         check(refusal, response.status, error)
         raise error
     check_coding(response)
-
-
-def _note_late(call: ModelCall, decoder: Decoder, response: Response) -> None:
-    """Note what had arrived of an answer whose request was cancelled. See Transport.post."""
-    if response.status == HTTPStatus.OK and is_readable(response):
-        compressed = is_compressed(response)
-        call.unread = AnswerStream(response, decoder, compressed=compressed).unread()
 
 
 class _UnsupportedField(Exception):

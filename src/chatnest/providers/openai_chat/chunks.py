@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chatnest.errors import UpstreamError, UpstreamServerError
+from chatnest.providers.dialect import decoded_together
 from chatnest.providers.openai.loose_json import loads
 from chatnest.providers.openai_chat.odd_chunks import one_by_one
 from chatnest.providers.openai_chat.shapes import EMPTY, NOTHING, Chunk, Words
@@ -108,12 +109,9 @@ servers, and raises for any other with a text.
 
 def decode_pieces(payloads: list[bytes]) -> list[str] | None:
     """The texts of chunks that are pieces of the answer and nothing else, if all of them are."""
-    try:
-        pieces = PIECE.decode_lines(b"\n".join(payloads))
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    pieces = decoded_together(PIECE, payloads)
+    if pieces is None:
         return None
-    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
-        return None  # a payload has several lines, or one has two chunks and another is empty
     texts = []
     for piece in pieces:
         texts.append(piece.choices[0].delta.content)  # noqa: PERF401  # a frame less for each batch
@@ -122,11 +120,8 @@ def decode_pieces(payloads: list[bytes]) -> list[str] | None:
 
 def decode_thoughts(payloads: list[bytes]) -> list[str] | None:
     """The texts of chunks that are pieces of thinking and nothing else, if all of them are."""
-    try:
-        pieces = THOUGHT.decode_lines(b"\n".join(payloads))
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
+    pieces = decoded_together(THOUGHT, payloads)
+    if pieces is None:
         return None
     texts = []
     for piece in pieces:
@@ -139,7 +134,7 @@ def decode_all(payloads: list[bytes]) -> Iterable[tuple[Chunk | Words, bytes]]:
     """Each chunk with its bytes: decoded together if possible, else one by one, up to the first
     that is invalid. Raises UpstreamBadResponse.
     """
-    try:
+    try:  # as in decoded_together, in a frame less for each request
         chunks = _chunk.decode_lines(b"\n".join(payloads))
         if len(chunks) == len(payloads) and all(map(bytes.strip, payloads)):
             return zip(chunks, payloads, strict=True)

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from chatnest._util.arguments import check_kinds
-from chatnest.errors import ConfigurationError, UpstreamError
+from chatnest.errors import UpstreamError
 from chatnest.providers.base import ProviderStream
+from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.network import (
     Route,
@@ -18,8 +19,7 @@ from chatnest.providers.http.network import (
 )
 from chatnest.providers.http.transport import Response
 from chatnest.providers.openai.models import unsupported_field
-from chatnest.providers.openai.request import checked_options
-from chatnest.providers.openai.server import OF_FIELDS, OpenAIServer
+from chatnest.providers.openai.server import OpenAIServer
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.openai_chat.messages import sent_messages
 from chatnest.providers.openai_chat.parameters import (
@@ -96,15 +96,8 @@ class OpenAIProvider:
         max_event_bytes: int = 262_144,
         max_answer_bytes: int = 67_108_864,
     ) -> None:
-        if not model.strip():
-            raise ConfigurationError(
-                f"model: expected the name of a model, got {model!r}. Name one, or leave it out."
-            )
         self.model = model
-        try:
-            self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
-        except ValueError as exc:
-            raise ConfigurationError(str(exc)) from None
+        self.counter: Tokenizer = counter_for(model, encoding)
         check_kinds(parameters=(parameters, ModelParameters))
         self._server = OpenAIServer(
             "/chat/completions",

@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any, Final
 
 from chatnest._util.arguments import check_kinds
-from chatnest.errors import ConfigurationError
 from chatnest.providers.base import ProviderStream
+from chatnest.providers.dialect import checked_options, counter_for
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.network import Route, ServerSettings
 from chatnest.providers.http.transport import Response
-from chatnest.providers.openai.request import checked_options
 from chatnest.providers.openai.server import OpenAIServer
 from chatnest.providers.openai_responses.decode import ResponseDecoder
 from chatnest.providers.openai_responses.input_items import input_items
@@ -63,13 +62,8 @@ class OpenAIResponsesProvider:
         max_event_bytes: int = 4_194_304,
         max_answer_bytes: int = 67_108_864,
     ) -> None:
-        if not model.strip():
-            raise ConfigurationError(f"model: expected the name of a model, got {model!r}.")
         self.model = model
-        try:
-            self.counter: Tokenizer = Tokenizer.for_model(model, encoding=encoding)
-        except ValueError as exc:
-            raise ConfigurationError(str(exc)) from None
+        self.counter: Tokenizer = counter_for(model, encoding, has_default=False)
         check_kinds(parameters=(parameters, ResponsesParameters))
         self._server = OpenAIServer(
             "/responses",

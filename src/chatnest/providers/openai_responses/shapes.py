@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
+from chatnest.providers.dialect import decoded_together
 from chatnest.providers.event_decoder import MOST_WORDS
 from chatnest.providers.openai.loose_json import loads
 
@@ -40,12 +41,9 @@ PIECE: Final = msgspec.json.Decoder(_Piece)
 
 def decode_pieces(payloads: list[bytes]) -> list[str] | None:
     """The texts of events that are pieces of text, if all of them are."""
-    try:
-        pieces = PIECE.decode_lines(b"\n".join(payloads))
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    pieces = decoded_together(PIECE, payloads)
+    if pieces is None:
         return None
-    if len(pieces) != len(payloads) or not all(map(bytes.strip, payloads)):
-        return None  # a payload has several lines, or one has two events and another is empty
     return [piece.delta for piece in pieces]
 
 
