@@ -143,7 +143,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "service",
     ),
     "runs.sqlite": ("place rows", "file", "log"),
-    "config": ("flags sources", "sections", "catalogue thinking", "build"),
+    "config": ("flags sources", "sections", "mixtures thinking", "catalogue", "build"),
     "client": (
         "errors images said",
         "frames responses",

@@ -1,7 +1,6 @@
 """Builds a ChatNestApp and its parts from a Config."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.config.catalogue import models_of, provider_of
 from chatnest.config.sections import Config, LedgerSection, load_config
-from chatnest.config.sources import naming_sources
+from chatnest.config.sources import naming_sources, split_argument
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import open_by_default
 from chatnest.identity.base import Identify
@@ -45,8 +44,6 @@ _KEYS: Final[Mapping[str, str]] = {
 }
 """Python argument → configuration key."""
 
-_ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
-
 
 @contextmanager
 def naming_keys(config: Config) -> Iterator[None]:
@@ -57,7 +54,7 @@ def naming_keys(config: Config) -> Iterator[None]:
         try:
             yield
         except ConfigurationError as exc:
-            argument, rest = _ARGUMENT.findall(exc.detail)[0]
+            argument, rest = split_argument(exc.detail)
             key = _KEYS.get(argument, argument)
             raise ConfigurationError(key + rest) from exc
 

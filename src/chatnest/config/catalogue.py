@@ -1,14 +1,18 @@
 """Catalogue: the providers and models of a configuration, as ChatNestApp takes them."""
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, Final, assert_never
 
 import msgspec
 
+from chatnest.config.mixtures import (
+    check_mixture,
+    is_set,
+    place_of_provider,
+    provider_section,
+)
 from chatnest.config.sections import (
     DEFAULT_PROVIDER,
     Api,
@@ -17,9 +21,19 @@ from chatnest.config.sections import (
     NamedProvider,
     ProviderSection,
 )
+from chatnest.config.sources import split_argument
 from chatnest.errors import ConfigurationError
 from chatnest.models import Catalogue, Model
-from chatnest.providers import DemoProvider, ModelParameters, Provider, ServerSettings
+from chatnest.providers import (
+    AnthropicProvider,
+    DemoProvider,
+    ModelParameters,
+    OpenAIProvider,
+    OpenAIResponsesProvider,
+    Provider,
+    ResponsesParameters,
+    ServerSettings,
+)
 
 __all__ = [
     "ModelFacts",
@@ -38,8 +52,7 @@ class _Dialect(msgspec.Struct, frozen=True, kw_only=True):
     are the settings that the API does not have.
     """
 
-    folder: str
-    provider: str
+    provider: Callable[..., Provider]
     variables: Mapping[str, str]
     unknown: tuple[str, ...] = ()
 
@@ -52,18 +65,14 @@ _OPENAI: Final[Mapping[str, str]] = {
 }
 
 _DIALECTS: Final[Mapping[Api, _Dialect]] = {
-    "openai-chat": _Dialect(
-        folder="chatnest.providers.openai_chat", provider="OpenAIProvider", variables=_OPENAI
-    ),
+    "openai-chat": _Dialect(provider=OpenAIProvider, variables=_OPENAI),
     "openai-responses": _Dialect(
-        folder="chatnest.providers.openai_responses",
-        provider="OpenAIResponsesProvider",
+        provider=OpenAIResponsesProvider,
         variables=_OPENAI,
         unknown=("include_usage", "max_tokens_field", "think_tags"),
     ),
     "anthropic-messages": _Dialect(
-        folder="chatnest.providers.anthropic_messages",
-        provider="AnthropicProvider",
+        provider=AnthropicProvider,
         variables={"api_key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
         unknown=(
             *("include_usage", "organization", "project"),
@@ -71,17 +80,7 @@ _DIALECTS: Final[Mapping[Api, _Dialect]] = {
         ),
     ),
 }
-"""Each API, with the class that speaks it. The class is imported when a provider is built."""
-
-_ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
-
-_OF_MODEL: Final = tuple(
-    field
-    for field in ProviderSection.__struct_fields__
-    if field not in NamedProvider.__struct_fields__
-)
-"""Settings of a model that [provider] has for its only one."""
-
+"""Each API, with the class of its providers."""
 
 # ---------------------------------------------------------------- what a configuration has
 
@@ -128,16 +127,16 @@ def facts_of(config: Config, catalogue: Catalogue) -> list[ModelFacts]:
 def place_of(config: Config, model: str) -> str:
     """The place of the settings of a model's provider."""
     section = config.models.get(model)
-    return "provider" if section is None else _place(section.provider)
+    return "provider" if section is None else place_of_provider(section.provider)
 
 
 def used_providers(config: Config) -> dict[str, NamedProvider]:
     """The providers that models of the configuration use, by the place of their settings."""
     if not config.models:
         return {"provider": config.provider}
-    _check_mixture(config)
+    check_mixture(config)
     names = dict.fromkeys(model.provider for model in config.models.values())
-    return {_place(name): _section(config, name) for name in names}
+    return {place_of_provider(name): provider_section(config, name) for name in names}
 
 
 def key_variable(section: NamedProvider) -> str:
@@ -158,11 +157,11 @@ def address_of(section: NamedProvider) -> str:
 
 def provider_of(config: Config) -> Provider:
     """The provider of a configuration without [models]. Raises ConfigurationError."""
-    _check_mixture(config)
+    check_mixture(config)
     if config.demo:
         return DemoProvider()
     section = config.provider
-    if section.api == "anthropic-messages" and not _is_set(config, "model"):
+    if section.api == "anthropic-messages" and not is_set(config, "model"):
         raise ConfigurationError(
             f"provider.api: expected the name of a model of {section.api} in provider.model, got "
             "none. Name one, such as claude-haiku-4-5."
@@ -179,7 +178,7 @@ def models_of(config: Config) -> dict[str, Model] | None:
     """
     if not config.models:
         return None
-    _check_mixture(config)
+    check_mixture(config)
     built: dict[tuple[object, ...], Provider] = {}
     models: dict[str, Model] = {}
     demo = DemoProvider() if config.demo else None
@@ -189,8 +188,9 @@ def models_of(config: Config) -> dict[str, Model] | None:
         parameters = _parameters(section)
         provider = demo or built.get((section.provider, *parameters.values()))
         if provider is None:
-            server = _section(config, section.provider)
-            provider = _build(_place(section.provider), server, place, section, {"model": upstream})
+            server = provider_section(config, section.provider)
+            server_place = place_of_provider(section.provider)
+            provider = _build(server_place, server, place, section, {"model": upstream})
             built[section.provider, *parameters.values()] = provider
         with _naming(place):
             models[name] = Model(
@@ -252,8 +252,7 @@ def _build(
                 account["include_usage"] = section.include_usage
                 account["parameters"] = ModelParameters(**parameters)
             case "openai-responses":
-                kind = _import(place, section.api, ".parameters", "ResponsesParameters")
-                account["parameters"] = kind(
+                account["parameters"] = ResponsesParameters(
                     send_temperature=parameters["send_temperature"],
                     reasoning_effort=parameters["reasoning_effort"],
                 )
@@ -261,20 +260,7 @@ def _build(
                 account = {}
             case _:
                 assert_never(section.api)
-        make = _import(place, section.api, "", _DIALECTS[section.api].provider)
-        provider: Provider = make(server=settings, **arguments, **account)
-    return provider
-
-
-def _import(place: str, api: Api, module: str, name: str) -> Any:
-    """A name from the folder of an API. Raises ConfigurationError if this version has none."""
-    try:
-        return getattr(import_module(_DIALECTS[api].folder + module), name)
-    except ModuleNotFoundError as exc:
-        raise ConfigurationError(
-            f"{place}.api: expected an API that this version of chatnest has, got {api!r}. Install "
-            "a version that has it."
-        ) from exc
+        return _DIALECTS[section.api].provider(server=settings, **arguments, **account)
 
 
 def _key(place: str, section: NamedProvider) -> str | None:
@@ -320,56 +306,10 @@ def _naming(place: str, names: Mapping[str, str] | None = None) -> Iterator[None
         if exc.detail.startswith(f"{place}."):
             raise
         detail = exc.detail.removeprefix("models: ")
-        argument, rest = _ARGUMENT.findall(detail)[0]
+        argument, rest = split_argument(detail)
         other = (names or {}).get(argument, place)
         key = other if other.isupper() else f"{other}.{argument}"
         raise ConfigurationError(key + rest) from exc
-
-
-# ---------------------------------------------------------------- mixtures of the two forms
-
-
-def _place(provider: str) -> str:
-    return "provider" if provider == DEFAULT_PROVIDER else f"providers.{provider}"
-
-
-def _section(config: Config, provider: str) -> NamedProvider:
-    return config.provider if provider == DEFAULT_PROVIDER else config.providers[provider]
-
-
-def _is_set(config: Config, field: str) -> bool:
-    """Whether [provider] has a field. A Config made in Python has no sources."""
-    default = getattr(ProviderSection(), field)
-    return f"provider.{field}" in config.sources or getattr(config.provider, field) != default
-
-
-def _check_mixture(config: Config) -> None:
-    """Raise ConfigurationError for providers and models that do not fit each other."""
-    if DEFAULT_PROVIDER in config.providers:
-        raise ConfigurationError(
-            f"providers.{DEFAULT_PROVIDER}: expected another name, got the one of [provider]. "
-            "Rename it, or write its settings in [provider]."
-        )
-    if config.providers and not config.models:
-        name = next(iter(config.providers))
-        raise ConfigurationError(
-            f"providers.{name}: expected a model that uses it, got no [models]. Add [models.NAME] "
-            f'with provider = "{name}".'
-        )
-    known = (DEFAULT_PROVIDER, *config.providers)
-    for name, model in config.models.items():
-        if model.provider not in known:
-            raise ConfigurationError(
-                f"models.{name}.provider: expected one of {', '.join(known)}, got "
-                f"{model.provider!r}. Correct the name, or add [providers.{model.provider}]."
-            )
-    if config.models:
-        for field in _OF_MODEL:
-            if _is_set(config, field):
-                raise ConfigurationError(
-                    f"provider.{field}: expected no setting of a model beside [models], got "
-                    f"{getattr(config.provider, field)!r}. Move it to [models.NAME]."
-                )
 
 
 def _check_known(place: str, section: msgspec.Struct, api: Api) -> None:

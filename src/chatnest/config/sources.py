@@ -23,6 +23,7 @@ __all__ = [
     "read_environ",
     "read_file",
     "read_port",
+    "split_argument",
     "typed",
 ]
 
@@ -47,6 +48,8 @@ _TYPE_NAMES: Final = {
     "str": "a string",
 }
 """Names of msgspec's types in error messages."""
+
+_ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
 
 _TYPE_ERROR: Final = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
 
@@ -285,6 +288,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]  # both are
     return merged
+
+
+def split_argument(detail: str) -> tuple[str, str]:
+    """The Python argument with which an error begins, and the rest of the error."""
+    argument, rest = _ARGUMENT.findall(detail)[0]
+    return argument, rest
 
 
 @contextmanager
