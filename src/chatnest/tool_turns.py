@@ -16,7 +16,7 @@ from chatnest.conversation import (
     ToolResult,
 )
 
-__all__ = ["turns_of", "whole_pairs", "without_signatures"]
+__all__ = ["answered_calls", "turns_of", "without_signatures"]
 
 
 def turns_of(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
@@ -36,45 +36,37 @@ def turns_of(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
         yield tuple(turn)
 
 
-def whole_pairs(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages without calls that have no result, and without results that have no call or
-    come before it. A message that has nothing else is left out.
+def answered_calls(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages without calls that have no result, and without results that have no call before
+    them. A message that has nothing else but thinking is left out.
 
-    Providers reject a conversation with half a pair. A client has one after a stop.
+    Providers reject a conversation with half a pair. A client has one after a stop. A result
+    belongs to the last call with its id, since some servers give later calls the same ids again.
     """
-    waiting: set[str] = set()
-    answered: set[str] = set()
-    for part in _parts(messages):
-        if isinstance(part, ToolCall):
-            waiting.add(part.id)
-        if isinstance(part, ToolResult) and part.call_id in waiting:
-            answered.add(part.call_id)
-    calls, results = set(answered), set(answered)  # not seen yet
-    kept: list[Message] = []
-    for message in messages:
-        parts = tuple([part for part in message.parts if _is_next(part, calls, results)])
+    called: dict[str, tuple[int, int]] = {}
+    kept: set[tuple[int, int]] = set()
+    for number, message in enumerate(messages):
+        for index, part in enumerate(message.parts):
+            place = number, index
+            match part:
+                case ToolCall(id=id_):
+                    called[id_] = place
+                case ToolResult(call_id=id_):
+                    if (call := called.pop(id_, None)) is not None:
+                        kept |= {call, place}
+                case Text() | Image() | Reasoning() | Refusal():
+                    kept.add(place)
+                case _:
+                    assert_never(part)
+    found: list[Message] = []
+    for number, message in enumerate(messages):
+        places = enumerate(message.parts)
+        parts = tuple([part for index, part in places if (number, index) in kept])
         if len(parts) == len(message.parts):
-            kept.append(message)
+            found.append(message)
         elif any(not isinstance(part, Reasoning) for part in parts):
-            kept.append(Message(message.role, parts))
-    return tuple(kept)
-
-
-def _is_next(part: Part, calls: set[str], results: set[str]) -> bool:
-    """Whether a part stays: a call once, its result once and after it, and everything else."""
-    match part:
-        case ToolCall(id=id_):
-            is_next = id_ in calls
-            calls.discard(id_)
-        case ToolResult(call_id=id_):
-            is_next = id_ in results and id_ not in calls
-            if is_next:
-                results.discard(id_)
-        case Text() | Image() | Reasoning() | Refusal():
-            is_next = True
-        case _:
-            assert_never(part)
-    return is_next
+            found.append(Message(message.role, parts))
+    return tuple(found)
 
 
 def without_signatures(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -16,7 +16,7 @@ from chatnest.profiles import Profile
 from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
 from chatnest.tokens.definitions import definitions_of
-from chatnest.tool_turns import whole_pairs
+from chatnest.tool_turns import answered_calls
 
 __all__ = ["Attempt", "LookUp", "ModelCall", "Turn"]
 
@@ -101,7 +101,7 @@ class Turn:
         self.has_tool_parts: bool = not _TOOL_PARTS.isdisjoint(map(type, parts))
         """Whether the request has calls or results of tools, of which only whole pairs are kept."""
         if self.has_tool_parts:
-            self.messages = whole_pairs(request.messages)
+            self.messages = answered_calls(request.messages)
         self.is_large: bool = sum(map(attrgetter("size"), request.messages)) > _LARGE
         """Whether counting the client's messages costs more than the rest of the request."""
         self.max_output_tokens: int = profile.max_output_tokens

@@ -7,6 +7,7 @@ from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCal
 from chatnest.errors import InvalidRequest
 from chatnest.requests import NO_QUESTION
 from chatnest.tokens.tool_bounds import ToolCaps
+from chatnest.tool_turns import answered_calls
 from chatnest.wire.native.body import SentCall, SentImage, SentMessage, SentReasoning, SentText
 from chatnest.wire.native.images import image_of
 from chatnest.wire.native.places import MAX_ID, MAX_MESSAGES, MAX_PARTS, wrong
@@ -76,21 +77,16 @@ def _with_parts(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
 
 
 class _Conversation:
-    """The messages so far, and the calls of the last message that have no result yet."""
+    """The messages so far, and whether the calls of the last message have a result yet."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
-        self._caller = -1  # the index of the message with these calls
         self._has_result: dict[str, bool] = {}  # by the id of the call
 
     def add(self, message: Message) -> None:
-        if self._has_result:
-            self._close()
         self._messages.append(message)
-        if message.role == "assistant":
-            calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
-            self._caller = len(self._messages) - 1
-            self._has_result = dict.fromkeys(calls, False)
+        calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
+        self._has_result = dict.fromkeys(calls, False)
 
     def add_result(self, sent: SentMessage, place: str, url_of: Callable[[str], str]) -> None:
         call_id = sent.tool_call_id
@@ -112,23 +108,7 @@ class _Conversation:
         self._messages.append(Message("tool", (result,)))
 
     def messages(self) -> tuple[Message, ...]:
-        self._close()
-        return tuple(self._messages)
-
-    def _close(self) -> None:
-        """Leave out the calls that got no result, and a message that has nothing else to say."""
-        if not all(self._has_result.values()):
-            role, parts = self._messages[self._caller].role, self._messages[self._caller].parts
-            answered = tuple(
-                part
-                for part in parts
-                if not isinstance(part, ToolCall) or self._has_result[part.id]
-            )
-            says = any(isinstance(part, Text | ToolCall) for part in answered)
-            self._messages[self._caller : self._caller + 1] = (
-                [Message(role, answered)] if says else []
-            )
-        self._has_result = {}
+        return answered_calls(self._messages)
 
 
 def _check_fields(sent: SentMessage, place: str) -> None:
