@@ -1,5 +1,6 @@
 """Said: an answer as a message of the assistant, to send it back in the next request. No I/O."""
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from chatnest.conversation import ToolCall as Call
@@ -13,6 +14,7 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
+from chatnest.wire.native.frames import proof_of
 
 __all__ = ["Said"]
 
@@ -37,7 +39,7 @@ class Said:
             case Delta(text=text) | Refusal(text=text):
                 self._texts.append(text)
             case ReasoningSignature():
-                self._end_block(_proof(piece))
+                self._end_block(proof_of(piece))
             case ToolCall():
                 self._calls[piece.index] = piece, []
             case ToolCallDelta(index=index, text=text):
@@ -79,19 +81,6 @@ class Said:
             ]
         return message
 
-    def _end_block(self, proof: dict[str, Any]) -> None:
+    def _end_block(self, proof: Mapping[str, object]) -> None:
         self._thinking.append({"text": "".join(self._block), **proof})
         self._block.clear()
-
-
-def _proof(piece: ReasoningSignature) -> dict[str, Any]:
-    proof: dict[str, Any] = {
-        "signature": piece.signature,
-        "provider": piece.provider,
-        "model": piece.model,
-    }
-    if piece.redacted:
-        proof["redacted"] = True
-    if piece.id:
-        proof["id"] = piece.id
-    return proof

@@ -28,7 +28,7 @@ from chatnest.events import (
 from chatnest.requests import EventKind
 from chatnest.wire.base import StreamInfo
 
-__all__ = ["NativeFrames"]
+__all__ = ["NativeFrames", "proof_of"]
 
 _json: Final = msgspec.json.Encoder()
 
@@ -134,21 +134,26 @@ def _tokens(texts: list[str]) -> bytes:
     return (_TOKEN + lines.replace(b"\n", b"\n\n" + _TOKEN)).removesuffix(_TOKEN)
 
 
+def proof_of(signature: ReasoningSignature) -> dict[str, object]:
+    """The fields of a signature, in an event and in a request that takes the thinking back."""
+    proof: dict[str, object] = {
+        "signature": signature.signature,
+        "provider": signature.provider,
+        "model": signature.model,
+    }
+    if signature.redacted:
+        proof["redacted"] = True
+    if signature.id:
+        proof["id"] = signature.id
+    return proof
+
+
 def _thinking(event: Reasoning | ReasoningSignature) -> bytes:
     match event:
         case Reasoning(text=text):
             return b"event: reasoning\ndata: %b\n\n" % _text(text)
         case ReasoningSignature():
-            data: dict[str, object] = {
-                "signature": event.signature,
-                "provider": event.provider,
-                "model": event.model,
-            }
-            if event.redacted:
-                data["redacted"] = True
-            if event.id:
-                data["id"] = event.id
-            return _frame("reasoning_signature", data)
+            return _frame("reasoning_signature", proof_of(event))
         case _:
             assert_never(event)
 

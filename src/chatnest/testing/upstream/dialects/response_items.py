@@ -96,13 +96,7 @@ def _text(block: Block, at: Json) -> _Said:
 
 
 def _refusal(block: Block, at: Json) -> _Said:
-    empty = {"type": "refusal", "refusal": ""}
-    yield ItemEvent("response.content_part.added", at | {"part": empty})
-    refusal = yield from _deltas("response.refusal.delta", block, at)
-    yield ItemEvent("response.refusal.done", at | {"refusal": refusal})
-    part = empty | {"refusal": refusal}
-    yield ItemEvent("response.content_part.done", at | {"part": part})
-    return part
+    return _content("refusal", "refusal", block, at)
 
 
 def _reasoning(head: Json, item: Sequence[Block], place: Json) -> Iterator[ItemEvent]:
@@ -135,11 +129,16 @@ def _summary(block: Block, at: Json) -> _Said:
 
 
 def _raw(block: Block, at: Json) -> _Said:
-    empty = {"type": "reasoning_text", "text": ""}
+    return _content("reasoning_text", "text", block, at)
+
+
+def _content(kind: str, field: str, block: Block, at: Json) -> _Said:
+    """A part of an item's content, whose text is in ``field``."""
+    empty = {"type": kind, field: ""}
     yield ItemEvent("response.content_part.added", at | {"part": empty})
-    text = yield from _deltas("response.reasoning_text.delta", block, at)
-    yield ItemEvent("response.reasoning_text.done", at | {"text": text})
-    part = empty | {"text": text}
+    text = yield from _deltas(f"response.{kind}.delta", block, at)
+    yield ItemEvent(f"response.{kind}.done", at | {field: text})
+    part = empty | {field: text}
     yield ItemEvent("response.content_part.done", at | {"part": part})
     return part
 
