@@ -27,6 +27,7 @@ from chatnest.events import (
 )
 from chatnest.requests import EventKind
 from chatnest.wire.base import StreamInfo
+from chatnest.wire.sse import json_of
 
 __all__ = ["NativeFrames", "proof_of"]
 
@@ -59,7 +60,7 @@ class NativeFrames:
         if len(events) == 1:
             event = events[0]
             if type(event) is Delta:  # nearly always
-                return _ONE_TOKEN % _text(event.text)
+                return _ONE_TOKEN % json_of(event.text)
             return self._numbered(event) if type(event) is Numbered else self._frame(event)
         if set(map(type, events)) == {Delta}:
             return _tokens([event.text for event in events if type(event) is Delta])
@@ -70,7 +71,7 @@ class NativeFrames:
             case Start():
                 return _START
             case Delta() | Refusal():
-                return _ONE_TOKEN % _text(event.text)
+                return _ONE_TOKEN % json_of(event.text)
             case Reasoning() | ReasoningSignature():
                 return _thinking(event) if "reasoning" in self.events else b""
             case ToolCall() | ToolCallDelta():
@@ -91,7 +92,7 @@ class NativeFrames:
     def _numbered(self, numbered: Numbered) -> bytes:
         event = numbered.event
         if type(event) is Delta:
-            return _NUMBERED_TOKEN % (numbered.number, _text(event.text))
+            return _NUMBERED_TOKEN % (numbered.number, json_of(event.text))
         frame = self._frame(event)
         if not frame:
             return b""
@@ -130,7 +131,7 @@ def _tokens(texts: list[str]) -> bytes:
     try:
         lines = _json.encode_lines(texts)
     except UnicodeEncodeError:
-        lines = b"".join([_text(text) + b"\n" for text in texts])
+        lines = b"".join([json_of(text) + b"\n" for text in texts])
     return (_TOKEN + lines.replace(b"\n", b"\n\n" + _TOKEN)).removesuffix(_TOKEN)
 
 
@@ -151,7 +152,7 @@ def proof_of(signature: ReasoningSignature) -> dict[str, object]:
 def _thinking(event: Reasoning | ReasoningSignature) -> bytes:
     match event:
         case Reasoning(text=text):
-            return b"event: reasoning\ndata: %b\n\n" % _text(text)
+            return b"event: reasoning\ndata: %b\n\n" % json_of(text)
         case ReasoningSignature():
             return _frame("reasoning_signature", proof_of(event))
         case _:
@@ -178,20 +179,4 @@ def _source(event: Source) -> bytes:
 
 
 def _frame(name: str, data: dict[str, object]) -> bytes:
-    try:
-        line = _json.encode(data)
-    except UnicodeEncodeError:  # as below
-        line = _json.encode(
-            {
-                key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-                for key, value in data.items()
-            }
-        )
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), line)
-
-
-def _text(text: str) -> bytes:
-    try:
-        return _json.encode(text)
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has no bytes for
-        return _json.encode(text.encode("utf-8", "replace").decode())
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), json_of(data))

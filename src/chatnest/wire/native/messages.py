@@ -7,10 +7,11 @@ from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCal
 from chatnest.errors import InvalidRequest
 from chatnest.requests import NO_QUESTION
 from chatnest.tokens.tool_bounds import ToolCaps
-from chatnest.tool_turns import answered_calls
+from chatnest.wire.caps import MAX_MESSAGES, MAX_PARTS, is_identifier
+from chatnest.wire.conversations import Conversation
+from chatnest.wire.images import image_of
 from chatnest.wire.native.body import SentCall, SentImage, SentMessage, SentReasoning, SentText
-from chatnest.wire.native.images import image_of
-from chatnest.wire.native.places import MAX_ID, MAX_MESSAGES, MAX_PARTS, wrong
+from chatnest.wire.native.places import PLACES
 
 __all__ = ["messages_of"]
 
@@ -34,7 +35,7 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     result is left out: the client was stopped before it had one. ``url_of`` is DataUrls.take.
     """
     if not 1 <= len(sent) <= MAX_MESSAGES:
-        raise wrong("messages")
+        raise PLACES.wrong("messages")
     plain: list[Message] = []  # nearly always, all of them
     is_blank = False
     for each in sent:
@@ -51,7 +52,7 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
         if not (is_blank := not content.strip()):
             plain.append(Message(role, (Text(content),)))
     if is_blank and sent[-1].role == "user":
-        raise wrong(f"messages[{len(sent) - 1}].content")
+        raise PLACES.wrong(f"messages[{len(sent) - 1}].content")
     if not plain:
         raise InvalidRequest(NO_QUESTION)
     return tuple(plain)
@@ -59,56 +60,28 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
 
 def _with_parts(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tuple[Message, ...]:
     """The messages of a conversation that has more than texts."""
-    conversation = _Conversation()
+    conversation = Conversation()
     for number, each in enumerate(sent):
         place = f"messages[{number}]"
         _check_fields(each, place)
         if each.role == "tool":
-            conversation.add_result(each, place, url_of)
+            call_id = each.tool_call_id
+            if call_id is None:
+                raise PLACES.wrong(f"{place}.tool_call_id")
+            conversation.check_result(call_id, f"{place}.tool_call_id")
+            text = _result_text(each, place, url_of)
+            conversation.add_result(
+                ToolResult(call_id=call_id, text=text, is_error=bool(each.is_error))
+            )
             continue
         parts = _parts(each, place, url_of)
         if parts:
             conversation.add(Message(each.role, parts))
         elif each.role == "user" and number == len(sent) - 1:
-            raise wrong(f"{place}.content")
+            raise PLACES.wrong(f"{place}.content")
     if not (messages := conversation.messages()):
         raise InvalidRequest(NO_QUESTION)
     return messages
-
-
-class _Conversation:
-    """The messages so far, and whether the calls of the last message have a result yet."""
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._has_result: dict[str, bool] = {}  # by the id of the call
-
-    def add(self, message: Message) -> None:
-        self._messages.append(message)
-        calls = [part.id for part in message.parts if isinstance(part, ToolCall)]
-        self._has_result = dict.fromkeys(calls, False)
-
-    def add_result(self, sent: SentMessage, place: str, url_of: Callable[[str], str]) -> None:
-        call_id = sent.tool_call_id
-        if call_id is None:
-            raise wrong(f"{place}.tool_call_id")
-        if call_id not in self._has_result:
-            raise InvalidRequest(
-                f"{place}.tool_call_id: must be the id of a call in the message of the assistant "
-                "before it."
-            )
-        if self._has_result[call_id]:
-            raise InvalidRequest(
-                f"{place}.tool_call_id: must be the id of a call without a result."
-            )
-        self._has_result[call_id] = True
-        result = ToolResult(
-            call_id=call_id, text=_result_text(sent, place, url_of), is_error=bool(sent.is_error)
-        )
-        self._messages.append(Message("tool", (result,)))
-
-    def messages(self) -> tuple[Message, ...]:
-        return answered_calls(self._messages)
 
 
 def _check_fields(sent: SentMessage, place: str) -> None:
@@ -124,7 +97,7 @@ def _parts(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> tuple
     thinking = _thinking(sent.reasoning or (), f"{place}.reasoning")
     calls = _calls(sent.tool_calls or (), f"{place}.tool_calls")
     if content is None and not calls:
-        raise wrong(f"{place}.content")
+        raise PLACES.wrong(f"{place}.content")
     shown = _content(content, sent.role, f"{place}.content", url_of)
     return (*thinking, *shown, *calls) if shown or calls else ()
 
@@ -167,7 +140,7 @@ def _part(
 def _result_text(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> str:
     """The text of a result, which may be empty."""
     if sent.content is None:
-        raise wrong(f"{place}.content")
+        raise PLACES.wrong(f"{place}.content")
     if isinstance(sent.content, str):
         return sent.content
     parts = _content(sent.content, sent.role, f"{place}.content", url_of)
@@ -176,14 +149,14 @@ def _result_text(sent: SentMessage, place: str, url_of: Callable[[str], str]) ->
 
 def _calls(sent: Sequence[SentCall], place: str) -> list[ToolCall]:
     if len(sent) > MAX_PARTS:
-        raise wrong(place)
+        raise PLACES.wrong(place)
     calls: list[ToolCall] = []
     for number, each in enumerate(sent):
         here = f"{place}[{number}]"
-        if not _is_identifier(each.id):
-            raise wrong(f"{here}.id")
-        if not _is_identifier(each.function.name):
-            raise wrong(f"{here}.function.name")
+        if not is_identifier(each.id):
+            raise PLACES.wrong(f"{here}.id")
+        if not is_identifier(each.function.name):
+            raise PLACES.wrong(f"{here}.function.name")
         arguments = each.function.arguments
         _CAPS.check_arguments(arguments, f"{here}.function.arguments")
         calls.append(ToolCall(id=each.id, name=each.function.name, arguments=arguments))
@@ -195,7 +168,7 @@ def _calls(sent: Sequence[SentCall], place: str) -> list[ToolCall]:
 def _thinking(sent: Sequence[SentReasoning], place: str) -> list[Reasoning]:
     """The blocks of thinking. Their provider checks the signatures."""
     if len(sent) > MAX_PARTS:
-        raise wrong(place)
+        raise PLACES.wrong(place)
     return [
         Reasoning(
             text=each.text or "",
@@ -208,7 +181,3 @@ def _thinking(sent: Sequence[SentReasoning], place: str) -> list[Reasoning]:
         for each in sent
         if each.text or each.signature
     ]
-
-
-def _is_identifier(text: str) -> bool:
-    return 0 < len(text) <= MAX_ID and text.isprintable() and not text.isspace()

@@ -1,55 +1,20 @@
-"""Places of a body, the values that they must have, and the errors that name them. No I/O.
+"""Places of a native body, and the values that they must have. No I/O."""
 
-An error never repeats what was sent. The messages of msgspec do, so only known places are taken
-from them.
-"""
-
-import re
 from typing import Final, get_args
 
-import msgspec
-
-from chatnest.errors import InvalidRequest
 from chatnest.requests import MAX_CONVERSATION, Effort, EventKind
+from chatnest.wire.caps import (
+    MAX_ID,
+    MAX_MESSAGES,
+    MAX_MODEL,
+    MAX_PARTS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOPS,
+)
 from chatnest.wire.native import body as bodies
+from chatnest.wire.places import Places, names_of, quoted
 
-__all__ = [
-    "MAX_ID",
-    "MAX_MESSAGES",
-    "MAX_MODEL",
-    "MAX_PARTS",
-    "MAX_SEED",
-    "MAX_STOPS",
-    "MAX_STOP_CHARACTERS",
-    "explain",
-    "wrong",
-]
-
-MAX_MESSAGES: Final = 1_000
-"""Messages in one body. Policies keep far fewer; this only bounds the work of reading them."""
-
-MAX_PARTS: Final = 256
-"""Maximum parts of a message, and maximum calls or blocks of thinking."""
-
-MAX_ID: Final = 256
-"""Maximum characters of the id and of the name of a call."""
-
-MAX_MODEL: Final = 128
-"""Maximum characters of a model's name."""
-
-MAX_STOPS: Final = 4
-"""Maximum words at which the answer stops. OpenAI accepts no more."""
-
-MAX_STOP_CHARACTERS: Final = 256
-"""Maximum characters of such a word."""
-
-MAX_SEED: Final = 2**63 - 1
-"""Maximum of a seed, which servers keep in 64 bits."""
-
-
-def _quoted(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:-1]) + f" or '{names[-1]}'"
-
+__all__ = ["PLACES"]
 
 _TEXT: Final = "a string"
 _COUNT: Final = "a whole number of at least 1"
@@ -104,8 +69,8 @@ _EXPECTED: Final = {
     "maxOutputTokens": _COUNT,
     "systemPrompt": _TEXT,
     "usageEvent": _SWITCH,
-    "events": f"a list of {_quoted(get_args(EventKind))}",
-    "events[]": _quoted(get_args(EventKind)),
+    "events": f"a list of {quoted(get_args(EventKind))}",
+    "events[]": quoted(get_args(EventKind)),
     "linger": "a number of seconds, at least 0",
     "conversation": f"a string of 1 to {MAX_CONVERSATION} printable characters, not only spaces",
     "tools": "a list of tools",
@@ -128,7 +93,7 @@ _EXPECTED: Final = {
     "responseFormat.json_schema.schema": _SCHEMA,
     "responseFormat.json_schema.description": _TEXT,
     "responseFormat.json_schema.strict": _SWITCH,
-    "reasoningEffort": _quoted(get_args(Effort)),
+    "reasoningEffort": quoted(get_args(Effort)),
     "stop": _STOP,
     "stop[]": f"a string of 1 to {MAX_STOP_CHARACTERS} characters",
     "seed": "a whole number of 64 bits",
@@ -139,53 +104,21 @@ _EXPECTED: Final = {
 }
 """The value that each place must have. ``[]`` stands for a number in brackets."""
 
-
-def _names(*kinds: type[msgspec.Struct]) -> str:
-    return ", ".join(
-        dict.fromkeys(name for kind in kinds for name in kind.__struct_encode_fields__)
-    )
-
-
 _FIELDS: Final = {
-    "": _names(bodies.Body),
-    "messages[]": _names(bodies.SentMessage),
+    "": names_of(bodies.Body),
+    "messages[]": names_of(bodies.SentMessage),
     "messages[].content[]": "type, text, image_url",
-    "messages[].content[].image_url": _names(bodies.SentUrl),
-    "messages[].tool_calls[]": _names(bodies.SentCall),
-    "messages[].tool_calls[].function": _names(bodies.SentCalled),
-    "messages[].reasoning[]": _names(bodies.SentReasoning),
-    "tools[]": _names(bodies.SentTool),
-    "tools[].function": _names(bodies.SentFunction),
-    "toolChoice": _names(bodies.SentChoice),
-    "toolChoice.function": _names(bodies.SentName),
+    "messages[].content[].image_url": names_of(bodies.SentUrl),
+    "messages[].tool_calls[]": names_of(bodies.SentCall),
+    "messages[].tool_calls[].function": names_of(bodies.SentCalled),
+    "messages[].reasoning[]": names_of(bodies.SentReasoning),
+    "tools[]": names_of(bodies.SentTool),
+    "tools[].function": names_of(bodies.SentFunction),
+    "toolChoice": names_of(bodies.SentChoice),
+    "toolChoice.function": names_of(bodies.SentName),
     "responseFormat": "type, json_schema",
-    "responseFormat.json_schema": _names(bodies.SentDefinition),
+    "responseFormat.json_schema": names_of(bodies.SentDefinition),
 }
 """The fields of each object."""
 
-_INDEX: Final = re.compile(r"\[\d{1,6}\]")
-_PLACE: Final = re.compile(r"- at `\$\.?([\w.\[\]]{0,120})`$", re.ASCII)
-
-
-def explain(exc: msgspec.ValidationError) -> InvalidRequest:
-    """The error of a body that has not the right types."""
-    text = str(exc)
-    match = _PLACE.search(text)
-    place = match[1] if match else ""
-    if _INDEX.sub("[]", place) not in _EXPECTED:  # it may be the client's text
-        place = ""
-    if text.startswith("Object contains unknown field"):
-        where = f"{place}: " if place else ""
-        fields = _FIELDS.get(_INDEX.sub("[]", place), _FIELDS[""])
-        return InvalidRequest(f"{where}there is a field that is not one of {fields}.")
-    if text.startswith("Object missing required field"):
-        # this is the name of a known field, never the client's text
-        field = text.split("`")[1]
-        place = f"{place}.{field}" if place else field
-    return wrong(place)
-
-
-def wrong(place: str) -> InvalidRequest:
-    """The error of a place that has not what belongs there."""
-    expected = _EXPECTED.get(_INDEX.sub("[]", place), _EXPECTED[""])
-    return InvalidRequest(f"{place or 'The body'}: must be {expected}.")
+PLACES: Final = Places(_EXPECTED, _FIELDS)

@@ -4,10 +4,8 @@ The body is that of chat-nest-server, with the messages and tools of Chat Comple
 about it is checked here, once.
 """
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,16 +13,11 @@ from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
 from chatnest.requests import DEFAULT_SAMPLING, ChatRequest, Sampling, ToolChoice, is_conversation
+from chatnest.wire.bodies import decode
+from chatnest.wire.caps import MAX_SEED, MAX_STOP_CHARACTERS, MAX_STOPS, is_model
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
-from chatnest.wire.native.places import (
-    MAX_MODEL,
-    MAX_SEED,
-    MAX_STOP_CHARACTERS,
-    MAX_STOPS,
-    explain,
-    wrong,
-)
+from chatnest.wire.native.places import PLACES
 from chatnest.wire.native.tools import choice_of, format_of, tools_of
 
 __all__ = ["parse_request"]
@@ -54,7 +47,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
     urls = DataUrls(body) if len(body) > SMALL_BODY else None
-    parsed = _decode(body if urls is None else urls.rest)
+    parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
     _check_numbers(parsed)
     messages = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
@@ -62,12 +55,12 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
             "messages: must have each data: URL as the image_url of a part of its own."
         )
     if parsed.linger is not None and parsed.linger < 0:
-        raise wrong("linger")
+        raise PLACES.wrong("linger")
     if parsed.conversation is not None and not is_conversation(parsed.conversation):
-        raise wrong("conversation")
+        raise PLACES.wrong("conversation")
     model = parsed.model
-    if model is not None and not (0 < len(model) <= MAX_MODEL and model.isprintable()):
-        raise wrong("model")
+    if model is not None and not is_model(model):
+        raise PLACES.wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
     tools = tools_of(parsed.tools) if parsed.tools else ()
     sampling = Sampling(
@@ -104,62 +97,15 @@ def _check_numbers(parsed: Body) -> None:
     for field, name in _COUNTS.items():
         value = getattr(parsed, field)
         if value is not None and value < 1:
-            raise wrong(name)
+            raise PLACES.wrong(name)
     for field, (name, least, most) in _RANGES.items():
         value = getattr(parsed, field)
         if value is not None and not least <= value <= most:
-            raise wrong(name)
+            raise PLACES.wrong(name)
 
 
 def _stops(sent: str | list[str]) -> tuple[str, ...]:
     words = [sent] if isinstance(sent, str) else sent
     if len(words) > MAX_STOPS or not all(0 < len(word) <= MAX_STOP_CHARACTERS for word in words):
-        raise wrong("stop")
+        raise PLACES.wrong("stop")
     return tuple(words)
-
-
-def _decode(body: bytes) -> Body:
-    try:
-        try:
-            parsed = _decoder.decode(body)
-        except (msgspec.ValidationError, UnicodeError):
-            raise
-        except msgspec.DecodeError as exc:
-            if "UTF-8" in str(exc):  # msgspec 0.23; before, it was a UnicodeDecodeError
-                body.decode()
-            body = _mend_surrogates(body)
-            parsed = _decoder.decode(body)
-        _unique.decode(body.decode())
-    except InvalidRequest:
-        raise
-    except msgspec.ValidationError as exc:
-        raise explain(exc) from None
-    except UnicodeError:
-        raise InvalidRequest("The body must be valid UTF-8.") from None
-    except RecursionError:
-        raise InvalidRequest("The body has too many levels of nesting.") from None
-    except (msgspec.DecodeError, ValueError):
-        raise InvalidRequest("The body is not valid JSON.") from None
-    return parsed
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise InvalidRequest("A key stands twice in one JSON object.")
-    return found
-
-
-_unique: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
-
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def _mend_surrogates(body: bytes) -> bytes:
-    """The body with U+FFFD for each half of a surrogate pair. Clients that cut text by UTF-16
-    units send halves, which msgspec refuses and Python's own decoder takes.
-    """
-    if not _SURROGATE.search(body):
-        return body
-    text = json.dumps(_unique.decode(body.decode()), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -1,6 +1,5 @@
 """Tools of a request, and the format of its answer: from their JSON to checked values. No I/O."""
 
-import re
 from collections.abc import Sequence
 from typing import Final, assert_never
 
@@ -9,13 +8,13 @@ import msgspec
 from chatnest.errors import InvalidRequest
 from chatnest.requests import OutputFormat, Tool, ToolChoice
 from chatnest.tokens.tool_bounds import ToolCaps
+from chatnest.wire.caps import is_tool_name
 from chatnest.wire.native.body import Body, SentChoice, SentJson, SentPlain, SentSchema, SentTool
-from chatnest.wire.native.places import wrong
+from chatnest.wire.native.places import PLACES
 
 __all__ = ["choice_of", "format_of", "tools_of"]
 
 _CAPS: Final = ToolCaps()
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NULL: Final = b"null"
 
 
@@ -32,8 +31,8 @@ def tools_of(sent: Sequence[SentTool]) -> tuple[Tool, ...]:
 
 def _tool(sent: SentTool, place: str) -> Tool:
     function = sent.function
-    if not _NAME.fullmatch(function.name):
-        raise wrong(f"{place}.name")
+    if not is_tool_name(function.name):
+        raise PLACES.wrong(f"{place}.name")
     return Tool(
         name=function.name,
         description=function.description or "",
@@ -48,7 +47,7 @@ def _schema(raw: msgspec.Raw, place: str) -> str | None:
     if not data or data == _NULL:
         return None
     if not data.startswith(b"{"):
-        raise wrong(place)
+        raise PLACES.wrong(place)
     _CAPS.check([text := data.decode()], place)
     return text
 
@@ -63,7 +62,7 @@ def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
         case SentChoice():
             name = sent.function.name
             if name not in {tool.name for tool in tools}:
-                raise wrong("toolChoice.function.name")
+                raise PLACES.wrong("toolChoice.function.name")
             return ToolChoice(mode="required", name=name, parallel=parallel)
         case "auto" | "none" | "required":
             if sent == "required" and not tools:
@@ -82,10 +81,10 @@ def format_of(sent: SentPlain | SentJson | SentSchema) -> OutputFormat | None:
             return OutputFormat()
         case SentSchema(json_schema=found):
             place = "responseFormat.json_schema"
-            if not _NAME.fullmatch(found.name):
-                raise wrong(f"{place}.name")
+            if not is_tool_name(found.name):
+                raise PLACES.wrong(f"{place}.name")
             if (schema := _schema(found.schema, f"{place}.schema")) is None:
-                raise wrong(f"{place}.schema")
+                raise PLACES.wrong(f"{place}.schema")
             return OutputFormat(
                 name=found.name,
                 schema=schema,

@@ -7,7 +7,6 @@ from typing import Final
 from chatnest.conversation import Image
 from chatnest.errors import InvalidRequest
 from chatnest.tokens.image_size import image_size
-from chatnest.wire.native.places import wrong
 
 __all__ = ["MAX_IMAGE_BYTES", "MAX_PIXELS", "image_of"]
 
@@ -40,7 +39,7 @@ def image_of(url: str, place: str) -> Image:
     try:
         data = a2b_base64(text, strict_mode=True)
     except (Error, ValueError):
-        raise wrong(place) from None
+        raise InvalidRequest(f"{place}: must be a data: URL of an image, in base64.") from None
     if len(data) > MAX_IMAGE_BYTES:
         raise _too_large(place)
     kind = head[1].lower().replace("jpg", "jpeg")
