@@ -82,9 +82,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ledger",
     ),
     "tokens": ("base families image_rules image_size tool_bounds", "definitions tokenizer"),
-    "wire": ("base ratelimit", "formats limits native"),
-    "wire.native": ("body frames problem", "places", "images tools", "messages", "request"),
-    "endpoints": ("base", "chat limits run"),
+    "wire": (
+        "base caps conversations places ratelimit sse",
+        "bodies images limits openai_problem",
+        "native",
+        "formats",
+    ),
+    "wire.native": ("body frames problem", "places", "tools", "messages", "request"),
+    "endpoints": ("base", "chat limits models run"),
     "providers": (
         "base dialect pairs sse",
         "demo event_decoder http refusals",
@@ -130,7 +135,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "streams": (
         "intake output",
         "response source",
-        "generation open_stream",
+        "generation open_stream whole",
         "open_streams",
     ),
     "runs": (

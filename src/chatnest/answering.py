@@ -57,7 +57,7 @@ class Answering:
                     await generation.put(pieces)
                     if answer.tokens_left < 0 or answer.bytes_left < 0:
                         await self._look_at_length(turn)
-                check_end(answer)
+                check_end(answer, may_be_empty=turn.request.submission.may_be_empty)
         except StopAnswer as exc:
             failure = exc
         except BaseException as exc:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
+from typing import assert_never
 
 from starlette.types import Receive, Scope, Send
 
@@ -135,6 +136,7 @@ class ChatNestApp:
         self._chat = parts.chat
         self._lifetime = parts.lifetime
         self._limits = parts.limits
+        self._models = parts.model_list
         self._run = parts.run
         self._streams = parts.streams
         self._knows_server = False
@@ -216,8 +218,8 @@ class ChatNestApp:
         if b"upgrade" in head:
             send = closing(send)
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
-        is_limits = path.endswith("/limits")
-        route = None if is_limits else self.formats.find(path)
+        route = self.formats.find(path)
+        is_limits = path.endswith("/limits") and (route is None or route.actions is None)
         format_ = self.formats.default if route is None else route.format
         try:
             check_head(scope)
@@ -239,10 +241,19 @@ class ChatNestApp:
     def _routed(self, exchange: Exchange, route: Route | None) -> Awaitable[None]:
         if route is None or route.is_missing:
             raise NotFound
-        if route.run_id is not None:
-            return self._run.serve(exchange, route.run_id)
-        if exchange.scope["method"] != "POST":
+        method = exchange.scope["method"]
+        if route.actions is None:
+            if method == "POST":
+                return self._chat.serve(exchange)
             if "/runs/" in local_path(exchange.scope):  # without a valid id, at a chat's own path
                 raise NotFound
             raise MethodNotAllowed("POST")
-        return self._chat.serve(exchange)
+        match route.actions.get(method):
+            case None:
+                raise MethodNotAllowed(*route.actions)
+            case "models":
+                return self._models.serve(exchange, route.model)
+            case "resume" | "cancel" as action:
+                return self._run.serve(exchange, route, action)
+            case unknown:
+                assert_never(unknown)

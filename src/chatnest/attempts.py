@@ -92,7 +92,7 @@ class Attempts:
             generation.alive()
             while not answer.said:
                 if (batch := await anext(events, None)) is None:
-                    check_end(answer)
+                    check_end(answer, may_be_empty=turn.request.submission.may_be_empty)
                     break
                 opened.first += answer.add(batch)
                 if not answer.said:

@@ -101,9 +101,10 @@ _REASONS_FOR_NOTHING: Final = frozenset(
 """After which an answer may be empty."""
 
 
-def check_end(answer: Answer) -> None:
+def check_end(answer: Answer, *, may_be_empty: bool = False) -> None:
     """Raise unless the answer is whole: UpstreamInterrupted where the model did not say that it
     finished, or named a failure, EmptyAnswer where it wrote nothing and there is no reason for it.
+    With ``may_be_empty`` an answer needs no reason to be empty.
     """
     if answer.finish_reason is None:
         raise UpstreamInterrupted
@@ -113,7 +114,7 @@ def check_end(answer: Answer) -> None:
     facts = {"finish_reason": reason}
     if reason in _FAILURES:
         raise UpstreamInterrupted(facts=facts)
-    if answer.is_blank and reason not in _REASONS_FOR_NOTHING:
+    if not may_be_empty and answer.is_blank and reason not in _REASONS_FOR_NOTHING:
         raise EmptyAnswer(spent=reason in _LIMITS, facts=facts)
 
 

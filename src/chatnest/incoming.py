@@ -25,7 +25,7 @@ from chatnest.identity.access import Access, Wait
 from chatnest.identity.base import Identity
 from chatnest.models import Candidate, Catalogue
 from chatnest.permissions import check_permissions
-from chatnest.profiles import Profile, profile_name
+from chatnest.profiles import Profile
 from chatnest.requests import (
     MAX_CONVERSATION,
     NO_QUESTION,
@@ -57,7 +57,8 @@ _LEAST_PING: Final = 0.2
 class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     """A valid chat request, with its identity, its profile and the model that it is for.
 
-    ``system`` opens the conversation. ``key`` is the Idempotency-Key. ``usage_event`` is whether
+    ``system`` opens the conversation. ``key`` is the Idempotency-Key, or the format's own;
+    ``replays`` is whether it leads to an answer that has ended. ``usage_event`` is whether
     the client gets the cost, and ``events`` the kinds of additional events. ``headers`` are None
     unless a policy needs them.
     """
@@ -69,6 +70,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     model: Candidate
     system: tuple[Message, ...]
     key: str | None
+    replays: bool
     ping_seconds: float
     usage_event: bool
     events: frozenset[EventKind]
@@ -106,6 +108,7 @@ class Incoming:
         events: frozenset[EventKind],
         ping_seconds: float,
         keep_headers: bool,
+        deduplicates: bool,
     ) -> None:
         self._access = access
         self._models = models
@@ -124,6 +127,7 @@ class Incoming:
         """Room for bodies; see ``read``."""
         self._ping_seconds = ping_seconds
         self._keep_headers = keep_headers
+        self._deduplicates = deduplicates
 
     async def read(
         self,
@@ -164,8 +168,9 @@ class Incoming:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if not request.messages:
                 raise InvalidRequest(NO_QUESTION)
-            if request.linger is not None and key is None:
-                raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
+            replays = True
+            if key is None and (request.linger is not None or request.submission.key is not None):
+                key, replays = self._own_key(request, format)
             if request.model is None:
                 profile = await self._access.profile(identity.principal, request.profile, watched)
                 model = self._models.by_profile[profile.name][0]
@@ -183,11 +188,27 @@ class Incoming:
                 model=model,
                 system=self._opening(request) if request.system_prompt else self._system,
                 key=key,
+                replays=replays,
                 ping_seconds=ping_seconds,
                 usage_event=request.usage_event or "usage" in events,
                 events=events,
                 headers=self.headers(scope),
             )
+
+    def _own_key(
+        self,
+        request: ChatRequest,
+        format: WireFormat,  # noqa: A002  # as above
+    ) -> tuple[str | None, bool]:
+        """The key that a format has made of a request without an Idempotency-Key, which is never
+        equal to one, and whether it leads to an answer that has ended.
+        """
+        submission = request.submission
+        if submission.key is not None and self._deduplicates:
+            return f"{format.path}\0{submission.key}", submission.replays
+        if request.linger is not None:
+            raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
+        return None, True
 
     def _parse_large(
         self,
@@ -204,23 +225,17 @@ class Incoming:
     async def _chosen(
         self, principal: str, request: ChatRequest, name: str, wait: Wait
     ) -> tuple[Profile, Candidate]:
-        """The profile and the model of a request that names one. The name is one of a model, in the
-        first open profile that has it, the default profile before all others; otherwise it is the
-        name of a profile, whose first model answers.
+        """The profile and the model of a request that names one, which is looked for in the default
+        profile before all others. See Catalogue.chosen.
 
         Raises InvalidRequest, ForbiddenProfile or UnknownModel.
         """
-        access, models = self._access, self._models
+        access = self._access
         if request.profile is not None:
             profiles = [await access.profile(principal, request.profile, wait)]
         else:
             profiles = await access.open_profiles(principal, wait)
-        if (found := models.find(name, profiles)) is not None:
-            return found
-        for profile in profiles:
-            if profile.name == profile_name(name):
-                return profile, models.by_profile[profile.name][0]
-        raise models.refuse(profiles)
+        return self._models.chosen(name, profiles)
 
     async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
         """The result of an async hook. A disconnect cancels the hook and raises ClientGone."""

@@ -83,10 +83,10 @@ class ChatNestMiddleware:
             return self._served
         if not path.startswith(f"{self._path}/"):
             return self.app
-        route = self.chat.formats.find(path[len(self._path) :].rstrip("/"))
-        if route is not None and route.run_id is not None:
-            return self._served
-        return self._missing if route is not None and route.is_missing else self.app
+        route = self.chat.formats.at(path[len(self._path) :])
+        if route is None:
+            return self.app
+        return self._missing if route.is_missing else self._served
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the chat before the application's startup completes, and close it before the

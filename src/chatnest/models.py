@@ -11,7 +11,7 @@ import msgspec
 from chatnest._util.arguments import check_integer, check_parts
 from chatnest.conversation import Image
 from chatnest.errors import ConfigurationError, UnknownModel
-from chatnest.profiles import DEFAULT_PROFILES, Profile
+from chatnest.profiles import DEFAULT_PROFILES, Profile, profile_name
 from chatnest.providers.base import Provider
 from chatnest.tokens import TokenCounter, Tokenizer
 from chatnest.tokens.image_rules import Detail, Flat, ImageRule, rule_of
@@ -175,12 +175,27 @@ class Catalogue:
                     return profile, candidate
         return None
 
-    def refuse(self, profiles: Iterable[Profile]) -> UnknownModel:
-        """The error for a name that none of these profiles has."""
-        names = dict.fromkeys(
-            candidate.name for profile in profiles for candidate in self.by_profile[profile.name]
+    def names(self, profiles: Iterable[Profile]) -> tuple[str, ...]:
+        """The names of all models of these profiles, without aliases."""
+        return tuple(
+            dict.fromkeys(
+                candidate.name
+                for profile in profiles
+                for candidate in self.by_profile[profile.name]
+            )
         )
-        return UnknownModel(tuple(names))
+
+    def chosen(self, name: str, profiles: Sequence[Profile]) -> tuple[Profile, Candidate]:
+        """The profile and the model for the ``model`` of a request. The name is one of a model, in
+        the first of ``profiles`` that has it; otherwise it is the name of one of them, whose first
+        model answers. Raises UnknownModel.
+        """
+        if (found := self.find(name, profiles)) is not None:
+            return found
+        for profile in profiles:
+            if profile.name == profile_name(name):
+                return profile, self.by_profile[profile.name][0]
+        raise UnknownModel(self.names(profiles))
 
     def _of(self, profile: Profile) -> tuple[Candidate, ...]:
         if profile.models is None:

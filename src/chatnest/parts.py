@@ -12,6 +12,7 @@ from chatnest.attempts import Attempts
 from chatnest.bounds import Bounds, ResolvedBounds
 from chatnest.endpoints.chat import ChatEndpoint
 from chatnest.endpoints.limits import LimitsEndpoint
+from chatnest.endpoints.models import ModelsEndpoint
 from chatnest.endpoints.run import RunEndpoint
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import Access, AllowedProfiles
@@ -133,6 +134,7 @@ class Parts:
             events=_event_kinds(events),
             ping_seconds=ping_interval,
             keep_headers=chain.needs_headers,
+            deduplicates=settings.deduplicate,
         )
         self.intake: Intake = Intake(
             resolved.lag_seconds, resolved.streams, partial(len, self.streams)
@@ -166,6 +168,9 @@ class Parts:
             intake=self.intake,
             bounds=resolved,
             model=self.models.default.name,
+        )
+        self.model_list: ModelsEndpoint = ModelsEndpoint(
+            access=access, look_ups=look_ups, models=self.models, bounds=resolved
         )
         self.limits: LimitsEndpoint = LimitsEndpoint(
             access=access,

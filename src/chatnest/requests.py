@@ -13,12 +13,14 @@ __all__ = [
     "DEFAULT_SAMPLING",
     "MAX_CONVERSATION",
     "NO_QUESTION",
+    "PLAIN",
     "ChatRequest",
     "Effort",
     "EventKind",
     "ModelRequest",
     "OutputFormat",
     "Sampling",
+    "Submission",
     "Tool",
     "ToolChoice",
     "is_conversation",
@@ -92,6 +94,30 @@ AUTO: Final = ToolChoice()
 DEFAULT_SAMPLING: Final = Sampling()
 
 
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about a request that only its format knows. They do not change the answer.
+
+    With ``stream=False`` the client waits for one document. ``may_be_empty`` is whether an answer
+    without text is an answer, and no error. ``key`` is an idempotency key that the format makes of
+    the request; if ``replays`` is False, the key leads only to an answer that is still running.
+    ``note`` is kept with the conversation, for clients that resume its latest run. ``facts`` is
+    anything that the frames need.
+    """
+
+    stream: bool = True
+    may_be_empty: bool = False
+    key: str | None = None
+    replays: bool = True
+    note: str | None = None
+    facts: object = None
+
+    def __repr__(self) -> str:
+        return "Submission()"
+
+
+PLAIN: Final = Submission()
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A client's request: at least one message of the user, none of the system. Only a LookUp has
     no messages.
@@ -104,6 +130,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``conversation`` is the client's id of the conversation. Tools, images, an output format, an
     effort and sampling are refused later if the profile does not allow them. The repr has no
     content.
+    ``submission`` has what only the format of the request knows.
 
     Raises InvalidRequest for a message of the system, and if no message is the user's.
     """
@@ -124,6 +151,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputFormat | None = None
     effort: Effort | None = None
     sampling: Sampling = DEFAULT_SAMPLING
+    submission: Submission = PLAIN
 
     def __post_init__(self) -> None:
         roles = set(map(attrgetter("role"), self.messages))

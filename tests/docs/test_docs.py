@@ -121,7 +121,8 @@ BOUNDED = {
     "server": "announcement connections door framing hosts protocol serve site workers",
     "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
-    "wire.native": "frames images places problem request",
+    "wire": "caps images openai_problem",
+    "wire.native": "frames places problem request",
 }
 NO_BOUNDS = {
     "client.errors._NEVER": "no time to wait for",
@@ -149,6 +150,10 @@ NO_BOUNDS = {
     "providers.anthropic_messages.parameters._WARMEST": "of the API",
     "providers.refusals.faults._SERVER": "a status",
     "providers.refusals.faults._TOO_LARGE": "a status",
+    "wire.openai_problem._CANCELLED": "a status",
+    "wire.openai_problem._CHARGED": "a status",
+    "wire.openai_problem._FORBIDDEN": "a status",
+    "wire.openai_problem._SERVER_ERROR": "a status",
     "providers.http.inflate._ANY_FRAME": "of zlib",
     "providers.http.inflate._NO_FRAME": "of zlib",
     "providers.refusals.waits._DEFAULT": "a default, not a bound",

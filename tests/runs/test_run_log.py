@@ -249,3 +249,23 @@ async def test_an_ended_run_is_forgotten(log):
             await anyio.sleep(0.05)
         while not (await begin(log, OTHER)).mine:  # noqa: ASYNC110  # it tells nobody
             await anyio.sleep(0.05)
+
+
+async def test_a_note_is_kept_until_it_is_written_again(log):
+    assert await log.noted("a") is None
+
+    await log.note("a", "first", seconds=60)
+    await log.note("b", "other", seconds=60)
+    await log.note("a", 'é "second"', seconds=60)
+
+    assert await log.noted("a") == 'é "second"'
+    assert await log.noted("b") == "other"
+    assert await log.noted("c") is None
+
+
+async def test_a_note_is_kept_for_its_time(log):
+    await log.note("a", "short", seconds=0.05)
+
+    with anyio.fail_after(10):
+        while await log.noted("a") is not None:  # noqa: ASYNC110  # the store has no event for it
+            await anyio.sleep(0.02)

@@ -13,6 +13,7 @@ from chatnest.streams.generation import Generation
 from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.response import Response
+from chatnest.streams.whole import WholeResponse
 from chatnest.telemetry.observers import Observers
 from chatnest.wire.base import StreamInfo
 
@@ -71,7 +72,9 @@ class ChatEndpoint:
             raise
         del exchange  # its head need not live as long as the stream
         try:
-            if chat.key is not None or self._runs.settings.resumable:
+            settings = self._runs.settings
+            resumes = chat.request.submission.note is not None and settings.linger > 0
+            if chat.key is not None or settings.resumable or resumes:
                 await self._runs.serve(chat, response)
                 return
             turn, candidates = chat.turn(chat.id), (chat.model,)
@@ -86,7 +89,8 @@ class ChatEndpoint:
                 share.give_back()
 
     def _response(self, exchange: Exchange, chat: IncomingChat, *, is_whole: bool) -> Response:
-        return Response(
+        kind = Response if chat.request.submission.stream else WholeResponse
+        return kind(
             exchange.scope,
             exchange.receive,
             exchange.send,

@@ -32,6 +32,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``linger`` is how many seconds a run with a key continues after its last reader disconnects, if
     the request does not set that; ``max_linger`` is the maximum that a request may set. ``keep`` is
     how many seconds after its end a run can be replayed. ``max_bytes`` bounds its stored events.
+
+    ``deduplicate``: a request in a format that identifies its submissions (AI SDK, AG-UI) is a run,
+    and a repetition joins it.
     """
 
     resumable: bool = False
@@ -39,6 +42,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_linger: float = 60.0
     keep: float = 900.0
     max_bytes: int = 1_048_576
+    deduplicate: bool = True
 
     def __post_init__(self) -> None:
         for field, least, most in (
@@ -168,6 +172,12 @@ class RunLog(Protocol):
 
     async def cancel(self, run_id: str) -> None:
         """Signal to the run's worker that it must end the run."""
+
+    async def note(self, name: str, text: str, *, seconds: float) -> None:
+        """Keep a short text under a name for some seconds, in place of an earlier one."""
+
+    async def noted(self, name: str) -> str | None:
+        """The text under a name, or None if there is none."""
 
     async def forget(self) -> None:
         """Remove expired runs: ``keep`` seconds after their end, or after the end of their lease. A

@@ -8,7 +8,7 @@ import msgspec
 from chatnest.conversation import Message, Part, Text
 from chatnest.requests import ChatRequest
 
-__all__ = ["fingerprint", "hold_id", "key_id"]
+__all__ = ["fingerprint", "hold_id", "key_id", "next_key", "note_name"]
 
 _FIRST: Final = {
     *("messages", "profile", "daily_token_limit", "max_tokens_per_request", "system_prompt"),
@@ -19,7 +19,7 @@ _FIRST: Final = {
 _LATER: Final = {
     field.name: field.default
     for field in msgspec.structs.fields(ChatRequest)
-    if field.name not in _FIRST
+    if field.name not in {*_FIRST, "submission"}
 }
 """The fields that came later, and their defaults."""
 
@@ -40,6 +40,16 @@ def hold_id(key: str, run_id: str) -> str:
     return _digest("hold", key, run_id)
 
 
+def next_key(key: str, run_id: str) -> str:
+    """The key of the next answer to a submission, after the answer of ``key`` has ended."""
+    return _digest("next", key, run_id)
+
+
+def note_name(realm: str, principal: str, conversation: str) -> str:
+    """The name under which the latest run of a principal's conversation is noted."""
+    return _digest("conversation", realm, principal, conversation)
+
+
 def fingerprint(request: ChatRequest) -> str:
     """A digest of the request's content that does not depend on the form of its JSON.
 
@@ -48,6 +58,7 @@ def fingerprint(request: ChatRequest) -> str:
     """
     messages = [{"role": each.role, "content": _content(each)} for each in request.messages]
     same = msgspec.structs.asdict(request) | {"linger": None, "messages": messages}
+    del same["submission"]
     for name, default in _LATER.items():
         if same[name] == default:
             del same[name]

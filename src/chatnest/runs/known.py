@@ -81,6 +81,14 @@ class KnownRuns:
             raise NotFound
         return page
 
+    async def has_ended(self, run_id: str, owner: str) -> bool:
+        """Whether a run has ended, and was not refused."""
+        hosted = self.here.get(run_id)
+        if hosted is not None and hosted.run.end is None:
+            return False
+        page = await self.page(run_id, owner, 1 << 62)
+        return page is not None and not page.refused and (page.end is not None or page.lost)
+
     async def page(self, run_id: str, owner: str, after: int) -> Page | None:
         """The events of a run in the log, after a number. A run of this event loop that the log has
         lost has an empty page.

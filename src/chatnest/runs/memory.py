@@ -31,6 +31,9 @@ _RUN_BYTES: Final = 850
 _BATCH_BYTES: Final = 150
 """Bytes of a batch beside its data."""
 
+_MOST_NOTES: Final = 100_000
+"""Maximum notes. The oldest are removed first."""
+
 _JOINED_BYTES: Final = 32_768
 """Maximum bytes of joined batches. Most of a short batch is overhead."""
 
@@ -102,6 +105,8 @@ class MemoryRunLog:
         self._ended_size = 0
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Runs that were dropped after a reader had joined: the owner, and when to forget it."""
+        self._notes: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """Notes, and when to forget them."""
         self._lock = threading.Lock()  # for threads; there is no await inside it
 
     def __repr__(self) -> str:
@@ -186,11 +191,26 @@ class MemoryRunLog:
             if run is not None:
                 run.cancelled = True
 
+    async def note(self, name: str, text: str, *, seconds: float) -> None:
+        with self._lock:
+            self._notes[name] = text, self._clock() + seconds
+            self._notes.move_to_end(name)
+            if len(self._notes) > _MOST_NOTES:
+                self._notes.popitem(last=False)
+
+    async def noted(self, name: str) -> str | None:
+        with self._lock:
+            text, until = self._notes.get(name, ("", 0.0))
+            return text if until > self._clock() else None
+
     async def forget(self) -> None:
         """Remove expired runs, including runs without an end."""
         with self._lock:
             self._prune()
             since = self._clock() - self._settings.keep
+            now = self._clock()
+            for name in [name for name, (_, until) in self._notes.items() if until <= now]:
+                del self._notes[name]
             running = [i for i, run in self._runs.items() if run.end is None]
             for run_id in running:
                 if self._runs[run_id].lives_until <= since:

@@ -47,6 +47,8 @@ else
 end
 return 1
 """
+_NOTE: Final = "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+_NOTED: Final = "return redis.call('GET', KEYS[1])"
 
 
 def _script(name: str) -> str:
@@ -186,6 +188,13 @@ class RedisRunLog:
     async def cancel(self, run_id: str) -> None:
         await self._run(run_id, "cancel")
 
+    async def note(self, name: str, text: str, *, seconds: float) -> None:
+        await self._server.script(_NOTE, [self._note(name)], (text, int(seconds * 1000)))
+
+    async def noted(self, name: str) -> str | None:
+        found = await self._server.script(_NOTED, [self._note(name)], ())
+        return None if found is None else found.decode()
+
     async def forget(self) -> None:
         """Do nothing: all keys expire by themselves."""
 
@@ -205,6 +214,9 @@ class RedisRunLog:
 
     def _all_places(self, run_ids: Collection[str]) -> list[str]:
         return [place for run_id in run_ids for place in self._places(run_id)]
+
+    def _note(self, name: str) -> str:
+        return f"{self._server.prefix}:note:{{{name}}}"
 
     def _key(self, name: str) -> str:
         return f"{self._server.prefix}:key:{{{name}}}"

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Final
 
 import anyio
+import msgspec
 from anyio import move_on_after
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
@@ -15,7 +16,7 @@ from chatnest.events import LastEvent
 from chatnest.incoming import IncomingChat
 from chatnest.runs.base import Page, RunLog, RunSettings
 from chatnest.runs.keeper import LogKeeper
-from chatnest.runs.key import fingerprint, hold_id, key_id
+from chatnest.runs.key import fingerprint, hold_id, key_id, next_key, note_name
 from chatnest.runs.known import HostedRun, KnownRuns
 from chatnest.runs.log_reading import (
     BACK_SECONDS,
@@ -36,6 +37,8 @@ __all__ = ["Runs"]
 
 _CANCEL_SECONDS: Final = 10.0
 """Maximum seconds that a cancellation waits for the end of the run."""
+
+_noted: Final = msgspec.json.Decoder(tuple[str, str])
 
 _CLAIMS: Final = 20
 """How often to try to claim a key whose run another worker keeps refusing."""
@@ -91,6 +94,14 @@ class Runs:
         )
         await self._streams.run(reader, response)
 
+    async def latest(self, owner: str, conversation: str) -> tuple[str, str] | None:
+        """The id of the latest run of a conversation, and its note, or None if there is none. Only
+        runs that continue without a reader are noted.
+        """
+        name = note_name(self._realm, owner, conversation)
+        text = await self._known.ask(partial(self._known.log.noted, name))
+        return None if text is None else _noted.decode(text)
+
     async def owned(self, run_id: str, owner: str, after: int) -> Page:
         """The page of a run. Raises NotFound if there is none, or if the run is not ``owner``'s."""
         return await self._known.owned(run_id, owner, after)
@@ -129,18 +140,26 @@ class Runs:
         await reader.check_client()
         key = None if chat.key is None else key_id(self._realm, chat.identity.principal, chat.key)
         print_ = fingerprint(chat.request)
-        for _ in range(_CLAIMS):
+        claims = 0
+        while claims < _CLAIMS:
             try:
                 claim = await self._known.claim(
                     key, owner=chat.identity.principal, fingerprint=print_, run_id=chat.id
                 )
                 if claim.fingerprint != print_:
                     raise KeyReused
+                if key is not None and not (claim.mine or chat.replays):
+                    owner = chat.identity.principal
+                    if await self._known.has_ended(claim.run_id, owner):
+                        key = next_key(key, claim.run_id)
+                        continue
             except ChatNestError as exc:
                 self._report_refusal(chat, exc)
                 raise
+            claims += 1
             response.add_headers({"ChatNest-Run-Id": claim.run_id})
             if claim.mine:
+                await self._note(chat)
                 run = self._begin(chat, key, print_, hosts)
                 response.expect_start()
                 return await reader.follow(run, first=True)
@@ -154,6 +173,18 @@ class Runs:
         unclaimed = LedgerUnavailable()
         self._report_refusal(chat, unclaimed)
         raise unclaimed
+
+    async def _note(self, chat: IncomingChat) -> None:
+        """Note the run of a conversation for readers that resume it."""
+        request = chat.request
+        linger = self._linger(chat)
+        note = request.submission.note
+        if note is None or request.conversation is None or linger <= 0:
+            return
+        name = note_name(self._realm, chat.identity.principal, request.conversation)
+        text = msgspec.json.encode((chat.id, note)).decode()
+        seconds = self._bounds.stream_seconds + linger
+        await self._known.ask(partial(self._known.log.note, name, text, seconds=seconds))
 
     def _report_refusal(self, chat: IncomingChat, error: ChatNestError) -> None:
         self._observers.refused(
@@ -213,8 +244,8 @@ class Runs:
             return keeper
 
     def _linger(self, chat: IncomingChat) -> float:
-        if chat.key is None:
-            return 0.0
+        if chat.key is None and chat.request.submission.note is None:
+            return 0.0  # no client could resume it
         if chat.request.linger is None:
             return self.settings.linger
         return min(chat.request.linger, self.settings.max_linger)

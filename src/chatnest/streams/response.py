@@ -248,6 +248,9 @@ class Response:
         headers = [(b"content-type", self._format.content_type.encode()), *_HEADERS]
         if self._format.headers:
             headers += encode_headers(self._format.headers)
+        own: Mapping[str, str] | None = getattr(self._frames, "headers", None)
+        if own:
+            headers += encode_headers(own)
         headers += encode_headers(self._headers)
         del self._headers  # not needed any more, and an empty dict would take 64 bytes
         return {"type": "http.response.start", "status": 200, "headers": headers}

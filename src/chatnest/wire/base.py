@@ -1,7 +1,7 @@
 """WireFormat: how one kind of client speaks. The seam. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -10,14 +10,16 @@ from chatnest.errors import ChatNestError
 from chatnest.events import ClientEvent
 from chatnest.requests import ChatRequest, EventKind
 
-__all__ = ["Frames", "StreamInfo", "WireFormat"]
+__all__ = ["RUNS", "Action", "BelowChat", "Frames", "MorePath", "StreamInfo", "WireFormat"]
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a response that its frames may need.
 
-    ``request`` is None for a client that resumes a run. ``usage_event`` is whether the client, or
-    the operator, wants the cost at the end, and ``events`` the kinds of additional events.
+    ``request_id`` is the id of the request, and of the run if there is one. ``request`` is None for
+    a client that resumes a run, and ``note`` is then the note of the request that began it.
+    ``usage_event`` is whether the client, or the operator, wants the cost at the end, and
+    ``events`` the kinds of additional events.
     """
 
     request_id: str
@@ -25,10 +27,16 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     usage_event: bool = False
     events: frozenset[EventKind] = frozenset()
     request: ChatRequest | None = None
+    note: str = ""
 
 
 class Frames(Protocol):
-    """The encoder of one response. It may keep what is open from one call to the next."""
+    """The encoder of one response. It may keep what is open from one call to the next. It may have
+    ``headers``, a mapping of header fields for its response.
+
+    For a request whose submission has ``stream=False``, all bytes come with the last event, and are
+    one JSON document.
+    """
 
     def encode(self, events: Sequence[ClientEvent], /) -> bytes:
         """The bytes of these events, in their order, ready to be sent in one write.
@@ -76,5 +84,51 @@ class WireFormat(Protocol):
     def problem(self, error: ChatNestError, /, *, request_id: str, charged: bool) -> Document:
         """The response to a request that failed before its stream. ``charged`` is whether it cost
         anything.
+        """
+        ...
+
+
+Action = Literal["resume", "cancel", "models"]
+"""The effect of a path: resume a run, cancel a run, or list models."""
+
+
+class MorePath(msgspec.Struct, frozen=True):
+    """A path of a format beside the one of its chats, and its action by HTTP method.
+
+    ``path`` is relative to the chat, and may have one of these placeholders:
+
+    - ``{run}``: the id of a run
+    - ``{conversation}``: the id of a conversation, for its latest run
+    - ``{model}``: the name of a model
+    """
+
+    path: str
+    actions: Mapping[str, Action]
+
+
+RUNS: Final[Mapping[str, Action]] = {"GET": "resume", "DELETE": "cancel"}
+"""The actions of a run, for formats without paths of their own."""
+
+
+@runtime_checkable
+class BelowChat(Protocol):
+    """The part of a format with paths of its own, beside WireFormat. Other formats have their runs
+    at ``/runs/{run}`` below their path.
+    """
+
+    @property
+    def more_paths(self) -> Sequence[MorePath]:
+        """The paths beside the one of its chats."""
+        ...
+
+    def receipt(self, receipt: Mapping[str, object], /) -> Document:
+        """The response to a cancellation. ``receipt`` has run_id, was_running, outcome, and charged
+        and source for a run that has ended.
+        """
+        ...
+
+    def models(self, names: Sequence[str], name: str | None, /) -> Document:
+        """The list of the models that the principal may use, or the one with the name ``name``,
+        which is among them.
         """
         ...

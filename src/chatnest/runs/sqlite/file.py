@@ -36,12 +36,18 @@ CREATE TABLE IF NOT EXISTS batches (
     data BLOB NOT NULL,
     PRIMARY KEY (run, first)
 ) WITHOUT ROWID{STRICT and ", STRICT"};
+CREATE TABLE IF NOT EXISTS notes (
+    name TEXT PRIMARY KEY NOT NULL,
+    text TEXT NOT NULL,
+    forget_at INTEGER NOT NULL
+) {STRICT};
 """
 
 _VERSION: Final = 2
 _RENEW: Final = f"""
 DROP TABLE IF EXISTS batches;
 DROP TABLE IF EXISTS runs;
+DROP TABLE IF EXISTS notes;
 DROP TABLE IF EXISTS attempts;
 PRAGMA user_version = {_VERSION};
 {_SCHEMA}"""
@@ -49,6 +55,10 @@ PRAGMA user_version = {_VERSION};
 
 _FORGOTTEN_AT_ONCE: Final = 50
 """Maximum number of expired runs that one transaction removes."""
+
+_FORGET_NOTES: Final = """
+DELETE FROM notes WHERE rowid IN (SELECT rowid FROM notes WHERE forget_at <= ? LIMIT ?)
+"""
 
 _TIDY_WAITS: Final = 20
 """Milliseconds to wait for readers before truncating the WAL. The next attempt follows in 1 s."""
@@ -89,6 +99,7 @@ class RunFile:
 
     def forget_some(self, rows: sqlite3.Connection, now: int) -> None:
         """Remove some of the runs that have expired by ``now``, within a transaction."""
+        rows.execute(_FORGET_NOTES, (now, _FORGOTTEN_AT_ONCE))
         gone = rows.execute(
             "DELETE FROM runs WHERE rowid IN (SELECT rowid FROM runs WHERE forget_at <= ? LIMIT ?)",
             (now, _FORGOTTEN_AT_ONCE),

@@ -84,6 +84,12 @@ class SQLiteRunLog:
     async def cancel(self, run_id: str) -> None:
         await self._do(lambda rows: rows.cancel(run_id))
 
+    async def note(self, name: str, text: str, *, seconds: float) -> None:
+        await self._do(lambda rows: rows.note(name, text, int(seconds * 1000)))
+
+    async def noted(self, name: str) -> str | None:
+        return await self._do(lambda rows: rows.noted(name), writes=False)
+
     async def forget(self) -> None:
         """Remove expired runs, and what the WAL still holds of them. Creates no file."""
         await self._in_thread(lambda: self._file.tidy(self._clock()))

@@ -135,6 +135,19 @@ class RunRows:
     def cancel(self, run_id: str) -> None:
         self.execute("UPDATE runs SET cancelled = 1 WHERE id = ?", (run_id,))
 
+    def note(self, name: str, text: str, milliseconds: int) -> None:
+        self.execute(
+            "INSERT INTO notes (name, text, forget_at) VALUES (?, ?, ?) ON CONFLICT (name)"
+            " DO UPDATE SET text = excluded.text, forget_at = excluded.forget_at",
+            (name, text, self.now + milliseconds),
+        )
+
+    def noted(self, name: str) -> str | None:
+        found = self.execute(
+            "SELECT text FROM notes WHERE name = ? AND forget_at > ?", (name, self.now)
+        ).fetchone()
+        return None if found is None else str(found[0])
+
     def read(self, run_id: str, after: int, owner: str) -> Page | None:
         run = self.execute(
             "SELECT lives_until, dropped, last, outcome, charged, source, read, forget_at"
