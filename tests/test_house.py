@@ -83,12 +83,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "tokens": ("base families image_rules image_size tool_bounds", "definitions tokenizer"),
     "wire": (
-        "base caps conversations places ratelimit sse",
-        "bodies images limits openai_problem",
+        "base caps conversations places ratelimit shapes sse",
+        "bodies expected images limits openai_problem sampling tools",
+        "contents",
         "native",
         "formats",
     ),
-    "wire.native": ("body frames problem", "places", "tools", "messages", "request"),
+    "wire.native": ("body frames problem", "places", "messages", "request"),
     "endpoints": ("base", "chat limits models run"),
     "providers": (
         "base dialect pairs sse",

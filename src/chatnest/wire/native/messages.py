@@ -1,21 +1,18 @@
 """Messages of a request: from their JSON to a conversation that models accept. No I/O."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, assert_never
+from typing import Final
 
-from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from chatnest.conversation import Message, Part, Reasoning, Text, ToolResult
 from chatnest.errors import InvalidRequest
 from chatnest.requests import NO_QUESTION
-from chatnest.tokens.tool_bounds import ToolCaps
-from chatnest.wire.caps import MAX_MESSAGES, MAX_PARTS, is_identifier
+from chatnest.wire.caps import MAX_MESSAGES, MAX_PARTS
+from chatnest.wire.contents import calls_of, content_of
 from chatnest.wire.conversations import Conversation
-from chatnest.wire.images import image_of
-from chatnest.wire.native.body import SentCall, SentImage, SentMessage, SentReasoning, SentText
+from chatnest.wire.native.body import SentMessage, SentReasoning
 from chatnest.wire.native.places import PLACES
 
 __all__ = ["messages_of"]
-
-_CAPS: Final = ToolCaps()
 
 _BELONGS: Final = {
     "tool_calls": "assistant",
@@ -95,46 +92,11 @@ def _parts(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> tuple
     """The parts of a message of the user or the assistant, without blank texts."""
     content = sent.content
     thinking = _thinking(sent.reasoning or (), f"{place}.reasoning")
-    calls = _calls(sent.tool_calls or (), f"{place}.tool_calls")
+    calls = calls_of(sent.tool_calls or (), f"{place}.tool_calls", PLACES)
     if content is None and not calls:
         raise PLACES.wrong(f"{place}.content")
-    shown = _content(content, sent.role, f"{place}.content", url_of)
+    shown = content_of(content, sent.role, f"{place}.content", url_of)
     return (*thinking, *shown, *calls) if shown or calls else ()
-
-
-def _content(
-    content: str | list[SentText | SentImage] | None,
-    role: str,
-    place: str,
-    url_of: Callable[[str], str],
-) -> list[Text | Image]:
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [Text(content)] if content.strip() else []
-    if len(content) > MAX_PARTS:
-        raise InvalidRequest(f"{place}: must have at most {MAX_PARTS} parts.")
-    return [
-        part
-        for number, each in enumerate(content)
-        if (part := _part(each, role, f"{place}[{number}]", url_of)) is not None
-    ]
-
-
-def _part(
-    sent: SentText | SentImage, role: str, place: str, url_of: Callable[[str], str]
-) -> Text | Image | None:
-    match sent:
-        case SentText(text=text):
-            return Text(text) if text.strip() else None
-        case SentImage(image_url=found):
-            if role != "user":
-                raise InvalidRequest(
-                    f"{place}: must be a text. Only the user's messages have images."
-                )
-            return image_of(url_of(found.url), f"{place}.image_url.url")
-        case _:
-            assert_never(sent)
 
 
 def _result_text(sent: SentMessage, place: str, url_of: Callable[[str], str]) -> str:
@@ -143,26 +105,8 @@ def _result_text(sent: SentMessage, place: str, url_of: Callable[[str], str]) ->
         raise PLACES.wrong(f"{place}.content")
     if isinstance(sent.content, str):
         return sent.content
-    parts = _content(sent.content, sent.role, f"{place}.content", url_of)
+    parts = content_of(sent.content, sent.role, f"{place}.content", url_of)
     return "".join(part.text for part in parts if isinstance(part, Text))
-
-
-def _calls(sent: Sequence[SentCall], place: str) -> list[ToolCall]:
-    if len(sent) > MAX_PARTS:
-        raise PLACES.wrong(place)
-    calls: list[ToolCall] = []
-    for number, each in enumerate(sent):
-        here = f"{place}[{number}]"
-        if not is_identifier(each.id):
-            raise PLACES.wrong(f"{here}.id")
-        if not is_identifier(each.function.name):
-            raise PLACES.wrong(f"{here}.function.name")
-        arguments = each.function.arguments
-        _CAPS.check_arguments(arguments, f"{here}.function.arguments")
-        calls.append(ToolCall(id=each.id, name=each.function.name, arguments=arguments))
-    if len({call.id for call in calls}) < len(calls):
-        raise InvalidRequest(f"{place}: must have different ids.")
-    return calls
 
 
 def _thinking(sent: Sequence[SentReasoning], place: str) -> list[Reasoning]:

@@ -12,31 +12,30 @@ import msgspec
 from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
-from chatnest.requests import DEFAULT_SAMPLING, ChatRequest, Sampling, ToolChoice, is_conversation
+from chatnest.requests import AUTO, ChatRequest, is_conversation
 from chatnest.wire.bodies import decode
-from chatnest.wire.caps import MAX_SEED, MAX_STOP_CHARACTERS, MAX_STOPS, is_model
+from chatnest.wire.caps import is_model
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
 from chatnest.wire.native.places import PLACES
-from chatnest.wire.native.tools import choice_of, format_of, tools_of
+from chatnest.wire.sampling import sampling_of
+from chatnest.wire.tools import choice_of, format_of, tools_of
 
 __all__ = ["parse_request"]
 
 _decoder: Final = msgspec.json.Decoder(Body)
-_AUTO: Final = ToolChoice()
 
 _COUNTS: Final = {
     "daily_token_limit": "dailyTokenLimit",
     "max_tokens_per_request": "maxTokensPerRequest",
     "max_output_tokens": "maxOutputTokens",
 }
-_RANGES: Final = {
-    "temperature": ("temperature", 0, 2),
-    "top_p": ("topP", 0, 1),
-    "presence_penalty": ("presencePenalty", -2, 2),
-    "frequency_penalty": ("frequencyPenalty", -2, 2),
-    "seed": ("seed", -MAX_SEED - 1, MAX_SEED),
+_NAMES: Final = {
+    "top_p": "topP",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
 }
+_TOOL: Final = "tools[{}].function"
 
 
 def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRequest:
@@ -48,7 +47,7 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     """
     urls = DataUrls(body) if len(body) > SMALL_BODY else None
     parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
-    _check_numbers(parsed)
+    sampling = sampling_of(parsed, _COUNTS, _NAMES, PLACES)
     messages = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
         raise InvalidRequest(
@@ -62,15 +61,8 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     if model is not None and not is_model(model):
         raise PLACES.wrong("model")
     profile = parsed.profile if parsed.profile is not None else parsed.ai_usage_profile
-    tools = tools_of(parsed.tools) if parsed.tools else ()
-    sampling = Sampling(
-        temperature=parsed.temperature,
-        top_p=parsed.top_p,
-        presence_penalty=parsed.presence_penalty,
-        frequency_penalty=parsed.frequency_penalty,
-        seed=parsed.seed,
-        stop=_stops(parsed.stop) if parsed.stop is not None else (),
-    )
+    sent = parsed.tools
+    tools = tools_of([each.function for each in sent], _TOOL, PLACES) if sent else ()
     return ChatRequest(
         messages=messages,
         profile=None if profile is None else profile_name(profile),
@@ -84,28 +76,18 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
         linger=parsed.linger,
         conversation=parsed.conversation,
         tools=tools,
-        tool_choice=_AUTO
+        tool_choice=AUTO
         if parsed.tool_choice is None and parsed.parallel_tool_calls is None
-        else choice_of(parsed, tools),
-        output=None if parsed.response_format is None else format_of(parsed.response_format),
+        else choice_of(
+            parsed.tool_choice,
+            tools,
+            "toolChoice",
+            PLACES,
+            parallel=parsed.parallel_tool_calls,
+        ),
+        output=None
+        if parsed.response_format is None
+        else format_of(parsed.response_format, "responseFormat", PLACES),
         effort=parsed.reasoning_effort,
-        sampling=DEFAULT_SAMPLING if sampling == DEFAULT_SAMPLING else sampling,
+        sampling=sampling,
     )
-
-
-def _check_numbers(parsed: Body) -> None:
-    for field, name in _COUNTS.items():
-        value = getattr(parsed, field)
-        if value is not None and value < 1:
-            raise PLACES.wrong(name)
-    for field, (name, least, most) in _RANGES.items():
-        value = getattr(parsed, field)
-        if value is not None and not least <= value <= most:
-            raise PLACES.wrong(name)
-
-
-def _stops(sent: str | list[str]) -> tuple[str, ...]:
-    words = [sent] if isinstance(sent, str) else sent
-    if len(words) > MAX_STOPS or not all(0 < len(word) <= MAX_STOP_CHARACTERS for word in words):
-        raise PLACES.wrong("stop")
-    return tuple(words)

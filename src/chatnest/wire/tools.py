@@ -1,7 +1,7 @@
 """Tools of a request, and the format of its answer: from their JSON to checked values. No I/O."""
 
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 import msgspec
 
@@ -9,52 +9,66 @@ from chatnest.errors import InvalidRequest
 from chatnest.requests import OutputFormat, Tool, ToolChoice
 from chatnest.tokens.tool_bounds import ToolCaps
 from chatnest.wire.caps import is_tool_name
-from chatnest.wire.native.body import Body, SentChoice, SentJson, SentPlain, SentSchema, SentTool
-from chatnest.wire.native.places import PLACES
+from chatnest.wire.places import Places
+from chatnest.wire.shapes import (
+    SentChoice,
+    SentDefinition,
+    SentFunction,
+    SentJson,
+    SentPlain,
+    SentSchema,
+)
 
-__all__ = ["choice_of", "format_of", "tools_of"]
+__all__ = ["choice_of", "format_of", "schema_format", "tools_of"]
 
 _CAPS: Final = ToolCaps()
 _NULL: Final = b"null"
 
 
-def tools_of(sent: Sequence[SentTool]) -> tuple[Tool, ...]:
-    """The tools, within the caps."""
+def tools_of(sent: Sequence[SentFunction], place: str, places: Places) -> tuple[Tool, ...]:
+    """The tools, within the caps. ``place`` has ``{}`` for the number of a tool, as in
+    ``tools[{}].function``.
+    """
     if len(sent) > _CAPS.tools:
         raise InvalidRequest(f"tools: must be at most {_CAPS.tools}.")
-    tools = tuple(_tool(each, f"tools[{number}].function") for number, each in enumerate(sent))
+    tools = tuple(_tool(each, place.format(number), places) for number, each in enumerate(sent))
     size = sum(len((tool.name + tool.description + tool.parameters).encode()) for tool in tools)
     if size > _CAPS.size:
         raise InvalidRequest(f"tools: must be at most {_CAPS.size:,} bytes of JSON.")
     return tools
 
 
-def _tool(sent: SentTool, place: str) -> Tool:
-    function = sent.function
+def _tool(function: SentFunction, place: str, places: Places) -> Tool:
     if not is_tool_name(function.name):
-        raise PLACES.wrong(f"{place}.name")
+        raise places.wrong(f"{place}.name")
     return Tool(
         name=function.name,
         description=function.description or "",
-        parameters=_schema(function.parameters, f"{place}.parameters") or "{}",
+        parameters=_schema(function.parameters, f"{place}.parameters", places) or "{}",
         strict=function.strict,
     )
 
 
-def _schema(raw: msgspec.Raw, place: str) -> str | None:
+def _schema(raw: msgspec.Raw, place: str, places: Places) -> str | None:
     """The text of a JSON schema, or None if there is none."""
     data = bytes(raw).strip()
     if not data or data == _NULL:
         return None
     if not data.startswith(b"{"):
-        raise PLACES.wrong(place)
+        raise places.wrong(place)
     _CAPS.check([text := data.decode()], place)
     return text
 
 
-def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
+def choice_of(
+    sent: Literal["auto", "none", "required"] | SentChoice | None,
+    tools: Sequence[Tool],
+    place: str,
+    places: Places,
+    *,
+    parallel: bool | None,
+) -> ToolChoice:
     """Which tools the model may call."""
-    sent, parallel = body.tool_choice, body.parallel_tool_calls
     choice = ToolChoice(parallel=parallel)
     match sent:
         case None:
@@ -62,17 +76,19 @@ def choice_of(body: Body, tools: Sequence[Tool]) -> ToolChoice:
         case SentChoice():
             name = sent.function.name
             if name not in {tool.name for tool in tools}:
-                raise PLACES.wrong("toolChoice.function.name")
+                raise places.wrong(f"{place}.function.name")
             return ToolChoice(mode="required", name=name, parallel=parallel)
         case "auto" | "none" | "required":
             if sent == "required" and not tools:
-                raise InvalidRequest("toolChoice: 'required' needs tools.")
+                raise InvalidRequest(f"{place}: 'required' needs tools.")
             return ToolChoice(mode=sent, parallel=parallel)
         case _:
             assert_never(sent)
 
 
-def format_of(sent: SentPlain | SentJson | SentSchema) -> OutputFormat | None:
+def format_of(
+    sent: SentPlain | SentJson | SentSchema, place: str, places: Places
+) -> OutputFormat | None:
     """The format of the answer, or None for text."""
     match sent:
         case SentPlain():
@@ -80,16 +96,17 @@ def format_of(sent: SentPlain | SentJson | SentSchema) -> OutputFormat | None:
         case SentJson():
             return OutputFormat()
         case SentSchema(json_schema=found):
-            place = "responseFormat.json_schema"
-            if not is_tool_name(found.name):
-                raise PLACES.wrong(f"{place}.name")
-            if (schema := _schema(found.schema, f"{place}.schema")) is None:
-                raise PLACES.wrong(f"{place}.schema")
-            return OutputFormat(
-                name=found.name,
-                schema=schema,
-                description=found.description or "",
-                strict=found.strict,
-            )
+            return schema_format(found, f"{place}.json_schema", places)
         case _:
             assert_never(sent)
+
+
+def schema_format(sent: SentDefinition, place: str, places: Places) -> OutputFormat:
+    """A JSON schema as the format of the answer."""
+    if not is_tool_name(sent.name):
+        raise places.wrong(f"{place}.name")
+    if (schema := _schema(sent.schema, f"{place}.schema", places)) is None:
+        raise places.wrong(f"{place}.schema")
+    return OutputFormat(
+        name=sent.name, schema=schema, description=sent.description or "", strict=sent.strict
+    )
