@@ -1,7 +1,7 @@
 """Endings: whether an answer that has ended is whole, and what else may end one. No I/O."""
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,7 +15,14 @@ from chatnest.errors import (
     UpstreamInterrupted,
 )
 
-__all__ = ["StopAnswer", "cause_of", "check_end", "is_incomplete"]
+__all__ = [
+    "PlainReason",
+    "StopAnswer",
+    "cause_of",
+    "check_end",
+    "is_incomplete",
+    "plain_reason",
+]
 
 
 _REASON: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -91,14 +98,18 @@ _LIMITS: Final = frozenset(
         *("model_context_window_exceeded", "max_completion_tokens"),
     }
 )
-_REASONS_FOR_NOTHING: Final = frozenset(
+_FILTERED: Final = frozenset(
     {
         *("blocklist", "content_filter", "content_filtered", "error_toxic", "guardrail_intervened"),
         *("prohibited_content", "recitation", "refusal", "safety", "sensitive", "spii"),
-        *("function_call", "tool_calls", "tool_use"),
     }
 )
+_CALLED: Final = frozenset({"function_call", "tool_calls", "tool_use"})
+_REASONS_FOR_NOTHING: Final = _FILTERED | _CALLED
 """After which an answer may be empty."""
+
+PlainReason = Literal["stop", "length", "content_filter", "tool_calls"]
+"""A finish reason in the words of OpenAI's API."""
 
 
 def check_end(answer: Answer, *, may_be_empty: bool = False) -> None:
@@ -130,6 +141,18 @@ def is_incomplete(answer: Answer) -> bool:
     except (msgspec.DecodeError, UnicodeError):
         return True
     return False
+
+
+def plain_reason(reason: str) -> PlainReason:
+    """The word of OpenAI's API for a finish reason. Its clients know no others. A word that stands
+    for nothing else is a ``stop``.
+    """
+    word = _word(reason)
+    if word in _LIMITS:
+        return "length"
+    if word in _FILTERED:
+        return "content_filter"
+    return "tool_calls" if word in _CALLED else "stop"
 
 
 def _word(reason: str) -> str:

@@ -123,6 +123,7 @@ BOUNDED = {
     "tokens": "tokenizer",
     "wire": "caps images openai_problem",
     "wire.native": "frames places problem request",
+    "wire.openai_chat": "frames places request whole",
 }
 NO_BOUNDS = {
     "client.errors._NEVER": "no time to wait for",
@@ -151,7 +152,7 @@ NO_BOUNDS = {
     "providers.refusals.faults._SERVER": "a status",
     "providers.refusals.faults._TOO_LARGE": "a status",
     "wire.openai_problem._CANCELLED": "a status",
-    "wire.openai_problem._CHARGED": "a status",
+    "wire.openai_problem._FINAL": "a status",
     "wire.openai_problem._FORBIDDEN": "a status",
     "wire.openai_problem._SERVER_ERROR": "a status",
     "providers.http.inflate._ANY_FRAME": "of zlib",

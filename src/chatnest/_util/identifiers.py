@@ -3,7 +3,7 @@
 import os
 import time
 
-__all__ = ["new_request_id"]
+__all__ = ["new_request_id", "seconds_of"]
 
 _VERSION = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -19,3 +19,13 @@ def new_request_id() -> str:
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big") & _RANDOM
     return f"{milliseconds << 80 | _VERSION | _VARIANT | random:032x}"
+
+
+def seconds_of(request_id: str) -> int:
+    """The time of a request, in seconds since 1970, as its identifier has it. 0 for another text
+    than an identifier.
+    """
+    try:
+        return int(request_id[:12], 16) // 1000
+    except ValueError:
+        return 0

@@ -4,5 +4,15 @@ from chatnest.asgi.http import Document
 from chatnest.wire.base import Frames, StreamInfo, WireFormat
 from chatnest.wire.formats import Formats, Route
 from chatnest.wire.native import NativeFormat
+from chatnest.wire.openai_chat import OpenAIChatFormat
 
-__all__ = ["Document", "Formats", "Frames", "NativeFormat", "Route", "StreamInfo", "WireFormat"]
+__all__ = [
+    "Document",
+    "Formats",
+    "Frames",
+    "NativeFormat",
+    "OpenAIChatFormat",
+    "Route",
+    "StreamInfo",
+    "WireFormat",
+]

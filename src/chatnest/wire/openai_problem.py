@@ -2,7 +2,7 @@
 
 OpenAI's clients and the AI SDK make up to three calls after a 408, a 409, a 429 and any 5xx, and
 other fields of the response do not stop all of them. So these statuses are only for failures that
-cost nothing and that a repetition can help.
+cost nothing. Failures of the model that a repetition cannot help do not have them either.
 """
 
 import math
@@ -13,15 +13,24 @@ from typing import Final
 import msgspec
 
 from chatnest.asgi.http import Document
-from chatnest.errors import ChatNestError, LimitExceeded, RequestError, Unauthenticated
+from chatnest.errors import (
+    ChatNestError,
+    ContextLengthExceeded,
+    LimitExceeded,
+    RequestError,
+    Unauthenticated,
+    UpstreamError,
+)
 
 __all__ = ["MOST_WAIT", "error_object", "openai_problem"]
 
 MOST_WAIT: Final = 60.0
 """Maximum seconds to wait that a 429 asks for. Clients ignore a longer time, and retry at once."""
 
-_CHARGED: Final = 424
-"""The status of a failure that was charged (Failed Dependency). No client repeats it."""
+_FINAL: Final = 424
+"""The status of a failure of the model that must not be repeated (Failed Dependency). No client
+repeats it.
+"""
 
 _CANCELLED: Final = 499
 _FORBIDDEN: Final = 403
@@ -44,7 +53,7 @@ def openai_problem(error: ChatNestError, *, request_id: str, charged: bool) -> D
     headers = {**error.headers, "x-request-id": request_id}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        if status in _REPEATED or status >= _SERVER_ERROR:
+        if _is_repeated(status):
             headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
     if not (error.retryable and not charged):
         headers["x-should-retry"] = "false"
@@ -60,11 +69,13 @@ def error_object(error: ChatNestError, *, charged: bool) -> Mapping[str, str | N
     """The object ``error`` of a document, and of a frame within a stream.
 
     The AI SDK decides by ``type`` and ``code`` whether to repeat a stream that failed before its
-    first content, so the type of a charged failure is one that it does not repeat.
+    first content, so a failure that must not be repeated has a type that it does not repeat.
     """
     code, param = error.code, None
     if isinstance(error, LimitExceeded):
         code = "rate_limit_exceeded" if _is_short(error) else "insufficient_quota"
+    elif isinstance(error, ContextLengthExceeded):
+        code = "context_length_exceeded"  # clients that shorten a conversation look for it
     elif isinstance(error, RequestError) and (place := _PLACE.match(error.detail)) is not None:
         param = place[1]
     return {
@@ -78,11 +89,20 @@ def error_object(error: ChatNestError, *, charged: bool) -> Mapping[str, str | N
 def _status(error: ChatNestError, *, charged: bool) -> int:
     if isinstance(error, LimitExceeded) and not _is_short(error):
         return 402
-    if charged and (error.status in _REPEATED or error.status >= _SERVER_ERROR):
-        return _CHARGED
+    if _is_final(error, charged=charged) and _is_repeated(error.status):
+        return _FINAL
     if error.code == "cancelled":
         return _CANCELLED
     return error.status
+
+
+def _is_repeated(status: int) -> bool:
+    return status in _REPEATED or status >= _SERVER_ERROR
+
+
+def _is_final(error: ChatNestError, *, charged: bool) -> bool:
+    """Whether a repetition would cost something, or cannot help."""
+    return charged or (isinstance(error, UpstreamError) and not error.retryable)
 
 
 def _is_short(error: LimitExceeded) -> bool:
@@ -93,6 +113,8 @@ def _type(error: ChatNestError, code: str, *, charged: bool) -> str:
     if code == "insufficient_quota":
         return code
     if charged or error.code == "cancelled":
+        return "invalid_response_error"
+    if _is_final(error, charged=charged) and _is_repeated(error.status):
         return "invalid_response_error"
     if isinstance(error, LimitExceeded):
         return "rate_limit_error"

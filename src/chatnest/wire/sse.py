@@ -1,10 +1,11 @@
 """JSON of Server-Sent Events: on one line, and from any text. No I/O."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-__all__ = ["json_of"]
+__all__ = ["json_of", "lines_of"]
 
 _json: Final = msgspec.json.Encoder()
 
@@ -17,6 +18,15 @@ def json_of(value: object) -> bytes:
         return _json.encode(value)
     except UnicodeEncodeError:
         return _json.encode(_mended(value))
+
+
+def lines_of(texts: Sequence[str], before: bytes, after: bytes) -> bytes:
+    """The JSON of texts that came together, each between ``before`` and ``after``, all at once."""
+    try:
+        lines = _json.encode_lines(texts)
+    except UnicodeEncodeError:
+        lines = b"".join([json_of(text) + b"\n" for text in texts])
+    return (before + lines.replace(b"\n", after + before)).removesuffix(before)
 
 
 def _mended(value: object) -> object:

@@ -27,7 +27,7 @@ from chatnest.events import (
 )
 from chatnest.requests import EventKind
 from chatnest.wire.base import StreamInfo
-from chatnest.wire.sse import json_of
+from chatnest.wire.sse import json_of, lines_of
 
 __all__ = ["NativeFrames", "proof_of"]
 
@@ -63,7 +63,8 @@ class NativeFrames:
                 return _ONE_TOKEN % json_of(event.text)
             return self._numbered(event) if type(event) is Numbered else self._frame(event)
         if set(map(type, events)) == {Delta}:
-            return _tokens([event.text for event in events if type(event) is Delta])
+            texts = [event.text for event in events if type(event) is Delta]
+            return lines_of(texts, _TOKEN, b"\n\n")
         return b"".join([self._frame(event) for event in events])
 
     def _frame(self, event: ClientEvent) -> bytes:
@@ -124,15 +125,6 @@ class NativeFrames:
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
-
-
-def _tokens(texts: list[str]) -> bytes:
-    """The frames of tokens that came together, all at once, since JSON has no LF of its own."""
-    try:
-        lines = _json.encode_lines(texts)
-    except UnicodeEncodeError:
-        lines = b"".join([json_of(text) + b"\n" for text in texts])
-    return (_TOKEN + lines.replace(b"\n", b"\n\n" + _TOKEN)).removesuffix(_TOKEN)
 
 
 def proof_of(signature: ReasoningSignature) -> dict[str, object]:
