@@ -86,8 +86,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "base caps conversations places ratelimit shapes sse",
         "bodies expected images limits openai_problem sampling tools",
         "contents",
-        "native openai_chat",
+        "ai_sdk native openai_chat",
         "formats",
+    ),
+    "wire.ai_sdk": (
+        "body calls problem",
+        "frames places",
+        "messages submission tools",
+        "request",
     ),
     "wire.openai_chat": (
         "body fields",

@@ -122,6 +122,7 @@ BOUNDED = {
     "streams": "generation intake open_stream open_streams response source",
     "tokens": "tokenizer",
     "wire": "caps images openai_problem",
+    "wire.ai_sdk": "places",
     "wire.native": "frames places problem request",
     "wire.openai_chat": "frames places request whole",
 }

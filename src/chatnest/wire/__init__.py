@@ -1,12 +1,14 @@
 """Wire formats: how clients speak. One folder for each format."""
 
 from chatnest.asgi.http import Document
+from chatnest.wire.ai_sdk import AISDKFormat
 from chatnest.wire.base import Frames, StreamInfo, WireFormat
 from chatnest.wire.formats import Formats, Route
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.openai_chat import OpenAIChatFormat
 
 __all__ = [
+    "AISDKFormat",
     "Document",
     "Formats",
     "Frames",
