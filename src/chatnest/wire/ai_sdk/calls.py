@@ -9,8 +9,10 @@ from chatnest.wire.sse import json_of
 
 __all__ = ["Calls", "frame"]
 
-_INCOMPLETE: Final = "The answer ended within the arguments of this call."
-_NO_OBJECT: Final = "The arguments of this call are not a JSON object."
+_INCOMPLETE: Final = "The answer ended within a call of a tool, so the call was not made."
+_NO_OBJECT: Final = (
+    "The model called a tool with arguments that are not a JSON object, so the call was not made."
+)
 
 
 def frame(type_: str, **fields: object) -> bytes:

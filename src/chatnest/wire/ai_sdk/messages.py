@@ -77,10 +77,7 @@ def _question(
 
 def _image(part: SentPart, place: str, url_of: Callable[[str], str]) -> Image:
     if not (part.media_type or "image/").lower().startswith("image/"):
-        raise InvalidRequest(
-            f"{place}.mediaType: must be image/png, image/jpeg, image/gif or image/webp. "
-            "This chat takes no other files."
-        )
+        raise InvalidRequest("This chat takes images (PNG, JPEG, GIF, WebP) and no other files.")
     return image_of(url_of(part.url or ""), f"{place}.url")
 
 
