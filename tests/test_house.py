@@ -86,8 +86,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "base caps conversations places ratelimit shapes sse",
         "bodies expected images limits openai_problem sampling tools",
         "contents",
-        "ai_sdk native openai_chat",
+        "ag_ui ai_sdk native openai_chat",
         "formats",
+    ),
+    "wire.ag_ui": (
+        "body encrypted_value facts problem",
+        "opened places",
+        "frames parts tools",
+        "messages",
+        "request",
     ),
     "wire.ai_sdk": (
         "body calls problem",

@@ -190,6 +190,37 @@ def test_a_url_is_found_across_two_windows_of_the_search(shift):
     assert len(DataUrls(before + b'"url":"data:"')) == 1
 
 
+BASE64 = "iVBORw0KGgo/AAA+" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        (f'{{"value":"{BASE64}"}}', 1),
+        (f'{{"data" : "{BASE64}=="}}', 1),
+        (f'{{"value":"{BASE64}"}}'.replace("/", "\\/"), 1),
+        (f'{{"value":"{BASE64[1:]}"}}', 0),
+        (f'{{"value":"{BASE64} "}}', 0),
+        (f'{{"value":"{BASE64}\\n"}}', 0),
+        (f'{{"value":"{BASE64}\\""}}', 0),
+        (f'{{"value":"{BASE64}\\\\/"}}', 0),
+        (f'{{"value":"{BASE64 * 2_000}é"}}', 0),
+        (f'{{"value":"data:image/png;base64,{BASE64}"}}', 0),
+        (f'{{"url":"{BASE64}"}}', 0),
+        (f'{{"name":"{BASE64}"}}', 0),
+    ],
+)
+def test_base64_is_cut_out_only_as_a_whole(text, marks):
+    found = DataUrls(text.encode())
+
+    assert len(found) == marks
+    if marks:
+        (mark,) = json.loads(found.rest).values()
+        (whole,) = json.loads(text).values()
+        assert found.take(mark) == whole
+        assert len(found) == 0
+
+
 def test_the_search_for_urls_ends():
     assert len(DataUrls(b'{"url":"data:"}' * 5_000).rest) > 5_000
 

@@ -204,9 +204,10 @@ class Incoming:
         equal to one, and whether it leads to an answer that has ended.
         """
         submission = request.submission
-        if submission.key is not None and self._deduplicates:
-            return f"{format.path}\0{submission.key}", submission.replays
-        if request.linger is not None:
+        if submission.key is not None:
+            if self._deduplicates:
+                return f"{format.path}\0{submission.key}", submission.replays
+        elif request.linger is not None:
             raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
         return None, True
 

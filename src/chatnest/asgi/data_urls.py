@@ -15,10 +15,16 @@ SMALL_BODY: Final = 262_144
 _MOST_PLACES: Final = 1_024
 """Places that are tried. Beyond, nothing more is cut out."""
 
-_START: Final = b'"data:'
-_KEY: Final = re.compile(rb'"(?:url|image_url)"[ \t\r\n]*:[ \t\r\n]*\Z')
-_BEFORE: Final = 64
-"""Bytes before a URL in which its key is found."""
+_START: Final = re.compile(
+    rb'"(?:url|image_url)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"(?=data:)'
+    rb'|"(?:value|data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"(?=[A-Za-z0-9+/\\]{1024})'
+)
+"""A key and the quote after it. Shorter texts of base64 are no burden."""
+
+_LONGEST_START: Final = 2_048
+"""Bytes in which a start and what must follow it are found."""
+
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\"
 
 _WINDOW: Final = 1_048_576
 """Bytes that are searched at once. A search keeps all threads of Python waiting."""
@@ -27,10 +33,11 @@ _MARK: Final = "\0data:"
 
 
 class DataUrls:
-    """A body without the ``data:`` URLs that are the value of ``url`` or ``image_url``.
+    """A body without the ``data:`` URLs that are the value of ``url`` or ``image_url``, and without
+    the long texts of base64 that are the value of ``value`` or ``data``.
 
     In ``rest`` each one is replaced by a mark, which ``take`` exchanges for it, once. JSON stays
-    JSON: a string is cut out from quote to quote. Slashes are the only escapes in a valid URL.
+    JSON: a string is cut out from quote to quote. Slashes are the only escapes in a valid one.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -39,14 +46,14 @@ class DataUrls:
         done = place = 0
         for _ in range(_MOST_PLACES):
             start = _find(body, place)
-            end = body.find(b'"', start + len(_START))
+            end = body.find(b'"', start)
             if start < 0 or end < 0:
                 break
-            place = start + 1
-            if _KEY.search(body[max(0, start - _BEFORE) : start]):
+            place = start
+            if body.startswith(b"data:", start) or _is_base64(body, start, end):
                 mark = f"{len(self._urls)}"
-                self._urls[_MARK + mark] = body[start + 1 : end]
-                pieces += (body[done:start], b'"\\u0000data:%b"' % mark.encode())
+                self._urls[_MARK + mark] = body[start:end]
+                pieces += (body[done : start - 1], b'"\\u0000data:%b"' % mark.encode())
                 done = place = end + 1
         self.rest: bytes = b"".join([*pieces, body[done:]]) if pieces else body
 
@@ -55,7 +62,7 @@ class DataUrls:
         return len(self._urls)
 
     def take(self, text: str) -> str:
-        """The URL that was replaced by ``text``, or ``text`` itself if it is not a mark."""
+        """The text that was replaced by ``text``, or ``text`` itself if it is not a mark."""
         url = self._urls.pop(text, None)
         if url is None:
             return text
@@ -63,10 +70,18 @@ class DataUrls:
 
 
 def _find(body: bytes, place: int) -> int:
-    """The next start of a URL from a place on, or -1."""
+    """The next first byte of a string that may be an image, from a place on, or -1."""
     while place < len(body):
-        start = body.find(_START, place, place + _WINDOW + len(_START) - 1)
-        if start >= 0:
-            return start
+        found = _START.search(body, place, place + _WINDOW + _LONGEST_START)
+        if found is not None:
+            return found.end()
         place += _WINDOW
     return -1
+
+
+def _is_base64(body: bytes, start: int, end: int) -> bool:
+    """Whether all of a string is base64, with slashes that may be escaped."""
+    for place in range(start, end, _WINDOW):
+        if body[place : min(end, place + _WINDOW)].translate(None, _BASE64):
+            return False
+    return body.count(b"\\", start, end) == body.count(b"\\/", start, end)

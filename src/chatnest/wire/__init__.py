@@ -1,6 +1,7 @@
 """Wire formats: how clients speak. One folder for each format."""
 
 from chatnest.asgi.http import Document
+from chatnest.wire.ag_ui import AGUIFormat
 from chatnest.wire.ai_sdk import AISDKFormat
 from chatnest.wire.base import Frames, StreamInfo, WireFormat
 from chatnest.wire.formats import Formats, Route
@@ -8,6 +9,7 @@ from chatnest.wire.native import NativeFormat
 from chatnest.wire.openai_chat import OpenAIChatFormat
 
 __all__ = [
+    "AGUIFormat",
     "AISDKFormat",
     "Document",
     "Formats",

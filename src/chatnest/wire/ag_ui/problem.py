@@ -1,0 +1,34 @@
+"""Errors before a stream: JSON, which the clients of AG-UI keep as ``payload``. No I/O."""
+
+from typing import Final
+
+import msgspec
+
+from chatnest.asgi.http import Document
+from chatnest.errors import ChatNestError
+
+__all__ = ["problem_response"]
+
+_json: Final = msgspec.json.Encoder()
+
+
+def problem_response(error: ChatNestError, *, request_id: str, charged: bool) -> Document:
+    """The response of an error, with the status and the fields that it has in the native format.
+    ``message`` is a sentence for people. The clients read JSON only under ``application/json``.
+    """
+    problem: dict[str, object] = {
+        "message": error.detail,
+        **error.fields(),
+        "request_id": request_id,
+    }
+    if charged:
+        problem["charged"] = True
+    headers = dict(error.headers)
+    if "retry_after" in problem:
+        headers["Retry-After"] = str(problem["retry_after"])
+    return Document(
+        status=error.status,
+        media_type="application/json",
+        headers=headers,
+        body=_json.encode(problem),
+    )
