@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -52,7 +53,7 @@ def quick(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel. Arguments go to pytest."""
     built(session)
-    session.run("pytest", *(session.posargs or ["-n", "auto"]))
+    session.run("pytest", *(session.posargs or ["-n", "auto"]), env=node_clients(session))
 
 
 @nox.session
@@ -62,9 +63,33 @@ def coverage(session: nox.Session) -> None:
     """
     built(session)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    arguments = session.posargs or ["-n", "auto"]
+    session.run("coverage", "run", "-m", "pytest", *arguments, env=node_clients(session))
     session.run("coverage", "combine")
     session.run("coverage", "report")
+
+
+def node_clients(session: nox.Session) -> dict[str, str]:
+    """Install the JavaScript clients of tests/clients, and return the environment that names their
+    folder. Without npm their tests are skipped.
+    """
+    npm = shutil.which("npm")
+    wanted = Path("tests/clients/package.json")
+    if npm is None:
+        session.log("npm is missing: the tests of JavaScript clients are skipped")
+        return {}
+    folder = Path(".nox/node_clients").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    installed = folder / "installed.json"
+    if not installed.exists() or installed.read_bytes() != wanted.read_bytes():
+        shutil.copy(wanted, folder / "package.json")
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+        session.run(
+            *(npm, "install", "--prefix", str(folder), "--loglevel=error", *options),
+            external=True,
+        )
+        shutil.copy(wanted, installed)
+    return {"CHATNEST_NODE_CLIENTS": str(folder)}
 
 
 def built(session: nox.Session) -> None:

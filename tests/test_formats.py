@@ -21,7 +21,8 @@ from chatnest import (
     NativeFormat,
 )
 from chatnest.testing import Conversation, FormatContract, ProtocolViolation, parse_events
-from chatnest.wire import Formats
+from chatnest.wire import Formats, formats_of, named_formats
+from tests.support.plain_format import Plain
 
 PAGE = Path(tests.__file__).parent.parent / "docs/how-to/custom-format.md"
 SHOWN, CONTRACT = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -179,6 +180,68 @@ def test_a_path_that_cannot_work_is_refused(path):
 def test_two_formats_cannot_have_one_path():
     with pytest.raises(ConfigurationError, match="a path of its own"):
         chat(formats=[NativeFormat(), NativeFormat("/a"), NativeFormat("/a")])
+
+
+CHAT, OTHER = "c/1 x", "0" * 32
+PLACES = {
+    "/plain": ("chat", None),
+    "/plain/c1/stream": ("GET DELETE", "c1"),
+    f"/plain/{CHAT}/stream": ("GET DELETE", CHAT),
+    "/plain/models": ("GET", None),
+    "/plain/models/limits": ("GET", "limits"),
+    "/plain/models/org/model:x": ("GET", "org/model:x"),
+    f"/plain/run_{OTHER}/cancel": ("POST", OTHER),
+    "/plain/run_nope/cancel": ("missing", None),
+    "/plain/nothing": ("missing", None),
+    "/plain/runs/nope": ("missing", None),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/chat", "/plain-app"])
+@pytest.mark.parametrize(("path", "found"), PLACES.items(), ids=PLACES)
+def test_each_path_of_a_format_has_its_actions(prefix, path, found):
+    formats = Formats([NativeFormat(), Plain()])
+    kind, value = found
+
+    for route in (formats.find(prefix + path), formats.at(path)):
+        assert route is not None
+        assert isinstance(route.format, Plain)
+        assert (route.run_id or route.conversation or route.model) == value
+        if route.actions is None:
+            assert kind == ("missing" if route.is_missing else "chat")
+        else:
+            assert kind == " ".join(route.actions)
+
+
+def test_a_path_of_no_format_is_the_applications_own():
+    formats = Formats([NativeFormat(), Plain()])
+
+    assert [formats.at(path) for path in ("/else", "/x/plain", "/x/plain/models")] == [None] * 3
+
+
+def test_a_format_at_the_path_of_the_chat_has_conversations_without_a_slash():
+    formats = Formats([Plain(""), NativeFormat("/native")])
+
+    assert formats.find("/api/chat/c1/stream").conversation == "c1"
+    assert formats.at("/c1/stream").conversation == "c1"
+    assert formats.at("/c/1/stream") is None
+
+
+def test_formats_are_named():
+    formats = formats_of(["native", LINES.Lines()])
+
+    assert [type(each).__name__ for each in formats] == ["NativeFormat", "Lines"]
+
+
+@pytest.mark.parametrize("names", [["natve"], "native", [["native"]]])
+def test_an_unknown_name_is_refused(names):
+    with pytest.raises(ConfigurationError, match=r"formats: expected"):
+        chat(formats=names)
+
+
+def test_the_format_at_the_chats_path_is_one_of_the_formats():
+    with pytest.raises(ConfigurationError, match=r"format: expected one of the formats \(\)"):
+        named_formats([], "native")
 
 
 def test_the_longest_path_wins():

@@ -87,7 +87,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bodies expected images limits openai_problem sampling tools",
         "contents",
         "ag_ui ai_sdk native openai_chat",
-        "formats",
+        "formats named",
+        "openapi",
     ),
     "wire.ag_ui": (
         "body encrypted_value facts problem",

@@ -7,15 +7,16 @@ together, lifespan.py starts and ends them.
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
 from os import PathLike
-from typing import assert_never
+from typing import Any, Final, assert_never
 
 from starlette.types import Receive, Scope, Send
 
 from chatnest._util.identifiers import new_request_id
 from chatnest.accounting.local_books import WhenAway
 from chatnest.asgi.heads import check_head
-from chatnest.asgi.http import bounded, local_path, respond
+from chatnest.asgi.http import bounded, local_path, respond, respond_json
 from chatnest.asgi.upgrades import closing, warn_of_server
 from chatnest.bounds import Bounds
 from chatnest.endings import cause_of
@@ -34,9 +35,14 @@ from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
 from chatnest.streams.intake import Intake
 from chatnest.telemetry import Observer
-from chatnest.wire import Formats, Route, WireFormat
+from chatnest.wire import FormatName, Formats, Route, WireFormat
+from chatnest.wire.openapi import openapi_document
 
 __all__ = ["ChatNestApp"]
+
+_LIMITS: Final = "/limits"
+_OPENAPI: Final = "/openapi.json"
+_OTHERS: Final = (_LIMITS, _OPENAPI)
 
 _log = logging.getLogger("chatnest.app")
 
@@ -68,7 +74,8 @@ class ChatNestApp:
     - ``drain_at_signal``: seconds that open answers get after SIGTERM, for a server that would wait
       for them without a limit.
     - ``ping_interval``: seconds between pings.
-    - ``formats``: the wire formats, each at its own path.
+    - ``formats``: the wire formats, each at its own path: names such as ``"ai-sdk"``, or formats.
+      Default: ``["native"]``.
 
     Raises ConfigurationError if an argument is invalid.
     """
@@ -97,7 +104,7 @@ class ChatNestApp:
         runs: RunSettings | None = None,
         run_log: RunLog | None = None,
         drain_at_signal: float | None = None,
-        formats: Sequence[WireFormat] = (),
+        formats: Sequence[WireFormat | FormatName] = (),
         observers: Sequence[Observer] = (),
     ) -> None:
         parts = Parts(
@@ -139,6 +146,7 @@ class ChatNestApp:
         self._models = parts.model_list
         self._run = parts.run
         self._streams = parts.streams
+        self._has_keys = parts.has_keys
         self._knows_server = False
 
     @staticmethod
@@ -153,6 +161,18 @@ class ChatNestApp:
 
     def __repr__(self) -> str:
         return f"ChatNestApp(provider={self.provider!r}, ledger={self.ledger!r})"
+
+    def openapi(self, path: str = "") -> dict[str, Any]:
+        """The OpenAPI document (3.1.0) of the chat, as a dict of JSON values. ``path`` is where the
+        chat is mounted, such as ``/api/chat``.
+        """
+        return openapi_document(
+            self.formats.all,
+            prefix=path,
+            title="chatnest",
+            version=version("chatnest"),
+            has_keys=self._has_keys,
+        )
 
     # ------------------------------------------------ start and end
 
@@ -219,14 +239,14 @@ class ChatNestApp:
             send = closing(send)
         path = local_path(scope).rstrip("/")  # Litestar ends the path of a mount with one
         route = self.formats.find(path)
-        is_limits = path.endswith("/limits") and (route is None or route.actions is None)
+        is_other = path.endswith(_OTHERS) and (route is None or route.actions is None)
         format_ = self.formats.default if route is None else route.format
         try:
             check_head(scope)
             exchange = Exchange(
                 scope=scope, receive=receive, send=send, id=request_id, head=head, format=format_
             )
-            served = self._limits.serve(exchange) if is_limits else self._routed(exchange, route)
+            served = self._other(exchange, path) if is_other else self._routed(exchange, route)
             del head, exchange  # they need not live as long as a stream
             await served
         except ClientGone:
@@ -237,6 +257,16 @@ class ChatNestApp:
                 _log.exception("request failed: request=%s", request_id)
             problem = format_.problem(error, request_id=request_id, charged=False)
             await respond(scope, bounded(send, self._bounds.send_seconds), problem)
+
+    def _other(self, exchange: Exchange, path: str) -> Awaitable[None]:
+        """Serve a path that belongs to no format."""
+        if path.endswith(_LIMITS):
+            return self._limits.serve(exchange)
+        if exchange.scope["method"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed("GET", "HEAD")
+        mounted_at = exchange.scope.get("root_path", "") + path.removesuffix(_OPENAPI)
+        send = bounded(exchange.send, self._bounds.send_seconds)
+        return respond_json(exchange.scope, send, self.openapi(mounted_at))
 
     def _routed(self, exchange: Exchange, route: Route | None) -> Awaitable[None]:
         if route is None or route.is_missing:

@@ -24,7 +24,8 @@ class ChatNestMiddleware:
     Lifespan events go to both. For an application without lifespan (Django), the middleware
     handles them. As the outermost layer it sees the connection's own address; below authentication
     it sees the user. Pages of ``allow_origins``, which are exact origins, may call the chat with
-    cookies; the other paths are not opened to them.
+    cookies; the other paths are not opened to them. With ``openai_at_root`` the chat's paths that
+    begin with ``/v1/`` are served at the root as well.
 
     Raises ConfigurationError. If an event loop runs already, as in Starlette's ``add_middleware``,
     the startup fails instead.
@@ -37,11 +38,13 @@ class ChatNestMiddleware:
         chat: ChatNestApp | None = None,
         path: str = "/api/chat",
         allow_origins: Sequence[str] = (),
+        openai_at_root: bool = False,
     ) -> None:
         self.app = app
         self._failure: ConfigurationError | None = None
         try:
             self._set_up(chat, path, allow_origins)
+            self._openai_at_root = openai_at_root
         except ConfigurationError as exc:
             if not is_in_event_loop():
                 raise
@@ -60,7 +63,9 @@ class ChatNestMiddleware:
         if allow_origins:
             self._served = with_cors(self._served, allow_origins)
             self._missing = with_cors(self._missing, allow_origins)
-        below = [f"{path}{each}" for each in (*self.chat.formats.paths, "/limits")]
+        formats = self.chat.formats.paths
+        limits = [f"{each}/limits" for each in ("", *formats)]
+        below = [f"{path}{each}" for each in (*formats, *limits, "/openapi.json")]
         self._paths = {*below, *(f"{each}/" for each in below)}
         self._path = path
 
@@ -81,9 +86,13 @@ class ChatNestMiddleware:
     def _responsible(self, path: str) -> ASGIApp:
         if path in self._paths:
             return self._served
-        if not path.startswith(f"{self._path}/"):
+        if path.startswith(f"{self._path}/"):
+            below = path[len(self._path) :]
+        elif self._openai_at_root and path.startswith("/v1/"):
+            below = path
+        else:
             return self.app
-        route = self.chat.formats.at(path[len(self._path) :])
+        route = self.chat.formats.at(below)
         if route is None:
             return self.app
         return self._missing if route.is_missing else self._served

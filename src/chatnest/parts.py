@@ -36,7 +36,7 @@ from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.telemetry import Observer
 from chatnest.telemetry.observers import Observers
-from chatnest.wire import Formats, NativeFormat, WireFormat
+from chatnest.wire import FormatName, Formats, WireFormat, formats_of
 
 __all__ = ["Parts"]
 
@@ -68,7 +68,7 @@ class Parts:
         runs: RunSettings | None,
         run_log: RunLog | None,
         drain_at_signal: float | None,
-        formats: Sequence[WireFormat],
+        formats: Sequence[WireFormat | FormatName],
         observers: Sequence[Observer],
     ) -> None:
         check_positive(ping_interval=ping_interval)
@@ -149,7 +149,7 @@ class Parts:
             observers=observing,
             realm=f"{self.models.realm}\0{system_prompt}",
         )
-        self.formats: Formats = Formats(formats or (NativeFormat(),))
+        self.formats: Formats = Formats(formats_of(formats or ("native",)))
         self.chat: ChatEndpoint = ChatEndpoint(
             incoming=incoming,
             answering=answering,
@@ -172,6 +172,7 @@ class Parts:
         self.model_list: ModelsEndpoint = ModelsEndpoint(
             access=access, look_ups=look_ups, models=self.models, bounds=resolved
         )
+        self.has_keys: bool = bool(getattr(identify, "challenge", ""))
         self.limits: LimitsEndpoint = LimitsEndpoint(
             access=access,
             look_ups=look_ups,

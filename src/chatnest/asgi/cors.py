@@ -53,7 +53,7 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         allow_credentials=True,
         expose_headers=[
             *("Retry-After", "RateLimit", "RateLimit-Policy"),
-            *("ChatNest-Request-Id", "ChatNest-Run-Id", "Idempotency-Replayed"),
+            *("ChatNest-Request-Id", "ChatNest-Run-Id", "Idempotency-Replayed", "x-request-id"),
         ],
         max_age=600,
     )

@@ -22,6 +22,7 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
+from chatnest.wire import named_formats
 
 __all__ = ["build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
 
@@ -32,6 +33,8 @@ _KEYS: Final[Mapping[str, str]] = {
     "client_system_prompt": "chat.client_system_prompt",
     "default_profile": "chat.default_profile",
     "events": "chat.events",
+    "format": "chat.format",
+    "formats": "chat.formats",
     "ipv6_prefix": "identity.ipv6_prefix",
     "keys": "identity.keys",
     "name": "identity.header",
@@ -98,6 +101,7 @@ def _build(config: Config) -> ChatNestApp:
         ),
         ping_interval=chat.ping_interval,
         bounds=config.bounds,
+        formats=named_formats(chat.formats, chat.format),
         drain_at_signal=config.server.drain_seconds,
     )
 

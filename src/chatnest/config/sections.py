@@ -31,6 +31,7 @@ from chatnest.incoming import ClientSystemPrompt
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
 from chatnest.tokens.image_rules import Detail
+from chatnest.wire import FORMAT_NAMES, FormatName
 
 __all__ = ["Config", "load_config"]
 
@@ -97,6 +98,8 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[chat]``."""
 
     path: str = "/api/chat"
+    format: FormatName = "native"
+    formats: list[FormatName] = list(FORMAT_NAMES)
     system_prompt: str = ""
     client_system_prompt: ClientSystemPrompt | None = None
     allow_client_system_prompt: bool | None = None

@@ -38,6 +38,7 @@ from chatnest.server.front import Front
 from chatnest.server.hosts import OnlyForHosts, hosts_of
 from chatnest.server.interpreter import serving_only
 from chatnest.stores.reasons import reason_of
+from chatnest.wire import NativeFormat
 
 __all__ = ["CONFIG_VARIABLE", "create_app", "log_warnings", "make_site"]
 
@@ -99,7 +100,7 @@ def make_site(
     """
     page = Path(str(files("chatnest.server") / "pages" / "chat"))
     settings = {
-        "chat_path": config.chat.path,
+        "chat_path": config.chat.path + _native_path(chat),
         "model": chat.provider.model,
         "models": [msgspec.to_builtins(facts) for facts in facts_of(config, chat.models)],
         "demo": config.demo,
@@ -153,6 +154,7 @@ def make_site(
             chat=chat,
             path=config.chat.path,
             allow_origins=config.server.allow_origins,
+            openai_at_root=True,
         )
     hosts = hosts_of(config)
     app = app if hosts is None else OnlyForHosts(app, hosts, chat.formats)
@@ -163,6 +165,16 @@ def make_site(
     )
     chat.when_draining(front.close)
     return front
+
+
+def _native_path(chat: ChatNestApp) -> str:
+    """The path of the native format, which the page speaks. Raises ConfigurationError."""
+    for format_ in chat.formats.all:
+        if isinstance(format_, NativeFormat):
+            return format_.path
+    raise ConfigurationError(
+        "chat.formats: expected native among them, because the page speaks it, got others. Add it."
+    )
 
 
 def _check_path(path: str, routes: Iterable[BaseRoute]) -> None:

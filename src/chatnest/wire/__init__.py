@@ -5,13 +5,16 @@ from chatnest.wire.ag_ui import AGUIFormat
 from chatnest.wire.ai_sdk import AISDKFormat
 from chatnest.wire.base import Frames, StreamInfo, WireFormat
 from chatnest.wire.formats import Formats, Route
+from chatnest.wire.named import FORMAT_NAMES, FormatName, formats_of, named_formats
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.openai_chat import OpenAIChatFormat
 
 __all__ = [
+    "FORMAT_NAMES",
     "AGUIFormat",
     "AISDKFormat",
     "Document",
+    "FormatName",
     "Formats",
     "Frames",
     "NativeFormat",
@@ -19,4 +22,6 @@ __all__ = [
     "Route",
     "StreamInfo",
     "WireFormat",
+    "formats_of",
+    "named_formats",
 ]

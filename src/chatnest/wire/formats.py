@@ -58,6 +58,7 @@ class Formats:
         """The folders of these paths. A path below one of them that has no route is missing."""
         self._special = re.compile("|".join(re.escape(head) for head, _ in self._heads))
         self._more = [(_pattern(each), each, format_) for each, format_ in more]
+        self.all: tuple[WireFormat, ...] = tuple(formats)
         self.default: WireFormat = formats[0]
         """The format of errors at paths that belong to no format."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
 from chatnest.requests import ChatRequest
+from chatnest.wire.native.body import Body
 from chatnest.wire.native.frames import NativeFrames
 from chatnest.wire.native.problem import problem_response
 from chatnest.wire.native.request import parse_request
@@ -19,6 +20,7 @@ class NativeFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
+    body: type = Body
 
     def __init__(self, path: str = "") -> None:
         self.path: str = path
