@@ -222,8 +222,9 @@ def test_a_path_of_no_format_is_the_applications_own():
 def test_a_format_at_the_path_of_the_chat_has_conversations_without_a_slash():
     formats = Formats([Plain(""), NativeFormat("/native")])
 
-    assert formats.find("/api/chat/c1/stream").conversation == "c1"
-    assert formats.at("/c1/stream").conversation == "c1"
+    for route in (formats.find("/api/chat/c1/stream"), formats.at("/c1/stream")):
+        assert route is not None
+        assert route.conversation == "c1"
     assert formats.at("/c/1/stream") is None
 
 

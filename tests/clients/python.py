@@ -31,7 +31,7 @@ PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG"
     "AWjR9awAAAABJRU5ErkJggg=="
 )
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "name": "get_weather",
     "description": "The weather of a city.",
     "parameters": {
@@ -78,7 +78,7 @@ def _headers(command: Command) -> dict[str, str]:
     return headers
 
 
-def _client(command: Command) -> openai.AsyncOpenAI:
+def _client(command: Command) -> Any:
     return openai.AsyncOpenAI(
         base_url=f"{command['base']}/v1",
         api_key=command.get("key") or "none",
@@ -218,12 +218,13 @@ async def _agents(model: Any, command: Command, result: Result) -> None:
     weather = FunctionTool(
         name="get_weather",
         description="The weather of a city.",
-        params_json_schema=WEATHER["parameters"],  # type: ignore[arg-type]
+        params_json_schema=WEATHER["parameters"],
         on_invoke_tool=invoke,
     )
     content: list[Any] = [{"type": "input_text", "text": command["text"]}]
     if command["act"] == "image":
         content.append({"type": "input_image", "image_url": PIXEL, "detail": "auto"})
+    question: Any = [{"role": "user", "content": content}]
     async with _client(command) as client:
         agent = Agent(
             name="assistant",
@@ -232,10 +233,11 @@ async def _agents(model: Any, command: Command, result: Result) -> None:
         )
         run = Runner.run_streamed(
             agent,
-            [{"role": "user", "content": content}],
+            question,
             run_config=RunConfig(tracing_disabled=True),
         )
-        async for event in run.stream_events():
+        events: Any = run.stream_events()
+        async for event in events:
             if event.type == "raw_response_event":
                 kind = getattr(event.data, "type", "")
                 if kind == "response.output_text.delta":
@@ -265,7 +267,8 @@ def get_weather(city: str) -> str:
 
 
 async def _langchain(command: Command, result: Result, **options: Any) -> None:
-    model: Any = ChatOpenAI(
+    make: Any = ChatOpenAI
+    model = make(
         base_url=f"{command['base']}/v1",
         api_key=command.get("key") or "none",
         model=command["model"],
