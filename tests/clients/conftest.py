@@ -21,6 +21,7 @@ def here(_one_world: World) -> World:
     upstream = _one_world.upstream
     upstream.requests.clear()
     upstream.default = Answer()
+    upstream.unscript()
     return _one_world
 
 

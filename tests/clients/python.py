@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import threading
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 os.environ |= {"OPENAI_AGENTS_DISABLE_TRACING": "1", "LANGSMITH_TRACING": "false"}
@@ -47,9 +49,22 @@ def weather_of(given: dict[str, Any]) -> str:
     return f"It is sunny in {given['city']}."
 
 
+class _Loop:
+    """An event loop in a thread, for all commands: LangChain keeps its connections in one loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return _Loop().loop
+
+
 def ask(name: str, command: Command) -> Result:
-    """Run a command with a client, in an event loop of its own."""
-    return asyncio.run(_ask(name, command))
+    """Run a command with a client."""
+    return asyncio.run_coroutine_threadsafe(_ask(name, command), _loop()).result(120)
 
 
 async def _ask(name: str, command: Command) -> Result:

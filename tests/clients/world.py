@@ -36,6 +36,11 @@ url = "memory:"
 linger = {linger}
 deduplicate = {deduplicate}
 
+[hard_caps]
+daily_token_limit = 1000000000
+requests_per_minute = 100000
+max_concurrent_streams = 100
+
 [models.gpt-4o]
 model = "gpt-4o"
 

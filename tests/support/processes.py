@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-FOLDERS: Final = ("browser", "endurance", "fire", "frameworks", "proxies", "servers")
+FOLDERS: Final = ("browser", "clients", "endurance", "fire", "frameworks", "proxies", "servers")
 """Folders whose tests start processes, or servers in threads."""
 
 FIXTURES: Final = {"browser", "redis_cluster", "redis_server", "serve"}

@@ -99,7 +99,7 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str = "/api/chat"
     format: FormatName = "native"
-    formats: list[FormatName] = list(FORMAT_NAMES)
+    formats: list[FormatName] = msgspec.field(default_factory=lambda: list(FORMAT_NAMES))
     system_prompt: str = ""
     client_system_prompt: ClientSystemPrompt | None = None
     allow_client_system_prompt: bool | None = None

@@ -50,7 +50,9 @@ def openapi_document(
     requests need a key in ``Authorization``.
     """
     bodies = [body for each in formats if (body := _body_of(each)) is not None]
-    schemas, components = msgspec.json.schema_components(bodies, ref_template=_REFERENCE)
+    schemas, components = msgspec.json.schema_components(
+        bodies, schema_hook=_any_json, ref_template=_REFERENCE
+    )
     body_schemas = dict(zip(bodies, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in formats:
@@ -71,6 +73,13 @@ def openapi_document(
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
     return document
+
+
+def _any_json(kind: type) -> dict[str, Any]:
+    """The schema of a field that may have any value."""
+    if kind is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError(kind)
 
 
 def _body_of(format_: WireFormat) -> type[msgspec.Struct] | None:

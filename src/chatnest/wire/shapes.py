@@ -68,7 +68,7 @@ class SentFunction(Sent, frozen=True):
 
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
+    parameters: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     strict: bool | None = None
 
 
@@ -104,7 +104,7 @@ class SentDefinition(Sent, frozen=True):
     """A JSON schema and its name."""
 
     name: str
-    schema: msgspec.Raw = msgspec.Raw()
+    schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     description: str | None = None
     strict: bool | None = None
 

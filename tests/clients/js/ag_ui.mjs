@@ -35,10 +35,12 @@ export function agent(HttpAgent, image) {
             result.usage = event.usage ?? null;
           },
           onRunErrorEvent: ({ event }) => {
+            if (command.act === "stop") return; // the client reports its own abort
             result.error = event.message;
             result.code = event.code ?? null;
           },
           onRunFailed: ({ error }) => {
+            if (command.act === "stop") return;
             result.error = error.payload?.message ?? error.message;
             result.status = error.status ?? null;
           },

@@ -1,6 +1,9 @@
 // useChat of the AI SDK without React: its chat, its transport, and a state in memory.
 
-import { PIXEL, weatherOf } from "./common.mjs";
+import { PIXEL, WEATHER, weatherOf } from "./common.mjs";
+
+// useChat does not send definitions of tools.
+const TOOLS = { [WEATHER.name]: { description: WEATHER.description, inputSchema: WEATHER.parameters } };
 
 class State {
   status = "ready";
@@ -28,7 +31,11 @@ export function chatting({ AbstractChat, DefaultChatTransport, lastAssistantMess
     const chat = new Chat({
       state,
       id: crypto.randomUUID(),
-      transport: new DefaultChatTransport({ api: `${command.base}${command.path}`, headers, body: command.body }),
+      transport: new DefaultChatTransport({
+        api: `${command.base}${command.path}`,
+        headers,
+        body: { ...command.body, ...(command.act === "tools" && { tools: TOOLS }) },
+      }),
       sendAutomaticallyWhen:
         command.act === "tools" ? lastAssistantMessageIsCompleteWithToolCalls : undefined,
       onToolCall: ({ toolCall }) => {

@@ -72,6 +72,10 @@ class Record:
         """
         self._queue.extend(answers)
 
+    def unscript(self) -> None:
+        """Forget the answers that are still queued."""
+        self._queue.clear()
+
     def wait(self, predicate: Callable[[Self], object], timeout: float = 20.0) -> None:
         """Block until `predicate(self)` is true. It is evaluated at each change, not at intervals.
 

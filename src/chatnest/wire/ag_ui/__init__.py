@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
 from chatnest.requests import ChatRequest
+from chatnest.wire.ag_ui.body import Body
 from chatnest.wire.ag_ui.frames import AGUIFrames
 from chatnest.wire.ag_ui.problem import problem_response
 from chatnest.wire.ag_ui.request import parse_request
@@ -22,6 +23,7 @@ class AGUIFormat:
     headers: Mapping[str, str] = {}
     more_paths: Sequence[MorePath] = ()
     """None: its clients cannot resume a run, and stop one by closing the connection."""
+    body: type = Body
 
     def __init__(self, path: str = "/ag-ui") -> None:
         self.path: str = path

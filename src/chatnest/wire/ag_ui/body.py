@@ -161,7 +161,7 @@ class SentTool(_Sent, frozen=True):
 
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
+    parameters: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class SentContext(_Sent, frozen=True):
@@ -187,7 +187,7 @@ class Body(_Sent, frozen=True):
     messages: list[SentMessage]
     protocol_version: str | None = None
     parent_run_id: str | None = None
-    state: msgspec.Raw = msgspec.Raw()
+    state: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     tools: list[SentTool] | None = None
     context: list[SentContext] | None = None
     forwarded_props: SentProperties | None = None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
 from chatnest.requests import ChatRequest
+from chatnest.wire.ai_sdk.body import Body
 from chatnest.wire.ai_sdk.frames import AISDKFrames
 from chatnest.wire.ai_sdk.problem import problem_response
 from chatnest.wire.ai_sdk.request import parse_request
@@ -21,6 +22,7 @@ class AISDKFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {"x-vercel-ai-ui-message-stream": "v1"}
+    body: type = Body
 
     def __init__(self, path: str = "/ai-sdk") -> None:
         self.path: str = path

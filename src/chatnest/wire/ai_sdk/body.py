@@ -50,9 +50,9 @@ class SentPart(_Sent, frozen=True):
     tool_call_id: str | None = None
     tool_name: str | None = None
     state: str | None = None
-    input: msgspec.Raw = msgspec.Raw()
-    raw_input: msgspec.Raw = msgspec.Raw()
-    output: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    raw_input: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    output: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     error_text: str | None = None
     provider_metadata: SentMetadata | None = None
 
@@ -72,8 +72,8 @@ class SentFunction(_Sent, frozen=True):
 
     name: str | None = None
     description: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
-    input_schema: msgspec.Raw = msgspec.Raw()
+    parameters: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    input_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class SentTool(_Sent, frozen=True):
@@ -88,8 +88,8 @@ class SentSchema(_Sent, frozen=True):
     result of the AI SDK's function of that name, and ``def`` is in a Zod schema.
     """
 
-    json_schema: msgspec.Raw = msgspec.Raw()
-    zod: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="def")
+    json_schema: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    zod: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw, name="def")
 
 
 class Body(_Sent, frozen=True):

@@ -9,6 +9,7 @@ from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
 from chatnest.requests import ChatRequest
 from chatnest.wire.base import RUNS, Action, Frames, MorePath, StreamInfo
+from chatnest.wire.openai_chat.body import Body
 from chatnest.wire.openai_chat.frames import OpenAIChatFrames
 from chatnest.wire.openai_chat.request import parse_request
 from chatnest.wire.openai_chat.whole import OpenAIChatDocument
@@ -28,6 +29,9 @@ class OpenAIChatFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
+    body: type = Body
+    has_documents: bool = True
+    has_quota_errors: bool = True
 
     def __init__(self, path: str = "/v1/chat/completions") -> None:
         self.path: str = path
