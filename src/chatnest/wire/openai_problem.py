@@ -73,7 +73,7 @@ def error_object(error: ChatNestError, *, charged: bool) -> Mapping[str, str | N
     """
     code, param = error.code, None
     if isinstance(error, LimitExceeded):
-        code = "rate_limit_exceeded" if _is_short(error) else "insufficient_quota"
+        code = "rate_limit_exceeded" if _is_short(error, charged) else "insufficient_quota"
     elif isinstance(error, ContextLengthExceeded):
         code = "context_length_exceeded"  # clients that shorten a conversation look for it
     elif isinstance(error, RequestError) and (place := _PLACE.match(error.detail)) is not None:
@@ -87,7 +87,7 @@ def error_object(error: ChatNestError, *, charged: bool) -> Mapping[str, str | N
 
 
 def _status(error: ChatNestError, *, charged: bool) -> int:
-    if isinstance(error, LimitExceeded) and not _is_short(error):
+    if isinstance(error, LimitExceeded) and not _is_short(error, charged):
         return 402
     if _is_final(error, charged=charged) and _is_repeated(error.status):
         return _FINAL
@@ -105,8 +105,9 @@ def _is_final(error: ChatNestError, *, charged: bool) -> bool:
     return charged or (isinstance(error, UpstreamError) and not error.retryable)
 
 
-def _is_short(error: LimitExceeded) -> bool:
-    return error.wait is not None and error.wait <= MOST_WAIT
+def _is_short(error: LimitExceeded, charged: bool) -> bool:
+    """Whether a client should wait and repeat the request."""
+    return not charged and error.wait is not None and error.wait <= MOST_WAIT
 
 
 def _type(error: ChatNestError, code: str, *, charged: bool) -> str:

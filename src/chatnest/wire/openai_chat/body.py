@@ -5,7 +5,7 @@ that names something in the operator's account, is None: it must be absent, or n
 not exist. No I/O.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from chatnest.wire.shapes import (
     Sent,
@@ -31,7 +31,7 @@ __all__ = [
     "SentUser",
 ]
 
-Ignored = dict[str, object]
+Ignored = dict[str, Any]
 """An object that has no effect."""
 
 
@@ -56,7 +56,7 @@ class SentRefusal(Sent, frozen=True, tag_field="type", tag="refusal"):
 class SentCalledFunction(SentCalled, frozen=True):
     """The function of a call. The clients of OpenAI send the arguments back as they parsed them."""
 
-    parsed_arguments: object = None
+    parsed_arguments: Any = None
 
 
 class SentToolCall(SentCall, frozen=True):
@@ -95,7 +95,7 @@ class SentAssistant(Sent, frozen=True, tag_field="role", tag="assistant"):
     reasoning_content: str | None = None
     name: str | None = None
     annotations: list[Ignored] | None = None
-    parsed: object = None
+    parsed: Any = None
     audio: None = None
     function_call: None = None
 

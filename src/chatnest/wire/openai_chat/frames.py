@@ -31,7 +31,6 @@ __all__ = ["OpenAIChatFrames"]
 
 _PING: Final = b": ping\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
-_ID: Final = b"id: %d\n"
 _CLOSE: Final = b',"finish_reason":null}]}\n\n'
 _CLOSE_TEXT: Final = b"}" + _CLOSE
 _FIRST: Final = b'{"role":"assistant","content":""}'
@@ -42,7 +41,8 @@ class OpenAIChatFrames:
 
     The cost is a chunk of its own, only for clients that ask for it: many read ``choices[0]`` of
     each chunk. A failure is a frame with ``error`` and the last one, since a client that read
-    ``[DONE]`` would take the answer for whole. The events of a run have their number as ``id``.
+    ``[DONE]`` would take the answer for whole. There are no ids of events: OpenAI's client for
+    Python takes each comment after an id for an event, and fails because it is empty.
     """
 
     __slots__ = ("_chunk", "_delta", "_refused", "_text", "_thought", "_usage_event", "headers")
@@ -60,9 +60,11 @@ class OpenAIChatFrames:
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         if len(events) == 1:
             event = events[0]
+            if type(event) is Numbered:
+                event = event.event
             if type(event) is Delta:  # nearly always
                 return self._text + json_of(event.text) + _CLOSE_TEXT
-            return self._numbered(event) if type(event) is Numbered else self._frame(event)
+            return self._frame(event)
         if set(map(type, events)) == {Delta}:
             texts = [event.text for event in events if type(event) is Delta]
             return lines_of(texts, self._text, _CLOSE_TEXT)
@@ -86,22 +88,10 @@ class OpenAIChatFrames:
                 return self._done(event)
             case Failed():
                 return _failed(event)
-            case Numbered():
-                return self._numbered(event)
+            case Numbered(event=inner):
+                return self._frame(inner)
             case _:
                 assert_never(event)
-
-    def _numbered(self, numbered: Numbered) -> bytes:
-        event = numbered.event
-        number = _ID % numbered.number
-        if type(event) is Delta:
-            return number + self._text + json_of(event.text) + _CLOSE_TEXT
-        frames = self._frame(event)
-        if not frames:
-            return b""
-        if type(event) is Done:  # several frames, of which the last one has the number
-            return frames.removesuffix(_DONE) + number + _DONE
-        return number + frames
 
     def _piece(self, piece: Refusal | ToolCall | ToolCallDelta | Source) -> bytes:
         if type(piece) is Refusal:
