@@ -35,9 +35,16 @@ __all__ = ["AISDKFrames"]
 
 _json: Final = msgspec.json.Encoder()
 
+_START: Final = (
+    b'data: {"type":"start","messageId":%b}\n\n'
+    b'data: {"type":"start-step"}\n\n'
+)  # fmt: skip
 _PING: Final = b": ping\n\n"
-_END: Final = b"data: [DONE]\n\n"
+_OPEN: Final = b'data: {"type":"%b-start","id":"%d"}\n\n'
 _DELTA: Final = b'data: {"type":"%b-delta","id":"%d","delta":'
+_CLOSE: Final = b'data: {"type":"%b-end","id":"%d"}\n\n'
+_FINISH_STEP: Final = b'data: {"type":"finish-step"}\n\n'
+_END: Final = b"data: [DONE]\n\n"
 _REASONS: Final = {
     "stop": "stop",
     "length": "length",
@@ -83,7 +90,7 @@ class AISDKFrames:
     def _frames(self, event: ClientEvent) -> bytes:  # noqa: C901  # a case for each kind
         match event:
             case Start():
-                return frame("start", messageId=self._message_id) + frame("start-step")
+                return _START % json_of(self._message_id)
             case Delta() | Refusal():
                 return self._piece(Delta, event.text)
             case Reasoning():
@@ -112,18 +119,18 @@ class AISDKFrames:
         return b"%b%b%b}\n\n" % (begin, self._delta, json_of(text))
 
     def _open(self, kind: type[Delta | Reasoning]) -> bytes:
-        name = "text" if kind is Delta else "reasoning"
         self._kind, self._block = kind, self._block + 1
-        self._delta = _DELTA % (name.encode(), self._block)
-        return frame(f"{name}-start", id=str(self._block))
+        name = b"text" if kind is Delta else b"reasoning"
+        self._delta = _DELTA % (name, self._block)
+        return _OPEN % (name, self._block)
 
-    def _close(self, **fields: object) -> bytes:
+    def _close(self) -> bytes:
         """End the open block, if there is one."""
         if self._kind is None:
             return b""
-        name = "text" if self._kind is Delta else "reasoning"
+        name = b"text" if self._kind is Delta else b"reasoning"
         self._kind = None
-        return frame(f"{name}-end", id=str(self._block), **fields)
+        return _CLOSE % (name, self._block)
 
     def _deltas(self, texts: list[str]) -> bytes:
         """The frames of pieces that came together, all at once, since JSON has no LF of its own."""
@@ -148,7 +155,9 @@ class AISDKFrames:
         begin = b""
         if self._kind is not Reasoning:
             begin = self._close() + self._open(Reasoning)
-        return begin + self._close(providerMetadata={"chatnest": msgspec.to_builtins(proof)})
+        self._kind = None
+        metadata = {"chatnest": msgspec.to_builtins(proof)}
+        return begin + frame("reasoning-end", id=str(self._block), providerMetadata=metadata)
 
     def _call(self, event: ToolCall | ToolCallDelta) -> bytes:
         if isinstance(event, ToolCall):
@@ -176,7 +185,7 @@ class AISDKFrames:
         calls, reason = b"", ""
         if self._calls is not None:
             calls, reason = self._calls.end(incomplete=done.incomplete)
-        ended = self._close() + calls + frame("finish-step")
+        ended = self._close() + calls + _FINISH_STEP
         metadata = _metadata(done)
         if reason:
             said = frame("message-metadata", messageMetadata=metadata)

@@ -9,10 +9,10 @@ from chatnest.conversation import Image, Message, Part, Reasoning, Text, ToolCal
 from chatnest.errors import InvalidRequest
 from chatnest.requests import NO_QUESTION
 from chatnest.tokens.tool_bounds import ToolCaps
+from chatnest.tool_turns import answered_calls
 from chatnest.wire.ai_sdk.body import Proof, SentMessage, SentPart
 from chatnest.wire.ai_sdk.places import MAX_UI_PARTS, PLACES
 from chatnest.wire.caps import MAX_MESSAGES, is_identifier
-from chatnest.wire.conversations import Conversation
 from chatnest.wire.images import image_of
 
 __all__ = ["messages_of", "system_prompt_of"]
@@ -36,23 +36,23 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     """
     if not 1 <= len(sent) <= MAX_MESSAGES:
         raise PLACES.wrong("messages")
-    conversation = Conversation()
+    messages: list[Message] = []
     for number, each in enumerate(sent):
         place = f"messages[{number}]"
         if len(each.parts) > MAX_UI_PARTS:
             raise PLACES.wrong(f"{place}.parts")
         if each.role == "assistant":
             for step in _steps(each.parts, place):
-                _add_step(conversation, step)
+                messages += _step_messages(step)
         elif each.role == "user":
             parts = _question(each.parts, place, url_of)
             if parts:
-                conversation.add(Message("user", parts))
+                messages.append(Message("user", parts))
             elif number == len(sent) - 1:
                 raise PLACES.wrong(f"{place}.parts")
-    if not (messages := conversation.messages()):
+    if not messages:
         raise InvalidRequest(NO_QUESTION)
-    return messages
+    return answered_calls(messages) if len(messages) > 1 else tuple(messages)
 
 
 def system_prompt_of(sent: Sequence[SentMessage]) -> Iterator[str]:
@@ -92,8 +92,8 @@ def _steps(parts: Sequence[SentPart], place: str) -> Iterator[_Step]:
     yield step
 
 
-def _add_step(conversation: Conversation, step: _Step) -> None:
-    """Add one answer of the model and the results of its calls. Thinking alone is left out."""
+def _step_messages(step: _Step) -> list[Message]:
+    """One answer of the model, and the results of its calls. Thinking alone is left out."""
     parts: list[Part] = []
     results: list[ToolResult] = []
     for place, part in step:
@@ -108,10 +108,10 @@ def _add_step(conversation: Conversation, step: _Step) -> None:
                 raise InvalidRequest(f"{place}.toolCallId: must differ from those before it.")
             parts.append(call)
             results += _result(part, place)
-    if any(not isinstance(part, Reasoning) for part in parts):
-        conversation.add(Message("assistant", tuple(parts)))
-        for result in results:
-            conversation.add_result(result)
+    if all(isinstance(part, Reasoning) for part in parts):
+        return []
+    answer = Message("assistant", tuple(parts))
+    return [answer, *(Message("tool", (result,)) for result in results)]
 
 
 def _thinking(part: SentPart) -> list[Reasoning]:

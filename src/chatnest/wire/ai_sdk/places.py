@@ -41,7 +41,9 @@ _EXPECTED: Final = {
     "messages[]": "an object with role and parts",
     "messages[].role": "'system', 'user' or 'assistant'",
     "messages[].id": _IDENTIFIER,
-    "messages[].parts": f"a list of 1 to {MAX_UI_PARTS:,} parts, with a text that is not blank",
+    "messages[].parts": (
+        f"a list of 1 to {MAX_UI_PARTS:,} parts, as useChat sends it, with a text that is not blank"
+    ),
     **{f"messages[].parts[]{name}": expected for name, expected in _PART.items()},
     "id": f"a string of 1 to {MAX_CONVERSATION} printable characters, not only spaces",
     "trigger": _TEXT,
