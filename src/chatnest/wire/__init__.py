@@ -24,4 +24,6 @@ __all__ = [
     "WireFormat",
     "formats_of",
     "named_formats",
+from chatnest.wire.openai_responses import OpenAIResponsesFormat
+    "OpenAIResponsesFormat",
 ]
