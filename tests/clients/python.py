@@ -194,7 +194,7 @@ async def openai_responses(  # noqa: C901, PLR0912  # as a user would
                         case "response.reasoning_summary_text.delta":
                             result["reasoning"] += event.delta
                         case "response.output_text.annotation.added":
-                            result["sources"].append(event.annotation["url"])
+                            result["sources"].append(event.annotation.url)
                         case "response.completed" | "response.incomplete":
                             output = event.response.output
                             details = event.response.incomplete_details

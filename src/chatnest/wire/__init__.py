@@ -8,6 +8,7 @@ from chatnest.wire.formats import Formats, Route
 from chatnest.wire.named import FORMAT_NAMES, FormatName, formats_of, named_formats
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.openai_chat import OpenAIChatFormat
+from chatnest.wire.openai_responses import OpenAIResponsesFormat
 
 __all__ = [
     "FORMAT_NAMES",
@@ -19,11 +20,10 @@ __all__ = [
     "Frames",
     "NativeFormat",
     "OpenAIChatFormat",
+    "OpenAIResponsesFormat",
     "Route",
     "StreamInfo",
     "WireFormat",
     "formats_of",
     "named_formats",
-from chatnest.wire.openai_responses import OpenAIResponsesFormat
-    "OpenAIResponsesFormat",
 ]

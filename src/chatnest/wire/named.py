@@ -9,10 +9,11 @@ from chatnest.wire.ai_sdk import AISDKFormat
 from chatnest.wire.base import WireFormat
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.openai_chat import OpenAIChatFormat
+from chatnest.wire.openai_responses import OpenAIResponsesFormat
 
 __all__ = ["FORMAT_NAMES", "FormatName", "formats_of", "named_formats"]
 
-FormatName = Literal["native", "ai-sdk", "openai-chat", "ag-ui"]
+FormatName = Literal["native", "ai-sdk", "openai-chat", "openai-responses", "ag-ui"]
 """The name of a format."""
 
 FORMAT_NAMES: Final[tuple[FormatName, ...]] = get_args(FormatName)
@@ -21,12 +22,14 @@ _KINDS: Final[Mapping[FormatName, Callable[[str], WireFormat]]] = {
     "native": NativeFormat,
     "ai-sdk": AISDKFormat,
     "openai-chat": OpenAIChatFormat,
+    "openai-responses": OpenAIResponsesFormat,
     "ag-ui": AGUIFormat,
 }
 _PATHS: Final[Mapping[FormatName, str]] = {
     "native": "",
     "ai-sdk": "/ai-sdk",
     "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
     "ag-ui": "/ag-ui",
 }
 _ELSEWHERE: Final = "/native"

@@ -9,6 +9,7 @@ from chatnest.errors import ChatNestError
 from chatnest.requests import ChatRequest
 from chatnest.wire.base import Frames, MorePath, StreamInfo
 from chatnest.wire.openai_problem import error_object, openai_problem
+from chatnest.wire.openai_responses.body import Body
 from chatnest.wire.openai_responses.frames import ResponseFrames, WholeResponseFrames
 from chatnest.wire.openai_responses.receipt import receipt_document
 from chatnest.wire.openai_responses.request import parse_request
@@ -24,6 +25,9 @@ class OpenAIResponsesFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
+    body: type = Body
+    has_documents: bool = True
+    has_quota_errors: bool = True
 
     def __init__(self, path: str = "/v1/responses") -> None:
         self.path: str = path

@@ -27,7 +27,7 @@ __all__ = [
     "SentTool",
 ]
 
-_ABSENT: Final = msgspec.Raw()
+_ABSENT: Final = msgspec.field(default_factory=msgspec.Raw)
 
 
 class _Sent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
