@@ -22,6 +22,7 @@ from chatnest.events import (
     Done,
     Failed,
     Numbered,
+    Piece,
     Ping,
     Reasoning,
     ReasoningSignature,
@@ -45,7 +46,7 @@ DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 USAGE = Usage(12, 34, cached_tokens=5, cache_written_tokens=2, reasoning_tokens=7)
 STOP = Done("stop", USAGE)
-PARTS = (
+PARTS: tuple[Piece, ...] = (
     Reasoning("Hm"),
     ReasoningSignature("sealed", "p", "m"),
     Delta("I look. "),
@@ -192,7 +193,7 @@ def test_there_is_no_frame_for_a_signature_and_a_comment_for_a_ping():
 
 
 def test_an_event_has_no_id_since_openais_client_then_takes_a_comment_for_an_event():
-    events = [Start(), Numbered(1, Delta("a")), Ping(), Numbered(2, STOP)]
+    events: list[ClientEvent] = [Start(), Numbered(1, Delta("a")), Ping(), Numbered(2, STOP)]
     stream = wire().encode(events)
 
     assert b"\nid:" not in stream
@@ -227,9 +228,9 @@ def test_a_refusal_with_a_text_ends_with_stop():
 
 
 def test_a_call_that_broke_off_is_not_called_a_call():
-    events = [Start(), ToolCall(0, "c", "f"), ToolCallDelta(0, '{"a'), Done("x", USAGE, True)]
+    begun: list[ClientEvent] = [Start(), ToolCall(0, "c", "f"), ToolCallDelta(0, '{"a')]
 
-    assert wire().encode(events).endswith(end("length"))
+    assert wire().encode([*begun, Done("x", USAGE, incomplete=True)]).endswith(end("length"))
 
 
 def test_the_cost_is_a_chunk_without_choices_and_only_when_it_was_asked_for():
@@ -323,7 +324,13 @@ def test_text_cannot_forge_a_frame(texts):
 
 
 def test_a_stream_that_is_cut_anywhere_is_the_same_and_never_whole_before_its_end():
-    answer = [Start(), *PARTS, Delta("é\n\ndata: [DONE]\n\n😀\u2028"), Ping(), STOP]
+    answer: list[ClientEvent] = [
+        Start(),
+        *PARTS,
+        Delta("é\n\ndata: [DONE]\n\n😀\u2028"),
+        Ping(),
+        STOP,
+    ]
     stream = wire(usage_event=True).encode(answer)
     whole = read([stream])
 
