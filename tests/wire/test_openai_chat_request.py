@@ -336,6 +336,10 @@ def test_an_empty_answer_is_left_out(answer):
     assert found == (Message.of("user", "Hi"), Message.of("user", "More"))
 
 
+def test_a_blank_question_before_the_last_one_is_left_out():
+    assert messages_of({"role": "user", "content": " "}, HI) == (Message.of("user", "Hi"),)
+
+
 def test_a_result_may_have_parts_and_may_be_empty():
     calls = [CALL, CALL | {"id": "c2"}]
     parts = [{"type": "text", "text": "Ra"}, {"type": "text", "text": "in"}]
