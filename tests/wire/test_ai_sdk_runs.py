@@ -93,6 +93,7 @@ async def test_the_format_may_have_another_path(upstream, path):
             Conversation(app, json=body(id="c7"), path=own, root_path=mount) as first,
             first_said(first, b'"Hello"'),
             Conversation(app, method="GET", path=f"{own}/c7/stream", root_path=mount) as second,
+            first_said(second, b'"Hello"'),
         ):
             upstream.release()
             assert await second.read_all() == await first.read_all()
@@ -349,6 +350,7 @@ async def test_a_continued_message_keeps_its_id_when_it_is_resumed(upstream):
             Conversation(app, json=content, path=PATH) as second,
             first_said(second, b'"Hello"'),
             Conversation(app, method="GET", path=stream_path()) as resumed,
+            first_said(resumed, b'"Hello"'),
         ):
             upstream.release()
             assert await resumed.read_all() == await second.read_all()

@@ -118,7 +118,7 @@ async function cut(chat, text) {
 }
 
 const SCENARIOS = {
-  // One word is one message: text, think, source, refuse, length, cut, fail, error, slow, silent...
+  // Another word is one message: text, think, source, refuse, length, cut, error, fail, silent.
   async image() {
     const files = [{ type: "file", mediaType: "image/png", url: PNG }];
     return say(new Chat(), "text", { files });
@@ -203,6 +203,12 @@ const SCENARIOS = {
     const again = new Chat({ id: "trip", messages: structuredClone(chat.messages) });
     await again.resumeStream();
     return { ...shown(again), first: shown(chat) };
+  },
+  // Questions until one is refused, by a limit that the harness has set.
+  async limited() {
+    const chat = new Chat();
+    while (chat.status !== "error" && chat.seen.requests < 20) await say(chat, "text");
+    return shown(chat);
   },
   async nothing() {
     const chat = new Chat({ id: "no answer here" });
