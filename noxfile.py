@@ -158,6 +158,18 @@ def cells(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Every official client in every case, into docs/reference/clients.md: some five minutes."""
+    session.install(".[serve,redis,trio]")
+    install(session, "unit")
+    install(session, "integration")
+    report = f"{session.create_tmp()}/clients.xml"
+    options = ["-n", "2", "-o", "junit_family=xunit1", "--junitxml", report]  # it has properties
+    session.run("pytest", "tests/clients", *options, env=node_clients(session))
+    session.run("python", "-m", "tests.clients.table", report)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What a token and a request cost, beside others: ``nox -s bench -- --quick``."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")

@@ -1,6 +1,7 @@
 """One world for all tests of a worker: the clients and the server start once."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def here(_one_world: World) -> World:
     upstream.default = Answer()
     upstream.unscript()
     return _one_world
+
+
+@pytest.fixture
+def lingering(tmp_path: Path) -> Iterator[World]:
+    """A world whose answers go on for a while without a reader."""
+    with world(tmp_path, linger=30.0) as found:
+        yield found
 
 
 @pytest.fixture(params=CLIENTS)

@@ -22,8 +22,8 @@ SUNNY = Answer.text("It is sunny.")
 def note(request, record_property, here):
     """Note the calls of the model under the name of the test."""
 
-    def noted(outcome: str) -> None:
-        name = request.node.originalname.removeprefix("test_")
+    def noted(outcome: str, case: str = "") -> None:
+        name = request.node.originalname.removeprefix("test_") + (case and f"[{case}]")
         record_property(name, f"{outcome}|{len(here.upstream.requests)}")
 
     return noted
@@ -100,6 +100,41 @@ def test_stop(here: World, client: Client, note):
     note("yes")
 
 
+USE_CHAT = ["JavaScript-use_chat_7", "JavaScript-use_chat_6", "JavaScript-use_chat_5"]
+
+
+@pytest.mark.parametrize("client", USE_CHAT, indirect=True)
+def test_ten_turns_with_tools_are_twenty_calls(here: World, client: Client):
+    answers = []
+    for turn in range(10):
+        answers += [Answer(parts=(ToolCall(f"c{turn}", "get_weather", '{"city":"Paris"}'),)), SUNNY]
+    here.upstream.script(*answers)
+    result = here.ask(client, "ten")
+
+    assert result["error"] is None
+    assert result["text"] == "It is sunny." * 10
+    assert len(result["calls"]) == 10
+    assert len(here.upstream.requests) == 20
+
+
+@pytest.mark.parametrize("client", USE_CHAT, indirect=True)
+def test_another_answer_is_another_call(here: World, client: Client):
+    here.upstream.script(Answer(), SUNNY)
+    result = here.ask(client, "regenerate")
+
+    assert (result["error"], result["text"]) == (None, "It is sunny.")
+    assert len(here.upstream.requests) == 2
+
+
+@pytest.mark.parametrize("client", USE_CHAT, indirect=True)
+def test_a_page_that_is_loaded_again_has_the_whole_answer(lingering: World, client: Client):
+    lingering.upstream.default = Answer.tokens(40, "ab ", pace=0.01)
+    result = lingering.ask(client, "resume")
+
+    assert (result["error"], result["text"]) == (None, "ab " * 40)
+    assert len(lingering.upstream.requests) == 1
+
+
 @pytest.mark.parametrize("end", ["cut", "error_event"])
 def test_error_after_text(here: World, client: Client, end, note):
     here.upstream.default = getattr(Answer, end)(2)
@@ -157,7 +192,7 @@ def test_refusal(here: World, client: Client, model, note):
     assert REFUSALS[model] in result["error"]
     assert "{" not in result["error"]
     assert len(here.upstream.requests) == before
-    note(_shown(result["error"]))
+    note(_shown(result["error"]), model)
 
 
 @pytest.mark.anyio
@@ -186,7 +221,7 @@ async def test_connection_cut(here: World, client: Client, idempotency, note):
     if idempotency:
         assert calls == 1
     assert calls <= 3
-    note(_shown(result["error"]) if result["error"] else f"{result['text']}")
+    note(_shown(result["error"]) if result["error"] else "done", str(idempotency))
 
 
 @pytest.mark.parametrize("silence", [{"first_delay": 20.0}, {"end_delay": 20.0}])

@@ -54,6 +54,7 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
         expose_headers=[
             *("Retry-After", "RateLimit", "RateLimit-Policy"),
             *("ChatNest-Request-Id", "ChatNest-Run-Id", "Idempotency-Replayed", "x-request-id"),
+            "x-vercel-ai-ui-message-stream",
         ],
         max_age=600,
     )

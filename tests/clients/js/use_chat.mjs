@@ -34,10 +34,10 @@ export function chatting({ AbstractChat, DefaultChatTransport, lastAssistantMess
       transport: new DefaultChatTransport({
         api: `${command.base}${command.path}`,
         headers,
-        body: { ...command.body, ...(command.act === "tools" && { tools: TOOLS }) },
+        body: { ...command.body, ...(["tools", "ten"].includes(command.act) && { tools: TOOLS }) },
       }),
       sendAutomaticallyWhen:
-        command.act === "tools" ? lastAssistantMessageIsCompleteWithToolCalls : undefined,
+        ["tools", "ten"].includes(command.act) ? lastAssistantMessageIsCompleteWithToolCalls : undefined,
       onToolCall: ({ toolCall }) => {
         result.calls.push([toolCall.toolName, toolCall.input]);
         const output = weatherOf(toolCall.input);
@@ -48,18 +48,43 @@ export function chatting({ AbstractChat, DefaultChatTransport, lastAssistantMess
         result.error = error.message;
       },
     });
+    const idle = async () => {
+      while (["submitted", "streaming"].includes(state.status)) await new Promise((done) => setTimeout(done, 5));
+    };
+    const written = async (texts) => {
+      // An automatic submission begins after the answer before it has ended.
+      while (result.error === null && answers(state).length < texts) await new Promise((done) => setTimeout(done, 5));
+      await idle();
+    };
+    if (command.act === "ten") {
+      for (let turn = 1; turn <= 10; turn += 1) {
+        await chat.sendMessage({ text: `${command.text} ${turn}` });
+        await written(turn);
+      }
+      await new Promise((done) => setTimeout(done, 300)); // an endless loop would go on
+      await idle();
+      result.text = answers(state).join("");
+      result.messages = state.messages.length;
+      return;
+    }
     const files = command.act === "image" ? [{ type: "file", mediaType: "image/png", url: PIXEL }] : undefined;
     const sent = chat.sendMessage({ text: command.text, files });
-    if (command.act === "stop") {
+    if (["stop", "resume"].includes(command.act)) {
       while (!texts(state, "text") && state.status !== "error") await new Promise((done) => setTimeout(done, 5));
       await chat.stop();
     }
     await sent;
-    while (["submitted", "streaming"].includes(state.status)) await new Promise((done) => setTimeout(done, 5));
-    if (command.act === "tools") {
-      // The automatic submission begins after the first one has ended.
-      while (!texts(state, "text") && !result.error) await new Promise((done) => setTimeout(done, 5));
-      while (["submitted", "streaming"].includes(state.status)) await new Promise((done) => setTimeout(done, 5));
+    await idle();
+    if (command.act === "tools") await written(1);
+    if (command.act === "regenerate") {
+      await chat.regenerate();
+      await idle();
+    }
+    if (command.act === "resume") {
+      // The page is loaded again: it has the question alone, and the chat goes on.
+      state.messages = state.messages.filter((message) => message.role === "user");
+      await chat.resumeStream();
+      await idle();
     }
     result.text = texts(state, "text");
     result.reasoning = texts(state, "reasoning");
@@ -70,6 +95,11 @@ export function chatting({ AbstractChat, DefaultChatTransport, lastAssistantMess
     result.messages = state.messages.length;
   };
 }
+
+const answers = (state) =>
+  state.messages
+    .filter((message) => message.role === "assistant")
+    .flatMap((message) => message.parts.filter((part) => part.type === "text" && part.text).map((part) => part.text));
 
 const texts = (state, type) =>
   state.messages
