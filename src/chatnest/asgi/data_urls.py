@@ -19,7 +19,7 @@ _START: Final = re.compile(
     rb'"(?:url|image_url)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"(?=data:)'
     rb'|"(?:value|data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"(?=[A-Za-z0-9+/\\]{1024})'
 )
-"""A key and the quote after it. Shorter texts of base64 are no burden."""
+"""A key and the quote after it. Shorter texts of base64 are parsed as they are."""
 
 _LONGEST_START: Final = 2_048
 """Bytes in which a start and what must follow it are found."""

@@ -54,7 +54,7 @@ class SentUrl(_Sent, frozen=True, tag_field="type", tag="url"):
 
 
 class SentFile(_Sent, frozen=True, tag_field="type", tag="file"):
-    """A file in the account of somebody at a provider."""
+    """A file in an account at a provider."""
 
     value: str
 
@@ -147,7 +147,7 @@ class SentReasoning(_Sent, frozen=True, tag_field="role", tag="reasoning"):
 
 
 class SentActivity(_Sent, frozen=True, tag_field="role", tag="activity"):
-    """What the client shows beside the conversation."""
+    """A display of the client beside the conversation."""
 
 
 SentInstructions = SentDeveloper | SentSystem
@@ -165,14 +165,14 @@ class SentTool(_Sent, frozen=True):
 
 
 class SentContext(_Sent, frozen=True):
-    """Something that the model should know, and what it is."""
+    """A text that the model should know, and its description."""
 
     description: str
     value: str
 
 
 class SentProperties(_Sent, frozen=True):
-    """The properties that the client forwards. Those of other servers are ignored."""
+    """The properties that the client forwards. Properties for other servers are ignored."""
 
     model: str | None = None
     profile: str | None = None

@@ -1,4 +1,4 @@
-"""RunFacts: what the frames of an answer need to know about its request. No I/O."""
+"""RunFacts: the facts about a request that the frames of its answer need. No I/O."""
 
 import msgspec
 
@@ -6,8 +6,8 @@ __all__ = ["RunFacts"]
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The ids of a run, and which protocol its client speaks: ``is_0`` for 0.0.x, which ends with
-    an error at what 1.0 has added.
+    """The ids of a run, and the version of its client's protocol: ``is_0`` for 0.0.x, whose clients
+    reject the additions of 1.0.
 
     The ids of the answer's messages begin with ``prefix``, so that they are the same when the
     answer is sent again. ``call_ids`` are the ids of the calls that the client already has.

@@ -55,7 +55,7 @@ class AGUIFrames:
 
     def __init__(self, info: StreamInfo) -> None:
         facts = None if info.request is None else info.request.submission.facts
-        if not isinstance(facts, RunFacts):  # the answer is read without the request for it
+        if not isinstance(facts, RunFacts):  # a run is read without its request
             run = info.request_id
             facts = RunFacts(thread_id=run, run_id=run, prefix=run)
         self._facts = facts
@@ -69,8 +69,11 @@ class AGUIFrames:
             event = events[0]
             if type(event) is Numbered:  # nearly always
                 event = event.event
-            if type(event) is Delta and self._opened.text is not None:
-                return _TEXT % (self._opened.text, json_of(event.text))
+            opened = self._opened
+            if type(event) is Delta and opened.text is not None:
+                return _TEXT % (opened.text, json_of(event.text))
+            if type(event) is Reasoning and opened.thinking is not None:
+                return _THOUGHT % (opened.thinking, json_of(event.text))
             return self._frame(event)
         bare = [event.event if type(event) is Numbered else event for event in events]
         if set(map(type, bare)) == {Delta}:
@@ -149,8 +152,8 @@ class AGUIFrames:
                 assert_never(event)
 
     def _done(self, done: Done) -> bytes:
-        """The end of a whole answer. One that broke off within a call ends with an error, since a
-        client makes every call of a run that has finished.
+        """The end of a whole answer. An answer that broke off within a call ends with an error,
+        because a client makes every call of a run that has finished.
         """
         if done.incomplete:
             return self._error(AnswerTooLong(), charged=True, usage=done.usage)

@@ -1,4 +1,4 @@
-"""Opened: what is open in a stream of AG-UI, and the frames that open and close it. No I/O."""
+"""Opened: the open parts of an AG-UI stream, and the frames that open and close them. No I/O."""
 
 from typing import Final
 
@@ -35,14 +35,13 @@ class Opened:
     calls by their index.
     """
 
-    __slots__ = ("_call_ids", "_count", "_facts", "_message", "_shown", "calls", "text", "thinking")
+    __slots__ = ("_count", "_facts", "_message", "_shown", "calls", "text", "thinking")
 
     def __init__(self, facts: RunFacts) -> None:
         self._facts = facts
         self._count = 0
         self._message: bytes | None = None
-        self._call_ids: dict[str, str] = {}  # the client's by the model's
-        self._shown: set[str] = set()
+        self._shown: dict[str, str] = {}  # the ids of calls: the model's by the client's
         self.text: bytes | None = None
         self.thinking: bytes | None = None
         self.calls: dict[int, bytes] = {}
@@ -67,14 +66,16 @@ class Opened:
     def begin_call(self, call: ToolCall) -> bytes:
         """The frames that begin a call."""
         closing = self.end_thinking() + self._end_text()
+        if (earlier := self.calls.get(call.index)) is not None:
+            closing += _CALL_END % earlier
         shown = self._free_id(call.id)
-        self._call_ids[call.id] = shown
         self.calls[call.index] = id_ = json_of(shown)
         return closing + _CALL_START % (id_, json_of(call.name), self._own_message())
 
     def call_of(self, call_id: str) -> str | None:
         """The id under which the client knows a call of this answer, by the model's id."""
-        return self._call_ids.get(call_id)
+        calls = reversed(self._shown.items())
+        return next((shown for shown, own in calls if own == call_id), None)
 
     def end_thinking(self) -> bytes:
         """The frames that end the open block of thinking, if any."""
@@ -114,5 +115,5 @@ class Opened:
         while not free or free in self._facts.call_ids or free in self._shown:
             number += 1
             free = f"{call_id}-{number}"
-        self._shown.add(free)
+        self._shown[free] = call_id
         return free
