@@ -74,7 +74,7 @@ class Opened:
 
     def call_of(self, call_id: str) -> str | None:
         """The id under which the client knows a call of this answer, by the model's id."""
-        calls = reversed(self._shown.items())
+        calls = reversed(self._shown.items()) if call_id else ()
         return next((shown for shown, own in calls if own == call_id), None)
 
     def end_thinking(self) -> bytes:
