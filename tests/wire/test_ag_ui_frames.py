@@ -142,11 +142,12 @@ TABLE: dict[str, tuple[Sequence[ClientEvent], Sequence[str]]] = {
         [opened(TEXT, M1), content("TEXT_MESSAGE_CONTENT", M1, '"No"'), closed(TEXT, M1), FINISHED],
     ),
     "thinking": (
-        [Thought("Hm"), SEAL, Delta("Yes")],
+        [Thought("H"), Thought("m"), SEAL, Delta("Yes")],
         [
             opened("REASONING", M1),
             opened(THOUGHT, M1),
-            content("REASONING_MESSAGE_CONTENT", M1, '"Hm"'),
+            content("REASONING_MESSAGE_CONTENT", M1, '"H"'),
+            content("REASONING_MESSAGE_CONTENT", M1, '"m"'),
             SEALED,
             closed(THOUGHT, M1),
             closed("REASONING", M1),
@@ -223,6 +224,25 @@ def test_a_ping_is_a_comment():
 
     assert stream.count(b": ping\n\n") == 2
     assert (agent.read(stream).text, agent.comments) == ("a", 2)
+
+
+def test_halves_of_pairs_become_question_marks_in_every_frame():
+    half = "\ud83d"
+    pieces: list[ClientEvent] = [
+        Thought(half),
+        ReasoningSignature(half, half, half),
+        Call(0, half, half),
+        ToolCallDelta(0, half),
+        Source(half, half),
+    ]
+    agent = answered(Agent(user()), *pieces, STOP)
+    assert [m["role"] for m in agent.messages] == ["user", "reasoning", "assistant"]
+    assert agent.messages[1]["content"] == agent.messages[2]["toolCalls"][0]["id"] == "?"
+
+    agent = Agent(user())
+    encoder = frames_for(agent)
+    stream = encoder.encode([Start()]) + encoder.encode([Delta(half), Delta("a")])
+    assert agent.read(stream).text == "?a"
 
 
 def test_no_events_are_no_bytes():
