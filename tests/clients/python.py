@@ -98,6 +98,7 @@ def _client(command: Command) -> Any:
         base_url=f"{command['base']}/v1",
         api_key=command.get("key") or "none",
         default_headers=_headers(command),
+        max_retries=command.get("retries", openai.DEFAULT_MAX_RETRIES),
     )
 
 
@@ -288,6 +289,7 @@ async def _langchain(command: Command, result: Result, **options: Any) -> None:
         api_key=command.get("key") or "none",
         model=command["model"],
         default_headers=_headers(command),
+        max_retries=command.get("retries", openai.DEFAULT_MAX_RETRIES),
         **options,
     )
     if command["act"] == "tools":

@@ -11,6 +11,7 @@ export async function withModel(Model, command, result) {
   const client = new OpenAI({
     baseURL: `${command.base}/v1`,
     apiKey: command.key ?? "none",
+    maxRetries: command.retries,
     defaultHeaders: { ...command.headers, ...(command.idempotency && { "Idempotency-Key": crypto.randomUUID() }) },
   });
   const weather = tool({

@@ -9,6 +9,7 @@ export async function run(command, result) {
     baseURL: `${command.base}/v1`,
     apiKey: command.key ?? "none",
     defaultHeaders: command.headers,
+    maxRetries: command.retries,
   });
   const options = command.idempotency ? { headers: { "Idempotency-Key": crypto.randomUUID() } } : {};
   const content = [{ type: "input_text", text: command.text }];

@@ -24,6 +24,7 @@ export async function streamed(model, command, result, providerOptions) {
     tools: command.act === "tools" ? tools : undefined,
     stopWhen: stepCountIs(5),
     abortSignal: abort.signal,
+    maxRetries: command.retries,
     headers: command.idempotency ? { "Idempotency-Key": crypto.randomUUID() } : undefined,
     providerOptions,
     onError: () => {},
