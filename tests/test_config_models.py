@@ -253,6 +253,42 @@ async def test_models_of_one_provider_are_asked_by_their_own_names(tmp_path, ups
     await chat.aclose()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("form", ["provider", "models.m"])
+async def test_a_model_reasons_and_summarizes_as_it_is_said(tmp_path, upstream, form):
+    """A deployment's name does not tell that it reasons."""
+    provider = f'[provider]\napi = "openai-responses"\nbase_url = "{upstream.base_url}"\n'
+    model = 'model = "deployment"\nreasons = true\nreasoning_summary = "detailed"\n'
+    text = provider + model if form == "provider" else f"{provider}[{form}]\n{model}"
+    chat = built(text, tmp_path)
+    async with Conversation(chat, json={"messages": [{"role": "user", "content": "Hi"}]}) as c:
+        assert chat_nest_client(await c.read_all()).done
+    await chat.aclose()
+
+    body = upstream.last.json
+    assert body["reasoning"] == {"summary": "detailed"}
+    assert body["include"] == ["reasoning.encrypted_content"]
+    assert "temperature" not in body
+
+
+@pytest.mark.anyio
+async def test_a_model_does_not_reason_if_it_is_said(tmp_path, upstream):
+    text = f"""
+        [provider]
+        api = "openai-responses"
+        base_url = "{upstream.base_url}"
+        model = "gpt-5"
+    """
+    environ = {"CHATNEST_PROVIDER__REASONS": "false"}
+    chat = built(text, tmp_path, environ)
+    async with Conversation(chat, json={"messages": [{"role": "user", "content": "Hi"}]}) as c:
+        assert chat_nest_client(await c.read_all()).done
+    await chat.aclose()
+
+    assert {"include", "reasoning"}.isdisjoint(upstream.last.json)
+    assert upstream.last.json["temperature"] == 0.7
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_a_key_comes_from_the_variable_of_the_api(tmp_path, api):
     prefix, *_ = APIS[api]
@@ -351,6 +387,27 @@ WRONG = {
         (
             "FILE: models.m.think_tags: expected a setting of the API openai-responses, got "
             "one of other APIs. Remove it."
+        ),
+    ),
+    "a summary in an API that has none": (
+        '[models.m]\nreasoning_summary = "auto"\n',
+        (
+            "FILE: models.m.reasoning_summary: expected a setting of the API openai-chat, got "
+            "one of other APIs. Remove it."
+        ),
+    ),
+    "reasons of Claude": (
+        '[provider]\napi = "anthropic-messages"\nmodel = "claude-haiku-4-5"\nreasons = true\n',
+        (
+            "FILE: provider.reasons: expected a setting of the API anthropic-messages, got one "
+            "of other APIs. Remove it."
+        ),
+    ),
+    "a summary that does not exist": (
+        '[provider]\napi = "openai-responses"\nmodel = "m"\nreasoning_summary = "long"\n',
+        (
+            "FILE: provider.reasoning_summary: expected 'auto' or 'concise' or 'detailed', got "
+            "'long'."
         ),
     ),
     "another API without a model": (

@@ -271,9 +271,11 @@ def test_a_local_server_with_the_default_model_is_a_warning(url: str, model: str
         ({"model": "gpt-5-mini", "reasoning_effort": "high"}, "fail"),
         ({"model": "gpt-5-mini", "reasoning_effort": "minimal"}, "ok"),
         ({"model": "gpt-4o"}, "ok"),
+        ({"model": "gpt-5-mini", "reasons": False}, "ok"),
+        ({"model": "deployment", "reasons": True}, "fail"),
     ],
 )
-def test_a_reasoning_model_with_too_little_output_fails(settings: dict[str, str], level: str):
+def test_a_reasoning_model_with_too_little_output_fails(settings: dict[str, Any], level: str):
     assert checked(config=provider(**settings))["provider.model"].level == level
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 
@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+_P = TypeVar("_P", bound=msgspec.Struct)
+
+
 class _Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How an API is served. ``variables`` are read for arguments without a setting, and ``unknown``
     are the settings that the API does not have.
@@ -65,7 +68,11 @@ _OPENAI: Final[Mapping[str, str]] = {
 }
 
 _DIALECTS: Final[Mapping[Api, _Dialect]] = {
-    "openai-chat": _Dialect(provider=OpenAIProvider, variables=_OPENAI),
+    "openai-chat": _Dialect(
+        provider=OpenAIProvider,
+        variables=_OPENAI,
+        unknown=("reasons", "reasoning_summary"),
+    ),
     "openai-responses": _Dialect(
         provider=OpenAIResponsesProvider,
         variables=_OPENAI,
@@ -76,7 +83,8 @@ _DIALECTS: Final[Mapping[Api, _Dialect]] = {
         variables={"api_key": "ANTHROPIC_API_KEY", "base_url": "ANTHROPIC_BASE_URL"},
         unknown=(
             *("include_usage", "organization", "project"),
-            *("max_tokens_field", "send_temperature", "reasoning_effort", "think_tags"),
+            *("max_tokens_field", "send_temperature", "reasons", "reasoning_effort"),
+            *("reasoning_summary", "think_tags"),
         ),
     ),
 }
@@ -207,12 +215,15 @@ def models_of(config: Config) -> dict[str, Model] | None:
 
 def _parameters(section: ModelSection | ProviderSection) -> dict[str, Any]:
     """The settings of a model that its provider object has, as the same for all its requests."""
-    return {
-        "max_tokens_field": section.max_tokens_field,
-        "send_temperature": section.send_temperature,
-        "reasoning_effort": section.reasoning_effort,
-        "think_tags": section.think_tags,
-    }
+    names = dict.fromkeys(
+        (*ModelParameters.__struct_fields__, *ResponsesParameters.__struct_fields__)
+    )
+    return {name: getattr(section, name) for name in names}
+
+
+def _only(kind: type[_P], parameters: Mapping[str, Any]) -> _P:
+    """The parameters of one API."""
+    return kind(**{name: parameters[name] for name in kind.__struct_fields__})
 
 
 def _build(
@@ -250,12 +261,9 @@ def _build(
         match section.api:
             case "openai-chat":
                 account["include_usage"] = section.include_usage
-                account["parameters"] = ModelParameters(**parameters)
+                account["parameters"] = _only(ModelParameters, parameters)
             case "openai-responses":
-                account["parameters"] = ResponsesParameters(
-                    send_temperature=parameters["send_temperature"],
-                    reasoning_effort=parameters["reasoning_effort"],
-                )
+                account["parameters"] = _only(ResponsesParameters, parameters)
             case "anthropic-messages":
                 account = {}
             case _:

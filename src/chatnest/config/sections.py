@@ -48,6 +48,7 @@ Api = Literal["openai-chat", "openai-responses", "anthropic-messages"]
 """The dialect of a provider."""
 
 LimitField = Literal["max_tokens", "max_completion_tokens"]
+Summary = Literal["auto", "concise", "detailed"]
 
 
 class NamedProvider(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,9 @@ class ProviderSection(NamedProvider, frozen=True, kw_only=True):
     encoding: str | None = None
     max_tokens_field: LimitField | None = None
     send_temperature: bool | None = None
+    reasons: bool | None = None
     reasoning_effort: str | None = None
+    reasoning_summary: Summary | None = None
     think_tags: bool | None = None
 
 
@@ -90,7 +93,9 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True):
     image_detail: Detail = "low"
     max_tokens_field: LimitField | None = None
     send_temperature: bool | None = None
+    reasons: bool | None = None
     reasoning_effort: str | None = None
+    reasoning_summary: Summary | None = None
     think_tags: bool | None = None
 
 

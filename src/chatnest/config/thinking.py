@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chatnest.config.sections import Config
+from chatnest.config.sections import Config, ModelSection, ProviderSection
 from chatnest.providers.openai.models import is_reasoning
 
 __all__ = ["MIN_REASONING_TOKENS", "reasoning_warnings"]
@@ -20,28 +20,30 @@ def reasoning_warnings(config: Config) -> list[tuple[str, str, str]]:
     if config.demo:
         return []
     if not config.models:
-        provider = config.provider
-        return _warnings(config, "provider", provider.model, provider.reasoning_effort, None)
+        return _warnings(config, "provider", config.provider, config.provider.model, None)
     return [
         warning
         for name, model in config.models.items()
-        for warning in _warnings(
-            config, f"models.{name}", model.model or name, model.reasoning_effort, name
-        )
+        for warning in _warnings(config, f"models.{name}", model, model.model or name, name)
     ]
 
 
 def _warnings(
-    config: Config, place: str, model: str, effort: str | None, name: str | None
+    config: Config,
+    place: str,
+    section: ModelSection | ProviderSection,
+    model: str,
+    name: str | None,
 ) -> list[tuple[str, str, str]]:
     """The warning of one model. ``name`` is its name for profiles, None for the only model."""
+    reasons = is_reasoning(model) if section.reasons is None else section.reasons
     short = [
         each.name
         for each in config.profiles
         if each.max_output_tokens < MIN_REASONING_TOKENS
         and (name is None or each.models is None or name in each.models)
     ]
-    if not short or not is_reasoning(model) or effort in {"none", "minimal"}:
+    if not short or not reasons or section.reasoning_effort in {"none", "minimal"}:
         return []
     found = f"{model} reasons before it answers, so {', '.join(short)} may end without an answer"
     advice = (
