@@ -16,6 +16,7 @@ from chatnest.profiles import BALANCED, CONSTRAINED, DEFAULT_PROFILES, EXPANDED,
 from chatnest.requests import ChatRequest, OutputFormat, Sampling, Tool, ToolChoice
 from chatnest.testing import Conversation, chat_nest_client
 from chatnest.tokens import Tokenizer
+from tests.streams.support import Books
 
 pytestmark = pytest.mark.anyio
 
@@ -465,6 +466,64 @@ def test_a_profile_for_images_has_room_for_one(field):
         f"profiles.balanced.images: expected {field} above {needed}, for an image of at least 500 "
         f"tokens (a) and the minimum output, got {needed}. Raise {field}, or set images = false."
     )
+
+
+# ------------------------------------------------ a model that accepts no small outputs
+
+
+class Picky(Recorder):
+    """Its API refuses a limit of the output below 16."""
+
+    least_output_tokens = 16
+
+
+async def status_of(provider: Recorder, ledger: Any, profile: Profile, **request: Any) -> int:
+    """The status of the answer to a request."""
+    app = ChatNestApp(
+        provider=provider, profiles=[profile], ledger=ledger, formats=[Given(**request)]
+    )
+    async with Conversation(app, json={}) as c:
+        await c.read_all()
+    await app.aclose()
+    assert c.status is not None
+    return c.status
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "sent"), [(Recorder, 5, 5), (Picky, 5, 16), (Picky, 16, 16), (Picky, 20, 20)]
+)
+async def test_a_model_gets_the_least_output_that_it_accepts_and_that_is_held(kind, asked, sent):
+    provider, books = kind(), Books()
+    assert await status_of(provider, books, changed(), max_output_tokens=asked) == 200
+
+    assert provider.asked[0].max_output_tokens == sent
+    assert books.reservations[0].tokens == 8 + sent
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_tokens_per_request": 23}, {"daily_token_limit": 23, "max_tokens_per_request": 2_000}],
+)
+async def test_without_room_for_it_the_model_is_not_asked(fields):
+    """The question has 8 tokens, so 15 are left."""
+    provider, books = Picky(), Books()
+    profile = changed(min_output_tokens=1, max_output_tokens=16, **fields)
+    assert await status_of(provider, books, profile, max_output_tokens=5) in {400, 413, 429}
+    assert provider.asked == []
+
+    more = {name: value + 1 for name, value in fields.items()}
+    profile = msgspec.structs.replace(profile, **more)
+    assert await status_of(provider, Books(), profile, max_output_tokens=5) == 200
+    assert provider.asked[0].max_output_tokens == 16
+
+
+def test_a_profile_whose_answers_no_model_accepts_stops_the_start():
+    profile = changed(max_output_tokens=15)
+    assert told({"a": Model(provider=Picky())}, [profile], default_profile="balanced") == (
+        "profiles.balanced.max_output_tokens: expected at least 16, since the API of the model 'a' "
+        "accepts no fewer, got 15. Raise it, or leave the model out of the profile's models."
+    )
+    Catalogue.of({"a": Model(provider=Recorder())}, {"balanced": profile})
 
 
 def test_a_shipped_profile_fits_any_model():

@@ -88,6 +88,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             model=self.model.name,
             counter=self.model.counter,
             context_window=self.model.context_window,
+            least_output=self.model.least_output,
             system=self.system,
         )
 

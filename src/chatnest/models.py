@@ -70,7 +70,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A model of the catalogue as a turn uses it. ``name`` is the one in records and logs,
     ``upstream`` the one that the provider gets. ``least_image`` is the tokens of the smallest
-    image, or None for a model that takes no images.
+    image, or None for a model that takes no images. ``least_output`` is the smallest limit of the
+    output that its API accepts.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     context_window: int | None = None
     image_detail: Detail = "low"
     least_image: int | None = None
+    least_output: int = 1
 
     @property
     def takes_images(self) -> bool:
@@ -229,6 +231,7 @@ def _candidate(name: str, model: Model) -> Candidate:
         context_window=model.context_window,
         image_detail=model.image_detail,
         least_image=None if images is None else images(_PIXEL),
+        least_output=getattr(provider, "least_output_tokens", 1),
     )
 
 
@@ -259,9 +262,18 @@ def _image_tokens(rule: ImageRule, detail: Detail, image: Image) -> int:
 
 
 def _check_lengths(profile: Profile, models: Sequence[Candidate]) -> None:
-    """Raise ConfigurationError for a model whose window leaves no tokens for the input."""
+    """Raise ConfigurationError for a model whose window leaves no tokens for the input, or whose
+    API accepts no answers as short as those of the profile.
+    """
     least = min(profile.max_output_tokens, profile.min_output_tokens)
     for model in models:
+        if profile.max_output_tokens < model.least_output:
+            raise ConfigurationError(
+                f"profiles.{profile.name}.max_output_tokens: expected at least "
+                f"{model.least_output}, since the API of the model {model.name!r} accepts no "
+                f"fewer, got {profile.max_output_tokens}. Raise it, or leave the model out of the "
+                "profile's models."
+            )
         if model.context_window is not None and model.context_window <= least:
             raise ConfigurationError(
                 f"models.{model.name}.context_window: expected more than {least}, the minimum "

@@ -88,6 +88,7 @@ class Turn:
         groups: Mapping[str, str] = _NO_GROUPS,
         headers: Mapping[str, str] | None = None,
         context_window: int | None = None,
+        least_output: int = 1,
     ) -> None:
         self.id = turn_id
         self.principal = principal
@@ -120,6 +121,7 @@ class Turn:
         self.source = "none"
         self.state: dict[str, Any] = {}
         self._context_window = context_window or _UNLIMITED
+        self._least_output = least_output  # that the model's API accepts as a limit
         self._counter = counter
         self._counted: dict[Message, int] = {}
         self.has_definitions: bool = bool(request.tools) or request.output is not None
@@ -164,7 +166,8 @@ class Turn:
     @property
     def min_output_tokens(self) -> int:
         """Minimum tokens of output. A request that leaves less room is refused."""
-        return min(self.profile.min_output_tokens, self.max_output_tokens)
+        usual = min(self.profile.min_output_tokens, self.max_output_tokens)
+        return usual if usual > self._least_output else self._least_output
 
     @property
     def slack(self) -> int:
@@ -220,7 +223,8 @@ class Turn:
         return self._counter.bounds(answer.text)[1] + self._counter.bounds(answer.unseen)[1]
 
     async def fit(self) -> None:
-        """Count the input, and lower the output so that both fit into one request.
+        """Count the input, and lower the output so that both fit into one request. An output below
+        the least that the model accepts becomes that.
 
         Raises RequestTooLarge if not even ``min_output_tokens`` fit.
         """
@@ -228,6 +232,8 @@ class Turn:
             self.system = joined(self.system)
         if len(self.messages) > 1:
             self.messages = joined(self.messages)
+        if self.max_output_tokens < self._least_output:
+            self.max_output_tokens = self._least_output
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
         reply, output = self._counter.reply_tokens, self.min_output_tokens

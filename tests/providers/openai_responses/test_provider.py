@@ -113,7 +113,9 @@ async def test_a_request_to_a_model_that_reasons():
         "max_output_tokens": 50,
         "include": ["reasoning.encrypted_content"],
         "reasoning": {"effort": "low", "summary": "auto"},
-        "tools": [{"type": "function", "name": "stop", "parameters": {"type": "object"}}],
+        "tools": [
+            {"type": "function", "name": "stop", "parameters": {"type": "object"}, "strict": False}
+        ],
         "tool_choice": "auto",
         "text": {"format": {"type": "json_object"}},
     }
@@ -145,6 +147,20 @@ def test_an_option_that_chatnest_sets_is_refused(field):
 def test_settings_are_checked(options, words):
     with pytest.raises(ConfigurationError, match=words):
         OpenAIResponsesProvider(**{"model": "m", "api_key": KEY, **options})
+
+
+@pytest.mark.parametrize(
+    ("address", "least"),
+    [
+        (None, 16),
+        ("https://name.openai.azure.com/openai/v1", 16),
+        ("https://gateway.example.com/v1", 16),
+        ("http://127.0.0.1:8080/v1", 1),
+    ],
+)
+def test_only_local_servers_accept_a_limit_of_less_than_16_tokens(address, least):
+    provider = OpenAIResponsesProvider(model="m", api_key=KEY, base_url=address)
+    assert provider.least_output_tokens == least
 
 
 def test_openai_needs_a_key_and_another_server_does_not(monkeypatch):

@@ -182,10 +182,12 @@ def test_tools_are_flat(choice, sent):
     assert encoded(fields) == {"tools": [SENT_TOOL]} | sent
 
 
-def test_a_tool_has_no_field_that_was_not_set():
+def test_a_tool_has_no_field_that_was_not_set_and_is_not_strict_unless_it_was_asked_for():
     fields = tool_fields(request(tools=(Tool(name="stop"),)))
 
-    assert encoded(fields["tools"]) == [{"type": "function", "name": "stop", "parameters": {}}]
+    assert encoded(fields["tools"]) == [
+        {"type": "function", "name": "stop", "parameters": {}, "strict": False}
+    ]
     assert tool_fields(request(tool_choice=ToolChoice(mode="required"))) == {}
 
 

@@ -34,6 +34,9 @@ _RESERVED: Final = {
 _OBFUSCATING: Final = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com")
 """Ends of the names of servers that pad their events."""
 
+_LEAST_OUTPUT: Final = 16
+"""The smallest ``max_output_tokens`` that OpenAI and Azure accept."""
+
 _EVENTS_PER_TOKEN: Final = 16
 """Maximum events for each token: a gateway may send one for each character, of about four."""
 
@@ -76,6 +79,7 @@ class OpenAIResponsesProvider:
         )
         self.route: Route = self._server.route
         self.is_local: bool = self._server.is_local
+        self.least_output_tokens: int = 1 if self.is_local else _LEAST_OUTPUT
         self._told = parameters if parameters is not None else ResponsesParameters()
         self._obfuscates = self._server.host.endswith(_OBFUSCATING)
         self._learned: dict[str, Parameters] = {}  # by the model's name

@@ -25,12 +25,14 @@ def tool_fields(request: ModelRequest) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
+    """A tool without ``strict`` is not strict, as in Chat Completions. OpenAI would otherwise make
+    all of its arguments required.
+    """
     fields: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         fields["description"] = tool.description
     fields["parameters"] = msgspec.Raw(tool.parameters.encode())
-    if tool.strict is not None:
-        fields["strict"] = tool.strict
+    fields["strict"] = bool(tool.strict)
     return fields
 
 
