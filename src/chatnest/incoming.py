@@ -89,6 +89,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             counter=self.model.counter,
             context_window=self.model.context_window,
             least_output=self.model.least_output,
+            added_tokens=self.model.added_tokens,
             system=self.system,
         )
 

@@ -71,7 +71,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A model of the catalogue as a turn uses it. ``name`` is the one in records and logs,
     ``upstream`` the one that the provider gets. ``least_image`` is the tokens of the smallest
     image, or None for a model that takes no images. ``least_output`` is the smallest limit of the
-    output that its API accepts.
+    output that its API accepts. ``added_tokens`` are those that its provider adds to the input of
+    each request: the definitions of tools that it runs itself.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     image_detail: Detail = "low"
     least_image: int | None = None
     least_output: int = 1
+    added_tokens: int = 0
 
     @property
     def takes_images(self) -> bool:
@@ -222,6 +224,7 @@ def _candidate(name: str, model: Model) -> Candidate:
     upstream = model.model or provider.model
     counter = _counter_of(name, provider, upstream, model)
     images = getattr(counter, "images", None)
+    added: int = getattr(provider, "added_tokens", 0)
     return Candidate(
         name=name,
         provider=provider,
@@ -232,6 +235,7 @@ def _candidate(name: str, model: Model) -> Candidate:
         image_detail=model.image_detail,
         least_image=None if images is None else images(_PIXEL),
         least_output=getattr(provider, "least_output_tokens", 1),
+        added_tokens=added and added + tool_tokens_of(upstream),
     )
 
 

@@ -36,8 +36,8 @@ NO_QUESTION: Final = "messages: at least one must be the user's."
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """A function of the client's that the model may call. ``parameters`` is a JSON schema, as the
-    text of a JSON object. ``strict`` is whether the arguments must follow it; None is the default of
-    Chat Completions, which is no.
+    text of a JSON object. ``strict`` is whether the arguments must follow it; by default they
+    need not, as in Chat Completions.
     """
 
     name: str

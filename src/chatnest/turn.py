@@ -89,6 +89,7 @@ class Turn:
         headers: Mapping[str, str] | None = None,
         context_window: int | None = None,
         least_output: int = 1,
+        added_tokens: int = 0,
     ) -> None:
         self.id = turn_id
         self.principal = principal
@@ -122,6 +123,7 @@ class Turn:
         self.state: dict[str, Any] = {}
         self._context_window = context_window or _UNLIMITED
         self._least_output = least_output  # that the model's API accepts as a limit
+        self._added_tokens = added_tokens  # by the provider, to the input
         self._counter = counter
         self._counted: dict[Message, int] = {}
         self.has_definitions: bool = bool(request.tools) or request.output is not None
@@ -167,7 +169,7 @@ class Turn:
     def min_output_tokens(self) -> int:
         """Minimum tokens of output. A request that leaves less room is refused."""
         usual = min(self.profile.min_output_tokens, self.max_output_tokens)
-        return usual if usual > self._least_output else self._least_output
+        return max(usual, self._least_output)
 
     @property
     def slack(self) -> int:
@@ -232,11 +234,11 @@ class Turn:
             self.system = joined(self.system)
         if len(self.messages) > 1:
             self.messages = joined(self.messages)
-        if self.max_output_tokens < self._least_output:
-            self.max_output_tokens = self._least_output
+        self.max_output_tokens = max(self.max_output_tokens, self._least_output)
         messages = (*self.system, *self.messages)
         cap = self.max_tokens_per_request
-        reply, output = self._counter.reply_tokens, self.min_output_tokens
+        reply = self._counter.reply_tokens + self._added_tokens
+        output = self.min_output_tokens
         if self.is_large:
             least = reply + sum(map(self.least_tokens, messages)) + output
             if least > cap + _FAR:  # a count would take long and change nothing

@@ -85,12 +85,14 @@ class Chat(NamedTuple):
 
 
 @asynccontextmanager
-async def chatting(dialect: Dialect, upstream: FakeUpstream, **options: Any) -> AsyncIterator[Chat]:
+async def chatting(
+    dialect: Dialect, upstream: FakeUpstream, *, provider: Any = None, **options: Any
+) -> AsyncIterator[Chat]:
     """A chat in front of ``upstream``, with two models: ``main``, which is the default, and
     ``other``.
     """
     books, ended = Books(), Ended()
-    provider = dialect.provider(upstream)
+    provider = provider or dialect.provider(upstream)
     async with serving(
         None,
         models={

@@ -6,10 +6,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from chatnest.errors import ConfigurationError
+from chatnest.errors import ConfigurationError, InvalidRequest
 from chatnest.tokens.tokenizer import Tokenizer
+from chatnest.tokens.tool_bounds import definitions
 
-__all__ = ["OF_FIELDS", "checked_options", "counter_for", "decoded_together"]
+__all__ = ["OF_FIELDS", "checked_options", "counter_for", "decoded_together", "tokens_of_tools"]
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,27 @@ def checked_options(options: Mapping[str, Any] | None, reserved: Collection[str]
             "Remove it."
         )
     return checked
+
+
+def tokens_of_tools(options: Mapping[str, Any]) -> int:
+    """Maximum tokens of the definitions of the tools in the additional fields of a request, which
+    the provider runs itself. Their results are input as well, without a known bound. Raises
+    ConfigurationError.
+    """
+    tools = options.get("tools", [])
+    if not isinstance(tools, list) or not all(isinstance(each, Mapping) for each in tools):
+        raise _not_tools(type(tools).__name__)
+    try:
+        countable = definitions([msgspec.json.encode(tool).decode() for tool in tools])
+    except (TypeError, InvalidRequest) as exc:
+        raise _not_tools("one that cannot be sent") from exc
+    return countable.tokens + sum(Tokenizer.bounds(text)[1] for text in countable.texts)
+
+
+def _not_tools(found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"options['tools']: expected a list of objects of JSON, got {found}. Correct it."
+    )
 
 
 def decoded_together(decoder: msgspec.json.Decoder[_T], payloads: list[bytes]) -> list[_T] | None:

@@ -23,7 +23,7 @@ from chatnest.providers.anthropic_messages.request import (
     request_head,
 )
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for
+from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for, tokens_of_tools
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.asking import GOOD, ask, closed_unless
 from chatnest.providers.http.bodies import check_coding, read_document
@@ -89,6 +89,7 @@ class AnthropicProvider:
         self._key = key_of(api_key, is_needed=self._base_url == DEFAULT_BASE_URL)
         self.is_local: bool = is_local(urlsplit(self._base_url).hostname or "")
         self._options = checked_options(options, RESERVED)
+        self.added_tokens: int = tokens_of_tools(self._options)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
         self._traits: dict[str, Traits] = {}

@@ -11,7 +11,7 @@ import msgspec
 from chatnest._util.arguments import check_kinds
 from chatnest.errors import UpstreamError
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for
+from chatnest.providers.dialect import OF_FIELDS, checked_options, counter_for, tokens_of_tools
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.network import (
     Route,
@@ -114,6 +114,7 @@ class OpenAIProvider:
         self._include_usage = include_usage
         self._models: dict[str, _Known] = {}
         self._options = checked_options(options, _RESERVED)
+        self.added_tokens: int = tokens_of_tools(self._options)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
 
@@ -200,6 +201,8 @@ class OpenAIProvider:
             asked.messages, known.thinking, model=model, image_detail=asked.image_detail
         )
         request = {"model": model, "messages": messages, "stream": True} | added | self._options
+        if self.added_tokens and "tools" in added:
+            request["tools"] = [*added["tools"], *self._options["tools"]]
         sent = _Sent(added.keys() - self._options, asked, messages, known.thinking)
         return self._server.post(call, decoder, request, sent.check)
 

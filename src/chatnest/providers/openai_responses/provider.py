@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chatnest._util.arguments import check_kinds
 from chatnest.providers.base import ProviderStream
-from chatnest.providers.dialect import checked_options, counter_for
+from chatnest.providers.dialect import checked_options, counter_for, tokens_of_tools
 from chatnest.providers.http.answer_stream import OpenedAnswer
 from chatnest.providers.http.network import Route, ServerSettings
 from chatnest.providers.http.transport import Response
@@ -84,6 +84,7 @@ class OpenAIResponsesProvider:
         self._obfuscates = self._server.host.endswith(_OBFUSCATING)
         self._learned: dict[str, Parameters] = {}  # by the model's name
         self._options = checked_options(options, _RESERVED)
+        self.added_tokens: int = tokens_of_tools(self._options)
         self._max_event_bytes = max_event_bytes
         self._max_answer_bytes = max_answer_bytes
 
@@ -136,6 +137,9 @@ class OpenAIResponsesProvider:
         items = input_items(request.messages, model=model, image_detail=request.image_detail)
         body: dict[str, Any] = {"model": model, "input": items, "stream": True}
         body["max_output_tokens"] = request.max_output_tokens
-        body |= added | tool_fields(request) | text_fields(request.output) | self._options
+        tools = tool_fields(request)
+        body |= added | tools | text_fields(request.output) | self._options
+        if self.added_tokens and tools:
+            body["tools"] = [*tools["tools"], *self._options["tools"]]
         parts = {f"reasoning.{part}" for part in added.get("reasoning", ())}
         return body, (added.keys() | parts) - self._options.keys()
