@@ -1,6 +1,7 @@
 """Models and providers that a configuration names, and what cannot be."""
 
 import os
+import re
 
 import msgspec
 import pytest
@@ -514,7 +515,18 @@ WRONG = {
         (
             "FILE: profiles.balanced.max_reasoning_tokens: expected less than "
             "max_tokens_per_request - min_output_tokens = 1984, got 1984, which leaves no "
-            "tokens for the input. Lower it, or raise max_tokens_per_request."
+            "tokens for the input. Set max_tokens_per_request = 4032, the 2048 of now and the "
+            "thinking, or lower max_reasoning_tokens."
+        ),
+    ),
+    "thinking beyond the tokens of a day": (
+        HOUSE + MODEL + "[profiles.balanced]\nmax_reasoning_tokens = 4_000\n"
+        "daily_token_limit = 3_000\nmax_tokens_per_request = 6_048\n",
+        (
+            "FILE: profiles.balanced.max_reasoning_tokens: expected less than "
+            "daily_token_limit - min_output_tokens = 2936, got 4000, which leaves no tokens for "
+            "the input. Set daily_token_limit = 7000, the 3000 of now and the thinking, or lower "
+            "max_reasoning_tokens."
         ),
     ),
     "both ways to say what becomes of a client's system prompt": (
@@ -536,6 +548,38 @@ WRONG = {
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be_is_told_with_its_key_its_source_and_the_remedy(tmp_path, text, message):
     assert told(text, tmp_path) == message
+
+
+OF_A_CHAT_OF_TODAY = """
+[providers.claude]
+api = "anthropic-messages"
+base_url = "https://api.anthropic.com"
+api_key_env = "HOUSE_KEY"
+
+[models.large]
+provider = "claude"
+model = "claude-sonnet-4-5"
+aliases = ["gpt-4o"]
+context_window = 200_000
+max_image_tokens = 1_700
+
+[profiles.balanced]
+models = ["large"]
+tools = true
+images = true
+structured_output = true
+max_reasoning_effort = "medium"
+max_reasoning_tokens = 4_000
+"""
+
+
+def test_the_remedy_for_thinking_without_room_is_the_whole_remedy(tmp_path):
+    """One line, as the error has it, and the configuration starts."""
+    remedy = re.search(r"Set (\w+ = \d+),", told(OF_A_CHAT_OF_TODAY, tmp_path))
+    assert remedy is not None
+    assert remedy[1] == "max_tokens_per_request = 6048"
+    app = built(f"{OF_A_CHAT_OF_TODAY}{remedy[1]}\n", tmp_path)
+    assert app.profiles["balanced"].max_tokens_per_request == 6_048
 
 
 def test_a_source_may_be_the_environment(tmp_path):

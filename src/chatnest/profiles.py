@@ -256,15 +256,16 @@ def _check_sense(profile: Profile) -> None:
                 f"got {getattr(profile, total)}, which leaves no tokens for the input. Raise the "
                 "first or lower the second."
             )
-    if profile.max_reasoning_tokens is None:
+    if (thinking := profile.max_reasoning_tokens) is None:
         return
     for total in ("max_tokens_per_request", "daily_token_limit"):
         room = getattr(profile, total) - least
-        if profile.max_reasoning_tokens >= room:
+        if thinking >= room:
             raise ConfigurationError(
                 f"profiles.{profile.name}.max_reasoning_tokens: expected less than {total} - "
-                f"{field} = {room}, got {profile.max_reasoning_tokens}, which leaves no tokens for "
-                f"the input. Lower it, or raise {total}."
+                f"{field} = {room}, got {thinking}, which leaves no tokens for "
+                f"the input. Set {total} = {getattr(profile, total) + thinking}, the "
+                f"{getattr(profile, total)} of now and the thinking, or lower max_reasoning_tokens."
             )
 
 

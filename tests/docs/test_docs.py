@@ -13,6 +13,7 @@ import pytest
 
 from chatnest import Bounds, ChatNestApp, HardCaps, OpenAIProvider, Profile, errors
 from chatnest.config import sections as configuration
+from chatnest.config.build import build_chat
 from chatnest.config.sections import Config, load_config
 from chatnest.testing import FakeUpstream
 from tests.docs import house
@@ -22,6 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/")
 """Their programs are served by tests/frameworks, each in a process of its own: a framework may
 change what is the process's, and be there once."""
+MODELS = "docs/how-to/models.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -62,6 +64,16 @@ def test_toml_examples_are_configurations(text, tmp_path):
     file = tmp_path / "chatnest.toml"
     file.write_text(text)
     assert isinstance(load_config(file, {}, {}), Config)
+
+
+@pytest.mark.parametrize("text", [p for p in blocks("toml") if p.id.startswith(MODELS)])
+def test_configurations_with_models_start(text, tmp_path, monkeypatch):
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "sk-not-a-key")
+    file = tmp_path / "chatnest.toml"
+    file.write_text(text)
+    config = load_config(file, {"CHATNEST_LEDGER__URL": "memory:"}, {})
+    assert build_chat(config).models.candidates
 
 
 @pytest.mark.parametrize("text", blocks("json"))
@@ -149,6 +161,7 @@ NO_BOUNDS = {
     "runs.sqlite.file._FORGOTTEN_AT_ONCE": "how much one write tidies up",
     "providers.sse._CR": "a character",
     "providers.anthropic_messages.parameters._LEAST_BUDGET": "of the API",
+    "providers.openai_responses.provider._LEAST_OUTPUT": "of the API",
     "providers.anthropic_messages.parameters._WARMEST": "of the API",
     "providers.refusals.faults._SERVER": "a status",
     "providers.refusals.faults._TOO_LARGE": "a status",
