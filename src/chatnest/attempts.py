@@ -29,6 +29,9 @@ __all__ = ["Attempts", "OpenCall"]
 class Attempts:
     """Calls the candidates of a generation in order until one sends something billable. A policy
     decides whether to retry a candidate.
+
+    All attempts share ``first_byte_seconds``. A candidate that stays silent until then leaves no
+    time for the next one, so only failures lead to it.
     """
 
     def __init__(
