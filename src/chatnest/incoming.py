@@ -1,15 +1,12 @@
 """Incoming: reads a chat request into one frozen value, IncomingChat, before anything is sent."""
 
-import logging
 import math
 import re
-from collections.abc import Awaitable, Mapping
-from functools import partial
-from typing import Final, Literal, TypeVar, get_args
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
 
-import anyio
 import msgspec
-from anyio import CancelScope, move_on_after
+from anyio import move_on_after
 from starlette.types import Receive, Scope
 
 from chatnest._util.threads import in_thread
@@ -21,6 +18,7 @@ from chatnest.asgi.resumption import idempotency_key
 from chatnest.bounds import ResolvedBounds
 from chatnest.conversation import Message
 from chatnest.errors import BodyTooLarge, ClientGone, InvalidRequest
+from chatnest.hooks import EarlyIdentity, Hooks
 from chatnest.identity.access import Access, Wait
 from chatnest.identity.base import Identity
 from chatnest.models import Candidate, Catalogue
@@ -33,14 +31,11 @@ from chatnest.requests import (
     EventKind,
     is_conversation,
 )
-from chatnest.streams.open_streams import Arrival, OpenStreams
+from chatnest.streams.open_streams import OpenStreams
 from chatnest.turn import Turn
 from chatnest.wire.base import WireFormat
 
 __all__ = ["ClientSystemPrompt", "Incoming", "IncomingChat"]
-
-_log = logging.getLogger("chatnest.app")
-_T = TypeVar("_T")
 
 ClientSystemPrompt = Literal["ignore", "refuse", "allow"]
 """How a client's system prompt is treated."""
@@ -95,7 +90,9 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming:
-    """Reads chat requests: the body, the key, the identity, the profile, in this order."""
+    """Reads chat requests: the body, the key, the identity, the profile, in this order. The
+    identity comes first if the body has not arrived yet, so that strangers take no room for bodies.
+    """
 
     def __init__(
         self,
@@ -148,15 +145,18 @@ class Incoming:
         """
         bounds = self._bounds
         with self._streams.receiving(bounds.body_seconds) as arrival:
-            body = await read_json_body(head, receive, max_bytes=self._max_body, take=share.take)
+            hooks = Hooks(receive, arrival, bounds.stream_seconds)
+            early = EarlyIdentity(self._access, scope, hooks)
+            body = await read_json_body(
+                head, receive, max_bytes=self._max_body, take=share.take, admit=early.find
+            )
             if is_gone(scope):
                 await _wait_until_gone(receive)
             key = idempotency_key(scope) if b"idempotency-key" in head else None
             ping_seconds = self._ping_seconds
             if scope.get("query_string"):
                 ping_seconds = self.ping_seconds(scope)
-            watched = partial(self._watched, receive, arrival)
-            identity = await self._access.identity(scope, watched)
+            identity = early.found or await self._access.identity(scope, hooks.watched)
             if len(body) > bounds.body_bytes:
                 share.take(len(body) - share.size)
             if len(body) > min(SMALL_BODY, bounds.body_bytes):
@@ -174,11 +174,13 @@ class Incoming:
             if key is None and (request.linger is not None or request.submission.key is not None):
                 key, replays = self._own_key(request, format)
             if request.model is None:
-                profile = await self._access.profile(identity.principal, request.profile, watched)
+                profile = await self._access.profile(
+                    identity.principal, request.profile, hooks.watched
+                )
                 model = self._models.by_profile[profile.name][0]
             else:
                 profile, model = await self._chosen(
-                    identity.principal, request, request.model, watched
+                    identity.principal, request, request.model, hooks.watched
                 )
             check_permissions(request, profile, model)
             events = request.events | self._events if self._events else request.events
@@ -240,24 +242,6 @@ class Incoming:
             profiles = await access.open_profiles(principal, wait)
         return self._models.chosen(name, profiles)
 
-    async def _watched(self, receive: Receive, arrival: Arrival, hook: Awaitable[_T]) -> _T:
-        """The result of an async hook. A disconnect cancels the hook and raises ClientGone."""
-        arrival.allow_hooks(self._bounds.stream_seconds)
-        results: list[_T] = []
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_leave_with, receive, tasks.cancel_scope)
-            try:
-                results.append(await hook)
-            except Exception as exc:  # noqa: BLE001  # raised below, outside of the group
-                failure = exc
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        if not results:
-            raise ClientGone
-        return results[0]
-
     def headers(self, scope: Scope) -> Headers | None:
         """The header fields of a request, or None if no policy needs them."""
         return Headers(scope) if self._keep_headers else None
@@ -294,16 +278,6 @@ class Incoming:
 def _takes_images(profile: Profile, models: Catalogue) -> bool:
     """Whether a client can send images under this profile."""
     return profile.images and any(model.takes_images for model in models.by_profile[profile.name])
-
-
-async def _leave_with(receive: Receive, scope: CancelScope) -> None:
-    """Cancel ``scope`` when the client disconnects."""
-    try:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    except Exception as exc:  # noqa: BLE001  # raised by a middleware or a server: a disconnect
-        _log.debug("receive failed: %s", type(exc).__name__)
-    scope.cancel()
 
 
 async def _wait_until_gone(receive: Receive) -> None:

@@ -1,13 +1,14 @@
 """HTTP over ASGI: reading a body within its bounds, sending a JSON or problem response."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 from anyio import move_on_after
 from starlette.types import Message, Receive, Scope, Send
 
+from chatnest.asgi.data_urls import SMALL_BODY
 from chatnest.errors import BodyTooLarge, ClientGone, UnsupportedMediaType
 
 __all__ = [
@@ -77,9 +78,12 @@ async def read_json_body(
     *,
     max_bytes: int,
     take: Callable[[int], object] | None = None,
+    admit: Callable[[], Awaitable[object]] | None = None,
 ) -> bytes:
     """The whole body of a JSON request with these header fields. ``take`` gets the size of each
-    piece but the last, and may refuse it.
+    piece but the last, and may refuse it. ``admit`` may refuse a body that is not all there with
+    its first piece: it is called once before the next piece is waited for, or before the first if
+    the declared length is above SMALL_BODY.
 
     Raises UnsupportedMediaType, ClientGone, or BodyTooLarge as soon as the size is known.
     """
@@ -87,8 +91,12 @@ async def read_json_body(
     if content_type != b"application/json" or b"content-encoding" in head:
         _check_media_type(content_type, head.get(b"content-encoding", b""))
     length = head.get(b"content-length", b"")
-    if length.isdigit() and len(length) < 20 and int(length) > max_bytes:  # noqa: PLR2004  # int64
+    declared = int(length) if length.isdigit() and len(length) < 20 else 0  # noqa: PLR2004  # int64
+    if declared > max_bytes:
         raise BodyTooLarge(max_bytes)
+    if declared > SMALL_BODY and admit is not None:
+        await admit()
+        admit = None
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -102,6 +110,9 @@ async def read_json_body(
         pieces.append(piece)
         if not message.get("more_body", False):
             return b"".join(pieces)
+        if admit is not None:
+            await admit()
+            admit = None
         if take is not None:
             take(len(piece))
 

@@ -128,9 +128,14 @@ class Arrival(msgspec.Struct):
     hook_seconds: float | None = None
 
     def allow_hooks(self, seconds: float) -> None:
-        """The body is complete, and an async hook runs: it may take ``seconds``."""
+        """An async hook runs: it may take ``seconds``."""
         self.scope.deadline = anyio.current_time() + seconds
         self.hook_seconds = seconds
+
+    def expect_body(self, deadline: float) -> None:
+        """A hook has ended, and more of the body is expected until ``deadline``."""
+        self.scope.deadline = deadline
+        self.hook_seconds = None
 
 
 class _Here:
