@@ -182,7 +182,7 @@ def test_refusal(here: World, client: Client, model, note):
     """The user reads a sentence, and no refusal is repeated against the limit for long."""
     text = "word " * 150 if model == "narrow" else "Hi"
     if model == "busy":
-        assert here.ask(client, model="busy")["error"] is None
+        here.ask(client, model="busy", retries=0)
     if model == "spent":
         here.upstream.default = Answer(usage=(150, 40))
         here.ask(client, model="spent")
