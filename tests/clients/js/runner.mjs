@@ -14,7 +14,7 @@ const handle = async (command) => {
   try {
     await run(command, result);
   } catch (error) {
-    result.error = error?.message ?? String(error);
+    result.error = error?.payload?.message ?? error?.message ?? String(error);
     result.status = error?.status ?? error?.statusCode ?? null;
     result.code = error?.code ?? null;
   }

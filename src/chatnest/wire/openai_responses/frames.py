@@ -32,7 +32,7 @@ from chatnest.wire.openai_problem import error_object
 from chatnest.wire.openai_responses.growing import FOLD, Growing
 from chatnest.wire.openai_responses.output import Event, Output
 from chatnest.wire.openai_responses.response_object import INCOMPLETE, response_object
-from chatnest.wire.sse import json_of, lines_of
+from chatnest.wire.sse import json_of
 
 __all__ = ["ResponseFrames", "WholeResponseFrames"]
 
@@ -101,15 +101,9 @@ class ResponseFrames:
         return self._said(events)
 
     def _pieces(self, growing: Growing, texts: list[str]) -> bytes:
-        """The frames of texts that came together."""
-        lines = lines_of(texts, b"", b"\n").splitlines()  # JSON has no line breaks of its own
         first = self._number + 1
         self._number += len(texts)
-        growing.late += texts
-        if len(growing.late) > FOLD:
-            growing.fold()
-        template = growing.template
-        return b"".join([template % pair for pair in enumerate(lines, first)])
+        return growing.frames(first, texts)
 
     def _start(self) -> bytes:
         response = msgspec.Raw(json_of(response_object(self._info, "in_progress")))
@@ -149,7 +143,17 @@ class WholeResponseFrames:
         self._output = Output(info.request_id)
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
-        return b"".join([self._document(event) for event in events])
+        output, document = self._output, b""
+        for each in events:
+            event: Any = each.event if type(each) is Numbered else each
+            growing = output.growing
+            if type(event) is output.kind and growing is not None:  # nearly always
+                growing.late.append(event.text)
+                if len(growing.late) > FOLD:
+                    growing.fold()
+            else:
+                document += self._document(event)
+        return document
 
     def _document(self, event: ClientEvent) -> bytes:
         output = self._output
@@ -160,12 +164,10 @@ class WholeResponseFrames:
                     growing.late.append(event.text)
             case ReasoningSignature() | ToolCall() | Source():
                 output.add(event)
-            case Start() | Ping() | Failed():  # a failure has a document of its own
+            case Start() | Ping() | Failed() | Numbered():  # a failure has its own document
                 pass
             case Done():
                 return json_of(ended(self._info, output, event)[1])
-            case Numbered():
-                return self._document(event.event)
             case _:
                 assert_never(event)
         return b""

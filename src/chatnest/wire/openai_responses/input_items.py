@@ -36,10 +36,10 @@ __all__ = ["Asked", "asked_in"]
 
 _CAPS: Final = ToolCaps()
 
-_OF_ALL: Final = frozenset({"type", "id", "status"})
+_OF_ALL: Final = frozenset({"type", "id", "status", "parsed_arguments"})
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "message": _OF_ALL | {"role", "content", "phase"},
-    "function_call": _OF_ALL | {"call_id", "name", "arguments", "parsed_arguments"},
+    "function_call": _OF_ALL | {"call_id", "name", "arguments"},
     "function_call_output": _OF_ALL | {"call_id", "output"},
     "reasoning": _OF_ALL | {"summary", "content", "encrypted_content"},
 }

@@ -25,7 +25,9 @@ def receipt_document(receipt: Mapping[str, object]) -> Document:
     """
     outcome = str(receipt["outcome"])
     status = _STATUSES.get(outcome, "failed")
-    error = {"code": outcome, "message": "The response failed."} if status == "failed" else None
+    error = None
+    if status == "failed":  # the API has no other code that fits
+        error = {"code": "server_error", "message": f"The response failed: {outcome}."}
     info = StreamInfo(request_id=str(receipt["run_id"]), model="")
     return Document(
         status=200,
