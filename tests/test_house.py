@@ -112,9 +112,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "wire.openai_responses": (
         "body encrypted_content growing response_object",
-        "output places receipt",
-        "frames input_items tools",
-        "request",
+        "output_items places receipt",
+        "input_items output tools",
+        "frames request",
     ),
     "wire.native": ("body frames problem", "places", "messages", "request"),
     "endpoints": ("base", "chat limits models run"),

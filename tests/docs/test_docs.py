@@ -137,6 +137,7 @@ BOUNDED = {
     "wire.ai_sdk": "places",
     "wire.native": "frames places problem request",
     "wire.openai_chat": "frames places request whole",
+    "wire.openai_responses": "growing",
 }
 NO_BOUNDS = {
     "client.errors._NEVER": "no time to wait for",
@@ -149,6 +150,7 @@ NO_BOUNDS = {
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
     "answer._MOST_LATE": "how pieces are kept",
+    "wire.openai_responses.growing.FOLD": "how pieces are kept",
     "runs.entries.OVERHEAD": "an estimate of bytes",
     "runs.entries._OBJECT": "an estimate of bytes",
     "runs.entries._TEXT_ONLY": "of what is written",

@@ -30,7 +30,8 @@ from chatnest.events import (
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.openai_problem import error_object
 from chatnest.wire.openai_responses.growing import FOLD, Growing
-from chatnest.wire.openai_responses.output import Event, Output
+from chatnest.wire.openai_responses.output import Output
+from chatnest.wire.openai_responses.output_items import Event
 from chatnest.wire.openai_responses.response_object import INCOMPLETE, response_object
 from chatnest.wire.sse import json_of
 
