@@ -82,7 +82,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "audit writer",
         "ledger",
     ),
-    "tokens": ("base families image_rules image_size tool_bounds", "definitions tokenizer"),
+    "tokens": (
+        "base families image_rules image_size references",
+        "tool_bounds",
+        "definitions tokenizer",
+    ),
     "wire": (
         "base caps conversations places ratelimit shapes sse",
         "bodies expected images limits openai_problem sampling tools",

@@ -18,7 +18,7 @@ from chatnest.tokens.tool_bounds import (
     ToolCaps,
     call,
     definitions,
-    depth,
+    is_deeper,
     result,
 )
 
@@ -304,7 +304,7 @@ DEEP = "[" * 1_000 + "]" * 1_000
         (['"\ud800"'], "tools[0]: expected JSON."),
         (['{"secret": '], "tools[0]: expected JSON."),
         (["]" * 50 + DEEP], "tools[0]: expected at most 32 levels of nesting."),
-        (["]" * 5_000 + DEEP], "tools[0]: expected JSON."),
+        (["]" * 5_000 + DEEP], "tools[0]: expected at most 32 levels of nesting."),
     ],
 )
 def test_definitions_beyond_a_cap_are_refused(tools, error):
@@ -361,12 +361,30 @@ JSON = st.recursive(
 
 @given(JSON, st.booleans())
 def test_depth_is_that_of_the_parsed_value(value, escaped):
-    assert depth(json.dumps(value, ensure_ascii=escaped)) == nesting(value)
+    text, depth = json.dumps(value, ensure_ascii=escaped), nesting(value)
+
+    assert [is_deeper(text, most) for most in range(depth + 2)] == [True] * depth + [False] * 2
 
 
-@pytest.mark.parametrize("text", ["[" * 200_000, '"\\' * 200_000, '[{"a":' * 100_000])
-def test_depth_takes_any_text(text):
-    assert depth(text) in (0, 200_000)
+@pytest.mark.parametrize(
+    ("text", "deeper"),
+    [
+        ("[" * 200_000, True),
+        ('"\\' * 200_000, False),
+        ('[{"a":' * 100_000, True),
+        ("[]" * 65_000, False),
+        ("[" * 32 + "]" * 32, False),
+        ("[" * 33 + "]" * 33, True),
+        ('[{"a": ["b", {"c": "' + "x" * 99, False),  # arguments that broke off
+        ('"' + "[" * 99, False),
+        ('"\\"' + "[" * 99 + '"', False),
+        ('"\\\\"' + "[" * 99, True),
+        ("]" * 99, False),
+        ("\ud800[", False),
+    ],
+)
+def test_depth_takes_any_text(text, deeper):
+    assert is_deeper(text, 32) == deeper
 
 
 @given(

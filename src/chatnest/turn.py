@@ -8,14 +8,15 @@ from typing import Any, Final
 
 import msgspec
 
+from chatnest._util.threads import in_thread
 from chatnest.answer import Answer
-from chatnest.conversation import Message, ToolCall, ToolResult, joined
+from chatnest.conversation import Message, Text, ToolCall, ToolResult, joined
 from chatnest.errors import RequestTooLarge
 from chatnest.events import ProviderEvent
 from chatnest.profiles import Profile
 from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
-from chatnest.tokens.definitions import definitions_of
+from chatnest.tokens.definitions import definitions_of, size_of_definitions
 from chatnest.tool_turns import answered_calls
 
 __all__ = ["Attempt", "LookUp", "ModelCall", "Turn"]
@@ -206,9 +207,13 @@ class Turn:
         definition that is not JSON, or exceeds a cap.
         """
         if self._defined is None:
-            countable = definitions_of(self.request)
-            counts = [await self._counter.count(text) for text in countable.texts]
-            self._defined = sum(counts) + countable.tokens
+            request = self.request
+            if size_of_definitions(request) > _LARGE:
+                countable = await in_thread(definitions_of, request)
+            else:
+                countable = definitions_of(request)
+            together = Message("user", tuple(map(Text, countable.texts)))
+            self._defined = sum(await self._counter.count_messages([together])) + countable.tokens
             if self.request.tools:
                 self._defined += getattr(self._counter, "tool_tokens", 0)
         return self._defined

@@ -167,6 +167,33 @@ async def test_a_large_body_is_parsed_in_a_thread(monkeypatch):
     assert "_parse_large" in parsed
 
 
+def described(text: str, name: str = "f") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": text}}
+
+
+async def test_many_definitions_are_made_and_counted_in_threads(monkeypatch):
+    """Each of the tools is short, and all together keep a core for 100 ms and more."""
+    threads: list[str] = []
+    real = anyio.to_thread.run_sync
+
+    async def run_sync(work, *args, **options):
+        threads.append(getattr(work, "__name__", ""))
+        return await real(work, *args, **options)
+
+    monkeypatch.setattr("chatnest._util.threads.to_thread.run_sync", run_sync)
+    monkeypatch.setattr("chatnest.tokens.tokenizer.to_thread.run_sync", run_sync)
+    provider = Scripted([Delta("ok")])
+    await provider.counter.warm()
+    async with serving(None, provider=provider, **OPEN) as app:
+        await answer_to(app, {"messages": [HI], "tools": [described("word " * 20)]})
+        assert not {"definitions_of", "count"}.intersection(threads)
+        tools = [described("word " * 200, f"f{number}") for number in range(30)]
+        await answer_to(app, {"messages": [HI], "tools": tools})
+
+    assert threads.count("definitions_of") == threads.count("count") == 1
+    assert len(provider.asked[-1].tools) == 30
+
+
 def left(app: Any) -> float:
     room: float = app._chat._incoming.room.left
     return room

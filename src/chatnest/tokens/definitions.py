@@ -5,7 +5,7 @@ import msgspec
 from chatnest.requests import ChatRequest, OutputFormat, Tool
 from chatnest.tokens.tool_bounds import FORCED_CHOICE_TOKENS, Countable, definitions
 
-__all__ = ["definitions_of"]
+__all__ = ["definitions_of", "size_of_definitions"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -20,6 +20,13 @@ def definitions_of(request: ChatRequest) -> Countable:
     if request.output is not None:
         found += definitions([_output(request.output)], field="output")
     return found
+
+
+def size_of_definitions(request: ChatRequest) -> int:
+    """The characters of the tools and the output format."""
+    size = sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
+    output = request.output
+    return size + (len(output.description) + len(output.schema or "") if output is not None else 0)
 
 
 def _tool(tool: Tool) -> str:

@@ -9,19 +9,19 @@ a tool without parameters has 13, and 20 in TypeScript. Counted are therefore
 - once more, the descriptions of objects, which the format of gpt-oss has twice,
 - four tokens for each line break in a text, before which a comment may be continued.
 
-A schema for the answer counts as a tool does. A ``$ref`` is counted as it stands; a provider that
-replaces it by its definition may charge more. The tokens for calls, results and a forced choice
+A schema for the answer counts as a tool does. A ``$ref`` is counted with its definition beside it,
+as often as it stands there: see ``references``. The tokens for calls, results and a forced choice
 are allowances without a measurement. Anthropic documents a system prompt for tools of 159 to 530
 tokens with Claude 3.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from chatnest.errors import InvalidRequest
+from chatnest.tokens.references import Expansion, refers
 
 __all__ = [
     "FORCED_CHOICE_TOKENS",
@@ -29,7 +29,7 @@ __all__ = [
     "ToolCaps",
     "call",
     "definitions",
-    "depth",
+    "is_deeper",
     "result",
     "tool_tokens_of",
 ]
@@ -51,8 +51,8 @@ _CLAUDE_TOKENS: Final = 600
 _LINE_TOKENS: Final = 4
 """Tokens for which a line break in a description may stand: itself, an indentation, ``//``."""
 
-_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""A string, which may lack its end; the start and the end of an array or object."""
+_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_OTHERS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def tool_tokens_of(model: str) -> int:
@@ -104,7 +104,7 @@ class ToolCaps(msgspec.Struct, frozen=True, kw_only=True):
         self._check_depth(text, field)
 
     def _check_depth(self, text: str, field: str) -> None:
-        if depth(text) > self.depth:
+        if is_deeper(text, self.depth):
             raise InvalidRequest(f"{field}: expected at most {self.depth} levels of nesting.")
 
 
@@ -120,12 +120,20 @@ def definitions(tools: Sequence[str], caps: ToolCaps = _CAPS, field: str = "tool
     caps.check(tools, field)
     texts: list[str] = []
     breaks = 0
+    expansion = Expansion(caps.size)
     for number, tool in enumerate(tools):
         try:
-            texts.append(msgspec.json.format(tool, indent=4))
+            text = msgspec.json.format(tool, indent=4)
             value = msgspec.json.decode(tool)
         except (msgspec.DecodeError, UnicodeEncodeError):
             raise InvalidRequest(f"{field}[{number}]: expected JSON.") from None
+        whole = expansion.of(value, f"{field}[{number}]") if refers(tool) else value
+        if whole is not value:
+            expanded = msgspec.json.format(msgspec.json.encode(whole), indent=4).decode()
+            if len(expanded) < len(text):  # it has no escapes
+                texts.append(text)
+            text, value = expanded, whole
+        texts.append(text)
         again = [d for node in _nodes(value) if (d := _description_of_object(node)) is not None]
         breaks += sum(node.count("\n") for node in (*_nodes(value), *again) if type(node) is str)
         texts += again
@@ -142,19 +150,20 @@ def result(identifier: str, text: str) -> Countable:
     return Countable((identifier, text), CALL_TOKENS)
 
 
-def depth(text: str) -> int:
-    """The arrays and objects around the innermost value of a JSON text, without parsing it.
+def is_deeper(text: str, most: int) -> bool:
+    """Whether a JSON text has more than ``most`` arrays and objects around a value. It is not
+    parsed. If the text is not JSON, its brackets without a partner count as well.
 
-    Takes linear time, and any text. If the text is not JSON, the result means nothing.
+    No loop in Python is longer than ``most``, so no text keeps the event loop.
     """
-    level = deepest = 0
-    for match in _STRUCTURE.finditer(text):
-        if match[0] in "[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif match[0] in "]}":
-            level -= 1
-    return deepest
+    data = text.encode("utf-8", "surrogatepass").replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(data.split(b'"')[::2]).translate(_BRACKETS, _OTHERS)
+    for level in range(most):
+        inner = brackets.replace(b"[]", b"")  # the innermost ones
+        if len(inner) == len(brackets):
+            return level + brackets.count(b"[") > most
+        brackets = inner
+    return b"[" in brackets
 
 
 def _size(text: str, enough: int) -> int:
@@ -178,5 +187,5 @@ def _description_of_object(node: Any) -> str | None:
     """The description of a schema for objects, or None."""
     if type(node) is not dict or type(node.get("description")) is not str:
         return None
-    is_object = node.get("type") == "object" or "properties" in node
+    is_object = node.get("type") == "object" or "properties" in node or "$ref" in node
     return node["description"] if is_object else None
