@@ -49,22 +49,22 @@ def weather_of(given: dict[str, Any]) -> str:
     return f"It is sunny in {given['city']}."
 
 
-class _Loop:
-    """An event loop in a thread, for all commands: LangChain keeps its connections in one loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+_LOCK = threading.Lock()
 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    return _Loop().loop
+    """An event loop in a thread, for all commands: LangChain keeps its connections in one loop."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
 def ask(name: str, command: Command) -> Result:
     """Run a command with a client."""
-    return asyncio.run_coroutine_threadsafe(_ask(name, command), _loop()).result(120)
+    with _LOCK:
+        loop = _loop()
+    return asyncio.run_coroutine_threadsafe(_ask(name, command), loop).result(120)
 
 
 async def _ask(name: str, command: Command) -> Result:

@@ -188,8 +188,8 @@ def test_refusal(here: World, client: Client, model, note):
         here.ask(client, model="spent")
     before = len(here.upstream.requests)
     # A client waits for as long as a short limit asks for, unless its retries are off.
-    more = {"retries": 0} if model == "busy" else {}
-    result = here.ask(client, model=model, text=text, **more)
+    retries = 0 if model == "busy" else 2
+    result = here.ask(client, model=model, text=text, retries=retries)
 
     assert REFUSALS[model] in result["error"]
     assert "{" not in result["error"]

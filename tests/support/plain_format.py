@@ -59,7 +59,7 @@ class Plain:
 
     content_type = "text/plain"
     headers: Mapping[str, str] = {}
-    body = PlainBody
+    body_type = PlainBody
     frames = PlainFrames
     has_documents = True
 

@@ -51,7 +51,7 @@ class WireFormat(Protocol):
     """How one kind of client speaks: the body of its requests, the frames of its streams, and its
     errors. A format has no state of a request: ``frames`` makes an encoder for each response.
 
-    For the OpenAPI document, a format may have ``body``, the msgspec Struct of its requests,
+    For the OpenAPI document, a format may have ``body_type``, the msgspec Struct of its requests,
     ``has_documents``, whether it answers requests without a stream, and ``has_quota_errors``,
     whether it answers 402.
     """

@@ -83,7 +83,7 @@ def _any_json(kind: type) -> dict[str, Any]:
 
 
 def _body_of(format_: WireFormat) -> type[msgspec.Struct] | None:
-    return getattr(format_, "body", None)
+    return getattr(format_, "body_type", None)
 
 
 def _chat(

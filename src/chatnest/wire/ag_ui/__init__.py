@@ -23,7 +23,7 @@ class AGUIFormat:
     headers: Mapping[str, str] = {}
     more_paths: Sequence[MorePath] = ()
     """None: its clients cannot resume a run, and stop one by closing the connection."""
-    body: type = Body
+    body_type: type = Body
 
     def __init__(self, path: str = "/ag-ui") -> None:
         self.path: str = path

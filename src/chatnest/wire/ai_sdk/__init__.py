@@ -22,7 +22,7 @@ class AISDKFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {"x-vercel-ai-ui-message-stream": "v1"}
-    body: type = Body
+    body_type: type = Body
 
     def __init__(self, path: str = "/ai-sdk") -> None:
         self.path: str = path

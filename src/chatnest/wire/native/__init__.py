@@ -20,7 +20,7 @@ class NativeFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
-    body: type = Body
+    body_type: type = Body
 
     def __init__(self, path: str = "") -> None:
         self.path: str = path

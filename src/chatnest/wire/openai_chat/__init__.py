@@ -29,7 +29,7 @@ class OpenAIChatFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
-    body: type = Body
+    body_type: type = Body
     has_documents: bool = True
     has_quota_errors: bool = True
 

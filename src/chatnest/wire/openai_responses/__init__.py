@@ -25,7 +25,7 @@ class OpenAIResponsesFormat:
 
     content_type: str = "text/event-stream"
     headers: Mapping[str, str] = {}
-    body: type = Body
+    body_type: type = Body
     has_documents: bool = True
     has_quota_errors: bool = True
 
