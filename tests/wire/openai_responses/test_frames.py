@@ -428,6 +428,19 @@ def test_any_text_is_whole_in_its_pieces_and_at_its_end(texts):
     assert done == shown == found[-1]["response"]["output"][0]["content"][0]["text"]
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 1_000])
+def test_a_long_text_is_whole_at_its_end(at_once):
+    texts = [f"{number} " for number in range(1_000)]
+    for encoder in (frames(), frames(stream=False)):
+        stream = encoder.encode([Start()])
+        for start in range(0, len(texts), at_once):
+            stream += encoder.encode([Delta(text) for text in texts[start : start + at_once]])
+        stream += encoder.encode([STOP])
+        response = read(stream)[-1]["response"] if b"event: " in stream else json.loads(stream)
+
+        assert response["output"][0]["content"][0]["text"] == "".join(texts)
+
+
 def test_a_stream_cut_at_any_byte_is_a_part_of_it_and_never_whole():
     stream = encoded(*EVERYTHING)
     whole = read(stream)
