@@ -266,3 +266,36 @@ async def test_the_native_format_has_its_paths_as_before(upstream):
         c = await answer_to(app, ask())
 
     assert kinds(c.received)[-1] == "done"
+
+
+FORMATS_WITH_IDS = {
+    "openai-chat": ("/v1/chat/completions", {"stream": True, "messages": ask()["messages"]}),
+    "openai-responses": ("/v1/responses", {"stream": True, "input": "Hi"}),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), FORMATS_WITH_IDS.values(), ids=FORMATS_WITH_IDS)
+async def test_all_readers_of_an_answer_get_its_id(upstream, path, body):
+    key = {"idempotency-key": '"k"'}
+    async with serving(upstream, formats=list(FORMATS_WITH_IDS)) as app:
+        first = await post(app, body, path=path, headers=key)
+        second = await post(app, body, path=path, headers=key)
+
+    assert first.received == second.received
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+async def test_a_response_is_cancelled_by_its_id(upstream):
+    upstream.default = Answer.stall(1)
+    body = {"stream": True, "input": "Hi"}
+    async with (
+        serving(upstream, formats=["openai-responses"], runs=LINGER) as app,
+        Conversation(app, json=body, path="/v1/responses") as c,
+    ):
+        await said(c, b'"delta":"Hello"')
+        c.disconnect()
+        path = f"/v1/responses/resp_{c.headers['chatnest-run-id']}/cancel"
+        receipt = await post(app, {}, path=path)
+        await upstream.until(lambda up: up.aborted == 1)
+
+    assert b'"status":"cancelled"' in receipt.received

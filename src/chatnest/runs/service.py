@@ -163,6 +163,7 @@ class Runs:
                 run = self._begin(chat, key, print_, hosts)
                 response.expect_start()
                 return await reader.follow(run, first=True)
+            response.join_run(claim.run_id)
             response.add_headers({"Idempotency-Replayed": "true"})
             try:
                 return await self._follow(claim.run_id, chat.identity.principal, reader)

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any, Final
 
+import msgspec
 from anyio import Event, move_on_after
 from starlette.types import Receive, Scope, Send
 
@@ -71,6 +72,7 @@ class Response:
             "_format",
             "_frames",
             "_headers",
+            "_info",
             "_ping_at",
             "_ping_seconds",
             "_place",
@@ -97,6 +99,7 @@ class Response:
         self._send = send
         self._send_now = send_now(scope, send)
         self._format = format
+        self._info = info
         self._frames = format.frames(info)
         self._bounds = bounds
         self._ping_seconds = ping_seconds
@@ -119,6 +122,10 @@ class Response:
     def add_headers(self, fields: Mapping[str, str]) -> None:
         if self._state is _WAITING:
             self._headers.update(fields)
+
+    def join_run(self, run_id: str) -> None:
+        """Note, before anything is sent, that the events are those of another request's run."""
+        self._frames = self._format.frames(msgspec.structs.replace(self._info, run_id=run_id))
 
     def expect_start(self) -> None:
         """See Output. The time for the early start counts from the first call."""
@@ -252,5 +259,5 @@ class Response:
         if own:
             headers += encode_headers(own)
         headers += encode_headers(self._headers)
-        del self._headers  # not needed any more, and an empty dict would take 64 bytes
+        del self._headers, self._info  # not needed any more, and an empty dict takes 64 bytes
         return {"type": "http.response.start", "status": 200, "headers": headers}

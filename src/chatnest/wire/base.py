@@ -16,8 +16,9 @@ __all__ = ["RUNS", "Action", "BelowChat", "Frames", "MorePath", "StreamInfo", "W
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a response that its frames may need.
 
-    ``request_id`` is the id of the request, and of the run if there is one. ``request`` is None for
-    a client that resumes a run, and ``note`` is then the note of the request that began it.
+    ``request_id`` is the id of the request, and ``run_id`` the id of the run that it has joined, if
+    any. ``request`` is None for a client that resumes a run, and ``note`` is then the note of the
+    request that began it.
     ``usage_event`` is whether the client, or the operator, wants the cost at the end, and
     ``events`` the kinds of additional events.
     """
@@ -28,6 +29,12 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     events: frozenset[EventKind] = frozenset()
     request: ChatRequest | None = None
     note: str = ""
+    run_id: str = ""
+
+    @property
+    def answer_id(self) -> str:
+        """The id of the answer, which all its readers share."""
+        return self.run_id or self.request_id
 
 
 class Frames(Protocol):

@@ -67,7 +67,7 @@ class AISDKFrames:
 
     def __init__(self, info: StreamInfo) -> None:
         known = info.note if info.request is None else info.request.submission.facts
-        self._message_id = known if isinstance(known, str) and known else f"msg_{info.request_id}"
+        self._message_id = known if isinstance(known, str) and known else f"msg_{info.answer_id}"
         self._kind: type[Delta | Reasoning] | None = None  # of the open block
         self._delta = b""  # the beginning of its frames
         self._block = 0

@@ -16,9 +16,9 @@ _PREFIX: Final = "chatcmpl-"
 def head_of(info: StreamInfo, kind: str) -> dict[str, object]:
     """The fields that are the same in each object of an answer."""
     return {
-        "id": _PREFIX + info.request_id,
+        "id": _PREFIX + info.answer_id,
         "object": kind,
-        "created": seconds_of(info.request_id),
+        "created": seconds_of(info.answer_id),
         "model": info.model,
     }
 

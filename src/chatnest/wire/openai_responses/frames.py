@@ -52,7 +52,7 @@ class ResponseFrames:
         self.headers: Mapping[str, str] = {"x-request-id": info.request_id}
         self._info = info
         self._number = -1
-        self._output = Output(info.request_id)
+        self._output = Output(info.answer_id)
         self._kind: object = None  # of the pieces that are text of what is open
         self._growing: Growing | None = None
 
@@ -141,7 +141,7 @@ class WholeResponseFrames:
     def __init__(self, info: StreamInfo) -> None:
         self.headers: Mapping[str, str] = {"x-request-id": info.request_id}
         self._info = info
-        self._output = Output(info.request_id)
+        self._output = Output(info.answer_id)
 
     def encode(self, events: Sequence[ClientEvent]) -> bytes:
         output, document = self._output, b""

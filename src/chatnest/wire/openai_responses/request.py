@@ -39,7 +39,7 @@ _HARMLESS: Final[Mapping[str, tuple[object, ...]]] = {
 
 _RANGES: Final = {"temperature": 2, "top_p": 1}
 _SUBMISSIONS: Final = {
-    stream: Submission(stream=stream, may_be_empty=True) for stream in (False, True)
+    stream: Submission(stream=stream, may_be_empty=True, note="") for stream in (False, True)
 }
 
 

@@ -36,9 +36,9 @@ def response_object(
     depend on what this server does not have, are absent or empty.
     """
     return {
-        "id": id_of(info.request_id),
+        "id": id_of(info.answer_id),
         "object": "response",
-        "created_at": seconds_of(info.request_id),
+        "created_at": seconds_of(info.answer_id),
         "status": status,
         "background": False,
         "error": error,
