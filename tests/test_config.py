@@ -35,6 +35,8 @@ base_url = "http://127.0.0.1:8080/v1"
 
 [chat]
 path = "/chat"
+format = "ai-sdk"
+formats = ["native", "ai-sdk"]
 system_prompt = "Be brief."
 default_profile = "constrained"
 allowed_profiles = ["constrained", "balanced"]
@@ -120,6 +122,8 @@ def test_every_key_of_a_file_is_taken(tmp_path):
     )
     assert msgspec.to_builtins(config.chat) == {
         "path": "/chat",
+        "format": "ai-sdk",
+        "formats": ["native", "ai-sdk"],
         "system_prompt": "Be brief.",
         "client_system_prompt": None,
         "allow_client_system_prompt": None,
@@ -1088,3 +1092,16 @@ def test_bytes_of_the_environment_that_are_not_utf_8_are_named(environ, place):
     with pytest.raises(ConfigurationError) as caught:
         load_config(None, environ, {})
     assert str(caught.value).startswith(f"{place}: expected text in UTF-8, got other bytes.")
+
+
+def test_the_format_at_the_path_of_the_chat_is_one_of_its_formats(tmp_path):
+    local = '[provider]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
+    text = f'{local}[chat]\nformat = "ag-ui"\nformats = ["native", "ai-sdk"]\n'
+
+    with pytest.raises(ConfigurationError, match=r"chat\.format: expected one of the formats"):
+        build_chat(load(text, folder=tmp_path))
+
+
+def test_an_unknown_format_is_an_error_with_the_known_ones(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"chat\.formats.*ai-sdk"):
+        load('[chat]\nformats = ["native", "aisdk"]\n', folder=tmp_path)

@@ -21,7 +21,7 @@ from chatnest import (
     NativeFormat,
 )
 from chatnest.testing import Conversation, FormatContract, ProtocolViolation, parse_events
-from chatnest.wire import Formats, formats_of, named_formats
+from chatnest.wire import FORMAT_NAMES, Formats, formats_of, named_formats
 from tests.support.plain_format import Plain
 
 PAGE = Path(tests.__file__).parent.parent / "docs/how-to/custom-format.md"
@@ -360,3 +360,59 @@ def test_an_async_format_is_refused(name):
 
     with pytest.raises(ConfigurationError, match=f"{name}: expected a plain function"):
         chat(formats=[unfit()])
+
+
+UNDER = "/api/chat"
+SERVED = {
+    (UNDER, "POST"): True,
+    (f"{UNDER}/limits", "GET"): True,
+    (f"{UNDER}/openapi.json", "GET"): True,
+    (f"{UNDER}/ai-sdk", "POST"): True,
+    (f"{UNDER}/ai-sdk/c1/stream", "GET"): True,
+    (f"{UNDER}/ai-sdk/limits", "GET"): True,
+    (f"{UNDER}/ag-ui", "POST"): True,
+    (f"{UNDER}/v1/chat/completions", "POST"): True,
+    (f"{UNDER}/v1/models/demo", "GET"): True,
+    (f"{UNDER}/v1/responses/resp_{RUN}/cancel", "POST"): True,
+    (f"{UNDER}/runs/nope", "GET"): True,
+    (f"{UNDER}/else", "GET"): False,
+    ("/ai-sdk", "POST"): False,
+    ("/v1/other", "GET"): False,
+    ("/v1", "GET"): False,
+    ("/x/v1/models", "GET"): False,
+}
+AT_ROOT = [("/v1/models", "GET"), ("/v1/chat/completions", "POST"), ("/v1/responses", "POST")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("openai_at_root", [True, False])
+async def test_the_middleware_serves_the_paths_of_all_formats(openai_at_root):
+    """And it passes on all others."""
+
+    async def inner(scope, _, send):
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    app = ChatNestMiddleware(
+        inner, chat=chat(formats=FORMAT_NAMES), path=UNDER, openai_at_root=openai_at_root
+    )
+    found = {}
+    for path, method in [*SERVED, *AT_ROOT]:
+        c = await answer(app, path, {}, method=method)
+        found[path, method] = c.status != 418
+
+    assert found == SERVED | dict.fromkeys(AT_ROOT, openai_at_root)
+
+
+@pytest.mark.anyio
+async def test_another_format_can_be_at_the_path_of_the_chat():
+    app = ChatNestMiddleware(
+        chat(), chat=chat(formats=named_formats(FORMAT_NAMES, "openai-chat")), path=UNDER
+    )
+    openai = await answer(app, UNDER, ASK | {"stream": True})
+    native = await answer(app, f"{UNDER}/native", ASK)
+    limits = await answer(app, f"{UNDER}/native/limits", None, method="GET")
+
+    assert openai.received.endswith(b"data: [DONE]\n\n")
+    assert native.received.endswith(b"event: done\ndata: \n\n")
+    assert limits.status == 200
