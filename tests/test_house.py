@@ -163,7 +163,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "policies": ("base zone", "anonymous budget concurrency rate retry trim"),
     "telemetry": ("base", "access_log", "observers"),
-    "accounting": ("budget_warnings charge local_books outbox refusals throttle", "accounts"),
+    "accounting": (
+        "budget_warnings hidden local_books outbox refusals throttle",
+        "charge",
+        "accounts",
+    ),
     "streams": (
         "intake output",
         "response source",

@@ -24,6 +24,9 @@ __all__ = ["Answer"]
 _MOST_LATE: Final = 128
 """Maximum pieces of an answer that are kept apart before they are joined."""
 
+_ENVELOPE: Final = 128
+"""Characters of a signature that are not thinking: keys, a checksum, the names of fields."""
+
 _HIDDEN: Final = Reasoning("")
 """Thinking that the provider does not show. It is counted, and has nothing for clients."""
 
@@ -32,12 +35,14 @@ class Answer:
     """The model's answer so far: text, thinking, tool calls, the reason to stop, the usage.
 
     ``begun``: the model has accepted the request. ``said``: something billable has arrived.
-    ``calls`` has the pieces of each tool call by its index, or is None without any.
+    ``calls`` has the pieces of each tool call by its index, or is None without any. ``sealed`` is
+    the characters of encrypted thinking in all signatures, or None without any. ``waited`` is the
+    seconds from the call to the first piece.
     """
 
     __slots__ = (
-        *("_early", "_late", "_thinking", "begun", "bytes_left", "calls", "finish_reason", "said"),
-        *("tokens_left", "usage"),
+        *("_early", "_late", "_seal", "_thinking", "begun", "bytes_left", "calls"),
+        *("finish_reason", "said", "sealed", "tokens_left", "usage", "waited"),
     )
 
     def __init__(self) -> None:
@@ -51,6 +56,9 @@ class Answer:
         self.calls: dict[int, tuple[ToolCall, list[str]]] | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+        self.sealed: int | None = None
+        self.waited: float = 0.0
+        self._seal: object = 0, 0  # the pieces of text before the last signature, None after a call
 
     def add(  # noqa: C901  # a case for each kind, and a frame less for each batch
         self, events: Sequence[ProviderEvent]
@@ -123,6 +131,11 @@ class Answer:
         return "".join(self._thinking or ())
 
     @property
+    def may_think(self) -> bool:
+        """Whether there is no text and no tool call since the last signature."""
+        return self._seal == (len(self._early), len(self._late))
+
+    @property
     def tool_calls(self) -> tuple[conversation.ToolCall, ...]:
         """The tool calls, in the order in which they began. The arguments of the last one may be
         incomplete.
@@ -153,16 +166,20 @@ class Answer:
     def _add_unseen(self, event: ReasoningSignature | ToolCall | ToolCallDelta | Source) -> None:
         match event:
             case ToolCall():
+                self._seal = None
                 if self.calls is None:
                     self.calls = {}
                 self.calls[event.index] = event, []
                 self._take(1 + len(event.name) // 2, len(event.name) + len(event.id))
             case ToolCallDelta(index=index, text=text):
+                self._seal = None
                 self._take_text(text)
                 if self.calls is None or index not in self.calls:  # of a call without a name
                     self.calls = {**(self.calls or {}), index: (ToolCall(index, "", ""), [])}
                 _append(self.calls[index][1], text)
             case ReasoningSignature():
+                self._seal = len(self._early), len(self._late)
+                self.sealed = (self.sealed or 0) + max(0, len(event.signature) - _ENVELOPE)
                 self._take(0, len(event.signature))
             case Source():
                 self._take(0, len(event.url) + len(event.title))

@@ -100,6 +100,7 @@ class Attempts:
                 opened.first += answer.add(batch)
                 if not answer.said:
                     generation.alive()
+            answer.waited = monotonic() - opened.started
         except BaseException:
             async with opened:
                 raise

@@ -37,14 +37,17 @@ class ModelCall(msgspec.Struct, kw_only=True):
 
     A provider sets ``sent`` as soon as the request may have reached the model, since from then on
     it may cost something. If the answer is stopped early, a provider may set ``unread`` to the
-    events that had arrived by then: they cost as much as those that were read. ``place``,
-    ``status`` and ``content_type`` are for the log: the address, and the head of the response.
+    events that had arrived by then: they cost as much as those that were read. ``hidden_tokens``
+    is the maximum tokens that the model may think without showing them, for an answer that breaks
+    off before its usage; None if the provider does not know. ``place``, ``status`` and
+    ``content_type`` are for the log: the address, and the head of the response.
     """
 
     request: ModelRequest
     request_id: str
     sent: bool = False
     unread: Iterator[Sequence[ProviderEvent]] | None = None
+    hidden_tokens: int | None = None
     place: str = ""
     status: int = 0
     content_type: str = ""
@@ -223,6 +226,10 @@ class Turn:
         shown = await self._counter.count(self.answer.text)
         unseen = self.answer.unseen
         return shown + await self._counter.count(unseen) if unseen else shown
+
+    async def thinking_tokens(self) -> int:
+        """Tokens of the thinking that the provider has shown, by our count."""
+        return await self._counter.count(self.answer.thinking)
 
     def most_output_tokens(self) -> int:
         """Maximum tokens of the answer so far, without counting."""

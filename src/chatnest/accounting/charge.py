@@ -3,8 +3,9 @@
 from typing import Final, Literal
 
 import msgspec
-from anyio import fail_after
+from anyio import fail_after, move_on_after
 
+from chatnest.accounting.hidden import HiddenThinking
 from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, UpstreamError, UpstreamTimeout
 from chatnest.events import Usage
@@ -29,15 +30,17 @@ class ChargeRules(msgspec.Struct, frozen=True):
 
     unanswered: bool = True
     timeouts: bool = True
+    hidden: HiddenThinking = HiddenThinking()
 
     async def charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """The charge of a turn that ``failure`` or the model has ended (promise B).
 
         The provider's final figure is charged if there is one, and nothing if the model was not
         reached. Otherwise the charge is our count of the input and of the output that has arrived.
-        An answer that was cut off also gets a margin for tokens that had not been read yet, within
-        the hold. An early figure of the provider counts only if it covers the output that has
-        arrived. Text that has arrived is always charged.
+        An answer that was cut off also gets a margin for tokens that had not been read yet, and an
+        answer without a figure the thinking that may be hidden, both within the hold. An early
+        figure of the provider counts only if it covers the output that has arrived. Text that has
+        arrived is always charged.
         """
         answer = turn.answer
         usage = answer.usage
@@ -48,16 +51,20 @@ class ChargeRules(msgspec.Struct, frozen=True):
         source: Literal["provider", "estimated", "none"]
         if usage is not None and answer.finish_reason is not None:
             spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
+            if usage.reasoning_tokens:
+                self.hidden.learn(turn, usage)
         elif not self._reached_model(turn, failure):
             spent, output, source = 0, 0, "none"
         else:
             spent, output, source = turn.input_tokens, await _delivered(turn), "estimated"
             if usage is not None and usage.output_tokens >= output:
                 spent, output, source = usage.input_tokens, usage.output_tokens, usage.source
-            elif failure is not None and answer.finish_reason is None:
+            else:
                 # An early figure below the delivered text is ignored: it is not the final one.
-                with_margin = output + max(8, output // 20)
-                output = max(output, min(with_margin, hold.tokens - spent))
+                more = await self._hidden(turn)
+                if failure is not None and answer.finish_reason is None:
+                    more += max(8, output // 20)
+                output = max(output, min(output + more, hold.tokens - spent))
         return Charge(
             tokens=spent + output,
             input_tokens=spent,
@@ -68,6 +75,15 @@ class ChargeRules(msgspec.Struct, frozen=True):
             profile=turn.profile.name,
             model=turn.model,
         )
+
+    async def _hidden(self, turn: Turn) -> int:
+        """Tokens of thinking beside those that were shown."""
+        most = self.hidden.tokens(turn)
+        if not most:
+            return 0
+        with move_on_after(_COUNTING_SECONDS):
+            return max(0, most - await turn.thinking_tokens())
+        return most
 
     def _reached_model(self, turn: Turn, failure: BaseException | None) -> bool:
         if turn.answer.said:

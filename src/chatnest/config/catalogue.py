@@ -71,7 +71,7 @@ _DIALECTS: Final[Mapping[Api, _Dialect]] = {
     "openai-chat": _Dialect(
         provider=OpenAIProvider,
         variables=_OPENAI,
-        unknown=("reasons", "reasoning_summary"),
+        unknown=("reasoning_summary",),
     ),
     "openai-responses": _Dialect(
         provider=OpenAIResponsesProvider,

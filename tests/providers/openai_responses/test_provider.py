@@ -186,7 +186,7 @@ def test_openai_needs_a_key_and_another_server_does_not(monkeypatch):
 )
 def test_only_openais_servers_are_asked_not_to_pad_events(address, pads):
     provider = OpenAIResponsesProvider(model="m", api_key=KEY, base_url=address)
-    body, _ = provider._body(a_call().request, "m", provider._known("m"))
+    body, _ = provider._body(a_call(), "m", provider._known("m"))
 
     assert ("stream_options" in body) == pads
 

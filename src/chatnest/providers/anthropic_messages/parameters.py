@@ -13,7 +13,7 @@ from chatnest.providers.anthropic_messages.messages import Sent, raw_object, sen
 from chatnest.providers.anthropic_messages.models import Traits
 from chatnest.requests import ModelRequest, OutputFormat, Tool, ToolChoice
 
-__all__ = ["request_body"]
+__all__ = ["hidden_tokens", "request_body"]
 
 _LEAST_BUDGET: Final = 1_024
 """The least budget for thinking that the API accepts."""
@@ -75,6 +75,24 @@ def request_body(
         body["tool_choice"] = choice
     tools += options.get("tools", ())
     return body | dict(options) | ({"tools": tools} if tools else {})
+
+
+def hidden_tokens(body: Mapping[str, Any], most: int, traits: Traits) -> int | None:
+    """The maximum tokens that the model may think for a request without showing them, of ``most``
+    tokens of output. Claude shows summaries. Most of the servers that imitate its API show their
+    thinking: None, since not all of them do.
+    """
+    if not traits.is_claude:
+        return None
+    match body.get("thinking"):
+        case {"type": "enabled", "budget_tokens": int(budget)}:
+            return min(budget, most)
+        case {"type": "disabled"}:
+            return 0
+        case None if not traits.thinks:
+            return 0
+        case _:
+            return most
 
 
 def _thinking(request: ModelRequest, traits: Traits, sent: Sent) -> _Thinking:

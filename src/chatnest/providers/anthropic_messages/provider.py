@@ -15,7 +15,7 @@ from chatnest._util.arguments import check_kinds
 from chatnest.errors import ConfigurationError
 from chatnest.providers.anthropic_messages.decode import MessageDecoder
 from chatnest.providers.anthropic_messages.models import Traits
-from chatnest.providers.anthropic_messages.parameters import request_body
+from chatnest.providers.anthropic_messages.parameters import hidden_tokens, request_body
 from chatnest.providers.anthropic_messages.request import (
     DEFAULT_BASE_URL,
     RESERVED,
@@ -148,6 +148,7 @@ class AnthropicProvider:
         may_learn: bool,
     ) -> Response:
         body = request_body(call.request, model, traits, self._options)
+        call.hidden_tokens = hidden_tokens(body, call.request.max_output_tokens, traits)
         response = await ask(self._transports, _encoder.encode(body), call, decoder)
         if response.status in GOOD and "content-encoding" not in response.headers:
             return response

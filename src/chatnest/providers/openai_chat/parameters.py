@@ -52,13 +52,15 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of a model. None means the default for the family in the model's name.
 
     ``max_tokens_field`` is the field that limits the output. ``send_temperature`` is whether the
-    model accepts a temperature. ``reasoning_effort`` is sent with every request if it is set. With
-    ``think_tags``, text up to ``</think>`` is thinking, and is not shown; by default, this is so
-    only for a local server whose text begins with ``<think>``.
+    model accepts a temperature. ``reasons`` is whether it thinks without showing it: an answer that
+    breaks off is then charged for thinking as well. ``reasoning_effort`` is sent with every request
+    if it is set. With ``think_tags``, text up to ``</think>`` is thinking, and is not shown; by
+    default, this is so only for a local server whose text begins with ``<think>``.
     """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     send_temperature: bool | None = None
+    reasons: bool | None = None
     reasoning_effort: str | None = None
     think_tags: bool | None = None
 

@@ -18,7 +18,7 @@ from chatnest.providers.http.network import (
     ServerSettings,
 )
 from chatnest.providers.http.transport import Response
-from chatnest.providers.openai.models import unsupported_field
+from chatnest.providers.openai.models import is_reasoning, unsupported_field
 from chatnest.providers.openai.server import OpenAIServer
 from chatnest.providers.openai_chat.decode import ChunkDecoder
 from chatnest.providers.openai_chat.messages import sent_messages
@@ -58,9 +58,12 @@ _MOST_CHANGES: Final = 3
 class _Known:
     """The facts of one model, by settings, by its name and by its answers."""
 
-    __slots__ = ("parameters", "tags", "thinking")
+    __slots__ = ("hides", "parameters", "tags", "thinking")
 
-    def __init__(self, parameters: Parameters, tags: TagHabit | None, model: str) -> None:
+    def __init__(
+        self, parameters: Parameters, tags: TagHabit | None, model: str, *, hides: bool | None
+    ) -> None:
+        self.hides = hides  # its thinking, None if that is not known
         self.parameters = parameters
         self.tags = tags
         self.thinking = ThinkingHabit(model)
@@ -149,7 +152,8 @@ class OpenAIProvider:
         if told.think_tags or (told.think_tags is None and self.is_local):
             tags = TagHabit(model, always=told.think_tags is True)
         parameters = Parameters.of(model, told, include_usage=self._include_usage)
-        known = self._models[model] = _Known(parameters, tags, model)
+        hides = told.reasons if told.reasons is not None else is_reasoning(model) or None
+        known = self._models[model] = _Known(parameters, tags, model, hides=hides)
         return known
 
     async def _ask(self, call: ModelCall, decoder: ChunkDecoder, known: _Known) -> Response:
@@ -203,6 +207,9 @@ class OpenAIProvider:
         request = {"model": model, "messages": messages, "stream": True} | added | self._options
         if self.added_tokens and "tools" in added:
             request["tools"] = [*added["tools"], *self._options["tools"]]
+        if known.hides is not None:
+            thinks = known.hides and request.get("reasoning_effort") != "none"
+            call.hidden_tokens = asked.max_output_tokens if thinks else 0
         sent = _Sent(added.keys() - self._options, asked, messages, known.thinking)
         return self._server.post(call, decoder, request, sent.check)
 

@@ -18,7 +18,6 @@ from chatnest.providers.openai_responses.input_items import input_items
 from chatnest.providers.openai_responses.parameters import ADVICE, Parameters, ResponsesParameters
 from chatnest.providers.openai_responses.tools import text_fields, tool_fields
 from chatnest.providers.sse import EventSplitter
-from chatnest.requests import ModelRequest
 from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
@@ -112,7 +111,7 @@ class OpenAIResponsesProvider:
         """
         model = call.request.model or self.model
         response, accepted, field = await self._server.ask(
-            call, decoder, self._known(model), partial(self._body, call.request, model)
+            call, decoder, self._known(model), partial(self._body, call, model)
         )
         if field and not (field == "reasoning.effort" and call.request.effort):
             self._learned[model] = accepted
@@ -130,9 +129,10 @@ class OpenAIResponsesProvider:
         return learned
 
     def _body(
-        self, request: ModelRequest, model: str, parameters: Parameters
+        self, call: ModelCall, model: str, parameters: Parameters
     ) -> tuple[dict[str, Any], Collection[str]]:
         """The body of a request, and its fields that may be left out."""
+        request = call.request
         added = parameters.fields(request)
         items = input_items(request.messages, model=model, image_detail=request.image_detail)
         body: dict[str, Any] = {"model": model, "input": items, "stream": True}
@@ -141,5 +141,8 @@ class OpenAIResponsesProvider:
         body |= added | tools | text_fields(request.output) | self._options
         if self.added_tokens and tools:
             body["tools"] = [*tools["tools"], *self._options["tools"]]
+        if parameters.reasons or self._told.reasons is not None:
+            thinks = parameters.reasons and body.get("reasoning", {}).get("effort") != "none"
+            call.hidden_tokens = request.max_output_tokens if thinks else 0
         parts = {f"reasoning.{part}" for part in added.get("reasoning", ())}
         return body, (added.keys() | parts) - self._options.keys()
