@@ -9,7 +9,6 @@ from anyio import CancelScope, current_time, fail_after
 
 from chatnest.accounting.budget_warnings import BudgetWarnings
 from chatnest.accounting.charge import ChargeRules
-from chatnest.accounting.hidden import HiddenThinking
 from chatnest.accounting.local_books import LocalBooks, WhenAway
 from chatnest.accounting.outbox import Outbox
 from chatnest.accounting.refusals import KnownRefusals
@@ -51,7 +50,7 @@ class Accounts:
         self.ledger = ledger
         self.outbox: Outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
-        self._rules = ChargeRules(charge_unanswered, charge_timeouts, HiddenThinking())
+        self._rules = ChargeRules(charge_unanswered, charge_timeouts)
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
         self._known = KnownRefusals()
         self._throttle = Throttle()

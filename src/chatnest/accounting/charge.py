@@ -30,7 +30,7 @@ class ChargeRules(msgspec.Struct, frozen=True):
 
     unanswered: bool = True
     timeouts: bool = True
-    hidden: HiddenThinking = HiddenThinking()
+    hidden: HiddenThinking = msgspec.field(default_factory=HiddenThinking)
 
     async def charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """The charge of a turn that ``failure`` or the model has ended (promise B).
