@@ -165,7 +165,8 @@ def clients(session: nox.Session) -> None:
     install(session, "integration")
     report = f"{session.create_tmp()}/clients.xml"
     options = ["-n", "2", "-o", "junit_family=xunit1", "--junitxml", report]  # it has properties
-    session.run("pytest", "tests/clients", *options, env=node_clients(session))
+    environ = {"CHATNEST_CLIENTS": "all", **node_clients(session)}
+    session.run("pytest", "tests/clients", *options, env=environ)
     session.run("python", "-m", "tests.clients.table", report)
 
 

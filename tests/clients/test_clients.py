@@ -4,6 +4,7 @@ Every test notes its outcome with the number of calls of the model. ``tests.clie
 the table of the docs of them.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio.to_thread
@@ -13,6 +14,11 @@ from chatnest.testing import Answer, FakeUpstream, FaultProxy
 from chatnest.testing.upstream import Source, Text, Thinking, ToolCall
 from tests.clients.node import MISSING
 from tests.clients.world import CLIENTS, Client, World
+
+ALL = os.environ.get("CHATNEST_CLIENTS") == "all"
+"""Whether every case is tried, as nox -s clients does. Otherwise it is one of each kind: clients
+wait for seconds before they ask again.
+"""
 
 TOOL = Answer(parts=(ToolCall("call_1", "get_weather", '{"city":"Paris"}'),))
 SUNNY = Answer.text("It is sunny.")
@@ -135,7 +141,7 @@ def test_a_page_that_is_loaded_again_has_the_whole_answer(lingering: World, clie
     assert len(lingering.upstream.requests) == 1
 
 
-@pytest.mark.parametrize("end", ["cut", "error_event"])
+@pytest.mark.parametrize("end", ["cut", "error_event"] if ALL else ["cut"])
 def test_error_after_text(here: World, client: Client, end, note):
     here.upstream.default = getattr(Answer, end)(2)
     result = here.ask(client)
@@ -145,7 +151,7 @@ def test_error_after_text(here: World, client: Client, end, note):
     note(_shown(result["error"]))
 
 
-@pytest.mark.parametrize("end", ["cut", "empty", "thinking_only"])
+@pytest.mark.parametrize("end", ["cut", "empty", "thinking_only"] if ALL else ["cut"])
 def test_charged_error_before_text(here: World, client: Client, end, note):
     """The model took the request, and may have been paid for it: no client asks again."""
     here.upstream.default = {
@@ -159,6 +165,7 @@ def test_charged_error_before_text(here: World, client: Client, end, note):
     note(_shown(result["error"]) if result["error"] else "done")
 
 
+@pytest.mark.skipif(not ALL, reason="clients wait before they ask again: nox -s clients")
 def test_uncharged_error(here: World, client: Client, note):
     """The provider refuses, so nothing was paid. Clients may ask again."""
     here.upstream.default = Answer.error(503)
@@ -177,7 +184,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("model", REFUSALS)
+@pytest.mark.parametrize("model", REFUSALS if ALL else ["spent"])
 def test_refusal(here: World, client: Client, model, note):
     """The user reads a sentence, and no refusal is repeated against the limit for long."""
     text = "word " * 150 if model == "narrow" else "Hi"
@@ -199,7 +206,7 @@ def test_refusal(here: World, client: Client, model, note):
 
 @pytest.mark.anyio
 @pytest.mark.loops("asyncio")
-@pytest.mark.parametrize("idempotency", [False, True])
+@pytest.mark.parametrize("idempotency", [False, True] if ALL else [True])
 async def test_connection_cut(here: World, client: Client, idempotency, note):
     """The connection is lost within the answer, before its end."""
     here.upstream.default = Answer.stall(2)
@@ -226,7 +233,7 @@ async def test_connection_cut(here: World, client: Client, idempotency, note):
     note(_shown(result["error"]) if result["error"] else "done", str(idempotency))
 
 
-@pytest.mark.parametrize("silence", [{"first_delay": 20.0}, {"end_delay": 20.0}])
+@pytest.mark.parametrize("silence", [{"first_delay": 20.0}, {"end_delay": 20.0}][: 1 + ALL])
 def test_twenty_seconds_of_silence(here: World, silence):
     """Pings keep the connection, and no client takes them for anything else."""
     here.upstream.default = Answer(**silence)
