@@ -73,7 +73,7 @@ class Formats:
 
     def at(self, path: str) -> Route | None:
         """The route of a path relative to the chat, or None."""
-        path = path.rstrip("/")
+        path = path.removesuffix("/")
         if (route := self._routes.get(path)) is not None:
             return route
         for pattern, _, _ in self._more:
