@@ -3,6 +3,7 @@
 from benchmarks.bench import Workload
 from benchmarks.costs import COSTS
 from benchmarks.first import First
+from benchmarks.formats import InFormats
 from benchmarks.idle import Idle
 from benchmarks.keyed import Keyed
 from benchmarks.refused import Refused
@@ -11,6 +12,5 @@ from benchmarks.wide import Wide
 
 __all__ = ["WORKLOADS"]
 
-WORKLOADS: dict[str, Workload] = {
-    each.name: each for each in (*COSTS, Keyed(), First(), Rush(), Refused(), Idle(), Wide())
-}
+_OTHERS = (Keyed(), InFormats(), First(), Rush(), Refused(), Idle(), Wide())
+WORKLOADS: dict[str, Workload] = {each.name: each for each in (*COSTS, *_OTHERS)}
