@@ -44,7 +44,7 @@ def resident() -> int:
 
 @pytest.mark.soak
 def test_memory_is_bounded_whoever_comes(clock: Clock, tell: Tell):
-    principals, most = amount(10_000, 1_000_000), amount(1_000, 100_000)
+    principals, most = amount(3_000, 1_000_000), amount(300, 100_000)
     ledger = MemoryLedger(clock=clock, max_keys=most)
     books = ledger._books
     live = [ask(ledger, number, lease=100 * HOUR) for number in range(-20, 0)]
