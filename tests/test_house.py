@@ -123,7 +123,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "wire.native": ("body frames problem", "places", "messages", "request"),
     "endpoints": ("base", "chat limits models run"),
     "providers": (
-        "base dialect pairs sse",
+        "base demo_calls dialect pairs sse",
         "demo event_decoder http refusals",
         "anthropic_messages openai",
         "openai_chat openai_responses",
@@ -184,7 +184,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "service",
     ),
     "runs.sqlite": ("place rows", "file", "log"),
-    "config": ("flags sources", "sections", "mixtures thinking", "catalogue", "build"),
+    "config": ("flags sources", "sections", "demo mixtures thinking", "catalogue", "build"),
     "client": (
         "errors images said",
         "frames responses",

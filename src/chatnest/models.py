@@ -18,7 +18,7 @@ from chatnest.tokens.image_rules import Detail, Flat, ImageRule, rule_of
 from chatnest.tokens.tokenizer import BYTES
 from chatnest.tokens.tool_bounds import tool_tokens_of
 
-__all__ = ["DEFAULT_MODEL", "Candidate", "Catalogue", "Model"]
+__all__ = ["DEFAULT_MODEL", "Candidate", "Catalogue", "Model", "is_model_name"]
 
 DEFAULT_MODEL: Final = "default"
 """The name of the only model of an application without a catalogue."""
@@ -306,8 +306,13 @@ def _check_images(profile: Profile, models: Sequence[Candidate]) -> None:
             )
 
 
+def is_model_name(name: object) -> bool:
+    """Whether a model of a catalogue can have this name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not is_model_name(name):
         raise ConfigurationError(
             "models: expected names of at most 128 letters, digits and '.', '_', ':', '/', '@', "
             f"'-', got {name!r}."

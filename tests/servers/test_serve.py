@@ -58,8 +58,8 @@ def test_the_demo_serves_a_page_a_chat_and_its_health(serve):
                     "name": "demo",
                     "model": "demo",
                     "provider": "demo",
-                    "aliases": ["default"],
-                    "images": False,
+                    "aliases": ["default", "gpt-4o-mini"],
+                    "images": True,
                     "context_window": None,
                     "profiles": ["constrained", "balanced", "expanded", "assistant"],
                 }

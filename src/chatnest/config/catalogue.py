@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 
+from chatnest.config.demo import demo_models
 from chatnest.config.mixtures import (
     check_mixture,
     is_set,
@@ -164,10 +165,10 @@ def address_of(section: NamedProvider) -> str:
 
 
 def provider_of(config: Config) -> Provider:
-    """The provider of a configuration without [models]. Raises ConfigurationError."""
+    """The provider of a configuration without [models] that is not a demo. Raises
+    ConfigurationError.
+    """
     check_mixture(config)
-    if config.demo:
-        return DemoProvider()
     section = config.provider
     if section.api == "anthropic-messages" and not is_set(config, "model"):
         raise ConfigurationError(
@@ -179,14 +180,16 @@ def provider_of(config: Config) -> Provider:
 
 
 def models_of(config: Config) -> dict[str, Model] | None:
-    """The models of a configuration, by name, or None without [models]. Models of one provider
-    share its object and its connections, unless their requests have other fields.
+    """The models of a configuration, by name, or None without [models]; a demo has its own. Models
+    of one provider share its object and its connections, unless their requests have other fields.
 
     Raises ConfigurationError.
     """
-    if not config.models:
+    if not config.models and not config.demo:
         return None
     check_mixture(config)
+    if not config.models:
+        return demo_models(config)
     built: dict[tuple[object, ...], Provider] = {}
     models: dict[str, Model] = {}
     demo = DemoProvider() if config.demo else None

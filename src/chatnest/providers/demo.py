@@ -7,8 +7,10 @@ from typing import Final
 
 import anyio
 
-from chatnest.events import Delta, Finish, ProviderEvent, Usage
+from chatnest.conversation import ToolResult
+from chatnest.events import Delta, Finish, ProviderEvent, ToolCall, ToolCallDelta, Usage
 from chatnest.providers.base import ProviderStream
+from chatnest.providers.demo_calls import canned_call
 from chatnest.tokens.tokenizer import Tokenizer
 from chatnest.turn import ModelCall
 
@@ -66,10 +68,20 @@ api.add_route("/api/chat", ChatNestApp(), methods=["POST"])
 The key comes from `OPENAI_API_KEY`, the limits from the profile *balanced*.
 """
 
+_RESULT: Final = """\
+A **canned answer** once more. Your program has run the tool, and its result was:
+
+> {result}
+"""
+
+_SHOWN: Final = 200
+"""Characters of a result that the answer repeats."""
+
 
 class DemoProvider:
     """Answers without a model, with ``pace`` seconds between two pieces, for demos and for tests of
-    a page. The answer says that it is canned. Budgets and limits count as with a real model.
+    a page. The answer says that it is canned. Budgets and limits count as with a real model. A
+    question with a word of a tool's name or description gets a call of that tool.
     """
 
     def __init__(self, *, pace: float = 0.03) -> None:
@@ -96,6 +108,13 @@ class DemoProvider:
     async def _answer(self, call: ModelCall) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         counts = await self.counter.count_messages(call.request.messages)
         input_tokens = sum(counts) + self.counter.reply_tokens
+        if call.request.tools and (made := canned_call(call.request)) is not None:
+            cost = await self.counter.count(made.name + made.arguments)
+            if cost <= call.request.max_output_tokens:
+                id_ = f"call_{len(call.request.messages)}"  # new in the conversation
+                yield [ToolCall(0, id_, made.name), ToolCallDelta(0, made.arguments)]
+                yield [Finish("tool_calls"), Usage(input_tokens, cost)]
+                return
         output_tokens, reason = 0, "stop"
         for piece in re.findall(r"\s*\S+", _text_for(call)):
             tokens = await self.counter.count(piece)
@@ -109,7 +128,10 @@ class DemoProvider:
 
 
 def _text_for(call: ModelCall) -> str:
-    question = call.request.messages[-1].text.lower()
+    last = call.request.messages[-1]
+    if results := [part.text for part in last.parts if isinstance(part, ToolResult)]:
+        return _RESULT.format(result=" ".join(results[-1].split())[:_SHOWN])
+    question = last.text.lower()
     if "table" in question:
         return _TABLE
     if "code" in question or "python" in question:
