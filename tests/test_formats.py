@@ -118,6 +118,40 @@ async def test_errors_are_in_the_format_of_the_path(method, path, body, status, 
         assert set(json.loads(c.received)) == {"error", "retry"}
 
 
+AT_ROOT = {
+    "embeddings": ("/v1/embeddings", 404, "not_found"),
+    "a wrong run": ("/v1/chat/completions/runs/nope", 404, "not_found"),
+    "no response": ("/v1/responses/resp_1", 404, "not_found"),
+    "a body that is wrong": ("/v1/chat/completions", 400, "invalid_request"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("path", "status", "code"), AT_ROOT.values(), ids=AT_ROOT)
+async def test_errors_at_the_root_are_those_of_openai(path, status, code):
+    app = chat(formats=["native", "openai-chat", "openai-responses"])
+    wrapped = ChatNestMiddleware(never, chat=app, path="/chat", openai_at_root=True)
+    c = await answer(wrapped, path, {})
+
+    assert c.status == status
+    assert json.loads(c.received)["error"]["code"] == code
+
+
+@pytest.mark.anyio
+async def test_without_an_openai_format_the_root_is_the_applications():
+    passed = []
+
+    async def inner(scope, receive, send):
+        passed.append(scope["path"])
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    wrapped = ChatNestMiddleware(inner, chat=chat(), path="/chat", openai_at_root=True)
+    await answer(wrapped, "/v1/embeddings", {})
+
+    assert passed == ["/v1/embeddings"]
+
+
 OWN_PATHS = {
     "mounted": ("/api/chat", "GET", "/api/chat/runs/nope", 404),
     "mounted, a question": ("/api/chat", "POST", "/api/chat/runs/nope", 404),

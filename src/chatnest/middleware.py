@@ -1,6 +1,7 @@
 """ChatNestMiddleware: a chat in front of any ASGI application, which gets all other requests."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,8 +13,12 @@ from chatnest.asgi.http import local_path, respond
 from chatnest.asgi.upgrades import close_after_upgrade
 from chatnest.errors import ConfigurationError, NotFound
 from chatnest.lifespan import fail_startup
+from chatnest.wire import WireFormat
 
 __all__ = ["ChatNestMiddleware"]
+
+_OPENAI: Final = "/v1/"
+"""The beginning of all paths of OpenAI's API."""
 
 
 class ChatNestMiddleware:
@@ -68,6 +73,8 @@ class ChatNestMiddleware:
         below = [f"{path}{each}" for each in (*formats, *limits, "/openapi.json")]
         self._paths = {*below, *(f"{each}/" for each in below)}
         self._path = path
+        at_root = (each for each in self.chat.formats.all if each.path.startswith(_OPENAI))
+        self._openai: WireFormat | None = next(at_root, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -86,15 +93,16 @@ class ChatNestMiddleware:
     def _responsible(self, path: str) -> ASGIApp:
         if path in self._paths:
             return self._served
+        at_root = self._openai_at_root and path.startswith(_OPENAI)
         if path.startswith(f"{self._path}/"):
             below = path[len(self._path) :]
-        elif self._openai_at_root and path.startswith("/v1/"):
+        elif at_root:
             below = path
         else:
             return self.app
         route = self.chat.formats.at(below)
         if route is None:
-            return self.app
+            return self._missing if at_root and self._openai is not None else self.app
         return self._missing if route.is_missing else self._served
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +139,14 @@ class ChatNestMiddleware:
         await fail_startup(failure, send)
 
     async def _respond_not_found(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Respond with a 404 below ``runs``, where a POST would otherwise start a new chat."""
-        format_ = self.chat.formats.of(local_path(scope)[len(self._path) :])
+        """Respond with a 404 below ``runs``, where a POST would otherwise start a new chat, and at
+        the root to requests for parts of OpenAI's API that the chat does not have.
+        """
+        path = local_path(scope)
+        below = path.removeprefix(self._path) if path.startswith(f"{self._path}/") else path
+        route = self.chat.formats.at(below)
+        format_ = self._openai or self.chat.formats.default
+        if route is not None:
+            format_ = route.format
         problem = format_.problem(NotFound(), request_id=new_request_id(), charged=False)
         await respond(scope, send, problem)
