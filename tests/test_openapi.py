@@ -1,6 +1,8 @@
 """The OpenAPI document of a chat: valid, complete, and made from the types."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -9,6 +11,8 @@ from chatnest import BearerKeys, ChatNestApp, ChatNestMiddleware, DemoProvider
 from chatnest.testing import Conversation
 from chatnest.wire import FORMAT_NAMES
 from tests.support.plain_format import Plain
+
+PAGE = Path(__file__).parents[1] / "docs/how-to/mount.md"
 
 
 def chat(**options) -> ChatNestApp:
@@ -58,3 +62,19 @@ async def test_it_is_served_with_the_paths_of_the_mount(mounted):
 
     assert (c.status, posted.status) == (200, 405)
     assert json.loads(c.received) == app.openapi("/api/chat")
+
+
+def test_fastapi_users_can_merge_it_as_the_page_shows():
+    pytest.importorskip("fastapi")
+    (program,) = [
+        text
+        for text in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+        if "api.openapi" in text
+    ]
+    names: dict[str, object] = {"__name__": "example"}
+    exec(compile(program, str(PAGE), "exec"), names)
+    documents = [names["api"].openapi() for _ in range(2)]  # type: ignore[attr-defined]  # FastAPI
+
+    assert documents[0] == documents[1]
+    assert documents[0]["paths"].keys() >= {"/hello", "/api/chat", "/api/chat/v1/chat/completions"}
+    OpenAPIV31SpecValidator(documents[0]).validate()

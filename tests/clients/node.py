@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["MISSING", "NodeClient", "prepare"]
+__all__ = ["MISSING", "NodeClient", "modules", "prepare"]
 
 _FOLDER = os.environ.get("CHATNEST_NODE_CLIENTS", "")
 _PROGRAMS = Path(__file__).parent / "js"
@@ -23,11 +23,16 @@ MISSING = (
 """Why JavaScript clients cannot run, or nothing."""
 
 
+def modules() -> Path:
+    """The folder of the packages."""
+    return Path(_FOLDER) / "node_modules"
+
+
 def prepare(place: Path) -> Path:
     """Copy the programs to where Node finds their packages, and return that folder."""
     folder = place / "clients"
     shutil.copytree(_PROGRAMS, folder)
-    (folder / "node_modules").symlink_to(Path(_FOLDER) / "node_modules")
+    (folder / "node_modules").symlink_to(modules())
     return folder
 
 

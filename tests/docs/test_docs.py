@@ -20,9 +20,9 @@ from tests.docs import house
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/")
-"""Their programs are served by tests/frameworks, each in a process of its own: a framework may
-change what is the process's, and be there once."""
+SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/", "docs/how-to/front-ends/")
+"""Their programs run in processes of their own, in tests/frameworks and test_front_end_pages.py: a
+framework may change what is the process's, and be there once."""
 MODELS = "docs/how-to/models.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

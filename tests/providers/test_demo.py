@@ -80,7 +80,7 @@ def test_the_tool_is_the_one_that_the_question_is_about(call: ModelCall, name: s
     assert (made.name if made else None) == name
 
 
-SCHEMAS = [
+SCHEMAS: list[tuple[object, object]] = [
     ({"type": "string"}, "Oslo"),
     ({}, "Oslo"),
     (True, "Oslo"),

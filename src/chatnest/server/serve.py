@@ -178,6 +178,7 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
         f"  page      {base}/",
         f"  endpoint  POST {base}{path}",
         f"  limits    GET {base}{path}/limits",
+        *_format_lines(config, base),
         *_model_lines(config, chat),
         f"  ledger    {chat.ledger!r}",
     ]
@@ -188,6 +189,16 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
                 f"            only on {config.server.host}; --host 0.0.0.0 listens on all addresses"
             )
     _note("\n".join([*lines, *_profile_lines(config), "Press Ctrl+C to stop."]))
+
+
+def _format_lines(config: Config, base: str) -> Iterator[str]:
+    """Yield a line for each address that a client of another format is given."""
+    names = [name for name in config.chat.formats if name != config.chat.format]
+    if {"openai-chat", "openai-responses"}.intersection(names):
+        yield f"  openai    {base}/v1"
+    for name in names:
+        if name in {"ai-sdk", "ag-ui"}:
+            yield f"  {name:<9} {base}{config.chat.path}/{name}"
 
 
 def _model_lines(config: Config, chat: ChatNestApp) -> Iterator[str]:
