@@ -296,6 +296,17 @@ def test_the_longest_path_wins():
     }
 
 
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_each_format_can_be_at_the_path_of_the_chat(name):
+    formats = Formats(named_formats(FORMAT_NAMES, name))
+    for route in (formats.at(""), formats.find("/api/chat")):
+        assert route is not None
+        assert (route.format, route.is_missing, route.actions) == (formats.default, False, None)
+    for other in formats.all[1:]:
+        assert formats.find(f"/api/chat{other.path}") == formats.at(other.path)
+    assert formats.at("/elsewhere") is None
+
+
 async def never(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("the chat answers this itself")
 

@@ -55,7 +55,9 @@ class Formats:
         more = [(more, each) for each in formats for more in more_paths_of(each)]
         more.sort(key=lambda pair: len(pair[0].path), reverse=True)
         self._heads = [(_head(each), format_) for each, format_ in more]
-        """The folders of these paths. A path below one of them that has no route is missing."""
+        """The folders of these paths. A path below one of them that has no route is missing, unless
+        the folder is the chat itself.
+        """
         self._special = re.compile("|".join(re.escape(head) for head, _ in self._heads))
         self._more = [(_pattern(each), each, format_) for each, format_ in more]
         self.all: tuple[WireFormat, ...] = tuple(formats)
@@ -99,6 +101,8 @@ class Formats:
                     model=values.get("model"),
                 )
         for head, format_ in self._heads:
+            if not head:
+                continue
             if path.startswith(f"{head}/") or (format_.path and f"{head}/" in path):
                 return Route(format_, is_missing=True)
         return None
