@@ -137,8 +137,12 @@ def test_without_linger_a_reload_stops_the_answer_and_finds_nothing(site: Site, 
     assert limit(port, "requests")["used"] == 1
 
 
-def test_a_page_of_next_js_reaches_the_chat_by_a_rewrite(site: Site, visit, context, tmp_path):
-    port = site.chat()
+@pytest.mark.parametrize("at_the_chat", [False, True])
+def test_a_page_of_next_js_reaches_the_chat_by_a_rewrite(
+    site: Site, visit, context, tmp_path, at_the_chat
+):
+    """With the format at the path of the chat, ``useChat`` needs no setting."""
+    port = site.chat('[chat]\nformat = "ai-sdk"\n' if at_the_chat else "")
     text = USE_CHAT["next.config.mjs"].text.replace(":8000", f":{port}")
     (tmp_path / "next.config.mjs").write_text(text)
     script = (
@@ -149,7 +153,7 @@ def test_a_page_of_next_js_reaches_the_chat_by_a_rewrite(site: Site, visit, cont
         ["node", "--input-type=module", "-e", script], cwd=tmp_path, capture_output=True, check=True
     )
     ((source, destination),) = [
-        (each["source"].partition(":path*")[0], each["destination"].partition(":path*")[0])
+        (each["source"].removesuffix("/:path*"), each["destination"].removesuffix("/:path*"))
         for each in json.loads(ran.stdout)
     ]
 
@@ -159,6 +163,8 @@ def test_a_page_of_next_js_reaches_the_chat_by_a_rewrite(site: Site, visit, cont
     context.route(f"{site.origin}{source}**", rewrite)
     program = USE_CHAT["app/page.jsx"]
     assert program.text.startswith('"use client";\n')
+    if at_the_chat:
+        program = program._replace(text=program.text.replace("useChat({ transport })", "useChat()"))
     page = visit(site.page(program, port))
     ask(page, "Show me a table")
 
