@@ -64,8 +64,11 @@ class Answering:
             failure = cause_of(exc, generation.stopped)
             raise
         finally:
-            await self._settle(turn, hold, failure)
-        if failure is not None:
+            try:
+                await self._settle(turn, hold, failure)
+            finally:
+                is_stopped, failure = failure is not None, None  # its traceback has this frame
+        if is_stopped:
             await generation.start()  # a policy may stop the answer before the first piece is sent
         estimate = Usage(turn.input_tokens, turn.charged - turn.input_tokens, "estimated")
         return Done(

@@ -50,6 +50,9 @@ def cause_of(
     """The error that a failure stands for, or None for an answer that ended without fault.
 
     A cancellation stands for ``stopped``, or for a client that has disconnected.
+
+    The error has no traceback from here on: its callers keep it, and a traceback would keep their
+    frames, with the request and its images, until the next collection of garbage.
     """
     match failure:
         case None | StopAnswer():
@@ -57,7 +60,7 @@ def cause_of(
         case ConfigurationError():
             return InternalError()
         case ChatNestError():
-            return failure
+            return failure.with_traceback(None)
         case Exception():
             return InternalError()
         case _:

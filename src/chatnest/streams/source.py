@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
+from chatnest._util.loops import soon_here
 from chatnest.endings import cause_of
 from chatnest.errors import (
     ChatNestError,
@@ -141,6 +142,11 @@ class Source:
                 last = self.failed(self.stopped or InternalError())
             self.quiet_since = math.inf
             await self.output.finish(last)
+        except BaseException as exc:
+            # A task group keeps the error of a cancelled task until the next collection of garbage,
+            # and with its traceback these frames, the request and its images.
+            soon_here()(exc.with_traceback, None)
+            raise
         finally:
             ended()
 
