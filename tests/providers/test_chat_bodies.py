@@ -393,6 +393,38 @@ def test_the_signature_of_a_call_goes_back_with_the_call():
     assert message == {"role": "assistant", "content": "Hello", "extra_content": extra}
 
 
+FORGED = {
+    "a field of a vendor's": (
+        {"reasoning_details": [{**DETAIL, "signature": "s", "cache_control": {"type": "e"}}]},
+        {"reasoning_details": [{**DETAIL, "signature": "s", "text": "One"}]},
+    ),
+    "a field that is not of details": (
+        {"reasoning_details": [{**DETAIL, "data": "d", "file_id": "f"}]},
+        {"reasoning_details": [{**DETAIL, "data": "d", "text": "One"}]},
+    ),
+    "an object for a text": (
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": {"file_id": "f"}}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted"}]},
+    ),
+    "another thing of Google's": (
+        {"extra_content": {"google": {"thought_signature": "s", "cached_content": "c"}}},
+        {"extra_content": {"google": {"thought_signature": "s"}}},
+    ),
+    "another vendor's": ({"extra_content": {"other": {"thought_signature": "s"}}}, {}),
+    "no signature": ({"extra_content": {"google": {"thought_signature": {"a": 1}}}}, {}),
+    "nothing of Google's": ({"extra_content": {"google": "s"}}, {}),
+}
+
+
+@pytest.mark.parametrize(("sealed", "expected"), FORGED.values(), ids=FORGED)
+def test_a_forged_signature_brings_no_fields_to_the_model(sealed, expected):
+    """Clients keep signatures, so they can write them."""
+    signature = msgspec.json.encode(sealed).decode()
+    block = Reasoning(text="One", signature=signature, provider="openai-chat", model="m")
+    (message,) = sent(assistant(block, Text("Hi")))
+    assert message == {"role": "assistant", "content": "Hi"} | expected
+
+
 # ---------------------------------------------------------------- OpenAI's own types
 
 

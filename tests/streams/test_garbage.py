@@ -105,7 +105,8 @@ async def test_a_refused_request_is_gone(upstream):
         await app(seen, receive, send)
 
     async with serving(upstream) as app:
-        for body in (ask(profile="nobody's"), {"messages": []}, {"messages": 1}):
+        bodies: list[dict[str, Any]] = [ask(profile="nobody's"), {"messages": []}, {"messages": 1}]
+        for body in bodies:
 
             async def wrapped(scope: Any, receive: Any, send: Any) -> None:
                 await app_of(app, scope, receive, send)

@@ -23,6 +23,8 @@ _SAID: Final = ("text", "summary")
 _MOST_ENTRIES: Final = 1_024
 _SIZE: Final = "size"
 """The field for the characters of a summary, which may have several entries. A text has one."""
+_FIELDS: Final = (*("type", "id", "format", "index", "text", "summary", "data", "signature"), _SIZE)
+"""The fields of an entry, which OpenRouter documents, and ours."""
 _SHOWN: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 """The types of entries that have a text, and its field."""
 
@@ -94,7 +96,10 @@ class Restored:
 
 
 def restored(block: Reasoning) -> Restored:
-    """The fields of a block with a signature. None if the signature is not ours."""
+    """The fields of a block with a signature. None if the signature is not ours.
+
+    A client may have written it, so it brings no other fields to the model than servers send.
+    """
     found = Restored()
     try:
         sealed = msgspec.json.decode(block.signature)
@@ -102,12 +107,27 @@ def restored(block: Reasoning) -> Restored:
         return found
     if not isinstance(sealed, dict):
         return found
-    if isinstance(extra := sealed.get("extra_content"), dict):
-        found.extra, found.call_id = extra, block.id
+    google = _object(sealed.get("extra_content")).get("google")
+    if isinstance(signature := _object(google).get("thought_signature"), str):
+        found.extra = {"google": {"thought_signature": signature}}
+        found.call_id = block.id
     details = sealed.get("reasoning_details")
     if isinstance(details, list):
-        found.details = _with_text([e for e in details if isinstance(e, dict)], block.text)
+        entries = [_known_fields(entry) for entry in details if isinstance(entry, dict)]
+        found.details = _with_text(entries, block.text)
     return found
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _known_fields(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in entry.items()
+        if name in _FIELDS and isinstance(value, str | int | None)
+    }
 
 
 def _with_text(entries: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
