@@ -39,7 +39,8 @@ export async function run(command, result) {
       result.calls = of("tool-call").map((part) => [part.toolName, part.args]);
       result.sources = of("source").map((part) => part.url);
       result.finish = message.status?.reason ?? null;
-      if (message.status?.error) result.error = String(message.status.error);
+      const failure = message.status?.error;
+      if (failure) result.error = failure.message ?? failure.errorText ?? JSON.stringify(failure);
       if (command.act === "stop" && result.text) {
         abort.abort();
         return;
