@@ -97,7 +97,7 @@ def test_image(here: World, client: Client, note):
 
 
 def test_stop(here: World, client: Client, note):
-    here.upstream.default = Answer.endless()
+    here.upstream.default = Answer.endless(pace=0.05)  # far from the end when a slow client stops
     result = here.ask(client, "stop")
     here.upstream.wait(lambda up: up.requests and up.requests[-1].state == "aborted")
 
