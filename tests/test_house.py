@@ -89,14 +89,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "wire": (
         "base caps conversations places ratelimit shapes sse",
-        "bodies expected images limits openai_problem sampling tools",
+        "bodies expected images limits openai_problem proofs sampling tools",
         "contents",
         "ag_ui ai_sdk native openai_chat openai_responses",
         "formats named",
         "openapi",
     ),
     "wire.ag_ui": (
-        "body encrypted_value facts problem",
+        "body facts problem",
         "opened places",
         "frames parts tools",
         "messages",
@@ -115,7 +115,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "request",
     ),
     "wire.openai_responses": (
-        "body encrypted_content growing response_object",
+        "body growing response_object",
         "output_items places receipt",
         "input_items output tools",
         "frames request",

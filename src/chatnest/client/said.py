@@ -14,7 +14,7 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
-from chatnest.wire.native.frames import proof_of
+from chatnest.wire.proofs import proof_of
 
 __all__ = ["Said"]
 

@@ -5,8 +5,6 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatnest.asgi.data_urls import SMALL_BODY
 from chatnest.conversation import (
@@ -24,7 +22,7 @@ from chatnest.requests import ChatRequest, OutputFormat, Sampling, Tool, ToolCho
 from chatnest.tokens.tool_bounds import ToolCaps
 from chatnest.wire import OpenAIResponsesFormat
 from chatnest.wire.caps import MAX_MESSAGES, MAX_PARTS
-from chatnest.wire.openai_responses.encrypted_content import content_of, thinking_of
+from chatnest.wire.proofs import proof_of, seal
 from tests.test_image_size import chunk, png
 
 FORMAT = OpenAIResponsesFormat()
@@ -72,7 +70,8 @@ def output(call_id: str = "c1", result: Any = "rain", **fields: Any) -> dict[str
 
 def thought(text: str, signature: ReasoningSignature | None = None) -> dict[str, Any]:
     summary = [{"type": "summary_text", "text": text}] if text else []
-    return item("reasoning", id="rs_1", summary=summary, encrypted_content=content_of(signature))
+    sealed = seal({} if signature is None else proof_of(signature))
+    return item("reasoning", id="rs_1", summary=summary, encrypted_content=sealed)
 
 
 HI = {"role": "user", "content": "Hi"}
@@ -520,34 +519,6 @@ def test_a_large_data_url_elsewhere_is_refused():
 
     error = refused({"input": "Hi", "metadata": {"url": url}})
     assert (error["param"], "image_url" in error["message"]) == ("input", True)
-
-
-@given(st.text(), st.builds(ReasoningSignature, *[st.text()] * 3, st.booleans(), st.text()))
-def test_thinking_comes_back_as_it_was_sent(text, signature):
-    block = thinking_of(text, content_of(signature))
-
-    shown = [s.encode("utf-8", "replace").decode() for s in (signature.signature, signature.id)]
-    if not text and not shown[0]:
-        assert block is None
-    else:
-        assert block is not None
-        assert [block.text, block.signature, block.id] == [text, *shown]
-        assert block.redacted == signature.redacted
-        assert block.model == signature.model.encode("utf-8", "replace").decode()
-
-
-@given(st.text() | st.text().map("cn1.".__add__))
-def test_any_other_content_is_ignored(content):
-    block = thinking_of("Hm", content)
-
-    assert block is None or block.text == "Hm"
-
-
-def test_an_encoded_content_is_opaque_and_short():
-    assert content_of(None) == "cn1.e30"
-    assert set(content_of(SIGNED)) <= set(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
-    )
 
 
 def test_a_problem_has_no_null_since_a_client_shows_its_sentence_only_then():

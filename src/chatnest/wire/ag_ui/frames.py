@@ -26,10 +26,10 @@ from chatnest.events import (
     ToolCallDelta,
     Usage,
 )
-from chatnest.wire.ag_ui.encrypted_value import value_of
 from chatnest.wire.ag_ui.facts import RunFacts
 from chatnest.wire.ag_ui.opened import Opened
 from chatnest.wire.base import StreamInfo
+from chatnest.wire.proofs import proof_of, seal
 from chatnest.wire.sse import json_of
 
 __all__ = ["AGUIFrames"]
@@ -133,10 +133,11 @@ class AGUIFrames:
                 opening, message = opened.begin_thinking()
                 return opening + _THOUGHT % (message, json_of(text))
             case ReasoningSignature(id=id_) if (call := opened.call_of(id_)) is not None:
-                return _VALUE % (b'"tool-call"', json_of(call), json_of(value_of(event, call)))
-            case ReasoningSignature(id=id_):
+                sealed = seal({**proof_of(event), "id": call})
+                return _VALUE % (b'"tool-call"', json_of(call), json_of(sealed))
+            case ReasoningSignature():
                 opening, message = opened.begin_thinking()
-                value = _VALUE % (b'"message"', message, json_of(value_of(event, id_)))
+                value = _VALUE % (b'"message"', message, json_of(seal(proof_of(event))))
                 return opening + value + opened.end_thinking()
             case _:
                 assert_never(event)

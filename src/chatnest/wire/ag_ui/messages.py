@@ -18,11 +18,11 @@ from chatnest.wire.ag_ui.body import (
     SentToolMessage,
     SentUser,
 )
-from chatnest.wire.ag_ui.encrypted_value import thinking_of
 from chatnest.wire.ag_ui.parts import parts_of, text_of
 from chatnest.wire.ag_ui.places import PLACES
 from chatnest.wire.caps import MAX_MESSAGES, MAX_PARTS, is_identifier
 from chatnest.wire.conversations import Conversation
+from chatnest.wire.proofs import NO_PROOF, thinking_of, unseal
 
 __all__ = ["Reading", "read_messages"]
 
@@ -78,7 +78,7 @@ class Reading:
 
     def _answer_parts(self, sent: SentAssistant | SentReasoning, place: str) -> list[Part]:
         shown = sent.content if isinstance(sent, SentReasoning) else ""
-        thinking = thinking_of(shown, sent.encrypted_value)
+        thinking = _thinking(shown, sent.encrypted_value)
         parts: list[Part] = [] if thinking is None else [thinking]
         if isinstance(sent, SentReasoning):
             return parts
@@ -101,7 +101,7 @@ class Reading:
         _CAPS.check_arguments(arguments, f"{place}.function.arguments")
         self.call_ids.add(sent.id)
         call = ToolCall(id=sent.id, name=name, arguments=arguments)
-        thinking = thinking_of("", sent.encrypted_value)
+        thinking = _thinking("", sent.encrypted_value)
         return [call] if thinking is None else [thinking, call]
 
     def _add_result(self, sent: SentToolMessage, place: str) -> None:
@@ -143,3 +143,11 @@ def read_messages(sent: Sequence[SentMessage], whole: Callable[[str], str]) -> R
     for number, each in enumerate(sent):
         reading.add(each, f"messages[{number}]", is_last=number == len(sent) - 1)
     return reading
+
+
+def _thinking(text: str, value: str | None) -> Reasoning | None:
+    """The block of thinking with this text and this encrypted value, or None if it has neither. A
+    value that another server has written is dropped.
+    """
+    proof = unseal(value or "")
+    return thinking_of(text, proof if proof is not None and proof.signature else NO_PROOF)

@@ -11,10 +11,10 @@ import msgspec
 
 __all__ = [
     "Body",
-    "Proof",
     "SentFunction",
     "SentMessage",
     "SentPart",
+    "SentProof",
     "SentSchema",
     "SentTool",
 ]
@@ -24,8 +24,8 @@ class _Sent(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=
     """An object of a body. JSON has no cycles, so none is left to the garbage collector."""
 
 
-class Proof(_Sent, frozen=True):
-    """The proof of a block of thinking, in a stream and in the messages that take it back."""
+class SentProof(_Sent, frozen=True):
+    """The proof of a block of thinking."""
 
     signature: str | None = None
     provider: str | None = None
@@ -37,7 +37,7 @@ class Proof(_Sent, frozen=True):
 class SentMetadata(_Sent, frozen=True):
     """Metadata of a part. The metadata of providers that chatnest has not called is ignored."""
 
-    chatnest: Proof | None = None
+    chatnest: SentProof | None = None
 
 
 class SentPart(_Sent, frozen=True):

@@ -25,10 +25,10 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
-from chatnest.wire.ai_sdk.body import Proof
 from chatnest.wire.ai_sdk.calls import Calls, frame
 from chatnest.wire.ai_sdk.problem import sentence_of
 from chatnest.wire.base import StreamInfo
+from chatnest.wire.proofs import proof_of
 from chatnest.wire.sse import json_of
 
 __all__ = ["AISDKFrames"]
@@ -145,18 +145,11 @@ class AISDKFrames:
         """End the block of thinking, with its proof. Thinking that the provider does not show has a
         block of its own.
         """
-        proof = Proof(
-            signature=signature.signature,
-            provider=signature.provider,
-            model=signature.model,
-            redacted=signature.redacted or None,
-            id=signature.id or None,
-        )
         begin = b""
         if self._kind is not Reasoning:
             begin = self._close() + self._open(Reasoning)
         self._kind = None
-        metadata = {"chatnest": msgspec.to_builtins(proof)}
+        metadata = {"chatnest": proof_of(signature)}
         return begin + frame("reasoning-end", id=str(self._block), providerMetadata=metadata)
 
     def _call(self, event: ToolCall | ToolCallDelta) -> bytes:

@@ -10,10 +10,11 @@ from chatnest.errors import InvalidRequest
 from chatnest.requests import NO_QUESTION
 from chatnest.tokens.tool_bounds import ToolCaps
 from chatnest.tool_turns import answered_calls
-from chatnest.wire.ai_sdk.body import Proof, SentMessage, SentPart
+from chatnest.wire.ai_sdk.body import SentMessage, SentPart
 from chatnest.wire.ai_sdk.places import MAX_UI_PARTS, PLACES
 from chatnest.wire.caps import MAX_MESSAGES, is_identifier
 from chatnest.wire.images import image_of
+from chatnest.wire.proofs import NO_PROOF, thinking_of
 
 __all__ = ["messages_of", "system_prompt_of"]
 
@@ -117,19 +118,9 @@ def _step_messages(step: _Step) -> list[Message]:
 def _thinking(part: SentPart) -> list[Reasoning]:
     """The block of thinking in a part, unless it is empty. Its provider checks the signature."""
     metadata = part.provider_metadata
-    proof = metadata.chatnest if metadata is not None and metadata.chatnest else Proof()
-    if not part.text and not proof.signature:
-        return []
-    return [
-        Reasoning(
-            text=part.text or "",
-            signature=proof.signature or "",
-            provider=proof.provider or "",
-            model=proof.model or "",
-            redacted=bool(proof.redacted),
-            id=proof.id or "",
-        )
-    ]
+    proof = NO_PROOF if metadata is None or metadata.chatnest is None else metadata.chatnest
+    block = thinking_of(part.text, proof)
+    return [] if block is None else [block]
 
 
 def _call(part: SentPart, place: str) -> ToolCall:

@@ -27,9 +27,10 @@ from chatnest.events import (
 )
 from chatnest.requests import EventKind
 from chatnest.wire.base import StreamInfo
+from chatnest.wire.proofs import proof_of
 from chatnest.wire.sse import json_of, lines_of
 
-__all__ = ["NativeFrames", "proof_of"]
+__all__ = ["NativeFrames"]
 
 _json: Final = msgspec.json.Encoder()
 
@@ -125,20 +126,6 @@ class NativeFrames:
             "request_id": self.request_id,
         }
         return b"event: error\ndata: %b\n\n" % _json.encode(data)
-
-
-def proof_of(signature: ReasoningSignature) -> dict[str, object]:
-    """The fields of a signature, in an event and in a request that takes the thinking back."""
-    proof: dict[str, object] = {
-        "signature": signature.signature,
-        "provider": signature.provider,
-        "model": signature.model,
-    }
-    if signature.redacted:
-        proof["redacted"] = True
-    if signature.id:
-        proof["id"] = signature.id
-    return proof
 
 
 def _thinking(event: Reasoning | ReasoningSignature) -> bytes:

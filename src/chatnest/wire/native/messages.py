@@ -11,6 +11,7 @@ from chatnest.wire.contents import calls_of, content_of
 from chatnest.wire.conversations import Conversation
 from chatnest.wire.native.body import SentMessage, SentReasoning
 from chatnest.wire.native.places import PLACES
+from chatnest.wire.proofs import thinking_of
 
 __all__ = ["messages_of"]
 
@@ -113,15 +114,5 @@ def _thinking(sent: Sequence[SentReasoning], place: str) -> list[Reasoning]:
     """The blocks of thinking. Their provider checks the signatures."""
     if len(sent) > MAX_PARTS:
         raise PLACES.wrong(place)
-    return [
-        Reasoning(
-            text=each.text or "",
-            signature=each.signature or "",
-            provider=each.provider or "",
-            model=each.model or "",
-            redacted=bool(each.redacted),
-            id=each.id or "",
-        )
-        for each in sent
-        if each.text or each.signature
-    ]
+    blocks = [thinking_of(each.text, each) for each in sent]
+    return [block for block in blocks if block is not None]

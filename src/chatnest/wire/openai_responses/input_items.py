@@ -29,8 +29,8 @@ from chatnest.wire.openai_responses.body import (
     SentRefusal,
     SentThought,
 )
-from chatnest.wire.openai_responses.encrypted_content import thinking_of
 from chatnest.wire.openai_responses.places import PLACES
+from chatnest.wire.proofs import NO_PROOF, thinking_of, unseal
 
 __all__ = ["Asked", "asked_in"]
 
@@ -216,9 +216,13 @@ class _Reader:
 
 def _thinking(item: SentItem) -> Reasoning | None:
     """The thinking of an item, whose summary has it. Its content, which is rare, counts without
-    one.
+    one. None if another server has written the encrypted content, or if the item has nothing.
     """
+    content = item.encrypted_content
+    proof = NO_PROOF if content is None else unseal(content)
+    if proof is None:
+        return None
     texts = [each.text for each in item.summary or ()]
     if not texts and isinstance(item.content, list):
         texts = [each.text for each in item.content if isinstance(each, SentThought)]
-    return thinking_of("\n\n".join(texts), item.encrypted_content)
+    return thinking_of("\n\n".join(texts), proof)

@@ -4,7 +4,7 @@ An item is announced before its first piece, and closed after its last. Message 
 closed by the next other piece. Calls stay open until the end: their pieces may alternate.
 """
 
-from typing import Any, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from chatnest.events import (
     Delta,
@@ -16,14 +16,17 @@ from chatnest.events import (
     ToolCall,
     ToolCallDelta,
 )
-from chatnest.wire.openai_responses.encrypted_content import content_of
 from chatnest.wire.openai_responses.growing import Growing
 from chatnest.wire.openai_responses.output_items import Call, Event, Message, Part, Thinking
+from chatnest.wire.proofs import proof_of, seal
 
 __all__ = ["Output", "TextKind"]
 
 TextKind = type[Delta] | type[Refusal] | type[Reasoning]
 """The kinds of pieces that are text of the item that is open."""
+
+_UNSIGNED: Final = seal({})
+"""The content of a block without a signature: the AI SDK returns no blocks without a content."""
 
 _Item = TypeVar("_Item", Message, Thinking, Call)
 
@@ -121,7 +124,7 @@ class Output:
         block = self._open
         if not isinstance(block, Thinking):  # thinking that the provider does not show
             block = self._open = self._begin(Thinking(self._new_id("rs"), self._size), events)
-        block.content = content_of(signature)
+        block.content = seal(proof_of(signature))
         self._close(events)
 
     def _begin_call(self, piece: ToolCall, events: list[Event]) -> None:
@@ -166,6 +169,6 @@ class Output:
         item, self._open = self._open, None
         self.kind = self.growing = None
         if isinstance(item, Thinking) and item.content is None:
-            item.content = content_of(None)
+            item.content = _UNSIGNED
         if item is not None:
             events += item.closed(status)

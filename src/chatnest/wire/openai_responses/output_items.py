@@ -98,7 +98,7 @@ class Message(_Item):
 
 class Thinking(_Item):
     """An item: a block of thinking. ``text`` is None if the provider does not show it, and
-    ``content`` its proof.
+    ``content`` its sealed proof, which OpenAI calls encrypted content.
     """
 
     def __init__(self, item_id: str, index: int) -> None:
