@@ -7,15 +7,13 @@ import msgspec
 
 from chatnest.errors import InvalidRequest
 from chatnest.requests import Tool
-from chatnest.tokens.tool_bounds import ToolCaps
 from chatnest.wire.ai_sdk.body import SentFunction, SentSchema, SentTool
 from chatnest.wire.ai_sdk.places import PLACES
 from chatnest.wire.caps import is_tool_name
+from chatnest.wire.tools import schema_of, within_caps
 
 __all__ = ["tools_of"]
 
-_CAPS: Final = ToolCaps()
-_ABSENT: Final = (b"", b"null")
 _schema: Final = msgspec.json.Decoder(SentSchema)
 
 
@@ -23,13 +21,7 @@ def tools_of(sent: Mapping[str, SentFunction] | Sequence[SentTool]) -> tuple[Too
     """The tools, within the caps: an object by name, as assistant-ui sends it and the AI SDK writes
     it, or a list as in Chat Completions.
     """
-    if len(sent) > _CAPS.tools:
-        raise InvalidRequest(f"tools: must be at most {_CAPS.tools}.")
-    tools = tuple([_tool(name, function, place) for name, function, place in _named(sent)])
-    size = sum(len((tool.name + tool.description + tool.parameters).encode()) for tool in tools)
-    if size > _CAPS.size:
-        raise InvalidRequest(f"tools: must be at most {_CAPS.size:,} bytes of JSON.")
-    return tools
+    return within_caps((_tool(*each) for each in _named(sent)), len(sent))
 
 
 def _named(
@@ -53,17 +45,12 @@ def _tool(name: str, sent: SentFunction, place: str) -> Tool:
 
 def _parameters(raw: msgspec.Raw, place: str) -> str | None:
     """The text of a JSON schema, or None if there is none."""
-    data = bytes(raw).strip()
-    if data in _ABSENT:
-        return None
-    if not data.startswith(b"{"):
-        raise PLACES.wrong(place)
-    found = _schema.decode(data)
-    if bytes(found.zod):
-        raise InvalidRequest(
-            f"{place}: must be a JSON schema. This one is Zod's; z.toJSONSchema() converts it."
-        )
-    if bytes(found.json_schema):
-        return _parameters(found.json_schema, place)
-    _CAPS.check([text := data.decode()], place)
-    return text
+    if bytes(raw).lstrip().startswith(b"{"):
+        found = _schema.decode(raw)
+        if bytes(found.zod):
+            raise InvalidRequest(
+                f"{place}: must be a JSON schema. This one is Zod's; z.toJSONSchema() converts it."
+            )
+        if bytes(found.json_schema):
+            return _parameters(found.json_schema, place)
+    return schema_of(raw, place, PLACES)
