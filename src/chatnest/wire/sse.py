@@ -21,7 +21,9 @@ def json_of(value: object) -> bytes:
 
 
 def lines_of(texts: Sequence[str], before: bytes, after: bytes) -> bytes:
-    """The JSON of texts that came together, each between ``before`` and ``after``, all at once."""
+    """The JSON of texts that came together, each between ``before`` and ``after``, all at once:
+    JSON has no LF of its own.
+    """
     try:
         lines = _json.encode_lines(texts)
     except UnicodeEncodeError:

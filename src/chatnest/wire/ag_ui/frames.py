@@ -7,8 +7,6 @@ field without a value is left out, since null ends the run in a client.
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-import msgspec
-
 from chatnest.errors import AnswerTooLong, ChatNestError, RunCancelled
 from chatnest.events import (
     ClientEvent,
@@ -30,11 +28,9 @@ from chatnest.wire.ag_ui.facts import RunFacts
 from chatnest.wire.ag_ui.opened import Opened
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.proofs import proof_of, seal
-from chatnest.wire.sse import json_of
+from chatnest.wire.sse import json_of, lines_of
 
 __all__ = ["AGUIFrames"]
-
-_json: Final = msgspec.json.Encoder()
 
 _PING: Final = b": ping\n\n"
 _TEXT_HEAD: Final = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":'
@@ -81,14 +77,9 @@ class AGUIFrames:
         return b"".join([self._frame(event) for event in bare])
 
     def _texts(self, texts: list[str]) -> bytes:
-        """The frames of pieces that came together, all at once, since JSON has no LF of its own."""
+        """The frames of pieces that came together, all at once."""
         opening, message = self._opened.begin_text()
-        try:
-            lines = _json.encode_lines(texts)
-        except UnicodeEncodeError:
-            lines = b"".join([json_of(text) + b"\n" for text in texts])
-        head = _TEXT_HEAD % message
-        return opening + (head + lines.replace(b"\n", b"}\n\n" + head)).removesuffix(head)
+        return opening + lines_of(texts, _TEXT_HEAD % message, b"}\n\n")
 
     def _frame(self, event: ClientEvent) -> bytes:
         match event:

@@ -7,8 +7,6 @@ a frame. An optional field that has no value is left out: null ends the stream o
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-import msgspec
-
 from chatnest.errors import ChatNestError
 from chatnest.events import (
     ClientEvent,
@@ -29,11 +27,9 @@ from chatnest.wire.ai_sdk.calls import Calls, frame
 from chatnest.wire.ai_sdk.problem import sentence_of
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.proofs import proof_of
-from chatnest.wire.sse import json_of
+from chatnest.wire.sse import json_of, lines_of
 
 __all__ = ["AISDKFrames"]
-
-_json: Final = msgspec.json.Encoder()
 
 _START: Final = (
     b'data: {"type":"start","messageId":%b}\n\n'
@@ -84,7 +80,8 @@ class AISDKFrames:
             return self._frames(event)
         plain = [each.event if type(each) is Numbered else each for each in events]
         if self._kind is Delta and set(map(type, plain)) == {Delta}:
-            return self._deltas([each.text for each in plain if type(each) is Delta])
+            texts = [each.text for each in plain if type(each) is Delta]
+            return lines_of(texts, self._delta, b"}\n\n")
         return b"".join([self._frames(each) for each in plain])
 
     def _frames(self, event: ClientEvent) -> bytes:  # noqa: C901  # a case for each kind
@@ -131,15 +128,6 @@ class AISDKFrames:
         name = b"text" if self._kind is Delta else b"reasoning"
         self._kind = None
         return _CLOSE % (name, self._block)
-
-    def _deltas(self, texts: list[str]) -> bytes:
-        """The frames of pieces that came together, all at once, since JSON has no LF of its own."""
-        try:
-            lines = _json.encode_lines(texts)
-        except UnicodeEncodeError:
-            lines = b"".join([json_of(text) + b"\n" for text in texts])
-        delta = self._delta
-        return (delta + lines.replace(b"\n", b"}\n\n" + delta)).removesuffix(delta)
 
     def _signature(self, signature: ReasoningSignature) -> bytes:
         """End the block of thinking, with its proof. Thinking that the provider does not show has a
