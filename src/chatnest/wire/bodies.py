@@ -6,20 +6,28 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.errors import InvalidRequest
 from chatnest.wire.places import Places
 
-__all__ = ["decode"]
+__all__ = ["decode", "left_out"]
 
 _T = TypeVar("_T")
 
 
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes, places: Places) -> _T:
-    """The body, which is JSON in UTF-8 (RFC 8259), as the type of ``decoder``.
+def decode(
+    decoder: msgspec.json.Decoder[_T], body: bytes, places: Places
+) -> tuple[_T, DataUrls | None]:
+    """The body, which is JSON in UTF-8 (RFC 8259), as the type of ``decoder``. The images of a
+    large body are not in it: its second part has them.
 
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
+    urls = None
+    if len(body) > SMALL_BODY:
+        urls = DataUrls(body)
+        body = urls.rest
     try:
         try:
             parsed = decoder.decode(body)
@@ -41,7 +49,16 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes, places: Places) -> _T
         raise InvalidRequest("The body has too many levels of nesting.") from None
     except (msgspec.DecodeError, ValueError):
         raise InvalidRequest("The body is not valid JSON.") from None
-    return parsed
+    return parsed, urls
+
+
+def left_out(place: str) -> InvalidRequest:
+    """The error of a body with an image that no part of a message has taken. ``place`` is the field
+    of the messages.
+    """
+    return InvalidRequest(
+        f"{place}: must have each data: URL as the image_url of a part of its own."
+    )
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

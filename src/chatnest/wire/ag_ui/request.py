@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 
-from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
 from chatnest.profiles import profile_name
 from chatnest.requests import ChatRequest, Submission, is_conversation
 from chatnest.wire.ag_ui.body import Body, SentContext, SentProperties
@@ -32,9 +31,8 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent.
     """
-    urls = DataUrls(body) if len(body) > SMALL_BODY else None
+    parsed, urls = decode(_decoder, body, PLACES)
     whole = str if urls is None else urls.take
-    parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
     _check(parsed)
     reading = read_messages(parsed.messages, whole)
     messages = reading.messages()

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
+from chatnest.asgi.data_urls import DataUrls
 from chatnest.profiles import profile_name
 from chatnest.requests import ChatRequest
 from chatnest.wire.ai_sdk.body import Body
@@ -29,8 +29,8 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent.
     """
-    urls = _Urls(body)
-    parsed = decode(_decoder, urls.rest, PLACES)
+    parsed, cut = decode(_decoder, body, PLACES)
+    urls = _Urls(cut)
     if parsed.max_output_tokens is not None and parsed.max_output_tokens < 1:
         raise PLACES.wrong("maxOutputTokens")
     if parsed.model is not None and not is_model(parsed.model):
@@ -54,10 +54,9 @@ class _Urls:
     taken. URLs in places that this format ignores stay where they are.
     """
 
-    def __init__(self, body: bytes) -> None:
-        self._cut = DataUrls(body) if len(body) > SMALL_BODY else None
+    def __init__(self, cut: DataUrls | None) -> None:
+        self._cut = cut
         self._taken = hashlib.sha256()
-        self.rest: bytes = body if self._cut is None else self._cut.rest
 
     def take(self, text: str) -> str:
         """See DataUrls.take."""

@@ -9,11 +9,9 @@ from typing import Final
 
 import msgspec
 
-from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
-from chatnest.errors import InvalidRequest
 from chatnest.profiles import profile_name
 from chatnest.requests import AUTO, ChatRequest, is_conversation
-from chatnest.wire.bodies import decode
+from chatnest.wire.bodies import decode, left_out
 from chatnest.wire.caps import is_model
 from chatnest.wire.native.body import Body
 from chatnest.wire.native.messages import messages_of
@@ -45,14 +43,11 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. Duplicate keys are refused: a proxy in front may have read the other one.
     """
-    urls = DataUrls(body) if len(body) > SMALL_BODY else None
-    parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
+    parsed, urls = decode(_decoder, body, PLACES)
     sampling = sampling_of(parsed, _COUNTS, _NAMES, PLACES)
     messages = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
-        raise InvalidRequest(
-            "messages: must have each data: URL as the image_url of a part of its own."
-        )
+        raise left_out("messages")
     if parsed.linger is not None and parsed.linger < 0:
         raise PLACES.wrong("linger")
     if parsed.conversation is not None and not is_conversation(parsed.conversation):

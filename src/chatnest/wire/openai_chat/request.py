@@ -5,10 +5,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
-from chatnest.errors import InvalidRequest
 from chatnest.requests import AUTO, ChatRequest, Submission
-from chatnest.wire.bodies import decode
+from chatnest.wire.bodies import decode, left_out
 from chatnest.wire.caps import is_model
 from chatnest.wire.openai_chat.body import Body
 from chatnest.wire.openai_chat.messages import messages_of
@@ -38,14 +36,11 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes] | None = None) -> ChatRe
     Raises InvalidRequest, as in the native format. A field that must be absent is named; a field
     that OpenAI does not have is not.
     """
-    urls = DataUrls(body) if len(body) > SMALL_BODY else None
-    parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
+    parsed, urls = decode(_decoder, body, PLACES)
     sampling = sampling_of(parsed, _COUNTS, _SAME_NAMES, PLACES)
     messages, system = messages_of(parsed.messages, str if urls is None else urls.take)
     if urls:
-        raise InvalidRequest(
-            "messages: must have each data: URL as the image_url of a part of its own."
-        )
+        raise left_out("messages")
     if parsed.model is not None and not is_model(parsed.model):
         raise PLACES.wrong("model")
     if parsed.logprobs:

@@ -7,10 +7,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.asgi.data_urls import SMALL_BODY, DataUrls
-from chatnest.errors import InvalidRequest
 from chatnest.requests import DEFAULT_SAMPLING, ChatRequest, Sampling, Submission
-from chatnest.wire.bodies import decode
+from chatnest.wire.bodies import decode, left_out
 from chatnest.wire.caps import is_model
 from chatnest.wire.openai_responses.body import Body
 from chatnest.wire.openai_responses.input_items import asked_in
@@ -50,14 +48,11 @@ def parse_request(body: bytes, _: Mapping[bytes, bytes]) -> ChatRequest:
     Raises InvalidRequest, whose detail names the place and what belongs there, and never repeats
     what was sent. A field that is null counts as absent.
     """
-    urls = DataUrls(body) if len(body) > SMALL_BODY else None
-    parsed = decode(_decoder, body if urls is None else urls.rest, PLACES)
+    parsed, urls = decode(_decoder, body, PLACES)
     _check_fields(parsed)
     asked = asked_in(parsed.input, str if urls is None else urls.take)
     if urls:
-        raise InvalidRequest(
-            "input: must have each data: URL as the image_url of a part of its own."
-        )
+        raise left_out("input")
     tools = tools_of(parsed.tools) if parsed.tools else ()
     return ChatRequest(
         messages=asked.messages,
