@@ -88,7 +88,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "definitions tokenizer",
     ),
     "wire": (
-        "base caps conversations places ratelimit shapes sse",
+        "base caps conversations error_headers places ratelimit shapes sse",
         "bodies expected images limits openai_problem proofs sampling tools",
         "contents",
         "ag_ui ai_sdk native openai_chat openai_responses",

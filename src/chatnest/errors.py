@@ -118,11 +118,16 @@ class ChatNestError(Exception):
         """Response header fields that belong to this error, beyond Retry-After."""
         return {}
 
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """``retry_after`` in whole seconds, at least 1, as clients get it."""
+        return None if self.retry_after is None else max(1, math.ceil(self.retry_after))
+
     def fields(self) -> dict[str, object]:
         """Fields of problem documents and of error frames; ``retry_after`` is in whole seconds."""
         fields: dict[str, object] = {"code": self.code, "retryable": self.retryable}
-        if self.retry_after is not None:
-            fields["retry_after"] = max(1, math.ceil(self.retry_after))
+        if (seconds := self.retry_after_seconds) is not None:
+            fields["retry_after"] = seconds
         return fields
 
 

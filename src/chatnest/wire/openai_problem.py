@@ -21,6 +21,7 @@ from chatnest.errors import (
     Unauthenticated,
     UpstreamError,
 )
+from chatnest.wire.error_headers import error_headers
 
 __all__ = ["MOST_WAIT", "error_object", "openai_problem"]
 
@@ -50,11 +51,9 @@ def openai_problem(error: ChatNestError, *, request_id: str, charged: bool) -> D
     code ``insufficient_quota``, which no client repeats.
     """
     status = _status(error, charged=charged)
-    headers = {**error.headers, "x-request-id": request_id}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        if _is_repeated(status):
-            headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
+    headers = {**error_headers(error), "x-request-id": request_id}
+    if error.retry_after is not None and _is_repeated(status):
+        headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
     if not (error.retryable and not charged):
         headers["x-should-retry"] = "false"
     return Document(

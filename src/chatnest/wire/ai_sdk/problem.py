@@ -5,6 +5,7 @@ from typing import Final
 
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
+from chatnest.wire.error_headers import error_headers
 
 __all__ = ["problem_response", "sentence_of"]
 
@@ -25,13 +26,10 @@ def problem_response(error: ChatNestError) -> Document:
     """The response to a request that failed before its stream. ``useChat`` has the status and this
     text alone, so the text has the time to wait as well.
     """
-    headers = dict(error.headers)
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return Document(
         status=error.status,
         media_type="text/plain; charset=utf-8",
-        headers=headers,
+        headers=error_headers(error),
         body=sentence_of(error).encode("utf-8", "replace"),
     )
 
@@ -39,9 +37,9 @@ def problem_response(error: ChatNestError) -> Document:
 def sentence_of(error: ChatNestError) -> str:
     """An error as a sentence for people, with the time to wait if there is one."""
     text = _SENTENCES.get(error.code, error.detail)
-    if error.retry_after is None or any(advice in text for advice in _ADVICE):
+    if (seconds := error.retry_after_seconds) is None or any(advice in text for advice in _ADVICE):
         return text
-    return f"{text} Try again in {_duration(max(1, math.ceil(error.retry_after)))}."
+    return f"{text} Try again in {_duration(seconds)}."
 
 
 def _duration(seconds: int) -> str:

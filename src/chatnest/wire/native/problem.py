@@ -6,6 +6,7 @@ import msgspec
 
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
+from chatnest.wire.error_headers import error_headers
 
 __all__ = ["problem_response"]
 
@@ -31,13 +32,10 @@ def problem_response(error: ChatNestError, *, request_id: str, charged: bool = F
     }
     if charged:
         problem["charged"] = True
-    headers = dict(error.headers)
-    if "retry_after" in problem:
-        headers["Retry-After"] = str(problem["retry_after"])
     return Document(
         status=error.status,
         media_type="application/problem+json",
-        headers=headers,
+        headers=error_headers(error),
         body=_json.encode(problem),
     )
 
