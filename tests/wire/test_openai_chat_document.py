@@ -27,7 +27,7 @@ from chatnest.events import (
 )
 from chatnest.requests import Submission
 from chatnest.wire import Frames, OpenAIChatFormat, StreamInfo
-from chatnest.wire.base import BelowChat
+from chatnest.wire.base import HasModels, HasMorePaths, HasReceipts
 from tests.wire.test_openai_chat_frames import ID, PARTS, REASONS, STOP, USAGE
 
 WHOLE = ChatRequest(messages=(Message.of("user", "Hi"),), submission=Submission(stream=False))
@@ -176,7 +176,9 @@ PATHS = {
 def test_the_models_are_beside_the_chats(path, models):
     format_ = OpenAIChatFormat(path)
 
-    assert isinstance(format_, BelowChat)
+    assert isinstance(format_, HasMorePaths)
+    assert isinstance(format_, HasReceipts)
+    assert isinstance(format_, HasModels)
     more = {each.path: dict(each.actions) for each in format_.more_paths}
     assert more == {
         **{each: {"GET": "models"} for each in models},

@@ -7,7 +7,7 @@ from chatnest.errors import NotFound
 from chatnest.identity.access import Access
 from chatnest.lookups import LookUps
 from chatnest.models import Catalogue
-from chatnest.wire.base import BelowChat
+from chatnest.wire.base import HasModels
 
 __all__ = ["ModelsEndpoint"]
 
@@ -31,7 +31,7 @@ class ModelsEndpoint:
         if name is not None:
             self._models.chosen(name, profiles)
         format_ = exchange.format
-        if not isinstance(format_, BelowChat):
+        if not isinstance(format_, HasModels):
             raise NotFound
         names = self._models.names(profiles)
         send = bounded(exchange.send, self._bounds.send_seconds)

@@ -14,7 +14,7 @@ from chatnest.runs.service import Runs
 from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.streams.response import Response
-from chatnest.wire.base import StreamInfo
+from chatnest.wire.base import HasReceipts, StreamInfo
 from chatnest.wire.formats import Route
 
 __all__ = ["RunEndpoint"]
@@ -67,11 +67,10 @@ class RunEndpoint:
     async def _cancel(self, exchange: Exchange, run_id: str, principal: str) -> None:
         receipt = await self._runs.cancel(run_id, principal)
         send = bounded(exchange.send, self._bounds.send_seconds)
-        document_of = getattr(exchange.format, "receipt", None)
-        if document_of is None:
-            await respond_json(exchange.scope, send, receipt)
+        if isinstance(format_ := exchange.format, HasReceipts):
+            await respond(exchange.scope, send, format_.receipt(receipt))
         else:
-            await respond(exchange.scope, send, document_of(receipt))
+            await respond_json(exchange.scope, send, receipt)
 
     async def _resume(
         self, exchange: Exchange, run_id: str, principal: str, note: str, *, by_id: bool

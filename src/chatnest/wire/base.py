@@ -10,7 +10,20 @@ from chatnest.errors import ChatNestError
 from chatnest.events import ClientEvent
 from chatnest.requests import ChatRequest, EventKind
 
-__all__ = ["RUNS", "Action", "BelowChat", "Frames", "MorePath", "StreamInfo", "WireFormat"]
+__all__ = [
+    "RUNS",
+    "Action",
+    "Frames",
+    "HasBodyType",
+    "HasDocuments",
+    "HasModels",
+    "HasMorePaths",
+    "HasQuotaErrors",
+    "HasReceipts",
+    "MorePath",
+    "StreamInfo",
+    "WireFormat",
+]
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +71,8 @@ class WireFormat(Protocol):
     """How one kind of client speaks: the body of its requests, the frames of its streams, and its
     errors. A format has no state of a request: ``frames`` makes an encoder for each response.
 
-    For the OpenAPI document, a format may have ``body_type``, the msgspec Struct of its requests,
-    ``has_documents``, whether it answers requests without a stream, and ``has_quota_errors``,
-    whether it answers 402.
+    The other protocols of this module name what a format may have beside: paths, receipts, models,
+    and for the OpenAPI document the type of its body, answers without a stream and errors of quota.
     """
 
     @property
@@ -122,9 +134,9 @@ RUNS: Final[Mapping[str, Action]] = {"GET": "resume", "DELETE": "cancel"}
 
 
 @runtime_checkable
-class BelowChat(Protocol):
-    """The part of a format with paths of its own, beside WireFormat. Other formats have their runs
-    at ``/runs/{run}`` below their path.
+class HasMorePaths(Protocol):
+    """A format with paths of its own beside the one of its chats. Other formats have their runs at
+    ``/runs/{run}`` below their path.
     """
 
     @property
@@ -132,14 +144,54 @@ class BelowChat(Protocol):
         """The paths beside the one of its chats."""
         ...
 
+
+@runtime_checkable
+class HasReceipts(Protocol):
+    """A format with its own response to a cancellation. For other formats it is a JSON object."""
+
     def receipt(self, receipt: Mapping[str, object], /) -> Document:
         """The response to a cancellation. ``receipt`` has run_id, was_running, outcome, and charged
         and source for a run that has ended.
         """
         ...
 
+
+@runtime_checkable
+class HasModels(Protocol):
+    """A format with a list of models. It has the action ``models`` among its ``more_paths``."""
+
     def models(self, names: Sequence[str], name: str | None, /) -> Document:
         """The list of the models that the principal may use, or the one with the name ``name``,
         which is among them.
         """
+        ...
+
+
+@runtime_checkable
+class HasBodyType(Protocol):
+    """A format whose requests have a schema in the OpenAPI document."""
+
+    @property
+    def body_type(self) -> type[msgspec.Struct]:
+        """The Struct of a request."""
+        ...
+
+
+@runtime_checkable
+class HasDocuments(Protocol):
+    """A format that may answer without a stream."""
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether it answers requests without a stream, by one document."""
+        ...
+
+
+@runtime_checkable
+class HasQuotaErrors(Protocol):
+    """A format with a status of its own for a limit that is not free again soon."""
+
+    @property
+    def has_quota_errors(self) -> bool:
+        """Whether it answers 402."""
         ...

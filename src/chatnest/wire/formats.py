@@ -8,7 +8,7 @@ import msgspec
 
 from chatnest._util.arguments import check_plain
 from chatnest.errors import ConfigurationError
-from chatnest.wire.base import RUNS, Action, MorePath, WireFormat
+from chatnest.wire.base import RUNS, Action, HasMorePaths, MorePath, WireFormat
 
 __all__ = ["Formats", "Route", "more_paths_of"]
 
@@ -110,8 +110,9 @@ class Formats:
 
 def more_paths_of(format_: WireFormat) -> Sequence[MorePath]:
     """The paths of a format beside the one of its chats."""
-    own: Sequence[MorePath] | None = getattr(format_, "more_paths", None)
-    return (MorePath(f"{format_.path}/runs/{{run}}", RUNS),) if own is None else own
+    if isinstance(format_, HasMorePaths):
+        return format_.more_paths
+    return (MorePath(f"{format_.path}/runs/{{run}}", RUNS),)
 
 
 def _head(more: MorePath) -> str:

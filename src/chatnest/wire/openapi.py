@@ -9,7 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from chatnest.wire.base import Action, MorePath, WireFormat
+from chatnest.wire.base import (
+    Action,
+    HasBodyType,
+    HasDocuments,
+    HasQuotaErrors,
+    MorePath,
+    WireFormat,
+)
 from chatnest.wire.formats import more_paths_of
 
 __all__ = ["openapi_document"]
@@ -83,7 +90,7 @@ def _any_json(kind: type) -> dict[str, Any]:
 
 
 def _body_of(format_: WireFormat) -> type[msgspec.Struct] | None:
-    return getattr(format_, "body_type", None)
+    return format_.body_type if isinstance(format_, HasBodyType) else None
 
 
 def _chat(
@@ -91,7 +98,7 @@ def _chat(
 ) -> dict[str, Any]:
     body = _body_of(format_)
     content: dict[str, Any] = {format_.content_type: {"schema": {"type": "string"}}}
-    if getattr(format_, "has_documents", False):
+    if isinstance(format_, HasDocuments) and format_.has_documents:
         content["application/json"] = {"schema": {"type": "object"}}
     return {
         "operationId": f"chat{name}",
@@ -141,7 +148,7 @@ def _more(format_: WireFormat, name: str, more: MorePath, action: Action) -> dic
 
 def _errors(format_: WireFormat, *, chat: bool) -> dict[str, Any]:
     found = _described(*(_ERRORS if chat else ("401", "404", "429", "503")))
-    if getattr(format_, "has_quota_errors", False):
+    if isinstance(format_, HasQuotaErrors) and format_.has_quota_errors:
         found |= {status: {"description": text} for status, text in _QUOTA.items()}
     return dict(sorted(found.items()))
 

@@ -60,11 +60,11 @@ class OpenAIChatFormat:
         return openai_problem(error, request_id=request_id, charged=charged)
 
     def receipt(self, receipt: Mapping[str, object]) -> Document:
-        """See BelowChat: the same as in the native format, since OpenAI has nothing like it."""
+        """See HasReceipts: the same as in the native format, since OpenAI has nothing like it."""
         return _document(receipt)
 
     def models(self, names: Sequence[str], name: str | None) -> Document:
-        """See BelowChat: a list of models, or one."""
+        """See HasModels: a list of models, or one."""
         if name is not None:
             return _document(_model(name))
         return _document({"object": "list", "data": [_model(each) for each in names]})

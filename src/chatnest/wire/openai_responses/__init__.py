@@ -59,5 +59,5 @@ class OpenAIResponsesFormat:
         return msgspec.structs.replace(document, body=body)
 
     def receipt(self, receipt: Mapping[str, object]) -> Document:
-        """See BelowChat: a response without its output."""
+        """See HasReceipts: a response without its output."""
         return receipt_document(receipt)
