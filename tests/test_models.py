@@ -526,6 +526,32 @@ def test_a_profile_whose_answers_no_model_accepts_stops_the_start():
     Catalogue.of({"a": Model(provider=Recorder())}, {"balanced": profile})
 
 
+@pytest.mark.parametrize("request_", [each[1] for each in PERMISSIONS.values()], ids=PERMISSIONS)
+async def test_the_shipped_profile_for_programs_allows_what_they_send(request_):
+    options = {"default_profile": "assistant"}
+    status, problem, provider = await asked(options=options, **request_)
+    assert (status, problem) == (200, None)
+    for field in request_.keys() - {"messages"}:
+        assert getattr(provider.asked[0], field) == request_[field]
+
+
+async def test_the_shipped_profile_for_programs_is_closed_by_default():
+    status, problem, provider = await asked(profile="assistant", sampling=Sampling(seed=0))
+    assert status == 403
+    assert problem[0] == "forbidden_profile"
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize("profile", [CONSTRAINED, BALANCED, EXPANDED])
+async def test_the_other_shipped_profiles_allow_text_alone(profile):
+    options = {"profiles": [profile], "default_profile": profile.name}
+    for _, request, what in PERMISSIONS.values():
+        _, problem, provider = await asked(options=options, **request)
+        sentence = f"The profile {profile.name!r} does not allow {what}."
+        assert problem == ("invalid_request", sentence)
+        assert provider.asked == []
+
+
 def test_a_shipped_profile_fits_any_model():
     ChatNestApp(provider=Recorder("llama-3"), allowed_profiles=["assistant"])
 

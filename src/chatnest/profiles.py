@@ -164,10 +164,14 @@ ASSISTANT: Final = Profile(
     tools=True,
     structured_output=True,
     stop=True,
+    seed=True,
+    sampling=True,
     max_reasoning_effort="medium",
     max_reasoning_tokens=4_000,
 )
-"""For conversations with images and tools. It is closed by default, as ``expanded`` is."""
+"""For conversations with images and tools, and for programs that were written for OpenAI. It is
+closed by default, as ``expanded`` is.
+"""
 
 DEFAULT_PROFILES: Final = (CONSTRAINED, BALANCED, EXPANDED, ASSISTANT)
 HARD_CAPS: Final = HardCaps()

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 from openai import OpenAI
@@ -40,7 +39,6 @@ from tests.test_image_size import png
 from tests.wire.test_openai_chat_frames import read
 
 HI: Any = {"role": "user", "content": "Do I need an umbrella?"}
-PROFILE = msgspec.structs.replace(ASSISTANT, sampling=True, seed=True)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"rain": {"type": "boolean"}},
@@ -107,7 +105,7 @@ def chatting(
 
     app = ChatNestApp(
         models={"chat": model("gpt-4o"), "org/model:x": model("gpt-4o-mini")},
-        profiles=[PROFILE],
+        profiles=[ASSISTANT],
         default_profile="assistant",
         client_system_prompt="allow",
         formats=[NativeFormat(), OpenAIChatFormat()],
