@@ -96,8 +96,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "openapi",
     ),
     "wire.ag_ui": (
-        "body facts problem",
-        "opened places",
+        "body facts names",
+        "opened places problem",
         "frames parts tools",
         "messages",
         "request",
@@ -109,13 +109,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "request",
     ),
     "wire.openai_chat": (
-        "body fields",
+        "body fields names",
         "frames places whole",
         "messages",
         "request",
     ),
     "wire.openai_responses": (
-        "body growing response_object",
+        "body growing names response_object",
         "output_items places receipt",
         "input_items output tools",
         "frames request",

@@ -280,7 +280,7 @@ async def test_a_request_is_served_only_where_its_profile_allows_it(allowed, req
         (
             {"tools": True},
             {"tools": (TOOL,), "tool_choice": ToolChoice(mode="required", name="x")},
-            "tool_choice: must be the name of one of the tools.",
+            "toolChoice: must be the name of one of the tools.",
         ),
         (
             {"images": True, "max_images": 1, "max_tokens_per_request": 8_000},
@@ -290,7 +290,7 @@ async def test_a_request_is_served_only_where_its_profile_allows_it(allowed, req
         (
             {"max_reasoning_effort": "low"},
             {"effort": "medium"},
-            "reasoning effort: must be one of none, minimal, low.",
+            "reasoningEffort: must be one of none, minimal, low.",
         ),
     ],
     ids=lambda each: each if isinstance(each, str) else "",

@@ -94,6 +94,9 @@ __all__ = [
 ]
 
 
+_KEY: Final = "Idempotency-Key"
+
+
 class ChatNestError(Exception):
     """The base class of all exceptions that chatnest raises on purpose.
 
@@ -108,10 +111,21 @@ class ChatNestError(Exception):
     """``type`` of RFC 9457, section 3.1.1."""
     retryable: bool = False
     retry_after: float | None = None
+    names: tuple[str, ...] = ()
+    """The fields that ``detail`` names, by their names in the native format."""
 
     def __init__(self, detail: str = "") -> None:
         self.detail: str = detail or f"{self.title}."
         super().__init__(self.detail)
+
+    def detail_in(self, names: Mapping[str, str]) -> str:
+        """``detail`` for the clients of another format, which has these names for fields of the
+        native one. Fields that are not in ``names`` have the same name.
+        """
+        detail = self.detail
+        for name in self.names:
+            detail = detail.replace(name, names.get(name, name))
+        return detail
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -167,10 +181,18 @@ class RequestError(ChatNestError):
 
 
 class InvalidRequest(RequestError):
-    """The body is not a chat request; ``detail`` names the field and what is expected there."""
+    """The body is not a chat request; ``detail`` names the field and what is expected there.
+
+    ``field`` is for code that does not know the format of the request: the name of the field in the
+    native format, which then begins the sentence.
+    """
 
     code = "invalid_request"
     title = "Invalid request"
+
+    def __init__(self, detail: str = "", *, field: str = "") -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.names: tuple[str, ...] = (field,) if field else ()
 
 
 class Unauthenticated(RequestError):
@@ -318,15 +340,18 @@ class HeadTooLarge(RequestError):
 
 
 class KeyReused(RequestError):
-    """The Idempotency-Key was used with another request."""
+    """The Idempotency-Key was used with another request. ``of_format`` is whether the format has
+    made the key of a field, in place of a header.
+    """
 
     status = 422
     code = "idempotency_key_reused"
     title = "Idempotency-Key used before"
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_format: bool = False) -> None:
+        self.names: tuple[str, ...] = (_KEY,) if of_format else ()
         super().__init__(
-            "This Idempotency-Key came with another request before. A new request needs a new key."
+            f"This {_KEY} came with another request before. A new request needs a new one."
         )
 
 
@@ -627,11 +652,11 @@ class RunLost(ChatNestError):
     code = "run_lost"
     title = "The answer was lost"
     retryable = True
+    names = (_KEY,)
 
     def __init__(self) -> None:
         super().__init__(
-            "The server that was writing this answer has ended. Ask again, with a new "
-            "Idempotency-Key."
+            f"The server that was writing this answer has ended. Ask again, with a new {_KEY}."
         )
 
 
@@ -652,11 +677,11 @@ class ClientGone(ChatNestError):
     status = 499
     code = "client_gone"
     title = "Client gone"
+    names = (_KEY,)
 
     def __init__(self) -> None:
         super().__init__(
-            "The client disconnected, so this answer was stopped. Ask again, with a new "
-            "Idempotency-Key."
+            f"The client disconnected, so this answer was stopped. Ask again, with a new {_KEY}."
         )
 
 

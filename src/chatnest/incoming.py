@@ -71,6 +71,11 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
     events: frozenset[EventKind]
     headers: Headers | None
 
+    @property
+    def has_key_of_format(self) -> bool:
+        """Whether the key is the format's own. Only such a key has a NUL."""
+        return self.key is not None and "\0" in self.key
+
     def turn(self, turn_id: str) -> Turn:
         """A new turn for this request."""
         return Turn(
@@ -169,7 +174,7 @@ class Incoming:
             if request.conversation is None and _CONVERSATION in head:
                 request = msgspec.structs.replace(request, conversation=_conversation(scope))
             if not request.messages:
-                raise InvalidRequest(NO_QUESTION)
+                raise InvalidRequest(NO_QUESTION, field="messages")
             replays = True
             if key is None and (request.linger is not None or request.submission.key is not None):
                 key, replays = self._own_key(request, format)
@@ -212,7 +217,7 @@ class Incoming:
             if self._deduplicates:
                 return f"{format.path}\0{submission.key}", submission.replays
         elif request.linger is not None:
-            raise InvalidRequest("linger: needs an Idempotency-Key for the resumption.")
+            raise InvalidRequest("needs an Idempotency-Key for the resumption.", field="linger")
         return None, True
 
     def _parse_large(
@@ -271,7 +276,9 @@ class Incoming:
             raise InvalidRequest("This server does not accept a system prompt from clients.")
         most = self._bounds.client_system_prompt_bytes
         if len(prompt.encode()) > most:
-            raise InvalidRequest(f"systemPrompt: must be at most {most:,} bytes.")
+            raise InvalidRequest(
+                f"must have at most {most:,} bytes of system prompt.", field="systemPrompt"
+            )
         return (*self._system, Message.of("system", prompt))
 
 

@@ -47,7 +47,7 @@ def _check_tools(request: ChatRequest, profile: Profile) -> None:
     if len(set(names)) < len(names):
         raise InvalidRequest("tools: must have different names.")
     if request.tool_choice.name is not None and request.tool_choice.name not in names:
-        raise InvalidRequest("tool_choice: must be the name of one of the tools.")
+        raise InvalidRequest("must be the name of one of the tools.", field="toolChoice")
 
 
 def _check_effort(effort: Effort, profile: Profile) -> None:
@@ -56,7 +56,7 @@ def _check_effort(effort: Effort, profile: Profile) -> None:
         raise _not_allowed("a reasoning effort", profile)
     allowed = _EFFORTS[: _EFFORTS.index(most) + 1]
     if effort not in allowed:
-        raise InvalidRequest(f"reasoning effort: must be one of {', '.join(allowed)}.")
+        raise InvalidRequest(f"must be one of {', '.join(allowed)}.", field="reasoningEffort")
 
 
 def _check_sampling(sampling: Sampling, profile: Profile) -> None:
@@ -74,9 +74,9 @@ def _check_images(images: int, profile: Profile, model: Candidate) -> None:
     if not profile.images:
         raise _not_allowed("images", profile)
     if not model.takes_images:
-        raise InvalidRequest("messages: this model takes no images.")
+        raise InvalidRequest("this model takes no images.", field="messages")
     if images > profile.max_images:
-        raise InvalidRequest(f"messages: must have at most {profile.max_images} images.")
+        raise InvalidRequest(f"must have at most {profile.max_images} images.", field="messages")
 
 
 def _not_allowed(what: str, profile: Profile) -> InvalidRequest:

@@ -30,7 +30,7 @@ MAX_CONVERSATION: Final = 256
 """Maximum characters of a conversation's id."""
 
 
-NO_QUESTION: Final = "messages: at least one must be the user's."
+NO_QUESTION: Final = "at least one must be the user's."
 """The detail of the error for a request without a message of the user."""
 
 
@@ -156,9 +156,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         roles = set(map(attrgetter("role"), self.messages))
         if "system" in roles:  # messages of the system are the operator's
-            raise InvalidRequest("messages: expected the roles 'user', 'assistant' and 'tool'.")
+            raise InvalidRequest(
+                "expected the roles 'user', 'assistant' and 'tool'.", field="messages"
+            )
         if roles and "user" not in roles:
-            raise InvalidRequest(NO_QUESTION)
+            raise InvalidRequest(NO_QUESTION, field="messages")
 
     def __repr__(self) -> str:
         roles = ", ".join(message.role for message in self.messages)

@@ -112,6 +112,9 @@ async def test_a_run_id_of_another_request_is_refused(upstream, changed):
         c = await run(app, Agent(user()), **changed)
 
     assert (c.status, c.problem()["code"]) == (422, "idempotency_key_reused")
+    assert c.problem()["message"] == (
+        "This runId came with another request before. A new request needs a new one."
+    )
     assert len(upstream.requests) == 1
 
 

@@ -54,7 +54,7 @@ def refusal(*messages: dict[str, Any], **fields: Any) -> InvalidRequest:
 
 
 def param(error: InvalidRequest) -> str | None:
-    return error_object(error, charged=False)["param"]
+    return error_object(error, charged=False, names={})["param"]
 
 
 def test_the_least_is_a_question_and_gets_one_document():

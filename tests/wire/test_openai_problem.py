@@ -66,7 +66,7 @@ PROBLEMS: list[tuple[ChatNestError, bool, int, str, str]] = [
 
 @pytest.mark.parametrize(("error", "charged", "status", "kind", "code"), PROBLEMS)
 def test_an_error_has_a_status_a_type_and_a_code(error, charged, status, kind, code):
-    problem = openai_problem(error, request_id=ID, charged=charged)
+    problem = openai_problem(error, request_id=ID, charged=charged, names={})
     (name, found), *others = json.loads(problem.body).items()
 
     assert (name, others) == ("error", [])
@@ -89,8 +89,8 @@ def every_error() -> list[ChatNestError]:
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
 def test_a_charged_failure_is_repeated_by_no_client(error):
-    problem = openai_problem(error, request_id=ID, charged=True)
-    found = error_object(error, charged=True)
+    problem = openai_problem(error, request_id=ID, charged=True, names={})
+    found = error_object(error, charged=True, names={})
 
     assert problem.status < 500
     assert problem.status not in {408, 409, 429}
@@ -114,14 +114,14 @@ WAITS = [(0.2, "1", "200"), (1.5, "2", "1500"), (60, "60", "60000"), (3_600, "36
 
 @pytest.mark.parametrize(("wait", "seconds", "milliseconds"), WAITS)
 def test_a_wait_is_in_both_fields_and_only_a_short_one_in_milliseconds(wait, seconds, milliseconds):
-    headers = openai_problem(limit(wait), request_id=ID, charged=False).headers
+    headers = openai_problem(limit(wait), request_id=ID, charged=False, names={}).headers
 
     assert (headers["Retry-After"], headers.get("retry-after-ms")) == (seconds, milliseconds)
 
 
 def test_a_client_may_repeat_a_failure_that_cost_nothing():
-    repeated = openai_problem(Overloaded(), request_id=ID, charged=False)
-    final = openai_problem(InvalidRequest("No."), request_id=ID, charged=False)
+    repeated = openai_problem(Overloaded(), request_id=ID, charged=False, names={})
+    final = openai_problem(InvalidRequest("No."), request_id=ID, charged=False, names={})
 
     assert "x-should-retry" not in repeated.headers
     assert final.headers["x-should-retry"] == "false"
@@ -140,10 +140,10 @@ PARAMS = {
 
 @pytest.mark.parametrize(("detail", "param"), PARAMS.items())
 def test_the_place_of_an_error_is_its_param(detail, param):
-    assert error_object(InvalidRequest(detail), charged=False)["param"] == param
+    assert error_object(InvalidRequest(detail), charged=False, names={})["param"] == param
 
 
 def test_the_header_fields_of_an_error_are_sent():
-    problem = openai_problem(MethodNotAllowed("POST"), request_id=ID, charged=False)
+    problem = openai_problem(MethodNotAllowed("POST"), request_id=ID, charged=False, names={})
 
     assert problem.headers["Allow"] == "POST"

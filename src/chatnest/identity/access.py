@@ -156,7 +156,7 @@ class Access:
         if name is None:
             name = self._default if self._default in allowed else next(iter(allowed), "")
         elif name not in self._profiles:
-            raise InvalidRequest(f"profile: must be one of {', '.join(allowed)}.")
+            raise InvalidRequest(f"must be one of {', '.join(allowed)}.", field="profile")
         if name not in allowed:
             if self._by_default:
                 self._explain(name)

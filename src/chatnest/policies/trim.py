@@ -48,7 +48,8 @@ def _messages_of(messages: Sequence[Message], most: int, most_of_turn: int) -> i
     sizes = list(map(len, turns_of(messages)))
     if sizes[-1] > most_of_turn:
         raise InvalidRequest(
-            f"messages: must have at most {most_of_turn} calls and results of tools in a row."
+            f"must have at most {most_of_turn} calls and results of tools in a row.",
+            field="messages",
         )
     return sum(sizes[-most:])
 

@@ -147,7 +147,7 @@ class Runs:
                     key, owner=chat.identity.principal, fingerprint=print_, run_id=chat.id
                 )
                 if claim.fingerprint != print_:
-                    raise KeyReused
+                    raise KeyReused(of_format=chat.has_key_of_format)
                 if key is not None and not (claim.mine or chat.replays):
                     owner = chat.identity.principal
                     if await self._known.has_ended(claim.run_id, owner):

@@ -43,9 +43,11 @@ _PLACE: Final = re.compile(r"([A-Za-z][\w.\[\]]{0,120}): ")
 _json: Final = msgspec.json.Encoder()
 
 
-def openai_problem(error: ChatNestError, *, request_id: str, charged: bool) -> Document:
+def openai_problem(
+    error: ChatNestError, *, request_id: str, charged: bool, names: Mapping[str, str]
+) -> Document:
     """The response to a request that failed before its stream. ``charged`` is whether it cost
-    anything.
+    anything. ``names`` are the format's names for the fields of the native one.
 
     A limit that is free again within MOST_WAIT seconds is a 429. Any other limit is a 402 with the
     code ``insufficient_quota``, which no client repeats.
@@ -60,25 +62,27 @@ def openai_problem(error: ChatNestError, *, request_id: str, charged: bool) -> D
         status=status,
         media_type="application/json",
         headers=headers,
-        body=_json.encode({"error": error_object(error, charged=charged)}),
+        body=_json.encode({"error": error_object(error, charged=charged, names=names)}),
     )
 
 
-def error_object(error: ChatNestError, *, charged: bool) -> Mapping[str, str | None]:
+def error_object(
+    error: ChatNestError, *, charged: bool, names: Mapping[str, str]
+) -> Mapping[str, str | None]:
     """The object ``error`` of a document, and of a frame within a stream.
 
     The AI SDK decides by ``type`` and ``code`` whether to repeat a stream that failed before its
     first content, so a failure that must not be repeated has a type that it does not repeat.
     """
-    code, param = error.code, None
+    code, param, detail = error.code, None, error.detail_in(names)
     if isinstance(error, LimitExceeded):
         code = "rate_limit_exceeded" if _is_short(error, charged) else "insufficient_quota"
     elif isinstance(error, ContextLengthExceeded):
         code = "context_length_exceeded"  # clients that shorten a conversation look for it
-    elif isinstance(error, RequestError) and (place := _PLACE.match(error.detail)) is not None:
+    elif isinstance(error, RequestError) and (place := _PLACE.match(detail)) is not None:
         param = place[1]
     return {
-        "message": error.detail,
+        "message": detail,
         "type": _type(error, code, charged=charged),
         "param": param,
         "code": code,

@@ -25,6 +25,7 @@ from chatnest.events import (
     Usage,
 )
 from chatnest.wire.ag_ui.facts import RunFacts
+from chatnest.wire.ag_ui.names import NAMES
 from chatnest.wire.ag_ui.opened import Opened
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.proofs import proof_of, seal
@@ -173,7 +174,7 @@ class AGUIFrames:
         facts = error.fields()
         event: dict[str, object] = {
             "type": "RUN_ERROR",
-            "message": error.detail,
+            "message": error.detail_in(NAMES),
             "code": facts.pop("code"),
             "metadata": {**facts, "charged": charged, "request_id": self._request_id},
         }

@@ -66,7 +66,7 @@ class Reading:
         """The messages, without calls that have no result: the client was stopped before."""
         self._end_answer()
         if not (messages := self._conversation.messages()):
-            raise InvalidRequest(NO_QUESTION)
+            raise InvalidRequest(NO_QUESTION, field="messages")
         return messages
 
     def _add_question(self, sent: SentUser, place: str, *, is_last: bool) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from chatnest.asgi.http import Document
 from chatnest.errors import ChatNestError
+from chatnest.wire.ag_ui.names import NAMES
 from chatnest.wire.error_headers import error_headers
 
 __all__ = ["problem_response"]
@@ -18,7 +19,7 @@ def problem_response(error: ChatNestError, *, request_id: str, charged: bool) ->
     ``message`` is a sentence for people. The clients read JSON only under ``application/json``.
     """
     problem: dict[str, object] = {
-        "message": error.detail,
+        "message": error.detail_in(NAMES),
         **error.fields(),
         "request_id": request_id,
     }

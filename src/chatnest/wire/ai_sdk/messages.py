@@ -52,7 +52,7 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
             elif number == len(sent) - 1:
                 raise PLACES.wrong(f"{place}.parts")
     if not messages:
-        raise InvalidRequest(NO_QUESTION)
+        raise InvalidRequest(NO_QUESTION, field="messages")
     return answered_calls(messages) if len(messages) > 1 else tuple(messages)
 
 

@@ -52,7 +52,7 @@ def messages_of(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
     if is_blank and sent[-1].role == "user":
         raise PLACES.wrong(f"messages[{len(sent) - 1}].content")
     if not plain:
-        raise InvalidRequest(NO_QUESTION)
+        raise InvalidRequest(NO_QUESTION, field="messages")
     return tuple(plain)
 
 
@@ -78,7 +78,7 @@ def _with_parts(sent: Sequence[SentMessage], url_of: Callable[[str], str]) -> tu
         elif each.role == "user" and number == len(sent) - 1:
             raise PLACES.wrong(f"{place}.content")
     if not (messages := conversation.messages()):
-        raise InvalidRequest(NO_QUESTION)
+        raise InvalidRequest(NO_QUESTION, field="messages")
     return messages
 
 

@@ -11,6 +11,7 @@ from chatnest.requests import ChatRequest
 from chatnest.wire.base import RUNS, Action, Frames, MorePath, StreamInfo
 from chatnest.wire.openai_chat.body import Body
 from chatnest.wire.openai_chat.frames import OpenAIChatFrames
+from chatnest.wire.openai_chat.names import NAMES
 from chatnest.wire.openai_chat.request import parse_request
 from chatnest.wire.openai_chat.whole import OpenAIChatDocument
 from chatnest.wire.openai_problem import openai_problem
@@ -57,7 +58,7 @@ class OpenAIChatFormat:
 
     def problem(self, error: ChatNestError, *, request_id: str, charged: bool) -> Document:
         """See WireFormat: an object ``error``."""
-        return openai_problem(error, request_id=request_id, charged=charged)
+        return openai_problem(error, request_id=request_id, charged=charged, names=NAMES)
 
     def receipt(self, receipt: Mapping[str, object]) -> Document:
         """See HasReceipts: the same as in the native format, since OpenAI has nothing like it."""

@@ -24,6 +24,7 @@ from chatnest.events import (
 )
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.openai_chat.fields import annotation_of, head_of, reason_of, usage_of
+from chatnest.wire.openai_chat.names import NAMES
 from chatnest.wire.openai_problem import error_object
 from chatnest.wire.sse import json_of, lines_of
 
@@ -123,5 +124,5 @@ def _delta_of(piece: Refusal | ToolCall | ToolCallDelta | Source) -> dict[str, o
 
 
 def _failed(failed: Failed) -> bytes:
-    error = error_object(failed.error, charged=failed.charged)
+    error = error_object(failed.error, charged=failed.charged, names=NAMES)
     return b"data: %b\n\n" % json_of({"error": error})

@@ -55,7 +55,7 @@ def messages_of(
             case _:
                 assert_never(each)
     if not (messages := conversation.messages()):
-        raise InvalidRequest(NO_QUESTION)
+        raise InvalidRequest(NO_QUESTION, field="messages")
     return messages, _GAP.join(system) or None
 
 

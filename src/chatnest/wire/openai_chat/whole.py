@@ -20,6 +20,7 @@ from chatnest.events import (
 )
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.openai_chat.fields import annotation_of, head_of, reason_of, usage_of
+from chatnest.wire.openai_chat.names import NAMES
 from chatnest.wire.openai_problem import error_object
 from chatnest.wire.sse import json_of
 
@@ -72,7 +73,9 @@ class OpenAIChatDocument:
             case Done():
                 return self._document(event)
             case Failed():
-                return json_of({"error": error_object(event.error, charged=event.charged)})
+                return json_of(
+                    {"error": error_object(event.error, charged=event.charged, names=NAMES)}
+                )
             case _:
                 assert_never(event)
         return b""

@@ -11,6 +11,7 @@ from chatnest.wire.base import Frames, MorePath, StreamInfo
 from chatnest.wire.openai_problem import error_object, openai_problem
 from chatnest.wire.openai_responses.body import Body
 from chatnest.wire.openai_responses.frames import ResponseFrames, WholeResponseFrames
+from chatnest.wire.openai_responses.names import NAMES
 from chatnest.wire.openai_responses.receipt import receipt_document
 from chatnest.wire.openai_responses.request import parse_request
 from chatnest.wire.sse import json_of
@@ -53,8 +54,8 @@ class OpenAIResponsesFormat:
         """See WireFormat: an object ``error``. @ai-sdk/open-responses shows its message only if no
         field of it is null.
         """
-        document = openai_problem(error, request_id=request_id, charged=charged)
-        fields = error_object(error, charged=charged)
+        document = openai_problem(error, request_id=request_id, charged=charged, names=NAMES)
+        fields = error_object(error, charged=charged, names=NAMES)
         body = json_of({"error": {**fields, "param": fields["param"] or ""}})
         return msgspec.structs.replace(document, body=body)
 

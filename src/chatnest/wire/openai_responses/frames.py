@@ -30,6 +30,7 @@ from chatnest.events import (
 from chatnest.wire.base import StreamInfo
 from chatnest.wire.openai_problem import error_object
 from chatnest.wire.openai_responses.growing import FOLD, Growing
+from chatnest.wire.openai_responses.names import NAMES
 from chatnest.wire.openai_responses.output import Output
 from chatnest.wire.openai_responses.output_items import Event
 from chatnest.wire.openai_responses.response_object import INCOMPLETE, response_object
@@ -119,7 +120,7 @@ class ResponseFrames:
         """The error in both shapes: some clients read one of them, and some the other. No failed
         response follows: a client that reads both would report the error twice.
         """
-        error = error_object(failed.error, charged=failed.charged)
+        error = error_object(failed.error, charged=failed.charged, names=NAMES)
         flat = {name: error[name] for name in ("code", "message", "param")}
         return self._said([("error", {**flat, "error": error})])
 

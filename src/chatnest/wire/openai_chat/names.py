@@ -1,0 +1,13 @@
+"""Names of Chat Completions for fields that an error of another module may name. No I/O."""
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["NAMES"]
+
+NAMES: Final[Mapping[str, str]] = {
+    "reasoningEffort": "reasoning_effort",
+    "systemPrompt": "messages",
+    "toolChoice": "tool_choice",
+}
+"""By the names of the native format. See ChatNestError.detail_in."""

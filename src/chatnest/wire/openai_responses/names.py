@@ -1,0 +1,14 @@
+"""Names of the Responses API for fields that an error of another module may name. No I/O."""
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["NAMES"]
+
+NAMES: Final[Mapping[str, str]] = {
+    "messages": "input",
+    "reasoningEffort": "reasoning.effort",
+    "systemPrompt": "instructions",
+    "toolChoice": "tool_choice",
+}
+"""By the names of the native format. See ChatNestError.detail_in."""
