@@ -13,14 +13,20 @@ from chatnest.turn import ModelCall
 
 class Scripted:
     """Each call gets the next answer, the last one again and again. ``reason`` ends it: by default
-    ``tool_calls`` after a call, and otherwise ``stop``.
+    ``tool_calls`` after a call, and otherwise ``stop``. With a ``failure`` it breaks off instead.
     """
 
-    def __init__(self, *answers: Sequence[ProviderEvent], reason: str = "") -> None:
+    def __init__(
+        self,
+        *answers: Sequence[ProviderEvent],
+        reason: str = "",
+        failure: Exception | None = None,
+    ) -> None:
         self.model = "gpt-4o-mini"
         self.counter: Any = Tokenizer.for_model("gpt-4o-mini")
         self.asked: list[ModelRequest] = []
         self.reason = reason
+        self.failure = failure
         self._answers = list(answers)
 
     @asynccontextmanager
@@ -37,6 +43,8 @@ class Scripted:
     async def _stream(self, events: Sequence[ProviderEvent]) -> Any:
         for event in events:
             yield [event]
+        if self.failure is not None:
+            raise self.failure
         has_call = any(isinstance(event, ToolCall) for event in events)
         yield [Finish(self.reason or ("tool_calls" if has_call else "stop")), Usage(50, 10)]
 
