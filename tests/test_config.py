@@ -129,6 +129,7 @@ def test_every_key_of_a_file_is_taken(tmp_path):
         "allow_client_system_prompt": None,
         "default_profile": "constrained",
         "allowed_profiles": ["constrained", "balanced"],
+        "default_plan": None,
         "ping_interval": 5.0,
         "usage_event": True,
         "events": ["reasoning", "tools"],
@@ -442,7 +443,7 @@ WRONG = {
     ),
     "a key that is a number": (
         '[identity.keys]\nann = "sha256:x"\n"b.c" = 5',
-        "FILE: identity.keys['b.c']: expected a string or a list, got an integer.",
+        "FILE: identity.keys['b.c']: expected a string, a table or a list, got an integer.",
     ),
     "a number among keys": (
         '[identity.keys]\nann = ["sha256:x", 5]',

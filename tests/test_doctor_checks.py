@@ -103,6 +103,10 @@ def test_a_limit_that_is_never_reached_is_told(limits: dict[str, str], found: st
             {"PROFILES__EXPANDED__MAX_MESSAGES": "8"},
             "open: constrained, balanced, expanded; closed: assistant",
         ),
+        (
+            {"PLANS__PRO__PROFILES": "expanded, balanced"},
+            "open: constrained, balanced; by the plan pro: expanded, balanced; closed: assistant",
+        ),
     ],
 )
 def test_open_profiles_are_named(environ: dict[str, str], found: str):
@@ -282,6 +286,18 @@ def test_a_reasoning_model_with_too_little_output_fails(settings: dict[str, Any]
 @pytest.mark.parametrize(("limit", "level"), [(4_095, "warn"), (4_096, "ok"), (None, "skip")])
 def test_open_files(limit: int | None, level: str):
     assert checked(open_files=limit)["machine.open_files"].level == level
+
+
+@pytest.mark.parametrize(
+    ("expires", "level"), [("2020-01-31", "warn"), ("2999-01-31", "ok"), (None, "ok")]
+)
+def test_keys_that_have_expired_are_named(expires: str | None, level: str):
+    name = "CHATNEST_IDENTITY__KEYS__ANN__"
+    keys = {f"{name}HASHES": "0" * 64, **({f"{name}EXPIRES": expires} if expires else {})}
+    verdict = checked(None, keys)["identity"]
+    assert verdict.level == level
+    if level == "warn":
+        assert verdict.found == "the keys of ann have expired, and get a 401"
 
 
 def test_bearer_keys_say_who_is_asking():

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 import chatnest.asgi.heads
+import chatnest.identity.keys
 import chatnest.identity.principals
 from chatnest import ChatNestApp
 from chatnest.asgi import resumption
 from chatnest.asgi.heads import check_head, query_value
 from chatnest.asgi.resumption import idempotency_key, last_event_id
 from chatnest.errors import HeadTooLarge, InvalidRequest
-from chatnest.identity.principals import BearerKeys, ClientAddress
+from chatnest.identity.keys import BearerKeys
+from chatnest.identity.principals import ClientAddress
 from chatnest.providers import DemoProvider
 from chatnest.server.hosts import OnlyForHosts
 from chatnest.testing import Conversation
@@ -168,7 +170,7 @@ def test_a_long_bearer_token_is_not_hashed(monkeypatch):
         hashed.append(len(data))
         return hashlib.sha256(data)
 
-    monkeypatch.setattr(chatnest.identity.principals, "hashlib", SimpleNamespace(sha256=sha256))
+    monkeypatch.setattr(chatnest.identity.keys, "hashlib", SimpleNamespace(sha256=sha256))
     keys = BearerKeys({"ann": "0" * 64})
 
     assert keys(scope((b"authorization", b"Bearer " + b"x" * SIZE))) is None

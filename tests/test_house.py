@@ -57,7 +57,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "asgi": ("body_room data_urls heads", "http", "cors resumption upgrades"),
     "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
     "stores.redis": ("address", "link"),
-    "identity": ("base users", "principals", "access"),
+    "identity": (
+        "base users",
+        "opening plan_lookup plans principals",
+        "keys",
+        "access",
+    ),
     "ledger": (
         "base days window",
         "audit model",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 
 from chatnest.cli import main
+from chatnest.config.build import bearer_keys
 from chatnest.config.sections import load_config
 from chatnest.errors import (
     ConfigurationError,
@@ -22,10 +23,11 @@ from chatnest.errors import (
     InvalidRequest,
     Unauthenticated,
 )
-from chatnest.identity.access import Access, open_by_default
+from chatnest.identity.access import Access
 from chatnest.identity.base import Identity
+from chatnest.identity.keys import BearerKeys
+from chatnest.identity.opening import open_by_default
 from chatnest.identity.principals import (
-    BearerKeys,
     ClientAddress,
     TrustedHeader,
     UserOrAddress,
@@ -625,6 +627,7 @@ async def test_nobody_with_a_key_is_told_that_a_key_is_wanted():
 
 
 ALL = ["constrained", "balanced", "expanded"]
+ANN_HERSELF = Identity("ann")
 
 
 @pytest.mark.anyio
@@ -643,7 +646,7 @@ ALL = ["constrained", "balanced", "expanded"]
     ],
 )
 async def test_open_profiles_are_the_operators_to_say(allowed, names):
-    assert await access(allowed=allowed).allowed("ann") == names
+    assert await access(allowed=allowed).allowed(ANN_HERSELF) == names
 
 
 @pytest.mark.anyio
@@ -661,7 +664,7 @@ async def test_open_profiles_are_the_operators_to_say(allowed, names):
 async def test_a_profile_is_the_one_asked_for_or_the_default_or_the_first_that_is_open(
     allowed, asked, name
 ):
-    assert await access(allowed=allowed).profile("ann", asked) is PROFILES[name]
+    assert await access(allowed=allowed).profile(ANN_HERSELF, asked) is PROFILES[name]
 
 
 @pytest.mark.anyio
@@ -670,7 +673,7 @@ async def test_a_profile_is_the_one_asked_for_or_the_default_or_the_first_that_i
 )
 async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
     with pytest.raises(InvalidRequest) as caught:
-        await access().profile("ann", asked)
+        await access().profile(ANN_HERSELF, asked)
 
     assert caught.value.detail == "profile: must be one of constrained, balanced."
 
@@ -689,7 +692,7 @@ async def test_a_profile_that_does_not_exist_is_a_400_without_its_name(asked):
 )
 async def test_a_profile_that_is_not_open_is_a_403(allowed, asked, open_to):
     with pytest.raises(ForbiddenProfile) as caught:
-        await access(allowed=allowed).profile("ann", asked)
+        await access(allowed=allowed).profile(ANN_HERSELF, asked)
 
     assert caught.value.detail == f"This profile is not open to you. Open to you: {open_to}."
     assert (caught.value.status, caught.value.code) == (403, "forbidden_profile")
@@ -765,7 +768,7 @@ async def test_what_opens_a_closed_profile_is_logged_once(caplog):
     asked = access()
     for _ in range(3):
         with pytest.raises(ForbiddenProfile):
-            await asked.profile("ann", "expanded")
+            await asked.profile(ANN_HERSELF, "expanded")
 
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == (
@@ -777,7 +780,7 @@ async def test_what_opens_a_closed_profile_is_logged_once(caplog):
 @pytest.mark.anyio
 async def test_a_profile_that_the_operator_closed_is_no_news(caplog):
     with pytest.raises(ForbiddenProfile):
-        await access(allowed=["balanced"]).profile("ann", "expanded")
+        await access(allowed=["balanced"]).profile(ANN_HERSELF, "expanded")
 
     assert caplog.records == []
 
@@ -787,18 +790,18 @@ async def test_an_unknown_name_of_the_operators_function_is_logged_once(caplog):
     asked = access(allowed=lambda who: ["balanced", who])
 
     for who in ("nope", "nope", "expanded", "tiny"):
-        assert "balanced" in await asked.allowed(who)
+        assert "balanced" in await asked.allowed(Identity(who))
     assert [record.getMessage() for record in caplog.records] == [
         f"allowed_profiles returned {name!r}: there is no such profile" for name in ("nope", "tiny")
     ]
     for number in range(200):
-        await asked.allowed(f"name of {number}")
+        await asked.allowed(Identity(f"name of {number}"))
     assert len(caplog.records) == 100  # a function may make up names without end
 
 
 @pytest.mark.anyio
 async def test_a_name_alone_is_a_list_of_it(caplog):
-    assert await access(allowed=lambda _: "balanced").allowed("ann") == ["balanced"]
+    assert await access(allowed=lambda _: "balanced").allowed(ANN_HERSELF) == ["balanced"]
     assert caplog.records == []
 
 
@@ -860,7 +863,7 @@ def test_the_command_makes_a_key_that_the_configuration_knows(capsys, tmp_path):
     file = tmp_path / "chatnest.toml"
     file.write_text(toml)
 
-    identify = BearerKeys(load_config(file, {}, {}).identity.keys)
+    identify = bearer_keys(load_config(file, {}, {}).identity.keys)
 
     assert identify(bearing(line.removeprefix("Authorization: ").encode())) == "key:ann.b"
 
@@ -881,7 +884,7 @@ def test_a_name_may_have_two_keys_while_one_takes_the_place_of_the_other(tmp_pat
     environ = {"CHATNEST_IDENTITY__KEYS__ANN": f"sha256:{ANN},sha256:{BOB}"}
 
     for config in (load_config(file, {}, {}), load_config(None, environ, {})):
-        identify = BearerKeys(config.identity.keys)
+        identify = bearer_keys(config.identity.keys)
         assert (
             identify(bearing(b"Bearer secret")) == identify(bearing(b"Bearer other")) == "key:ann"
         )

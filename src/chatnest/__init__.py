@@ -7,7 +7,9 @@ from chatnest.conversation import Image, Message, Text, ToolCall, ToolResult
 from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, ConfigurationError
 from chatnest.identity.base import Identity
-from chatnest.identity.principals import BearerKeys, ClientAddress, TrustedHeader, UserOrAddress
+from chatnest.identity.keys import BearerKey, BearerKeys
+from chatnest.identity.plans import Plan
+from chatnest.identity.principals import ClientAddress, TrustedHeader, UserOrAddress
 from chatnest.ledger import Ledger, Limit, MemoryLedger
 from chatnest.middleware import ChatNestMiddleware
 from chatnest.models import Model
@@ -33,6 +35,7 @@ __all__ = [
     "CONSTRAINED",
     "EXPANDED",
     "AnthropicProvider",
+    "BearerKey",
     "BearerKeys",
     "Bounds",
     "ChatNestApp",
@@ -60,6 +63,7 @@ __all__ = [
     "Observer",
     "OpenAIProvider",
     "OutputFormat",
+    "Plan",
     "Policy",
     "Profile",
     "Provider",

@@ -24,6 +24,8 @@ from chatnest.endpoints.base import Exchange
 from chatnest.errors import ClientGone, InternalError, MethodNotAllowed, NotFound
 from chatnest.identity.access import AllowedProfiles
 from chatnest.identity.base import Identify
+from chatnest.identity.plan_lookup import PlanOf
+from chatnest.identity.plans import Plan
 from chatnest.incoming import ClientSystemPrompt
 from chatnest.ledger.base import Ledger
 from chatnest.lifespan import lifespan_of, serve_lifespan
@@ -59,6 +61,10 @@ class ChatNestApp:
       one answers requests without a model.
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
       all profiles without a bound above its own.
+    - ``plans``: the plans by name. The plan of a principal replaces ``allowed_profiles`` for it. It
+      is the one of its Identity, or else of ``plan_of``, or else ``default_plan``, or none.
+    - ``plan_of``: an async function from an Identity to the name of its plan, or None. Its results
+      are kept for ``plan_seconds`` in each worker. If it fails, the last known plan counts.
     - ``system_prompt`` opens every conversation.
     - ``client_system_prompt``: ``"ignore"`` a client's system prompt, ``"refuse"`` its request, or
       ``"allow"`` the prompt after yours. Default: ``"ignore"``. The older
@@ -89,6 +95,10 @@ class ChatNestApp:
         hard_caps: HardCaps = HARD_CAPS,
         default_profile: str = "balanced",
         allowed_profiles: AllowedProfiles | None = None,
+        plans: Mapping[str, Plan] | None = None,
+        default_plan: str | None = None,
+        plan_of: PlanOf | None = None,
+        plan_seconds: float = 60.0,
         policies: Sequence[Policy] | None = None,
         ledger: Ledger | None = None,
         identify: Identify | None = None,
@@ -114,6 +124,10 @@ class ChatNestApp:
             hard_caps=hard_caps,
             default_profile=default_profile,
             allowed_profiles=allowed_profiles,
+            plans=plans,
+            default_plan=default_plan,
+            plan_of=plan_of,
+            plan_seconds=plan_seconds,
             policies=policies,
             ledger=ledger,
             identify=identify,

@@ -53,6 +53,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum bytes of a whole answer, in UTF-8."""
     ledger_seconds: float = 0.6
     """Maximum time of one ledger operation. After it, the ledger counts as unavailable."""
+    plan_lookup_seconds: float = 2.0
+    """Maximum time of one call of ``plan_of``. After it, the last known plan counts."""
     settle_seconds: float = 5.0
     """Maximum time of a turn's settlement, after everything else has ended."""
     client_system_prompt_bytes: int = 8_192

@@ -82,6 +82,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             turn_id=turn_id,
             principal=self.identity.principal,
             groups=self.identity.groups,
+            plan=self.identity.plan,
             headers=self.headers,
             request=self.request,
             profile=self.profile,
@@ -95,7 +96,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming:
-    """Reads chat requests: the body, the key, the identity, the profile, in this order. The
+    """Reads chat requests: body, key, identity, plan, profile, in this order. The
     identity comes first if the body has not arrived yet, so that strangers take no room for bodies.
     """
 
@@ -162,6 +163,7 @@ class Incoming:
             if scope.get("query_string"):
                 ping_seconds = self.ping_seconds(scope)
             identity = early.found or await self._access.identity(scope, hooks.watched)
+            identity = await self._access.with_plan(identity, hooks.watched)
             if len(body) > bounds.body_bytes:
                 share.take(len(body) - share.size)
             if len(body) > min(SMALL_BODY, bounds.body_bytes):
@@ -179,14 +181,10 @@ class Incoming:
             if key is None and (request.linger is not None or request.submission.key is not None):
                 key, replays = self._own_key(request, format)
             if request.model is None:
-                profile = await self._access.profile(
-                    identity.principal, request.profile, hooks.watched
-                )
-                model = self._models.by_profile[profile.name][0]
+                profile = await self._access.profile(identity, request.profile, hooks.watched)
+                model = self._models.permitted(profile, identity.models)[0]
             else:
-                profile, model = await self._chosen(
-                    identity.principal, request, request.model, hooks.watched
-                )
+                profile, model = await self._chosen(identity, request, request.model, hooks.watched)
             check_permissions(request, profile, model)
             events = request.events | self._events if self._events else request.events
             return IncomingChat(
@@ -233,7 +231,7 @@ class Incoming:
         return format.parse(body, head)
 
     async def _chosen(
-        self, principal: str, request: ChatRequest, name: str, wait: Wait
+        self, identity: Identity, request: ChatRequest, name: str, wait: Wait
     ) -> tuple[Profile, Candidate]:
         """The profile and the model of a request that names one, which is looked for in the default
         profile before all others. See Catalogue.chosen.
@@ -242,10 +240,10 @@ class Incoming:
         """
         access = self._access
         if request.profile is not None:
-            profiles = [await access.profile(principal, request.profile, wait)]
+            profiles = [await access.profile(identity, request.profile, wait)]
         else:
-            profiles = await access.open_profiles(principal, wait)
-        return self._models.chosen(name, profiles)
+            profiles = await access.open_profiles(identity, wait)
+        return self._models.chosen(name, profiles, identity.models)
 
     def headers(self, scope: Scope) -> Headers | None:
         """The header fields of a request, or None if no policy needs them."""

@@ -1,9 +1,10 @@
 """Models: the catalogue of the models that clients may ask for. No I/O."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Final, get_args
 
 import msgspec
@@ -171,35 +172,53 @@ class Catalogue:
             return self.default.upstream
         return "\0".join(f"{each.name}\0{each.upstream}" for each in self._candidates)
 
-    def find(self, name: str, profiles: Iterable[Profile]) -> tuple[Profile, Candidate] | None:
+    @property
+    def names_by_profile(self) -> dict[str, tuple[str, ...]]:
+        """The names and aliases of the models of each profile."""
+        return {
+            profile: tuple(chain.from_iterable(each.names for each in candidates))
+            for profile, candidates in self.by_profile.items()
+        }
+
+    def permitted(self, profile: Profile, only: Collection[str] | None) -> tuple[Candidate, ...]:
+        """The models of a profile, in its order. ``only`` has a name or an alias of each model that
+        may be used; None means all of them.
+        """
+        found = self.by_profile[profile.name]
+        if only is None:
+            return found
+        return tuple(each for each in found if any(name in only for name in each.names))
+
+    def find(
+        self, name: str, profiles: Iterable[Profile], only: Collection[str] | None = None
+    ) -> tuple[Profile, Candidate] | None:
         """The first of ``profiles`` that has a model of this name or alias, and the model."""
         for profile in profiles:
-            for candidate in self.by_profile[profile.name]:
+            for candidate in self.permitted(profile, only):
                 if name in candidate.names:
                     return profile, candidate
         return None
 
-    def names(self, profiles: Iterable[Profile]) -> tuple[str, ...]:
+    def names(
+        self, profiles: Iterable[Profile], only: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """The names of all models of these profiles, without aliases."""
-        return tuple(
-            dict.fromkeys(
-                candidate.name
-                for profile in profiles
-                for candidate in self.by_profile[profile.name]
-            )
-        )
+        found = chain.from_iterable(self.permitted(profile, only) for profile in profiles)
+        return tuple(dict.fromkeys(each.name for each in found))
 
-    def chosen(self, name: str, profiles: Sequence[Profile]) -> tuple[Profile, Candidate]:
+    def chosen(
+        self, name: str, profiles: Sequence[Profile], only: Collection[str] | None = None
+    ) -> tuple[Profile, Candidate]:
         """The profile and the model for the ``model`` of a request. The name is one of a model, in
         the first of ``profiles`` that has it; otherwise it is the name of one of them, whose first
         model answers. Raises UnknownModel.
         """
-        if (found := self.find(name, profiles)) is not None:
+        if (found := self.find(name, profiles, only)) is not None:
             return found
         for profile in profiles:
             if profile.name == profile_name(name):
-                return profile, self.by_profile[profile.name][0]
-        raise UnknownModel(self.names(profiles))
+                return profile, self.permitted(profile, only)[0]
+        raise UnknownModel(self.names(profiles, only))
 
     def _of(self, profile: Profile) -> tuple[Candidate, ...]:
         if profile.models is None:

@@ -17,6 +17,8 @@ from chatnest.endpoints.run import RunEndpoint
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
+from chatnest.identity.plan_lookup import PlanLookup, PlanOf
+from chatnest.identity.plans import Plan
 from chatnest.identity.principals import UserOrAddress
 from chatnest.incoming import ClientSystemPrompt, Incoming
 from chatnest.ledger.base import Ledger
@@ -53,6 +55,10 @@ class Parts:
         hard_caps: HardCaps,
         default_profile: str,
         allowed_profiles: AllowedProfiles | None,
+        plans: Mapping[str, Plan] | None,
+        default_plan: str | None,
+        plan_of: PlanOf | None,
+        plan_seconds: float,
         policies: Sequence[Policy] | None,
         ledger: Ledger | None,
         identify: Identify | None,
@@ -71,7 +77,7 @@ class Parts:
         formats: Sequence[WireFormat | FormatName],
         observers: Sequence[Observer],
     ) -> None:
-        check_positive(ping_interval=ping_interval)
+        check_positive(ping_interval=ping_interval, plan_seconds=plan_seconds)
         check_kinds(
             hard_caps=(hard_caps, HardCaps),
             bounds=(bounds, Bounds),
@@ -79,12 +85,6 @@ class Parts:
             when_away=(when_away, WhenAway),
         )
         self.profiles: dict[str, Profile] = check_profiles(profiles, hard_caps)
-        access = Access(
-            identify=identify if identify is not None else UserOrAddress(),
-            profiles=self.profiles,
-            default=default_profile,
-            allowed=allowed_profiles,
-        )
         check_parts(provider=provider, ledger=ledger, identify=identify)
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self.provider: Provider = _default_provider(provider, models)
@@ -94,6 +94,16 @@ class Parts:
         settings = runs if runs is not None else RunSettings()
         log = run_log if run_log is not None else beside(self.ledger, settings)
         self.bounds: ResolvedBounds = resolved
+        access = Access(
+            identify=identify if identify is not None else UserOrAddress(),
+            profiles=self.profiles,
+            default=default_profile,
+            allowed=allowed_profiles,
+            models=self.models.names_by_profile,
+            plans=plans,
+            default_plan=default_plan,
+            plan_lookup=_plan_lookup(plan_of, plan_seconds, resolved),
+        )
         chain = PolicyChain(standard_policies() if policies is None else policies)
         self.accounts: Accounts = Accounts(
             self.ledger,
@@ -182,6 +192,19 @@ class Parts:
             models=self.models,
             bounds=resolved,
         )
+
+
+def _plan_lookup(
+    plan_of: PlanOf | None, seconds: float, bounds: ResolvedBounds
+) -> PlanLookup | None:
+    if plan_of is None:
+        return None
+    given: object = plan_of
+    if not callable(given):
+        raise ConfigurationError(
+            f"plan_of: expected an async function, got {type(given).__name__}."
+        )
+    return PlanLookup(plan_of, seconds=seconds, deadline=bounds.plan_lookup_seconds)
 
 
 def _client_system_prompt(

@@ -67,7 +67,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 class Turn:
     """One request of one principal. ``groups`` are those of its Identity: a name by kind, such as
-    team. ``headers`` are the request's header fields, if a policy needs them.
+    team. ``plan`` is the name of its plan, or None. ``headers`` are the request's header fields,
+    if a policy needs them.
 
     In ``prepare``, a policy may change ``system`` and ``messages``, which the model gets, and lower
     ``max_output_tokens``. Policies may keep their own values in ``state``. After the end,
@@ -90,6 +91,7 @@ class Turn:
         counter: TokenCounter,
         system: tuple[Message, ...] = (),
         groups: Mapping[str, str] = _NO_GROUPS,
+        plan: str | None = None,
         headers: Mapping[str, str] | None = None,
         context_window: int | None = None,
         least_output: int = 1,
@@ -98,6 +100,7 @@ class Turn:
         self.id = turn_id
         self.principal = principal
         self.groups = groups
+        self.plan = plan
         self.request = request
         self.profile = profile
         self.model = model
@@ -277,12 +280,14 @@ class LookUp(Turn):
         model: str,
         counter: TokenCounter,
         groups: Mapping[str, str] = _NO_GROUPS,
+        plan: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             turn_id="",
             principal=principal,
             groups=groups,
+            plan=plan,
             headers=headers,
             request=ChatRequest(messages=(), profile=profile.name),
             profile=profile,

@@ -11,7 +11,8 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 
 from chatnest import Bounds, ChatNestApp, ChatNestMiddleware, HardCaps, OpenAIProvider
-from chatnest.identity.principals import BearerKeys, TrustedHeader
+from chatnest.identity.keys import BearerKeys
+from chatnest.identity.principals import TrustedHeader
 from chatnest.ledger.base import Admitted, Refused, Reservation
 from chatnest.testing import FakeUpstream
 from tests.hostile.bodies import CANARY

@@ -70,7 +70,7 @@ def _add_key(commands: Any) -> None:
 
 
 def _key(options: argparse.Namespace) -> None:
-    from chatnest.identity.principals import BearerKeys  # noqa: PLC0415  # as in _serve
+    from chatnest.identity.keys import BearerKeys  # noqa: PLC0415  # as in _serve
 
     key = secrets.token_urlsafe(32)
     digest = hashlib.sha256(key.encode()).hexdigest()

@@ -6,17 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.types import Scope
 
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.config.catalogue import models_of, provider_of
-from chatnest.config.sections import Config, LedgerSection, load_config
+from chatnest.config.sections import Config, KeySection, LedgerSection, load_config
 from chatnest.config.sources import naming_sources, split_argument
 from chatnest.errors import ConfigurationError
-from chatnest.identity.access import open_by_default
-from chatnest.identity.base import Identify
-from chatnest.identity.principals import BearerKeys, TrustedHeader, UserOrAddress
+from chatnest.identity.base import Identify, Identity
+from chatnest.identity.keys import BearerKey, BearerKeys
+from chatnest.identity.opening import open_by_default
+from chatnest.identity.principals import TrustedHeader, UserOrAddress
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
@@ -24,13 +26,14 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
 from chatnest.wire import named_formats
 
-__all__ = ["build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
+__all__ = ["bearer_keys", "build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
     "allow_client_system_prompt": "chat.allow_client_system_prompt",
     "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
     "client_system_prompt": "chat.client_system_prompt",
+    "default_plan": "chat.default_plan",
     "default_profile": "chat.default_profile",
     "events": "chat.events",
     "format": "chat.format",
@@ -83,6 +86,8 @@ def _build(config: Config) -> ChatNestApp:
         hard_caps=config.hard_caps,
         default_profile=chat.default_profile,
         allowed_profiles=open_profiles(config),
+        plans=config.plans,
+        default_plan=chat.default_plan,
         policies=standard_policies(
             timezone=config.budget.timezone,
             anonymous_daily_token_limit=config.budget.anonymous_daily_token_limit,
@@ -107,14 +112,16 @@ def _build(config: Config) -> ChatNestApp:
 
 
 def open_profiles(config: Config) -> list[str]:
-    """Return the names of the profiles that clients may use.
+    """Return the names of the profiles that clients without a plan may use. A profile that a plan
+    opens is not open to them because the configuration defines it.
 
     Raises ConfigurationError for a default profile that does not exist.
     """
     if config.chat.allowed_profiles is not None:
         return config.chat.allowed_profiles
     profiles = {profile.name: profile for profile in config.profiles}
-    written = profiles if config.demo else config.written
+    planned = {name for plan in config.plans.values() for name in plan.profiles or ()}
+    written = profiles if config.demo else [each for each in config.written if each not in planned]
     return open_by_default(profiles, config.chat.default_profile, written)
 
 
@@ -145,15 +152,21 @@ def open_ledger(section: LedgerSection) -> Ledger:
 
 def _identify(config: Config) -> Identify:
     identify = _identity(config)
-    if not config.demo:
-        return identify
+    return _Visitors(identify) if config.demo else identify
 
-    def visitor(scope: Scope) -> str | None:
-        """Count canned answers under separate accounts, so that they use up no real tokens."""
-        principal = identify(scope)
-        return None if principal is None else f"demo/{principal}"
 
-    return visitor
+class _Visitors:
+    """Counts canned answers under separate accounts, so that they use up no real tokens."""
+
+    def __init__(self, identify: UserOrAddress | TrustedHeader | BearerKeys) -> None:
+        self._identify = identify
+        self.identities: Mapping[str, Identity] = getattr(identify, "identities", {})
+
+    def __call__(self, scope: Scope) -> str | Identity | None:
+        found = self._identify(scope)
+        if isinstance(found, Identity):
+            return msgspec.structs.replace(found, principal=f"demo/{found.principal}")
+        return None if found is None else f"demo/{found}"
 
 
 def _identity(config: Config) -> UserOrAddress | TrustedHeader | BearerKeys:
@@ -169,9 +182,19 @@ def _identity(config: Config) -> UserOrAddress | TrustedHeader | BearerKeys:
             "or identity.header. Leave it out."
         )
     if identity.keys:
-        return BearerKeys(identity.keys)
+        return bearer_keys(identity.keys)
     if not identity.header:
         return addresses
     if identity.trusted_proxies:
         return TrustedHeader(identity.header, identity.trusted_proxies)
     return TrustedHeader(identity.header)
+
+
+def bearer_keys(keys: Mapping[str, str | list[str] | KeySection]) -> BearerKeys:
+    """The bearer keys of ``[identity.keys]``. Raises ConfigurationError."""
+    return BearerKeys(
+        {
+            name: BearerKey(**msgspec.structs.asdict(key)) if isinstance(key, KeySection) else key
+            for name, key in keys.items()
+        }
+    )

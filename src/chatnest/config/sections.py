@@ -8,6 +8,7 @@ key here: they come from the environment.
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,13 +28,14 @@ from chatnest.config.sources import (
     typed,
 )
 from chatnest.errors import ConfigurationError
+from chatnest.identity.plans import Plan
 from chatnest.incoming import ClientSystemPrompt
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
 from chatnest.tokens.image_rules import Detail
 from chatnest.wire import FORMAT_NAMES, FormatName
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "KeySection", "load_config"]
 
 _MAX_SECONDS: Final = 86_400
 """Maximum of a setting in seconds."""
@@ -110,17 +112,29 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     allow_client_system_prompt: bool | None = None
     default_profile: str = "balanced"
     allowed_profiles: list[str] | None = None
+    default_plan: str | None = None
     ping_interval: float = 15.0
     usage_event: bool = False
     events: list[str] = []
     charge_unanswered: bool | None = None
 
 
+class KeySection(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of ``[identity.keys]``. ``hashes`` is checked later, with those of other keys."""
+
+    hashes: str | list[str] = []
+    groups: dict[str, str] = {}
+    plan: str | None = None
+    profiles: list[str] | None = None
+    models: list[str] | None = None
+    expires: datetime | None = None
+
+
 class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[identity]``."""
 
     header: str = ""
-    keys: dict[str, str | list[str]] = {}
+    keys: dict[str, str | list[str] | KeySection] = {}
     trusted_proxies: list[str] = []
     ipv6_prefix: int = 64
 
@@ -214,6 +228,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     chat: ChatSection = ChatSection()
     profiles: tuple[Profile, ...] = DEFAULT_PROFILES
     hard_caps: HardCaps = HARD_CAPS
+    plans: dict[str, Plan] = {}
     identity: IdentitySection = IdentitySection()
     budget: BudgetSection = BudgetSection()
     ledger: LedgerSection = LedgerSection()
@@ -241,6 +256,7 @@ _NAMED: Final[Mapping[str, type[msgspec.Struct]]] = {
     "profiles": Profile,
     "providers": NamedProvider,
     "models": ModelSection,
+    "plans": Plan,
 }
 """Sections of sections with names, and the type of each."""
 
@@ -266,11 +282,14 @@ def load_config(
     sources: dict[str, str] = {}
     for source in read:
         settings = typed(source, _SECTIONS, _NAMED)
-        tree = merge(tree, settings)
+        tree = merge(*_with_tables(tree, settings))
         sources |= dict.fromkeys(_keys(settings), source.name)
     with naming_sources(sources):
+        identity = tree.get("identity", {})
+        if "keys" in identity:
+            tree["identity"] = {**identity, "keys": _keys_of(identity["keys"])}
         sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
-        for place in ("providers", "models"):
+        for place in ("providers", "models", "plans"):
             named = tree.get(place, {})
             sections[place] = {name: _NAMED[place](**each) for name, each in named.items()}
         profiles = _profiles(tree.get("profiles", {}))
@@ -284,6 +303,29 @@ def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
             yield from _keys(value, f"{place}{name}.")
         else:
             yield f"{place}{name}"
+
+
+def _with_tables(base: Tree, over: Tree) -> tuple[Tree, Tree]:
+    """Both trees, where a bearer key that is a table in one of them is a table in both. Otherwise a
+    hash in the environment would replace the whole table of the file, and lift its restrictions.
+    """
+    trees = [base, over]
+    keys = [tree.get("identity", {}).get("keys", {}) for tree in trees]
+    tables = {name for each in keys for name, value in each.items() if isinstance(value, dict)}
+    for number, each in enumerate(keys):
+        plain = [name for name in tables.intersection(each) if not isinstance(each[name], dict)]
+        if plain:
+            changed = each | {name: {"hashes": each[name]} for name in plain}
+            identity = trees[number]["identity"] | {"keys": changed}
+            trees[number] = trees[number] | {"identity": identity}
+    return trees[0], trees[1]
+
+
+def _keys_of(keys: Tree) -> Tree:
+    """The keys by name, with a KeySection for each table."""
+    return {
+        name: KeySection(**each) if isinstance(each, dict) else each for name, each in keys.items()
+    }
 
 
 def _profiles(tree: Tree) -> tuple[Profile, ...]:

@@ -7,12 +7,14 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
+from chatnest.identity.keys import end_of
 
 __all__ = [
     "PORT",
@@ -48,6 +50,9 @@ _TYPE_NAMES: Final = {
     "str": "a string",
 }
 """Names of msgspec's types in error messages."""
+
+_LISTS: Final = (list, tuple, Collection)
+"""Types that a list has, as the origin of a hint."""
 
 _ARGUMENT: Final = re.compile(r"(?s)\A(\w*)(.*)\Z")
 
@@ -171,7 +176,8 @@ def _values(
     for key in section:
         _known(key, list(hints), f"{place}.", source, kinds)
     return {
-        key: _value(value, hints[key], f"{place}.{key}", source) for key, value in section.items()
+        key: _value(value, hints[key], f"{place}.{key}", source, kinds)
+        for key, value in section.items()
     }
 
 
@@ -192,10 +198,18 @@ def _known(key: str, names: list[str], place: str, source: Source, kinds: Kinds)
     )
 
 
-def _value(value: object, hint: Any, place: str, source: Source) -> object:
-    if get_origin(hint) is dict and isinstance(value, dict):
-        of_each = get_args(hint)[1]
-        return {k: _value(v, of_each, f"{place}[{k!r}]", source) for k, v in value.items()}
+def _value(value: object, hint: Any, place: str, source: Source, kinds: Kinds) -> object:
+    if isinstance(value, dict):
+        if get_origin(hint) is dict:
+            of_each = get_args(hint)[1]
+            return {
+                k: _value(v, of_each, f"{place}[{k!r}]", source, kinds) for k, v in value.items()
+            }
+        for kind in get_args(hint):
+            if _is_table(kind):
+                return _values(value, kind, place, source, kinds)
+    if datetime in get_args(hint):
+        return _moment(value, place, source)
     if isinstance(value, str):
         _check_text(value, f"{source.name}: {place}")
     if source.strings:
@@ -209,6 +223,34 @@ def _value(value: object, hint: Any, place: str, source: Source) -> object:
         raise ConfigurationError(
             f"{source.name}: {place}{where.rstrip('`')}: {wrong}{advice}"
         ) from None
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _moment(value: object, place: str, source: Source) -> datetime:
+    """A time, or the end of a date. The environment has it as text, a file never."""
+    parsed = value
+    if isinstance(value, str):
+        parsed = _parsed_moment(value)
+    if isinstance(parsed, date) and (source.strings or parsed is value):
+        return end_of(parsed)
+    got = "another text" if isinstance(value, str) else str(value)
+    advice = " Write it without quotes." if isinstance(parsed, date) else ""
+    raise ConfigurationError(
+        f"{source.name}: {place}: expected a date or a time, such as 2027-01-31 or "
+        f"2027-01-31T18:00:00Z, got {'a string' if advice else got}.{advice}"
+    )
+
+
+def _parsed_moment(text: str) -> date | None:
+    for parse in (date.fromisoformat, datetime.fromisoformat):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _is_quoted(value: object, hint: Any) -> bool:
@@ -236,8 +278,10 @@ def _wrong_type(problem: str, value: object, hint: Any) -> str:
 
 
 def _type_names(types: str) -> str:
-    names = [_TYPE_NAMES[name] for name in types.split(" | ") if name in _TYPE_NAMES]
-    return " or ".join(names) or types
+    *names, last = [_TYPE_NAMES[name] for name in types.split(" | ") if name in _TYPE_NAMES] or [
+        types
+    ]
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def _is_scalar(hint: Any) -> bool:
@@ -271,7 +315,7 @@ def _check_text(value: str, place: str) -> None:
 
 def _split(value: object, hint: object) -> object:
     """Split ``a, b`` if the key takes a list: the environment has no other form for one."""
-    takes_list = any(get_origin(kind) in {list, tuple} for kind in (hint, *get_args(hint)))
+    takes_list = any(get_origin(kind) in _LISTS for kind in (hint, *get_args(hint)))
     if takes_list and isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value

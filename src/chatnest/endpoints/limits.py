@@ -49,14 +49,16 @@ class LimitsEndpoint:
             raise MethodNotAllowed("GET", "HEAD")
         identity = await self._access.identity(scope)
         self._look_ups.count(identity.principal)
+        identity = await self._access.with_plan(identity)
         asked = query_value(scope, "profile")
         profile = await self._access.profile(
-            identity.principal, None if asked is None else profile_name(asked)
+            identity, None if asked is None else profile_name(asked)
         )
-        model = self._models.by_profile[profile.name][0]
+        model = self._models.permitted(profile, identity.models)[0]
         look_up = LookUp(
             principal=identity.principal,
             groups=identity.groups,
+            plan=identity.plan,
             headers=self._incoming.headers(scope),
             profile=profile,
             model=model.name,
@@ -67,6 +69,7 @@ class LimitsEndpoint:
                 states = await self._ledger.usage(self._policies.shown_limits(look_up))
         except TimeoutError:
             raise LedgerUnavailable from None
-        allowed = await self._access.allowed(identity.principal)
+        allowed = await self._access.allowed(identity)
         send = bounded(exchange.send, self._bounds.send_seconds)
-        await respond_json(scope, send, limits_document(profile, allowed, states))
+        document = limits_document(profile, allowed, states, plan=identity.plan)
+        await respond_json(scope, send, document)

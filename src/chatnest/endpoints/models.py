@@ -27,12 +27,13 @@ class ModelsEndpoint:
         """Respond with the list, or with the model ``name``. Raises UnknownModel."""
         identity = await self._access.identity(exchange.scope)
         self._look_ups.count(identity.principal)
-        profiles = await self._access.open_profiles(identity.principal)
+        identity = await self._access.with_plan(identity)
+        profiles = await self._access.open_profiles(identity)
         if name is not None:
-            self._models.chosen(name, profiles)
+            self._models.chosen(name, profiles, identity.models)
         format_ = exchange.format
         if not isinstance(format_, HasModels):
             raise NotFound
-        names = self._models.names(profiles)
+        names = self._models.names(profiles, identity.models)
         send = bounded(exchange.send, self._bounds.send_seconds)
         await respond(exchange.scope, send, format_.models(names, name))

@@ -1,8 +1,10 @@
 """Identity: a request's principal, from address, header, key or framework; its access. No I/O."""
 
 from chatnest.identity.base import Identify, Identity
+from chatnest.identity.keys import BearerKey, BearerKeys
+from chatnest.identity.plan_lookup import PlanOf
+from chatnest.identity.plans import Plan
 from chatnest.identity.principals import (
-    BearerKeys,
     ClientAddress,
     TrustedHeader,
     UserOrAddress,
@@ -10,10 +12,13 @@ from chatnest.identity.principals import (
 )
 
 __all__ = [
+    "BearerKey",
     "BearerKeys",
     "ClientAddress",
     "Identify",
     "Identity",
+    "Plan",
+    "PlanOf",
     "TrustedHeader",
     "UserOrAddress",
     "framework_user",

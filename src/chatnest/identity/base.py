@@ -1,41 +1,52 @@
-"""Identity: the principal of a request and its groups, as ``identify`` reports them. No I/O."""
+"""Identity: the principal of a request, its groups and its plan, from ``identify``. No I/O."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 from starlette.types import Scope
 
-__all__ = ["Identify", "Identity"]
+__all__ = ["Identify", "Identity", "is_plan_name"]
 
 _NO_GROUPS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST_GROUPS: Final = 16
 _MAX_GROUP: Final = 256
 """Maximum characters of a group's value. Groups become accounts of the ledger."""
-_GROUP_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """Without a colon, so that an account such as ``team:a`` has one reading."""
 _SHOWN: Final = 64
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A principal, and the groups that it belongs to, such as ``{"team": "a"}``.
+    """A principal, the groups that it belongs to, such as ``{"team": "a"}``, and its plan.
 
     ``groups`` is a read-only copy of at most 16 pairs. A name has 1 to 64 ASCII letters, digits,
     ``_`` or ``-`` and begins with a letter. A value has 1 to 256 printable characters, of which
-    one is not a space. Raises TypeError for another type, and ValueError for any other group:
+    one is not a space. ``plan`` is a name of the same form, and one of the application's plans.
+    ``profiles`` and ``models`` are names that narrow what is open to the principal; None narrows
+    nothing. Raises TypeError for another type, and ValueError for any other group or plan:
     in ``identify`` both are a 500. The principal is checked afterwards, as a plain string is.
     """
 
     principal: str
     groups: Mapping[str, str] = _NO_GROUPS
+    plan: str | None = None
+    profiles: Collection[str] | None = None
+    models: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         # A subclass may show another text than it has.
         msgspec.structs.force_setattr(self, "principal", _text("principal", self.principal))
         if self.groups is not _NO_GROUPS:
             msgspec.structs.force_setattr(self, "groups", _groups(self.groups))
+        if self.plan is not None:
+            msgspec.structs.force_setattr(self, "plan", _plan(self.plan))
+        if self.profiles is not None:
+            msgspec.structs.force_setattr(self, "profiles", _names("profiles", self.profiles))
+        if self.models is not None:
+            msgspec.structs.force_setattr(self, "models", _names("models", self.models))
 
 
 Identify = Callable[[Scope], str | Identity | Awaitable[str | Identity | None] | None]
@@ -53,7 +64,7 @@ def _groups(groups: object) -> Mapping[str, str]:
 
 def _group(name: object, value: object) -> tuple[str, str]:
     name = _text("groups: name", name)
-    if not _GROUP_NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise ValueError(
             "groups: expected a name of 1 to 64 letters, digits, '_' or '-' that begins with a "
             f"letter, got {name[:_SHOWN]!a}."
@@ -65,6 +76,27 @@ def _group(name: object, value: object) -> tuple[str, str]:
             f"{len(value)}: {value[:_SHOWN]!a}. Leave the group out if there is none."
         )
     return name, value
+
+
+def is_plan_name(name: object) -> bool:
+    """Whether a plan can have this name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _plan(plan: object) -> str:
+    name = _text("plan", plan)
+    if not is_plan_name(name):
+        raise ValueError(
+            "plan: expected a name of 1 to 64 letters, digits, '_' or '-' that begins with a "
+            f"letter, got {name[:_SHOWN]!a}. Leave it out if there is none."
+        )
+    return name
+
+
+def _names(place: str, names: object) -> frozenset[str]:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise TypeError(f"{place}: expected a list of names, got {type(names).__name__}.")
+    return frozenset(_text(place, name) for name in names)
 
 
 def _text(place: str, value: object) -> str:

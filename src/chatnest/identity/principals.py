@@ -5,9 +5,7 @@ may be async. Its attribute ``challenge``, if any, becomes the WWW-Authenticate 
 Each source of names has a prefix of its own, so names from different sources never collide.
 """
 
-import hashlib
-import hmac
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
@@ -21,7 +19,7 @@ from chatnest.errors import ConfigurationError
 from chatnest.identity.users import framework_user
 
 __all__ = [
-    "BearerKeys",
+    "MAX_NAME",
     "ClientAddress",
     "TrustedHeader",
     "UserOrAddress",
@@ -30,15 +28,13 @@ __all__ = [
     "is_anonymous",
 ]
 
-_MAX_NAME = 256
+MAX_NAME = 256
 _MOST_HOPS = 32
 """Maximum hops of X-Forwarded-For that are read, from the right. A client whose address is further
 to the left is counted as the last proxy that was read.
 """
 _LONGEST_ADDRESS = 64
 """Maximum characters of an address, with its brackets, zone and port."""
-_LONGEST_KEY = 4_096
-"""Maximum characters of an Authorization field."""
 
 _ADDRESS: Final = "addr:"
 _EVERYBODY: Final = "all"
@@ -134,59 +130,9 @@ class TrustedHeader:
         if len(values) != 1 or not self._proxies.is_trusted(scope):
             return None
         value = values[0].strip(" \t")  # RFC 9110, section 5.5; other white space is part of it
-        if not value or len(value) > _MAX_NAME or not value.isprintable():
+        if not value or len(value) > MAX_NAME or not value.isprintable():
             return None
         return f"header:{value}"
-
-
-class BearerKeys:
-    """The owner of the key in ``Authorization: Bearer KEY``, such as ``key:ann`` (RFC 6750).
-
-    ``keys`` maps the owner's name to the SHA-256 of a key in hexadecimal, or to several. Use random
-    keys: a key that a person chose can be guessed from its hash. Every comparison takes the same
-    time. Raises ConfigurationError for an invalid hash, and for a hash that occurs twice.
-    """
-
-    challenge: Final = 'Bearer realm="chatnest"'
-
-    def __init__(self, keys: Mapping[str, str | Iterable[str]]) -> None:
-        if not isinstance(keys, Mapping):
-            raise ConfigurationError(
-                f"keys must be a mapping of names to hashes, not {type(keys).__name__}"
-            )
-        self._owners: list[tuple[bytes, str]] = []
-        for name, hashes in keys.items():
-            if not name or len(name) > _MAX_NAME or not name.isprintable():
-                raise ConfigurationError(
-                    f"keys: expected names of 1 to {_MAX_NAME} printable characters, got "
-                    f"{name[:_MAX_NAME]!r}."
-                )
-            for each in [hashes] if isinstance(hashes, str) else hashes:
-                self._owners.append((_digest_of(name, each), f"key:{name}"))
-        if len({digest for digest, _ in self._owners}) != len(self._owners):
-            raise ConfigurationError("keys: expected a different hash for each key, got one twice.")
-
-    def __call__(self, scope: Scope) -> str | None:
-        values = headers_named(scope, b"authorization")
-        if len(values) != 1 or len(values[0]) > _LONGEST_KEY:
-            return None
-        scheme, _, key = values[0].partition(" ")
-        digest = hashlib.sha256(key.strip(" \t").encode("latin-1")).digest()
-        owner = None
-        for known, name in self._owners:
-            if hmac.compare_digest(known, digest):
-                owner = name
-        return owner if scheme.lower() == "bearer" else None
-
-
-def _digest_of(name: str, written: object) -> bytes:
-    digest = written.removeprefix("sha256:") if isinstance(written, str) else ""
-    if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):  # noqa: PLR2004  # SHA-256
-        raise ConfigurationError(
-            f"keys[{name!r}]: expected the SHA-256 of a key in hexadecimal, got another value. "
-            f"`chatnest key {name}` makes a key and its hash."
-        )
-    return bytes.fromhex(digest)
 
 
 class UserOrAddress:

@@ -193,6 +193,7 @@ class Runs:
             error,
             principal=chat.identity.principal,
             groups=chat.identity.groups,
+            plan=chat.identity.plan,
             profile=chat.profile.name,
             model=chat.model.name,
         )

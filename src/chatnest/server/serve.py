@@ -213,7 +213,9 @@ def _model_lines(config: Config, chat: ChatNestApp) -> Iterator[str]:
 
 
 def _profile_lines(config: Config) -> Iterator[str]:
-    """Yield a line for each open profile with its limits, and one for the closed profiles."""
+    """Yield a line for each open profile with its limits, for each plan with its profiles, and one
+    for the profiles that are closed to all.
+    """
     names = [profile.name for profile in config.profiles]
     allowed = open_profiles(config)
     usual = config.chat.default_profile
@@ -227,7 +229,12 @@ def _profile_lines(config: Config) -> Iterator[str]:
                 f"{profile.max_tokens_per_request:,} a request, "
                 f"{profile.requests_per_minute} requests a minute"
             )
-    if closed := [name for name in names if name not in allowed]:
+    planned = [each for plan in config.plans.values() for each in plan.profiles or ()]
+    for name, plan in config.plans.items():
+        opened = ", ".join(plan.profiles or ()) or "the open profiles"
+        default = ", the default" if name == config.chat.default_plan else ""
+        yield f"  plan      {name}{default}: {opened}"
+    if closed := [name for name in names if name not in {*allowed, *planned}]:
         yield f"  closed    {', '.join(closed)} (chat.allowed_profiles opens profiles)"
 
 

@@ -30,13 +30,15 @@ __all__ = [
 
 class _OfTurn(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of every event of a turn. ``id`` is the turn's id in the log, in the ledger and in
-    ChatNest-Request-Id. ``time`` is in seconds since 1970. ``groups`` are those of the Identity.
+    ChatNest-Request-Id. ``time`` is in seconds since 1970. ``groups`` and ``plan`` are those of the
+    Identity.
     """
 
     id: str
     time: float
     principal: str
     groups: Mapping[str, str]
+    plan: str | None = None
     profile: str
     model: str
 
@@ -64,6 +66,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     principal: str | None = None
     groups: Mapping[str, str] | None = None
+    plan: str | None = None
     profile: str | None = None
     model: str | None = None
 

@@ -56,6 +56,7 @@ class Observers:
         profile: str | None = None,
         model: str | None = None,
         groups: Mapping[str, str] | None = None,
+        plan: str | None = None,
         seconds: float = 0.0,
     ) -> None:
         """A request was not admitted. A client that has disconnected was not refused."""
@@ -72,6 +73,7 @@ class Observers:
                 seconds=seconds,
                 principal=principal,
                 groups=groups,
+                plan=plan,
                 profile=profile,
                 model=model,
             )
@@ -90,6 +92,7 @@ class Observers:
             profile=turn.profile.name,
             model=turn.model,
             groups=turn.groups,
+            plan=turn.plan,
             seconds=monotonic() - turn.asked_at,
         )
 
@@ -161,6 +164,7 @@ def _facts(turn: Turn) -> dict[str, Any]:
         "time": time(),
         "principal": turn.principal,
         "groups": turn.groups,
+        "plan": turn.plan,
         "profile": turn.profile.name,
         "model": turn.model,
     }

@@ -12,11 +12,16 @@ __all__ = ["limits_document"]
 
 
 def limits_document(
-    profile: Profile, allowed: Sequence[str], states: Sequence[LimitState]
+    profile: Profile,
+    allowed: Sequence[str],
+    states: Sequence[LimitState],
+    *,
+    plan: str | None = None,
 ) -> dict[str, Any]:
-    """The limits of one principal under one profile, and the profiles it may use."""
+    """The limits of one principal under one profile, its plan, and the profiles it may use."""
     now = wall_clock()
     return {
+        **({} if plan is None else {"plan": plan}),
         "profile": profile.name,
         "profiles": list(allowed),
         "max_tokens_per_request": profile.max_tokens_per_request,

@@ -32,6 +32,9 @@ def _profiles(findings: Findings) -> Check:
     allowed = open_profiles(findings.config)
     names = [profile.name for profile in findings.config.profiles]
     opened = f"open: {', '.join(each for each in names if each in allowed)}"
+    for plan, each in findings.config.plans.items():
+        opened += f"; by the plan {plan}: {', '.join(each.profiles or ()) or 'the same'}"
+        allowed = [*allowed, *(each.profiles or ())]
     closed = ", ".join(each for each in names if each not in allowed)
     return ok(name, f"{opened}; closed: {closed}" if closed else opened)
 

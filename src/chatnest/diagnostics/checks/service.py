@@ -1,10 +1,12 @@
 """Checks of the service's settings: identity, proxies, timeouts, protocol. No I/O."""
 
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
+from chatnest.config.sections import KeySection
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
@@ -51,6 +53,14 @@ def _identity(findings: Findings) -> Check:
     if header:
         return ok(name, f"by the header {header}; listens on {host}")
     if keys := config.identity.keys:
+        expires = {each: key.expires for each, key in keys.items() if isinstance(key, KeySection)}
+        now = datetime.now(UTC)
+        if expired := [each for each, at in expires.items() if at is not None and at < now]:
+            return warn(
+                name,
+                f"the keys of {', '.join(expired)} have expired, and get a 401",
+                "remove them, or set a later expires",
+            )
         return ok(name, f"by bearer keys, users: {len(keys)}; listens on {host}")
     return ok(name, f"by client address; listens on {host}")
 
