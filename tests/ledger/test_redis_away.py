@@ -41,7 +41,7 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with running(tmp_path) as server:
+    with running(tmp_path, "--repl-diskless-sync-delay", "0") as server:
         yield server
 
 
