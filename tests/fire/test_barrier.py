@@ -19,7 +19,7 @@ def test_exactly_as_many_get_in_as_fit(
 ):
     upstream.default = Answer.stall(0)  # nobody ends before everybody has asked
     seen: Counter[tuple[int, ...]] = Counter()
-    rounds = amount(2, 100)
+    rounds = amount(1, 100)
     budget = {"FIRE_BUDGET": str(FIT * HOLD)}
     with serving(tmp_path, upstream.base_url, where, "--workers", "4", **budget) as port:
         for number in range(rounds):

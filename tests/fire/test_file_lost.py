@@ -17,11 +17,12 @@ import pytest
 from chatnest.testing import Answer, FakeUpstream
 from tests.fire.support import DONE, Books, chat
 from tests.servers.support import KEY, Client, Process, ask, children
+from tests.support.soak import amount
 from tests.support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
-USERS, EACH, FRESH = ("ann", "bob", "cid", "dot"), 25, 8 + 4
+USERS, EACH, FRESH = ("ann", "bob", "cid", "dot"), amount(5, 25), 8 + 4
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def begin(port: int, user: str, key: str | None) -> Client:
 
 
 def crowd(port: int, upstream: FakeUpstream) -> list[Client]:
-    """A hundred answers that have begun, half of them keyed."""
+    """Answers that have begun, half of them keyed: twenty, in a soak a hundred."""
     upstream.default = Answer.stall(1)
     clients = [
         begin(port, user, f"{user}-{number}" if number % 2 else None)
@@ -140,6 +141,7 @@ LOST = [
 ]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("lose", "reason"), LOST)
 def test_all_that_runs_is_charged_once_and_nothing_starts_before_the_adoption(
     tmp_path: Path, upstream: FakeUpstream, lose: Callable[[Path], None], reason: str

@@ -1,4 +1,7 @@
-"""``kill -9`` of one of four workers, in the middle of streams, at each point around the ledger."""
+"""``kill -9`` of one of several workers, in the middle of streams, at each point around the ledger.
+
+Two workers here, four in a soak.
+"""
 
 import contextlib
 import time
@@ -11,7 +14,11 @@ from chatnest.testing import Answer, FailPoints, FakeUpstream
 from tests.fire.app import HOLD, LEASE
 from tests.fire.support import DONE, Books, chat, limits, send, serving
 from tests.servers.support import Client
+from tests.support.soak import amount
 from tests.support.waiting import wait_for
+
+OTHERS = amount(1, 3)
+"""Workers beside the one that is killed."""
 
 EACH = 3
 """Streams that run at each worker."""
@@ -35,6 +42,7 @@ def provoke(operation: str, port: int, points: Path, planted: Path, upstream: Fa
     wait_for(lambda: not planted.exists())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("operation", ["reserve", "renew", "settle", "release"])
 def test_the_others_go_on_and_nothing_is_lost(
@@ -45,15 +53,15 @@ def test_the_others_go_on_and_nothing_is_lost(
     upstream.default = Answer.stall(1)
     with contextlib.ExitStack() as stack:
         start = [stack.enter_context(_worker(tmp_path, upstream, where, points))]
-        start += [stack.enter_context(_worker(tmp_path, upstream, where)) for _ in range(3)]
+        start += [stack.enter_context(_worker(tmp_path, upstream, where)) for _ in range(OTHERS)]
         victim, *others = start
         running = [_begin(port) for port in start for _ in range(EACH)]
         planted = FailPoints.plant(points, f"{operation}.{when}", "kill")
         provoke(operation, victim, points, planted, upstream)
         killed = time.monotonic()
 
-        upstream.script(*[Answer()] * 3)
-        assert [chat(port, "cid").status for port in others] == [200] * 3
+        upstream.script(*[Answer()] * OTHERS)
+        assert [chat(port, "cid").status for port in others] == [200] * OTHERS
         served = time.monotonic() - killed
         upstream.release()
         whole = [_ends(client) for client in running]
@@ -61,11 +69,11 @@ def test_the_others_go_on_and_nothing_is_lost(
         free = time.monotonic() - killed
 
     print(where[:6], operation, when, f"served after {served:.2f} s, free after {free:.2f} s")
-    assert whole == [False] * EACH + [True] * 3 * EACH
+    assert whole == [False] * EACH + [True] * OTHERS * EACH
     books = Books(where)
     turns = books.turns()
     done = [turn for turn in turns if turn.outcome == "done"]
-    assert len(done) >= 3 * EACH + 3  # every settlement that was told is there
+    assert len(done) >= OTHERS * EACH + OTHERS  # every settlement that was told is there
     assert all(turn.tokens == HOLD for turn in turns if turn.outcome == "expired")
     assert books.verdict().drifts == ()
     assert served < 20, "two seconds, where nothing else runs"
