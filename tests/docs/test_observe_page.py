@@ -37,7 +37,7 @@ async def test_the_observer_counts_refusals():
 def test_the_page_has_every_field_of_every_event():
     page = (HOW_TO / "observe.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page, re.MULTILINE))
-    common = {"id", "time", "principal", "groups", "profile", "model"}
+    common = {"id", "time", "principal", "groups", "plan", "profile", "model"}
     assert {name: set(re.findall(r"`(\w+)`", row)) for name, row in rows.items()} == {
         event.__name__: set(event.__struct_fields__) - common for event in get_args(Observation)
     }
