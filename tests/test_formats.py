@@ -313,8 +313,8 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.anyio
 async def test_a_format_without_pings_sends_no_empty_piece():
-    app = chat(ping_interval=0.01)
-    app.provider._pace = 0.05  # type: ignore[attr-defined]
+    app = chat(ping_interval=0.001)
+    app.provider._pace = 0.005  # type: ignore[attr-defined]
     c = await answer(app, "/lines", QUESTION)
 
     assert all(message["body"] for message in c.messages[1:-1])

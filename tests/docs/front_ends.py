@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.clients.node import modules
-from tests.servers.support import Process
+from tests.servers.support import DEMO, Process
 from tests.support.waiting import wait_for
 
 __all__ = [
@@ -109,14 +109,15 @@ class Servers:
 
     def port(self, config: str = "", **environ: str) -> int:
         """The port of the server with this configuration. A variable that has no meaning makes it a
-        server that no other test has.
+        server that no other test has, with time to stop its answers.
         """
         key = (config, *sorted(environ.items()))
         if key not in self._ports:
             folder = self._place / f"server-{len(self._ports)}"
             folder.mkdir()
             (folder / "chatnest.toml").write_text(config)
-            command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
+            paced = ("-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:")
+            command = [*(paced if environ else DEMO)]
             command += ["--config", "chatnest.toml"] if config else []
             process = self._stack.enter_context(Process(command, cwd=folder, **environ))
             self._ports[key] = process.ready()

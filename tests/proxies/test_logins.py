@@ -13,10 +13,10 @@ import pytest
 
 from tests.frameworks import pages
 from tests.proxies.support import caddy, nginx
-from tests.servers.conftest import serve
+from tests.servers.conftest import real, serve
 from tests.servers.support import Client, Process, Reply, ask
 
-__all__ = ["serve"]
+__all__ = ["real", "serve"]
 
 PAGE = (pages.HOW_TO / "identity.md").read_text()
 PASSWORD = "a password"
@@ -65,9 +65,9 @@ def oauth2_proxy() -> Iterator[int]:
             thread.join()
 
 
-def started(serve: Callable[..., Process], folder: Path) -> int:
+def started(real: Callable[..., Process], folder: Path) -> int:
     (folder / "chatnest.toml").write_text(shown("toml", "header ="))
-    return serve("--demo", "--config", "chatnest.toml").ready()
+    return real("--config", "chatnest.toml").ready()
 
 
 def get(port: int, path: str, *headers: str) -> Reply:
@@ -102,8 +102,8 @@ def users() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("proxy", [nginx, caddy])
-def test_passwords_of_a_proxy_name_who_is_asking(proxy: Proxy, serve, tmp_path, users):
-    port = started(serve, tmp_path)
+def test_passwords_of_a_proxy_name_who_is_asking(proxy: Proxy, real, tmp_path, users):
+    port = started(real, tmp_path)
     text = shown(proxy.__name__, "auth_basic" if proxy is nginx else "basicauth")
     text = text.replace("/etc/nginx/chat.users", str(users))
     text = text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
@@ -122,8 +122,8 @@ def test_passwords_of_a_proxy_name_who_is_asking(proxy: Proxy, serve, tmp_path, 
     assert used(port, FORGED) == 0
 
 
-def test_a_single_sign_on_names_who_is_asking(serve, tmp_path):
-    port = started(serve, tmp_path)
+def test_a_single_sign_on_names_who_is_asking(real, tmp_path):
+    port = started(real, tmp_path)
     ann, bob = ("Cookie: _oauth2_proxy=ann", "Cookie: _oauth2_proxy=bob")
     with oauth2_proxy() as sign_on:
         text = shown("nginx", "auth_request").replace("127.0.0.1:8000", f"127.0.0.1:{port}")

@@ -25,6 +25,7 @@ ROOMY = {
     "CHATNEST_LEDGER__TIMEOUT": "5",
     "CHATNEST_LEDGER__BUSY_TIMEOUT": "5",
 }
+WORKERS = amount(2, 4)
 HEADERS = ["Idempotency-Key: k1"]
 
 Start = Callable[[str], Process]
@@ -34,12 +35,12 @@ Start = Callable[[str], Process]
 def serve(
     request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
 ) -> Iterator[Process]:
-    """``chatnest serve`` with four workers."""
+    """``chatnest serve`` with two workers, in a soak with four."""
     ledger = "sqlite:books.db"
     if request.param == "redis":
         ledger = request.getfixturevalue("redis_server").url
     process = Process(
-        ["-m", "chatnest", "serve", "--port", "0", "--workers", "4", "--ledger", ledger],
+        ["-m", "chatnest", "serve", "--port", "0", "--workers", str(WORKERS), "--ledger", ledger],
         cwd=tmp_path,
         CHATNEST_PROVIDER__BASE_URL=upstream.base_url,
         CHATNEST_LEDGER__PREFIX=f"p{time.monotonic_ns()}",
@@ -66,7 +67,8 @@ def one_run(port: int, run: str, method: str = "GET") -> Reply:
     return reply
 
 
-def test_fifty_at_once_over_four_workers(serve: Process, upstream: FakeUpstream):
+@pytest.mark.soak
+def test_fifty_at_once_over_several_workers(serve: Process, upstream: FakeUpstream):
     upstream.default = Answer.stall(3, pieces=tuple("abcdefgh"))
     clients = [post(serve.port) for _ in range(50)]
     upstream.wait(lambda u: u.requests)
@@ -108,6 +110,7 @@ def test_a_cancel_reaches_the_worker_of_the_run(
     record_property("soak", f"cancel over workers, {len(took)}: p50 {p50:.0f}, p99 {p99:.0f} ms")
 
 
+@pytest.mark.soak
 def test_who_reads_along_when_the_worker_dies_is_told(serve: Process, upstream: FakeUpstream):
     upstream.default = Answer.stall(1)
     first = post(serve.port)

@@ -247,6 +247,16 @@ class Reply:
 
 # ---------------------------------------------------------------- servers in processes
 
+_DEMO = """
+from chatnest.cli import main
+from chatnest.providers.demo import DemoProvider
+
+DemoProvider.__init__.__kwdefaults__["pace"] = 0.001
+main()
+"""
+DEMO = ("-c", _DEMO, "serve", "--demo", "--port", "0", "--ledger", "memory:")
+"""``chatnest serve --demo``, faster: at the pace of a model, an answer takes five seconds."""
+
 
 class Process:
     """A server in a process of its own. What it writes to standard error is kept; at its end there

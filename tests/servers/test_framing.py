@@ -12,7 +12,7 @@ from chatnest.server.front import Front
 from chatnest.server.protocol import BoundedProtocol
 from chatnest.streams.intake import Intake
 from chatnest.wire import NativeFormat
-from tests.servers.support import Client, Process, ask, uvicorn_thread
+from tests.servers.support import DEMO, Client, Process, ask, uvicorn_thread
 from tests.servers.wires import Recorder, Seen, cuts, played, wire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]  # uvicorn's
@@ -256,12 +256,11 @@ async def test_a_chat_that_is_refused_at_once_leaves_a_connection_with_a_deadlin
 
 def test_serve_answers_every_post_that_offers_http_2(tmp_path):
     """As Java's client sends it: head and body in one segment, or in two."""
-    command = ["-m", "chatnest", "serve", "--demo", "--port", "0", "--ledger", "memory:"]
     limits = {
         "CHATNEST_PROFILES__BALANCED__REQUESTS_PER_MINUTE": "60",
         "CHATNEST_HARD_CAPS__REQUESTS_PER_MINUTE": "60",
     }
-    with Process(command, cwd=tmp_path, **limits) as process, Client(process.ready()) as client:
+    with Process(DEMO, cwd=tmp_path, **limits) as process, Client(process.ready()) as client:
         client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(5):
             client.request("POST", body=ask(), headers=H2C)

@@ -26,6 +26,7 @@ from tests.streams.support import (
     tasks,
     token,
 )
+from tests.support.soak import amount
 
 pytestmark = pytest.mark.anyio
 
@@ -364,6 +365,7 @@ async def test_a_receive_that_fails_is_a_client_that_has_gone(upstream):
     assert books.charge.outcome == "client_gone"
 
 
+@pytest.mark.soak
 async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
     upstream.default = Answer.tokens(20, pace=0.001)
     books = Books()
@@ -381,7 +383,7 @@ async def test_many_that_leave_anywhere_leave_nothing_behind(upstream):
             assert len(c.late) <= 2
 
         async with anyio.create_task_group() as group:
-            for number in range(200):
+            for number in range(amount(60, 600)):
                 group.start_soon(one, number)
         await upstream.until(lambda u: u.served + u.aborted == len(u.requests), timeout=PATIENCE)
         await no_tasks_but(before)
