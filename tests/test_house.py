@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bounds",
         "asgi events conversation",
         "requests tool_turns",
-        "profiles",
+        "prices profiles",
         "tokens stores answer",
         "turn endings",
         "identity",
@@ -55,6 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "asgi": ("body_room data_urls heads", "http", "cors resumption upgrades"),
+    "prices": ("money rates", "price", "tables"),
     "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
     "stores.redis": ("address", "link"),
     "identity": (

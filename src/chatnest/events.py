@@ -139,7 +139,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
     ``source`` is ``"provider"`` for the model's own figure, ``"estimated"`` for ours.
     ``input_tokens`` includes tokens that were read from a cache or written to one, and
-    ``output_tokens`` includes the reasoning.
+    ``output_tokens`` includes the reasoning. ``cache_written_tokens`` includes those that were
+    written for an hour. The rest is what the provider says, where it does: ``service_tier`` and
+    ``model`` are those that have served the request, ``response_id`` is its name of the response,
+    and ``stated_cost`` is its own price in nano-dollars.
     """
 
     input_tokens: int
@@ -148,6 +151,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int = 0
     cache_written_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_written_1h_tokens: int = 0
+    service_tier: str = ""
+    model: str = ""
+    response_id: str = ""
+    stated_cost: int | None = None
 
     @property
     def total_tokens(self) -> int:
