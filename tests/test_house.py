@@ -129,7 +129,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "wire.native": ("body frames problem", "places", "messages", "request"),
     "endpoints": ("base", "chat limits models run"),
     "providers": (
-        "base demo_calls dialect pairs sse",
+        "base demo_calls dialect pairs served sse",
         "demo event_decoder http refusals",
         "anthropic_messages openai",
         "openai_chat openai_responses",

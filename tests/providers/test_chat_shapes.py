@@ -93,6 +93,9 @@ def whole(index: int, call_id: str, name: str, arguments: str) -> list[ProviderE
 
 STOP, CALLED = chunk(finish="stop"), chunk(finish="tool_calls")
 BILL, COST = usage(9, 3), Usage(9, 3)
+UNLIKELY: tuple[Any, ...] = (
+    *(-0.5, "0.5", "cost", None, True, {"total_cost": 1}, [], 1e300, 1_000_001),
+)
 PARIS, ROME = '{"city":"Paris"}', '{"city":"Rome"}'
 ENDED: list[ProviderEvent] = [Finish("tool_calls"), COST]
 SAID: list[ProviderEvent] = [Finish("stop"), COST]
@@ -835,6 +838,58 @@ BESIDE = {
         "platform.openai.com/docs/guides/structured-outputs#refusals",
         stream(chunk({"refusal": "I can"}), chunk({"refusal": "not."}), STOP, BILL),
         [Refusal("I cannot."), Finish("refusal"), COST],
+    ),
+    "OpenRouter: its own price": Shape(
+        "openrouter.ai/docs/use-cases/usage-accounting",
+        stream(
+            text("Hello"),
+            STOP,
+            usage(9, 3, cost=0.00014, cost_details={"upstream_inference_cost": None})
+            | {"id": "gen-1", "model": "openai/gpt-5", "provider": "OpenAI"},
+        ),
+        [
+            *(Delta("Hello"), Finish("stop")),
+            Usage(9, 3, model="openai/gpt-5", response_id="gen-1", stated_cost=140_000),
+        ],
+    ),
+    "OpenRouter: a price of nothing": Shape(
+        "the same",
+        stream(text("Hello"), STOP, usage(9, 3, cost=0, estimated_cost=1)),
+        [Delta("Hello"), Finish("stop"), Usage(9, 3, stated_cost=0)],
+    ),
+    "DeepInfra: its own price": Shape(
+        "deepinfra.com/docs/openai_api",
+        stream(text("Hello"), STOP, usage(9, 3, estimated_cost=9.9000000000001e-06)),
+        [Delta("Hello"), Finish("stop"), Usage(9, 3, stated_cost=9_901)],
+    ),
+    "xAI: its own price": Shape(
+        "docs.x.ai/developers/cost-tracking",
+        stream(text("Hello"), STOP, usage(9, 3, cost_in_usd_ticks=37_756_000)),
+        [Delta("Hello"), Finish("stop"), Usage(9, 3, stated_cost=3_775_600)],
+    ),
+    **{
+        f"a price that is {cost!r}": Shape(
+            "invented",
+            stream(text("Hello"), STOP, usage(9, 3, cost=cost)),
+            [Delta("Hello"), Finish("stop"), COST],
+        )
+        for cost in UNLIKELY
+    },
+    "a tier that is named at the end alone, with usage on every chunk": Shape(
+        "invented",
+        stream(
+            text("Hello") | {"usage": BILL["usage"], "id": "c_1"},
+            STOP | {"usage": BILL["usage"], "id": "c_1", "service_tier": "flex"},
+        ),
+        [
+            *(Delta("Hello"), Usage(9, 3, response_id="c_1"), Finish("stop")),
+            Usage(9, 3, response_id="c_1", service_tier="flex"),
+        ],
+    ),
+    "Groq: a tier of its own name": Shape(
+        "console.groq.com/docs/service-tiers",
+        stream(text("Hello"), STOP, usage(9, 3) | {"service_tier": "on_demand"}),
+        [Delta("Hello"), Finish("stop"), Usage(9, 3, service_tier="on_demand")],
     ),
     "OpenRouter: cached and written tokens": Shape(
         "openrouter.ai/docs/features/prompt-caching",

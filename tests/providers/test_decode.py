@@ -217,6 +217,21 @@ CHUNKS = {
         [Refusal("No."), Finish("refusal")],
     ),
     "usage": (COST, [Usage(12, 34, "provider")]),
+    "usage of a tier, with its names": (
+        frame(
+            b'{"id":"chatcmpl-1","object":"chat.completion.chunk","model":"gpt-5-2025-08-07",'
+            b'"service_tier":"priority","choices":[],"usage":{"prompt_tokens":12,'
+            b'"completion_tokens":34,"total_tokens":46}}'
+        ),
+        [
+            Usage(
+                *(12, 34),
+                service_tier="priority",
+                model="gpt-5-2025-08-07",
+                response_id="chatcmpl-1",
+            ),
+        ],
+    ),
     "usage with the last text": (
         frame(
             b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}],'

@@ -16,7 +16,7 @@ def event(kind: str, **fields: Any) -> bytes:
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
-def start(**usage: int) -> bytes:
+def start(**usage: Any) -> bytes:
     message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",

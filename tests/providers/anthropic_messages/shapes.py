@@ -65,7 +65,13 @@ def cited(**fields: Any) -> bytes:
 
 
 HELLO: list[ProviderEvent] = [Delta("Hello"), Delta(" world")]
-STOP, BILL = Finish("stop"), Usage(9, 4)
+
+
+def bill(taken: int, given: int, **more: Any) -> Usage:
+    return Usage(taken, given, **{"model": MODEL, "response_id": "msg_1", **more})
+
+
+STOP, BILL = Finish("stop"), bill(9, 4)
 CALLED = ToolCall(0, "toolu_1", "weather")
 CALLS = Finish("tool_calls")
 STREAMING = "platform.claude.com/docs/en/build-with-claude/streaming"
@@ -93,7 +99,7 @@ SHAPES = {
         + LAST,
         [
             *(Reasoning(""), Reasoning("Let me"), Reasoning(" see"), signed(), Delta("4"), STOP),
-            Usage(9, 4, reasoning_tokens=3),
+            bill(9, 4, reasoning_tokens=3),
         ],
     ),
     "thinking that is not shown": Shape(
@@ -255,12 +261,51 @@ SHAPES = {
     "cached input": Shape(
         "platform.claude.com/docs/en/build-with-claude/prompt-caching",
         start(cache_read_input_tokens=100, cache_creation_input_tokens=20) + said() + end() + LAST,
-        [*HELLO, STOP, Usage(129, 4, cached_tokens=100, cache_written_tokens=20)],
+        [*HELLO, STOP, bill(129, 4, cached_tokens=100, cache_written_tokens=20)],
+    ),
+    "cached input for five minutes and for an hour": Shape(
+        "platform.claude.com/docs/en/build-with-claude/prompt-caching: the SDK's CacheCreation",
+        start(
+            cache_creation_input_tokens=30,
+            cache_creation={"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        )
+        + said()
+        + end(cache_creation_input_tokens=30)
+        + LAST,
+        [*HELLO, STOP, bill(39, 4, cache_written_tokens=30, cache_written_1h_tokens=20)],
+    ),
+    "an hour of cache that is longer than the cache": Shape(
+        "invented",
+        start(cache_creation_input_tokens=5, cache_creation={"ephemeral_1h_input_tokens": 20})
+        + said()
+        + end()
+        + LAST,
+        [*HELLO, STOP, bill(14, 4, cache_written_tokens=5, cache_written_1h_tokens=5)],
+    ),
+    "the priority tier": Shape(
+        "platform.claude.com/docs/en/api/service-tiers",
+        start(service_tier="priority") + said() + end() + LAST,
+        [*HELLO, STOP, bill(9, 4, service_tier="priority")],
+    ),
+    "fast mode, which has prices of its own": Shape(
+        "platform.claude.com/docs/en/build-with-claude/fast-mode",
+        start(service_tier="standard", speed="fast") + said() + end() + LAST,
+        [*HELLO, STOP, bill(9, 4, service_tier="fast")],
+    ),
+    "names that are no names": Shape(
+        "invented",
+        start(service_tier=7, cache_creation=[], speed=None)
+        .replace(b'"msg_1"', b'{"a": []}')
+        .replace(MODEL.encode(), b"x" * 200)
+        + said()
+        + end()
+        + LAST,
+        [*HELLO, STOP, bill(9, 4, response_id="", model="x" * 128)],
     ),
     "a usage that repeats the input": Shape(
         "laravel/ai#996: tools of the server's raise the input",
         SAID + end(input_tokens=50, cache_read_input_tokens=None, output_tokens=5) + LAST,
-        [*HELLO, STOP, Usage(50, 5)],
+        [*HELLO, STOP, bill(50, 5)],
     ),
     "a usage that repeats the input as 0": Shape(
         "envoyproxy/ai-gateway#1631", SAID + end(input_tokens=0) + LAST, [*HELLO, STOP, BILL]
@@ -271,7 +316,7 @@ SHAPES = {
         + said()
         + end(input_tokens=14, cache_read_input_tokens=6, output_tokens=3)
         + LAST,
-        [*HELLO, STOP, Usage(20, 3, cached_tokens=6)],
+        [*HELLO, STOP, bill(20, 3, cached_tokens=6)],
     ),
     "a usage without input": Shape(
         "Ollama before ollama/ollama#13934: chatnest counts instead",
@@ -281,7 +326,7 @@ SHAPES = {
     "a usage on several events": Shape(
         "danny-avila/agents#150: the figures are cumulative",
         SAID + end(None, output_tokens=2) + end() + LAST,
-        [*HELLO, Usage(9, 2), STOP, BILL],
+        [*HELLO, bill(9, 2), STOP, BILL],
     ),
     "a usage that is not plausible": Shape(
         "invented",
@@ -305,7 +350,7 @@ SHAPES = {
         b'"delta":{"type":"text_delta","text":"Hi","citation":null}}\n\n'
         + end(input_tokens=9)
         + LAST,
-        [Delta("Hi"), STOP, BILL],
+        [Delta("Hi"), STOP, Usage(9, 4)],
     ),
     "text in the start of its block": Shape(
         "a gateway that buffers",
@@ -339,7 +384,7 @@ SHAPES = {
         + stop(0)
         + end(service_tier="standard")
         + LAST,
-        [*HELLO, STOP, BILL],
+        [*HELLO, STOP, bill(9, 4, service_tier="standard")],
     ),
     "words between the events": Shape(
         "invented", SAID + b"data: still here\n\n: comment\n\n" + end() + LAST, [*HELLO, STOP, BILL]
@@ -360,7 +405,7 @@ SHAPES = {
         ).encode(),
         [
             *(Reasoning("hm"), signed(), Delta("Hello"), CALLED, ToolCallDelta(0, '{"a": 1.0}')),
-            *(CALLS, BILL),
+            *(CALLS, Usage(9, 4)),
         ],
     ),
 }

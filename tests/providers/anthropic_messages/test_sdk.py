@@ -114,5 +114,8 @@ async def test_the_fake_upstream_speaks_the_dialect():
         ToolCall(1, "call_2", "now"),
         ToolCallDelta(1, "{}"),
         Finish("tool_calls"),
-        Usage(120, 40, cached_tokens=64, cache_written_tokens=16, reasoning_tokens=25),
+        Usage(
+            *(120, 40, "provider", 64, 16, 25, 0, "standard", "m"),
+            response_id=events[-1].response_id,  # type: ignore[union-attr]  # a Usage
+        ),
     ]

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from chatnest.errors import (
     UpstreamAccount,
     UpstreamBadResponse,
@@ -36,7 +38,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 29,
 }
-BILL = Usage(20, 9, cached_tokens=8, cache_written_tokens=4, reasoning_tokens=5)
+BILL = Usage(20, 9, "provider", 8, 4, 5, response_id="resp_1")
 STOP: list[ProviderEvent] = [Finish("stop"), BILL]
 
 
@@ -195,7 +197,7 @@ TEXT = {
         OPENED
         + DELTAS
         + event("response.completed", response={"status": "completed", "usage": USAGE}),
-        [*HELLO, *STOP],
+        [*HELLO, Finish("stop"), replace(BILL, response_id="")],
     ),
     "only parts that are done": Shape(
         "BerriAI/litellm#27792, of arguments",
@@ -540,6 +542,27 @@ THINKING = {
     ),
 }
 
+SERVED = {
+    "the tier that has served it": Shape(
+        "openai-python: Response.service_tier",
+        CREATED + DELTAS + last(service_tier="priority", model="gpt-5-mini-2025-08-07"),
+        [
+            *(*HELLO, Finish("stop")),
+            replace(BILL, service_tier="priority", model="gpt-5-mini-2025-08-07"),
+        ],
+    ),
+    "xAI: its own price": Shape(
+        "docs.x.ai/developers/cost-tracking",
+        DELTAS + last(usage=USAGE | {"cost_in_usd_ticks": 37_756_001}),
+        [*HELLO, Finish("stop"), replace(BILL, stated_cost=3_775_601)],
+    ),
+    "names that are no names": Shape(
+        "invented",
+        DELTAS + last(id=None, service_tier=["a"], model="\ud83d" + "m" * 200),
+        [*HELLO, Finish("stop"), replace(BILL, response_id="", model="?" + "m" * 127)],
+    ),
+}
+
 ENDINGS = {
     "a limit": Shape(
         "openai-python: IncompleteDetails",
@@ -675,6 +698,7 @@ SHAPES = {
         ("text", TEXT),
         ("calls", CALLS),
         ("thinking", THINKING),
+        ("served", SERVED),
         ("endings", ENDINGS),
     )
     for name, shape in shapes.items()

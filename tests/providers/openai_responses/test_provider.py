@@ -351,7 +351,10 @@ async def test_an_answer_with_each_kind_of_part():
     assert events[7] == Source("https://example.org/a", "A page", 0, 13)
     assert events[-2:] == [
         Finish("tool_calls"),
-        Usage(120, 40, cached_tokens=64, cache_written_tokens=16, reasoning_tokens=25),
+        Usage(
+            *(120, 40, "provider", 64, 16, 25, 0, "default", "gpt-5-mini"),
+            response_id=events[-1].response_id,  # type: ignore[union-attr]  # a Usage
+        ),
     ]
 
 

@@ -147,6 +147,7 @@ class MessageReader:
             self._start(index, convert(block, Block), events)
             self._stop(index, events)
         self._finish(message.stop_reason, message.stop_details, events)
+        self._figures.add_start(found)
         self._add_usage(message.usage, events)
         self._end(events)
         return True
@@ -169,7 +170,7 @@ class MessageReader:
             case "content_block_stop":
                 self._stop(event.index, events)
             case "message_start" if isinstance(event.message, dict):
-                self._figures.add_input(event.message.get("usage"))
+                self._figures.add_start(event.message)
             case "message_delta":
                 if (delta := event.delta) is not None:
                     self._finish(delta.stop_reason, delta.stop_details, events)

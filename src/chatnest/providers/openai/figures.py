@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from chatnest.events import Usage
+from chatnest.providers.served import stated_cost
 
 __all__ = ["usage_in"]
 
@@ -70,6 +71,13 @@ class _Nonsense(Exception):
 
 def usage_in(raw: msgspec.Raw | bytes) -> Usage | None:
     """The figures of a usage object, or None if they are missing or implausible."""
+    usage = _figures(raw)
+    if usage is None or (cost := stated_cost(bytes(raw))) is None:
+        return usage
+    return msgspec.structs.replace(usage, stated_cost=cost)
+
+
+def _figures(raw: msgspec.Raw | bytes) -> Usage | None:
     try:
         bill = _usual.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):

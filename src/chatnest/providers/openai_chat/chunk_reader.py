@@ -21,6 +21,7 @@ from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHa
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.openai_chat.unseen import Unseen
 from chatnest.providers.pairs import whole_pairs
+from chatnest.providers.served import Served
 
 __all__ = ["ChunkReader"]
 
@@ -39,8 +40,8 @@ class ChunkReader:
     """
 
     __slots__ = (
-        *("_closed", "_model", "_refused", "_unseen", "chunks_left", "finished", "habit", "half"),
-        *("called", "said", "seen", "tags", "thinking", "thinks", "words"),
+        *("_closed", "_model", "_refused", "_served", "_unseen", "called", "chunks_left"),
+        *("finished", "habit", "half", "said", "seen", "tags", "thinking", "thinks", "words"),
     )
 
     def __init__(
@@ -64,6 +65,7 @@ class ChunkReader:
         self._refused = False
         self._closed = False
         self._model = model
+        self._served: Served | None = None
         self._unseen: Unseen | None = None
 
     @property
@@ -168,7 +170,9 @@ class ChunkReader:
             usage = chunk.usageMetadata if chunk.x_groq == NOTHING else _inner(chunk.x_groq)
         if usage != NOTHING and (figure := usage_in(usage)):
             self.seen = True
-            events.append(figure)
+            if self._served is None or not choices or choices[0].finish_reason:
+                self._served = Served.in_payload(payload)  # once, and again at the end
+            events.append(self._served.on(figure))
 
     def _read_delta(  # as above
         self, delta: DeltaOfChunk, odd: bool, events: list[ProviderEvent]

@@ -18,6 +18,7 @@ from chatnest.providers.openai_responses.shapes import (
 )
 from chatnest.providers.refusals.error_documents import names_error, read_refusal
 from chatnest.providers.refusals.faults import error_for
+from chatnest.providers.served import Served
 
 __all__ = ["ResponseReader"]
 
@@ -149,7 +150,7 @@ class ResponseReader:
             status = kind
         if status in {"queued", "in_progress"}:
             raise UpstreamBadResponse  # a document of a response that has not ended
-        usage = _usage(response.get("usage"))
+        usage = _usage(response)
         if status in {"cancelled", "failed"}:
             if usage is not None:
                 events.append(usage)
@@ -179,8 +180,10 @@ class ResponseReader:
         return "refusal" if self.output.refused else "stop"
 
 
-def _usage(value: object) -> Usage | None:
+def _usage(response: dict[str, Any]) -> Usage | None:
+    value = response.get("usage")
     try:
-        return usage_in(msgspec.json.encode(value)) if value else None
+        usage = usage_in(msgspec.json.encode(value)) if value else None
     except (ValueError, RecursionError):  # a text in it has half of a surrogate pair
         return None
+    return None if usage is None else Served.of(response).on(usage)

@@ -1,8 +1,8 @@
 """Answer: the fake upstream's response to one request, faults included. No I/O."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from chatnest.testing.upstream.faulty import FaultyDelivery
@@ -38,6 +38,10 @@ class Answer(FaultyDelivery):
     usage: TokenUsage | tuple[int, int] | Literal["auto"] | None = "auto"
     """The usage, or input and output tokens; "auto" is (9, number of pieces); None is never sent.
     Chat Completions sends it only if the request asks for it."""
+    usage_fields: Mapping[str, Any] = field(default_factory=dict)
+    """More fields of the usage, such as ``{"cost": 0.0012}`` of OpenRouter."""
+    service_tier: str | None = None
+    """The service tier that the response names; None is the standard tier of the API."""
 
     usage_on_every_chunk: bool = False
     """Chat Completions: send usage with each chunk, requested or not, as vLLM can; completion

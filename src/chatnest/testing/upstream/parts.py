@@ -108,7 +108,8 @@ class TokenUsage:
     """The tokens of an answer, by class. The classes are not checked against each other.
 
     `input` counts all input tokens and `output` all output tokens: `cached` and `cache_written`
-    are part of `input`, `reasoning` is part of `output`.
+    are part of `input`, `reasoning` is part of `output`. `cache_written_1h` is the part of
+    `cache_written` that Messages keeps for an hour; the other APIs do not report it.
     """
 
     input: int
@@ -116,6 +117,7 @@ class TokenUsage:
     cached: int = field(default=0, kw_only=True)
     cache_written: int = field(default=0, kw_only=True)
     reasoning: int = field(default=0, kw_only=True)
+    cache_written_1h: int = field(default=0, kw_only=True)
 
 
 class Block(NamedTuple):

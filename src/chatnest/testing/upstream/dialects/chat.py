@@ -112,6 +112,7 @@ class Chat(Dialect):
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
+            "service_tier": self.answer.service_tier or "default",
             "choices": [choice],
         }
         if self.answer.usage is not None:
@@ -178,9 +179,10 @@ class Chat(Dialect):
         return b"%b%b%b%b%b" % (self._before, delta, self._between, finish_reason, tail)
 
     def _prefix(self) -> bytes:
-        names = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b'
-        more = b',"service_tier":"default","system_fingerprint":"fp_fake","choices":['
-        return names % (to_json(self._id), self.created, to_json(self.model)) + more
+        names = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,'
+        more = b'"service_tier":%b,"system_fingerprint":"fp_fake","choices":['
+        tier = to_json(self.answer.service_tier or "default")
+        return names % (to_json(self._id), self.created, to_json(self.model)) + more % tier
 
     def _tail(self) -> bytes:
         if self.answer.usage_on_every_chunk:
@@ -202,7 +204,7 @@ class Chat(Dialect):
                 "cache_write_tokens": usage.cache_written,
             }
             counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
-        return counts
+        return counts | {**self.answer.usage_fields}
 
 
 def _reason(reason: str) -> str:

@@ -119,6 +119,10 @@ def usage_object(usage: TokenUsage, *, is_detailed: bool) -> Json:
     }
     if is_detailed:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+        counts["cache_creation"] = {
+            "ephemeral_5m_input_tokens": usage.cache_written - usage.cache_written_1h,
+            "ephemeral_1h_input_tokens": usage.cache_written_1h,
+        }
     return counts
 
 

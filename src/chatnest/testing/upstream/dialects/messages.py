@@ -20,7 +20,7 @@ __all__ = ["Messages"]
 
 _DELTA = "content_block_delta"
 _BROKEN = b'{"type":"content_block_delta","index":0,"delta":'
-_STANDARD = {"service_tier": "standard"}
+_STANDARD = "standard"
 
 
 class Messages(Dialect):
@@ -46,7 +46,7 @@ class Messages(Dialect):
         """Return `message_start`, with the input tokens and the first output token."""
         message = self._message([], None)
         if self.answer.usage is not None:
-            message["usage"] = self._usage() | {"output_tokens": 1, **_STANDARD}
+            message["usage"] = self._usage() | {"output_tokens": 1, **self._tier()}
         return [self._event("message_start", message=message)]
 
     def pieces(self) -> Iterator[tuple[bytes, int]]:
@@ -96,7 +96,7 @@ class Messages(Dialect):
             self.sent += pieces
         message = self._message(content, reason_of(self.answer))
         if self.answer.usage is not None:
-            message["usage"] = self._usage() | _STANDARD
+            message["usage"] = self._usage() | self._tier()
         return to_json(message)
 
     def _message(self, content: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
@@ -111,7 +111,11 @@ class Messages(Dialect):
         }
 
     def _usage(self) -> dict[str, Any]:
-        return usage_object(self.usage(), is_detailed=isinstance(self.answer.usage, TokenUsage))
+        is_detailed = isinstance(self.answer.usage, TokenUsage)
+        return usage_object(self.usage(), is_detailed=is_detailed) | {**self.answer.usage_fields}
+
+    def _tier(self) -> dict[str, Any]:
+        return {"service_tier": self.answer.service_tier or _STANDARD}
 
     def _event(self, name: str, /, **fields: Any) -> bytes:
         return self.frame(name, to_json({"type": name, **fields}))

@@ -13,6 +13,7 @@ _ECHOED: dict[str, Any] = {
     "parallel_tool_calls": True,
     "previous_response_id": None,
     "reasoning": {"effort": None, "summary": None},
+    "service_tier": "auto",
     "store": True,
     "temperature": 1.0,
     "text": {"format": {"type": "text"}},

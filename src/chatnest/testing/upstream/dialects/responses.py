@@ -96,8 +96,11 @@ class Responses(Dialect):
         return to_json(self._ended(self._end or {}))
 
     def _ended(self, end: dict[str, Any]) -> dict[str, Any]:
-        usage = None if self.answer.usage is None else usage_object(self.usage())
-        return self._response | {"output": self._output, "usage": usage} | end
+        usage: dict[str, Any] | None = None
+        if self.answer.usage is not None:
+            usage = usage_object(self.usage()) | {**self.answer.usage_fields}
+        tier = {"service_tier": self.answer.service_tier or "default"}
+        return self._response | tier | {"output": self._output, "usage": usage} | end
 
     def _event(self, name: str, /, **fields: Any) -> bytes:
         data = {"type": name, "sequence_number": next(self._numbers), **fields}
