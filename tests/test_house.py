@@ -190,7 +190,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "service",
     ),
     "runs.sqlite": ("place rows", "file", "log"),
-    "config": ("flags sources", "sections", "demo mixtures thinking", "catalogue", "build"),
+    "config": (
+        "flags sources",
+        "sections",
+        "prices",
+        "demo mixtures thinking",
+        "catalogue",
+        "build",
+    ),
     "client": (
         "errors images said",
         "frames responses",

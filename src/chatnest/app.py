@@ -32,6 +32,7 @@ from chatnest.lifespan import lifespan_of, serve_lifespan
 from chatnest.models import Catalogue, Model
 from chatnest.parts import Parts
 from chatnest.policies import Policy
+from chatnest.prices import PricesGiven
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
@@ -59,6 +60,7 @@ class ChatNestApp:
 
     - ``models``: the models that clients may ask for, by name, in place of ``provider``. The first
       one answers requests without a model.
+    - ``prices``: prices of the provider's model, in the form in which a Model has its own.
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
       all profiles without a bound above its own.
     - ``plans``: the plans by name. The plan of a principal replaces ``allowed_profiles`` for it. It
@@ -91,6 +93,7 @@ class ChatNestApp:
         *,
         provider: Provider | None = None,
         models: Mapping[str, Model] | None = None,
+        prices: PricesGiven | None = None,
         profiles: Iterable[Profile] = DEFAULT_PROFILES,
         hard_caps: HardCaps = HARD_CAPS,
         default_profile: str = "balanced",
@@ -120,6 +123,7 @@ class ChatNestApp:
         parts = Parts(
             provider=provider,
             models=models,
+            prices=prices,
             profiles=profiles,
             hard_caps=hard_caps,
             default_profile=default_profile,

@@ -12,6 +12,7 @@ import msgspec
 from chatnest._util.arguments import check_integer, check_parts
 from chatnest.conversation import Image
 from chatnest.errors import ConfigurationError, UnknownModel
+from chatnest.prices import Prices, PricesGiven
 from chatnest.profiles import DEFAULT_PROFILES, Profile, profile_name
 from chatnest.providers.base import Provider
 from chatnest.tokens import TokenCounter, Tokenizer
@@ -37,7 +38,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     tokens; by default it is the provider's, or the one for the upstream name. ``max_image_tokens``
     is the maximum tokens of an image, for a model whose family has no known rule; without a rule,
     and without this, the model gets no images. ``image_detail`` is the resolution in which it sees
-    them, where its provider lets us choose.
+    them, where its provider lets us choose. ``prices`` are in dollars per million tokens, such as
+    ``{"input": "0.25", "output": "2.00"}``, a list of them with dates, or ``"free"``. Without them
+    the model cannot have a limit in money.
 
     Raises ConfigurationError.
     """
@@ -49,6 +52,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = None
     max_image_tokens: int | None = None
     image_detail: Detail = "low"
+    prices: PricesGiven | None = None
 
     def __post_init__(self) -> None:
         check_parts(provider=self.provider)
@@ -73,7 +77,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     ``upstream`` the one that the provider gets. ``least_image`` is the tokens of the smallest
     image, or None for a model that takes no images. ``least_output`` is the smallest limit of the
     output that its API accepts. ``added_tokens`` are those that its provider adds to the input of
-    each request: the definitions of tools that it runs itself.
+    each request: the definitions of tools that it runs itself. ``prices`` is None for a model
+    without a price, which is not a free one.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     least_image: int | None = None
     least_output: int = 1
     added_tokens: int = 0
+    prices: Prices | None = None
 
     @property
     def takes_images(self) -> bool:
@@ -134,10 +140,17 @@ class Catalogue:
                 _check_images(profile, self.by_profile[profile.name])
 
     @classmethod
-    def of_one(cls, provider: Provider, profiles: Mapping[str, Profile]) -> "Catalogue":
+    def of_one(
+        cls,
+        provider: Provider,
+        profiles: Mapping[str, Profile],
+        prices: PricesGiven | None = None,
+    ) -> "Catalogue":
         """The catalogue of an application with one provider and its own model."""
         aliases = () if provider.model == DEFAULT_MODEL else (DEFAULT_MODEL,)
-        only = _candidate(provider.model, Model(provider=provider, aliases=aliases))
+        found = None if prices is None else Prices.of(prices)
+        model = Model(provider=provider, aliases=aliases, prices=found)
+        only = _candidate(provider.model, model)
         return cls((only,), profiles, any_name=True)
 
     @classmethod
@@ -255,6 +268,7 @@ def _candidate(name: str, model: Model) -> Candidate:
         least_image=None if images is None else images(_PIXEL),
         least_output=getattr(provider, "least_output_tokens", 1),
         added_tokens=added and added + tool_tokens_of(upstream),
+        prices=None if model.prices is None else Prices.of(model.prices, f"models.{name}.prices"),
     )
 
 

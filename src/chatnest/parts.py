@@ -28,6 +28,7 @@ from chatnest.lookups import LookUps
 from chatnest.models import Catalogue, Model
 from chatnest.policies import Policy, standard_policies
 from chatnest.policies.base import PolicyChain
+from chatnest.prices import PricesGiven
 from chatnest.profiles import HardCaps, Profile, check_profiles
 from chatnest.providers import OpenAIProvider, Provider
 from chatnest.requests import EventKind
@@ -51,6 +52,7 @@ class Parts:
         *,
         provider: Provider | None,
         models: Mapping[str, Model] | None,
+        prices: PricesGiven | None,
         profiles: Iterable[Profile],
         hard_caps: HardCaps,
         default_profile: str,
@@ -88,7 +90,7 @@ class Parts:
         check_parts(provider=provider, ledger=ledger, identify=identify)
         self.ledger: Ledger = ledger if ledger is not None else MemoryLedger()
         self.provider: Provider = _default_provider(provider, models)
-        self.models: Catalogue = _catalogue(models, self.provider, self.profiles)
+        self.models: Catalogue = _catalogue(models, self.provider, prices, self.profiles)
         local = [getattr(each, "is_local", False) for each in self.models.providers]
         resolved = (bounds if bounds is not None else Bounds()).resolved(local=any(local))
         settings = runs if runs is not None else RunSettings()
@@ -251,8 +253,16 @@ def _default_provider(provider: Provider | None, models: Mapping[str, Model] | N
 
 
 def _catalogue(
-    models: Mapping[str, Model] | None, provider: Provider, profiles: Mapping[str, Profile]
+    models: Mapping[str, Model] | None,
+    provider: Provider,
+    prices: PricesGiven | None,
+    profiles: Mapping[str, Profile],
 ) -> Catalogue:
     if models is None:
-        return Catalogue.of_one(provider, profiles)
+        return Catalogue.of_one(provider, profiles, prices)
+    if prices is not None:
+        raise ConfigurationError(
+            "prices: expected the prices of provider, got models as well. Put prices into each "
+            "Model."
+        )
     return Catalogue.of(models, profiles)

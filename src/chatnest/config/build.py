@@ -12,6 +12,7 @@ from starlette.types import Scope
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.config.catalogue import models_of, provider_of
+from chatnest.config.prices import prices_of
 from chatnest.config.sections import Config, KeySection, LedgerSection, load_config
 from chatnest.config.sources import naming_sources, split_argument
 from chatnest.errors import ConfigurationError
@@ -82,6 +83,7 @@ def _build(config: Config) -> ChatNestApp:
     return ChatNestApp(
         provider=None if models is not None else provider_of(config),
         models=models,
+        prices=None if models is not None else prices_of("provider", config.provider),
         profiles=config.profiles,
         hard_caps=config.hard_caps,
         default_profile=chat.default_profile,

@@ -14,6 +14,7 @@ from chatnest.config.mixtures import (
     place_of_provider,
     provider_section,
 )
+from chatnest.config.prices import prices_of
 from chatnest.config.sections import (
     DEFAULT_PROVIDER,
     Api,
@@ -212,6 +213,7 @@ def models_of(config: Config) -> dict[str, Model] | None:
                 encoding=section.encoding,
                 max_image_tokens=section.max_image_tokens,
                 image_detail=section.image_detail,
+                prices=prices_of(place, section),
             )
     return models
 

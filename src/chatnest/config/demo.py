@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from chatnest.config.prices import prices_of
 from chatnest.config.sections import Config
 from chatnest.models import DEFAULT_MODEL, Model, is_model_name
 from chatnest.providers import DemoProvider
@@ -25,5 +26,6 @@ def demo_models(config: Config) -> dict[str, Model]:
             provider=provider,
             aliases=tuple(name for name in names if is_model_name(name)),
             max_image_tokens=_IMAGE_TOKENS,
+            prices=prices_of("provider", config.provider),
         )
     }

@@ -43,6 +43,8 @@ _MAX_SECONDS: Final = 86_400
 _HOST: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*")
 
 
+_CURRENCY: Final = re.compile("[A-Z]{3}")
+
 DEFAULT_PROVIDER: Final = "default"
 """Name of the provider of the section ``[provider]``."""
 
@@ -75,6 +77,8 @@ class ProviderSection(NamedProvider, frozen=True, kw_only=True):
 
     model: str = "gpt-4o-mini"
     encoding: str | None = None
+    price: str | dict[str, Any] | None = None
+    prices: list[dict[str, Any]] | None = None
     max_tokens_field: LimitField | None = None
     send_temperature: bool | None = None
     reasons: bool | None = None
@@ -93,6 +97,8 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = None
     max_image_tokens: int | None = None
     image_detail: Detail = "low"
+    price: str | dict[str, Any] | None = None
+    prices: list[dict[str, Any]] | None = None
     max_tokens_field: LimitField | None = None
     send_temperature: bool | None = None
     reasons: bool | None = None
@@ -150,6 +156,7 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[ledger]``."""
 
     url: str = "sqlite:chatnest.db"
+    currency: str = "USD"
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     busy_timeout: float = 0.5
     prefix: str = "chatnest"
@@ -170,6 +177,11 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
                 f"got {self.timeout:g}. Leave it out for 0.25."
             )
         check_integer("ledger.max_connections", self.max_connections, 1)
+        if not _CURRENCY.fullmatch(self.currency):
+            raise ConfigurationError(
+                "ledger.currency: expected a code of ISO 4217 such as USD, got "
+                f"{self.currency!r}. Write three capital letters."
+            )
 
 
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,7 +311,7 @@ def load_config(
 
 def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _keys(value, f"{place}{name}.")
         else:
             yield f"{place}{name}"

@@ -16,14 +16,13 @@ from chatnest.prices.money import picos_of
 from chatnest.prices.price import FREE, STANDARD_TIERS, Price
 from chatnest.prices.rates import Rates, Schedule
 
-__all__ = ["FREE_WORD", "PriceTable", "Prices"]
+__all__ = ["PriceTable", "Prices", "PricesGiven"]
 
 PriceTable = Mapping[str, object]
 """A price as a configuration has it, such as ``{"input": "0.25", "output": "2.00"}``."""
 
 _CLASSES: Final = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning")
 _KEYS: Final = (*_CLASSES, "above", "tiers", "from", "price")
-FREE_WORD: Final = "free"
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DAY: Final = 86_400_000
 """Milliseconds of a day."""
@@ -39,7 +38,7 @@ class Prices(msgspec.Struct, frozen=True):
     @classmethod
     def of(
         cls,
-        value: "Prices | PriceTable | Sequence[PriceTable] | Literal['free']",
+        value: "PricesGiven",
         place: str = "prices",
     ) -> "Prices":
         """Prices from ``"free"``, a table, or a list of tables with dates in ``from``. ``place`` is
@@ -71,6 +70,10 @@ class Prices(msgspec.Struct, frozen=True):
         return found
 
 
+PricesGiven = Prices | PriceTable | Sequence[PriceTable] | Literal["free"]
+"""Prices in each form that ``Prices.of`` takes."""
+
+
 def _milliseconds(day: date) -> int:
     return (day - date(1970, 1, 1)).days * _DAY
 
@@ -89,7 +92,7 @@ def _dated(tables: Sequence[object], place: str) -> tuple[Price, ...]:
 def _price(table: object, place: str) -> Price:
     fields = _fields(table, place, _KEYS)
     since = _date(fields.get("from"), f"{place}.from")
-    if fields.get("price") == FREE_WORD and fields.keys() <= {"price", "from"}:
+    if fields.get("price") == "free" and fields.keys() <= {"price", "from"}:
         return msgspec.structs.replace(FREE, since=since)
     if "price" in fields:
         raise ConfigurationError(
