@@ -652,7 +652,7 @@ class RunLost(ChatNestError):
     code = "run_lost"
     title = "The answer was lost"
     retryable = True
-    names = (_KEY,)
+    names: tuple[str, ...] = (_KEY,)
 
     def __init__(self) -> None:
         super().__init__(
@@ -677,7 +677,7 @@ class ClientGone(ChatNestError):
     status = 499
     code = "client_gone"
     title = "Client gone"
-    names = (_KEY,)
+    names: tuple[str, ...] = (_KEY,)
 
     def __init__(self) -> None:
         super().__init__(
