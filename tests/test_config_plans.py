@@ -10,7 +10,8 @@ import pytest
 
 from chatnest import ConfigurationError, Identity, Plan
 from chatnest.config.build import bearer_keys, build_chat, open_profiles
-from chatnest.config.sections import Config, KeySection, load_config
+from chatnest.config.keys import KeySection
+from chatnest.config.sections import Config, load_config
 from chatnest.testing import Conversation
 
 SECRET, OTHER = (hashlib.sha256(key).hexdigest() for key in (b"secret", b"other"))

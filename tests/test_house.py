@@ -191,7 +191,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "runs.sqlite": ("place rows", "file", "log"),
     "config": (
-        "flags sources",
+        "flags moments",
+        "sources",
+        "keys",
         "sections",
         "prices",
         "demo mixtures thinking",

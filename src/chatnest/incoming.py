@@ -162,8 +162,9 @@ class Incoming:
             ping_seconds = self._ping_seconds
             if scope.get("query_string"):
                 ping_seconds = self.ping_seconds(scope)
-            identity = early.found or await self._access.identity(scope, hooks.watched)
-            identity = await self._access.with_plan(identity, hooks.watched)
+            found = early.found or await self._access.identity(scope, hooks.watched)
+            has_plan = found.plan is not None or self._access.finds_plans
+            identity = await self._access.with_plan(found, hooks.watched) if has_plan else found
             if len(body) > bounds.body_bytes:
                 share.take(len(body) - share.size)
             if len(body) > min(SMALL_BODY, bounds.body_bytes):
@@ -182,7 +183,12 @@ class Incoming:
                 key, replays = self._own_key(request, format)
             if request.model is None:
                 profile = await self._access.profile(identity, request.profile, hooks.watched)
-                model = self._models.permitted(profile, identity.models)[0]
+                models = (
+                    self._models.by_profile[profile.name]
+                    if identity.models is None
+                    else self._models.permitted(profile, identity.models)
+                )
+                model = models[0]
             else:
                 profile, model = await self._chosen(identity, request, request.model, hooks.watched)
             check_permissions(request, profile, model)

@@ -14,14 +14,18 @@ from chatnest.testing import Conversation
 
 pytestmark = pytest.mark.anyio
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
-BLOCK = r"^```{}\n(.*?)^```"
+BLOCK = re.compile(r"^```(python|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ASK = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
+def blocks(page: str, language: str) -> list[str]:
+    found = BLOCK.findall((HOW_TO / page).read_text())
+    return [text for name, text in found if name == language]
+
+
 def program(page: str, word: str) -> dict[str, Any]:
-    found = re.findall(BLOCK.format("python"), (HOW_TO / page).read_text(), re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {"__name__": "example"}
-    exec(next(text for text in found if word in text), names)
+    exec(next(text for text in blocks(page, "python") if word in text), names)
     return names
 
 
@@ -34,7 +38,7 @@ async def limits_of(chat: Any, **headers: str) -> dict[str, Any]:
 
 async def test_the_file_opens_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
-    (text,) = re.findall(BLOCK.format("toml"), (HOW_TO / "teams.md").read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = blocks("teams.md", "toml")
     file = tmp_path / "chatnest.toml"
     file.write_text(text)
     chat = build_chat(load_config(file, {"CHATNEST_LEDGER__URL": "memory:"}, {}))

@@ -12,8 +12,9 @@ from starlette.types import Scope
 from chatnest.accounting.local_books import WhenAway
 from chatnest.app import ChatNestApp
 from chatnest.config.catalogue import models_of, provider_of
+from chatnest.config.keys import KeySection
 from chatnest.config.prices import prices_of
-from chatnest.config.sections import Config, KeySection, LedgerSection, load_config
+from chatnest.config.sections import Config, LedgerSection, load_config
 from chatnest.config.sources import naming_sources, split_argument
 from chatnest.errors import ConfigurationError
 from chatnest.identity.base import Identify, Identity

@@ -8,7 +8,6 @@ key here: they come from the environment.
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,6 +16,7 @@ import msgspec
 from chatnest._util.arguments import check_integer
 from chatnest.asgi.cors import check_origins
 from chatnest.bounds import Bounds
+from chatnest.config.keys import KeySection, keys_of, with_tables
 from chatnest.config.sources import (
     Source,
     Tree,
@@ -35,7 +35,7 @@ from chatnest.runs.base import RunSettings
 from chatnest.tokens.image_rules import Detail
 from chatnest.wire import FORMAT_NAMES, FormatName
 
-__all__ = ["Config", "KeySection", "load_config"]
+__all__ = ["Config", "load_config"]
 
 _MAX_SECONDS: Final = 86_400
 """Maximum of a setting in seconds."""
@@ -123,17 +123,6 @@ class ChatSection(msgspec.Struct, frozen=True, kw_only=True):
     usage_event: bool = False
     events: list[str] = []
     charge_unanswered: bool | None = None
-
-
-class KeySection(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of ``[identity.keys]``. ``hashes`` is checked later, with those of other keys."""
-
-    hashes: str | list[str] = []
-    groups: dict[str, str] = {}
-    plan: str | None = None
-    profiles: list[str] | None = None
-    models: list[str] | None = None
-    expires: datetime | None = None
 
 
 class IdentitySection(msgspec.Struct, frozen=True, kw_only=True):
@@ -294,12 +283,12 @@ def load_config(
     sources: dict[str, str] = {}
     for source in read:
         settings = typed(source, _SECTIONS, _NAMED)
-        tree = merge(*_with_tables(tree, settings))
+        tree = merge(*with_tables(tree, settings))
         sources |= dict.fromkeys(_keys(settings), source.name)
     with naming_sources(sources):
         identity = tree.get("identity", {})
         if "keys" in identity:
-            tree["identity"] = {**identity, "keys": _keys_of(identity["keys"])}
+            tree["identity"] = {**identity, "keys": keys_of(identity["keys"])}
         sections: Tree = {name: kind(**tree.get(name, {})) for name, kind in _SECTIONS.items()}
         for place in ("providers", "models", "plans"):
             named = tree.get(place, {})
@@ -315,29 +304,6 @@ def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
             yield from _keys(value, f"{place}{name}.")
         else:
             yield f"{place}{name}"
-
-
-def _with_tables(base: Tree, over: Tree) -> tuple[Tree, Tree]:
-    """Both trees, where a bearer key that is a table in one of them is a table in both. Otherwise a
-    hash in the environment would replace the whole table of the file, and lift its restrictions.
-    """
-    trees = [base, over]
-    keys = [tree.get("identity", {}).get("keys", {}) for tree in trees]
-    tables = {name for each in keys for name, value in each.items() if isinstance(value, dict)}
-    for number, each in enumerate(keys):
-        plain = [name for name in tables.intersection(each) if not isinstance(each[name], dict)]
-        if plain:
-            changed = each | {name: {"hashes": each[name]} for name in plain}
-            identity = trees[number]["identity"] | {"keys": changed}
-            trees[number] = trees[number] | {"identity": identity}
-    return trees[0], trees[1]
-
-
-def _keys_of(keys: Tree) -> Tree:
-    """The keys by name, with a KeySection for each table."""
-    return {
-        name: KeySection(**each) if isinstance(each, dict) else each for name, each in keys.items()
-    }
 
 
 def _profiles(tree: Tree) -> tuple[Profile, ...]:

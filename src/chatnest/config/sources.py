@@ -7,14 +7,14 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from chatnest.config.moments import moment
 from chatnest.errors import ConfigurationError
-from chatnest.identity.keys import end_of
 
 __all__ = [
     "PORT",
@@ -209,7 +209,7 @@ def _value(value: object, hint: Any, place: str, source: Source, kinds: Kinds) -
             if _is_table(kind):
                 return _values(value, kind, place, source, kinds)
     if datetime in get_args(hint):
-        return _moment(value, place, source)
+        return moment(value, f"{source.name}: {place}", as_text=source.strings)
     if isinstance(value, str):
         _check_text(value, f"{source.name}: {place}")
     if source.strings:
@@ -227,30 +227,6 @@ def _value(value: object, hint: Any, place: str, source: Source, kinds: Kinds) -
 
 def _is_table(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _moment(value: object, place: str, source: Source) -> datetime:
-    """A time, or the end of a date. The environment has it as text, a file never."""
-    parsed = value
-    if isinstance(value, str):
-        parsed = _parsed_moment(value)
-    if isinstance(parsed, date) and (source.strings or parsed is value):
-        return end_of(parsed)
-    got = "another text" if isinstance(value, str) else str(value)
-    advice = " Write it without quotes." if isinstance(parsed, date) else ""
-    raise ConfigurationError(
-        f"{source.name}: {place}: expected a date or a time, such as 2027-01-31 or "
-        f"2027-01-31T18:00:00Z, got {'a string' if advice else got}.{advice}"
-    )
-
-
-def _parsed_moment(text: str) -> date | None:
-    for parse in (date.fromisoformat, datetime.fromisoformat):
-        try:
-            return parse(text)
-        except ValueError:
-            continue
-    return None
 
 
 def _is_quoted(value: object, hint: Any) -> bool:

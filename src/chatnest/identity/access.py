@@ -104,6 +104,8 @@ class Access:
         self._plans = checked_plans(plans, profiles)
         self._lookup = plan_lookup
         self._default_plan = default_plan
+        self.finds_plans: bool = plan_lookup is not None or default_plan is not None
+        """Whether an identity without a plan may have one. See ``with_plan``."""
         if default_plan is not None:
             self._check_plan("default_plan", default_plan)
         if plan_lookup is not None and not self._plans:
@@ -208,8 +210,13 @@ class Access:
 
         Raises InvalidRequest for an unknown profile, ForbiddenProfile for one that is not open.
         """
-        allowed = await self.allowed(identity, wait)
-        if name is None:
+        plain = identity.plan is None and identity.profiles is None and identity.models is None
+        allowed = self._open if plain else None
+        if allowed is None:
+            allowed = await self.allowed(identity, wait)
+        if name is None and plain and self._default in allowed:
+            name = self._default
+        elif name is None:
             name = next(iter(self._default_first(identity, allowed)), "")
         elif name not in self._profiles:
             raise InvalidRequest(f"must be one of {', '.join(allowed)}.", field="profile")

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from chatnest._util.addresses import is_local, is_loopback
-from chatnest.config.sections import KeySection
+from chatnest.config.keys import KeySection
 from chatnest.diagnostics.checks.base import Check, CheckFunction, Findings, fail, ok, warn
 from chatnest.stores.survey import RedisSurvey, SQLiteSurvey
 
