@@ -177,7 +177,7 @@ async def test_a_look_up_that_takes_too_long_keeps_the_last_known_plan(caplog):
     clock.now += 60
     with anyio.fail_after(30):
         assert await plans.find(ANN) == "pro"
-    assert await plans.find(Identity("bob")) is None
+        assert await plans.find(Identity("bob")) is None
     assert "plan_of failed: error=TimeoutError" in caplog.text
 
 

@@ -97,6 +97,16 @@ async def test_a_refused_turn_has_its_plan():
     assert refused.plan == "broke"
 
 
+async def test_a_refused_key_that_was_reused_has_its_plan():
+    seen = Seen()
+    async with serving(None, **planned(observers=[seen])) as app:
+        for text, status in (("Hello", 200), ("Goodbye", 422)):
+            headers = {"x-user": "ann:pro", "idempotency-key": '"1"'}
+            assert (await answer_to(app, ask(text), headers=headers)).status == status
+    (refused,) = [each for each in seen.events if isinstance(each, Refused)]
+    assert (refused.code, refused.plan) == ("idempotency_key_reused", "pro")
+
+
 @pytest.mark.parametrize(
     ("name", "profile", "found"),
     [
@@ -307,6 +317,28 @@ async def test_plans_of_a_look_up_open_profiles_and_are_cached():
         assert await profile_of(app, "bob") == "balanced"
         assert await profile_of(app, "eve:free") == "constrained"  # as identify says
     assert table.asked == ["ann", "bob"]
+
+
+async def test_the_list_of_models_follows_a_look_up():
+    options = with_models(formats=["native", "openai-chat"], plan_of=Table(ann="pro"))
+    async with serving(None, **options) as app:
+        listed = {name: (await got(app, "/v1/models", name)).problem() for name in ("ann", "bob")}
+    names = {name: [each["id"] for each in list_["data"]] for name, list_ in listed.items()}
+    assert names == {"ann": ["c", "b", "a"], "bob": ["a", "b"]}
+
+
+async def test_a_look_up_has_the_deadline_of_the_bounds():
+    left: list[float] = []
+
+    async def plan_of(_: Identity) -> None:
+        left.append(anyio.current_effective_deadline() - anyio.current_time())
+
+    bounds = Bounds(ledger_seconds=20, lag_seconds=20, plan_lookup_seconds=7)
+    async with serving(None, **planned(plan_of=plan_of, bounds=bounds)) as app:
+        assert (await answer_to(app, ask(), **user("ann"))).status == 200
+        await got(app, "/limits", "bob")
+    assert len(left) == 2
+    assert max(left) <= 7
 
 
 @pytest.mark.parametrize("failure", ["an exception", "a timeout", "a wrong type"])
