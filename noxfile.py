@@ -1,4 +1,7 @@
-"""What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest."""
+"""What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest.
+
+Types and tests are one session, ``everything``: to install what both need takes a minute.
+"""
 
 import os
 import shutil
@@ -7,7 +10,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "everything"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False  # it says which one it leaves out
 
@@ -15,9 +18,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
 
 
-def install(session: nox.Session, group: str) -> None:
-    """A dependency group, which older pips cannot read by themselves."""
-    session.install(*nox.project.dependency_groups(PROJECT, group))
+def install(session: nox.Session, *groups: str) -> None:
+    """Dependency groups, which older pips cannot read by themselves."""
+    session.install(*nox.project.dependency_groups(PROJECT, *groups))
 
 
 @nox.session
@@ -32,11 +35,25 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types: strict inside, and complete for those who use the package."""
     session.install(".[serve,redis,trio]")
-    install(session, "types")
-    install(session, "unit")
-    install(session, "integration")
-    session.run("mypy")
+    install(session, "types", "unit", "integration")
+    check_types(session)
+
+
+def check_types(session: nox.Session) -> None:
+    """Strict inside, and complete for those who use the package."""
+    session.run("mypy", "--num-workers", str(os.cpu_count() or 1))
     session.run("pyright", "--verifytypes", "chatnest", "--ignoreexternal")
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """Types and all tests, in one environment. Arguments go to pytest, and leave the types out."""
+    built(session, "types")
+    try:
+        if not session.posargs:
+            check_types(session)
+    finally:  # a wrong type hides no test that fails
+        session.run("pytest", *(session.posargs or ["-n", "auto"]), env=node_clients(session))
 
 
 @nox.session
@@ -92,12 +109,11 @@ def node_clients(session: nox.Session) -> dict[str, str]:
     return {"CHATNEST_NODE_CLIENTS": str(folder)}
 
 
-def built(session: nox.Session) -> None:
+def built(session: nox.Session, *groups: str) -> None:
     """Install the wheel of the sources as they are now, and what all tests need."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration", *groups)
 
 
 @nox.session(python=VERSIONS)
@@ -113,8 +129,7 @@ def redis_server(session: nox.Session) -> None:
     """RedisLedger against another server: ``nox -s redis_server -- /usr/bin/redis-server``."""
     binary, *arguments = session.posargs or [shutil.which("redis-server") or "redis-server"]
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration")
     session.run(
         *("pytest", "-n", "auto", "-k", "redis", *(arguments or ["tests/ledger"])),
         env={"CHATNEST_REDIS_SERVER": binary},
@@ -125,8 +140,7 @@ def redis_server(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What repeats things at random, at length: some ninety minutes on two cores."""
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration")
     several = ["-n", "auto", "-m", "soak", "--ignore=tests/endurance"]
     alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
     for arguments in [session.posargs] if session.posargs else [several, alone]:
@@ -139,8 +153,7 @@ def soak(session: nox.Session) -> None:
 def warnings(session: nox.Session) -> None:
     """All tests as Python's developers' mode and asyncio's debug mode see them."""
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration")
     checked = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1"}
     session.run("pytest", *(session.posargs or ["-n", "auto", "-W", "error"]), env=checked)
 
@@ -149,8 +162,7 @@ def warnings(session: nox.Session) -> None:
 def cells(session: nox.Session) -> None:
     """Every framework under every server, into docs/discussion/cells.md: some eight minutes."""
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration")
     report = f"{session.create_tmp()}/cells.xml"
     options = ["-o", "junit_family=xunit1", "--junitxml", report]  # which has properties
     session.run("pytest", "tests/frameworks/test_cells.py", *options, env={"CHATNEST_SOAK": "1"})
@@ -161,8 +173,7 @@ def cells(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Every official client in every case, into docs/reference/clients.md: some five minutes."""
     session.install(".[serve,redis,trio]")
-    install(session, "unit")
-    install(session, "integration")
+    install(session, "unit", "integration")
     report = f"{session.create_tmp()}/clients.xml"
     options = ["-n", "2", "-o", "junit_family=xunit1", "--junitxml", report]  # it has properties
     environ = {"CHATNEST_CLIENTS": "all", **node_clients(session)}

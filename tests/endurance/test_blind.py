@@ -14,7 +14,9 @@ from tests.endurance.support import CHECKED, leave, request, uvicorn_process
 from tests.endurance.test_phases import read_until
 from tests.support.soak import SOAKS, amount
 
-SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
+SERVERS = [("asyncio", "h11"), ("uvloop", "httptools")]
+if SOAKS:
+    SERVERS += [("asyncio", "httptools"), ("uvloop", "h11")]
 DEADLINE = amount(4, 10)
 """Seconds of a stream, whose first token has to come on a machine that stands still at times."""
 PING = 0.1
