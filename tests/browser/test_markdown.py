@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.browser.stub import Stub
+from tests.support.soak import amount
 
 try:
     from playwright.sync_api import Page
@@ -89,10 +90,11 @@ def cuts(random_: random.Random) -> list[int]:
     return sorted(random_.sample(range(1, 400), random_.randint(2, 40)))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_looks_the_same_however_it_was_cut(blank: Page, name: str):
     random_ = random.Random(name)
-    seeds = [cuts(random_) for _ in range(20)]
+    seeds = [cuts(random_) for _ in range(amount(5, 100))]
 
     assert blank.evaluate(DIFFERENT, [[TEXTS[name]], seeds, True]) == []
 
