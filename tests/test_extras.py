@@ -45,6 +45,19 @@ def test_a_chat_can_be_mounted_without_any_extra():
     assert (done.stderr, done.stdout) == ("", "True\n")
 
 
+def test_the_prices_of_a_library_need_the_extra_prices_alone():
+    program = "from chatnest.cli import main; main(['prices', 'suggest'])"
+
+    done = run_without(EXTRAS["prices"], program)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "chatnest: chatnest prices: expected the package genai-prices, got none. Install the extra "
+        "`prices`: pip install '.[prices]' in a copy of the repository.\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_a_command_that_needs_an_extra_names_it(command):
     program = f"from chatnest.cli import main; main([{command!r}, '--demo'])"

@@ -200,6 +200,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "catalogue",
         "build",
     ),
+    "cli": ("ledger price_library", "prices"),
     "client": (
         "errors images said",
         "frames responses",
@@ -254,6 +255,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("providers.http.connections",),
     "httptools": ("providers.http.responses", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
+    "genai_prices": ("cli.price_library",),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite.*"),
     "redis": ("ledger.redis.*", "stores.*"),
     "uvicorn": ("server.*",),
@@ -582,7 +584,10 @@ def test_public_names_are_sorted_and_all_there_are():
 @pytest.mark.process
 @pytest.mark.parametrize("statement", ["import chatnest", "import chatnest.cli"])
 def test_an_import_brings_nothing_that_costs_time(statement):
-    heavy = ("openai", "httptools", "httpx2", "tiktoken", "pydantic", "uvicorn", "sqlite3", "redis")
+    heavy = (
+        *("genai_prices", "openai", "httptools", "httpx2", "tiktoken", "pydantic", "uvicorn"),
+        *("sqlite3", "redis"),
+    )
     program = f"import sys; {statement}; print([n for n in {heavy!r} if n in sys.modules])"
 
     # Coverage follows into subprocesses by a variable, and brings sqlite3 with it.

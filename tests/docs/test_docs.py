@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/", "docs/how-to/front-ends/")
 """Their programs run in processes of their own, in tests/frameworks and test_front_end_pages.py: a
 framework may change what is the process's, and be there once."""
-MODELS = "docs/how-to/models.md"
+MODELS = ("docs/how-to/models.md", "docs/how-to/prices.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -139,8 +139,10 @@ def test_prices_of_the_provider_beside_models_are_refused():
     [
         (
             'price = {input = 0.25, output = "2.00"}',
-            "models.small.price.input: expected a price in quotes, since a number in TOML may lose "
-            'digits, got 0.25. Write it as "0.25", in dollars per million tokens.',
+            (
+                "models.small.price.input: expected a price in quotes, since a number in TOML may "
+                'lose digits, got 0.25. Write it as "0.25", in dollars per million tokens.'
+            ),
         ),
         ('price = {input = "1"}', "models.small.price: expected prices of input and output"),
         ("price = {}", "models.small.price: expected prices of input and output"),

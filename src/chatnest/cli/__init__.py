@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``, ``ledger``, ``key``, ``doctor`` and ``check``."""
+"""The command line: ``chatnest serve``, ``ledger``, ``prices``, ``key``, ``doctor``, ``check``."""
 
 import argparse
 import hashlib
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands)
     _add_ledger(commands)
+    _add_prices(commands)
     _add_key(commands)
     _add_doctor(commands)
     _add_check(commands)
@@ -123,6 +124,39 @@ def _add_ledger(commands: Any) -> None:
     action("verify", "compare balances with records; exit codes: 1, they differ; 3, unknown")
 
 
+def _add_prices(commands: Any) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE.toml", help="the configuration file")
+    shared.set_defaults(run=_prices)
+    prices = commands.add_parser(
+        "prices",
+        help="write and compare the prices of models",
+        description="Write the prices of models from the package genai-prices, or compare them "
+        "with it. The installed package is read, and nothing is fetched.",
+    )
+    actions = prices.add_subparsers(title="actions", dest="action", required=True)
+    suggest = actions.add_parser(
+        "suggest",
+        help="write prices as TOML",
+        description="Write the prices of models as TOML, for the configuration. Exit codes: 0, all "
+        "models have one; 1, one has none; 2, the configuration cannot be used.",
+        parents=[shared],
+    )
+    add = suggest.add_argument
+    add("models", nargs="*", metavar="MODEL", help="upstream names in place of the configuration's")
+    add("--provider", metavar="NAME", help="the library's name of the provider, such as openai")
+    add("--tiers", action="store_true", help="service tiers dearer than the standard one, too")
+    add("--history", action="store_true", help="past prices, too")
+    actions.add_parser(
+        "check",
+        help="compare the configuration with the library",
+        description="Compare the prices that are in force today with the library's. Exit codes: 0, "
+        "they are the same; 1, they differ, or a model has none; 2, the configuration cannot be "
+        "used; 3, the library has none of them.",
+        parents=[shared],
+    )
+
+
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser(
         "doctor",
@@ -185,6 +219,13 @@ def _ledger(options: argparse.Namespace) -> None:
     run(options)
 
 
+def _prices(options: argparse.Namespace) -> None:
+    _check_extra("prices", package="genai_prices", extra="prices")
+    from chatnest.cli.prices import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
 def _doctor(options: argparse.Namespace) -> None:
     _check_extra("doctor")
     from chatnest.diagnostics.doctor import run  # noqa: PLC0415  # as in _serve
@@ -198,10 +239,10 @@ def _check(options: argparse.Namespace) -> None:
     run(options)
 
 
-def _check_extra(command: str) -> None:
-    """Raise ConfigurationError unless the packages of the extra ``serve`` are installed."""
-    if find_spec("uvicorn") is None:
+def _check_extra(command: str, *, package: str = "uvicorn", extra: str = "serve") -> None:
+    """Raise ConfigurationError unless the packages of an extra are installed."""
+    if find_spec(package) is None:
         raise ConfigurationError(
-            f"chatnest {command}: expected the package uvicorn, got none. Install the extra "
-            "`serve`: pip install '.[serve]' in a copy of the repository."
+            f"chatnest {command}: expected the package {package.replace('_', '-')}, got none. "
+            f"Install the extra `{extra}`: pip install '.[{extra}]' in a copy of the repository."
         )
