@@ -31,7 +31,14 @@ class Served(NamedTuple):
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Served":
         """The names in a response or a chunk of it. A field of another type is ignored."""
-        return cls(*map(_name, map(fields.get, ("id", "model", "service_tier"))))
+        names: list[Any] = [fields.get("id"), fields.get("model"), fields.get("service_tier") or ""]
+        try:  # for each request: without a call for each name
+            together = "".join(names)
+        except TypeError:
+            together = ""
+        if together.isascii() and 0 < len(together) <= _LONGEST:
+            return cls(*names)
+        return cls(*map(_name, names))
 
     def with_tier(self, tier: object) -> "Served":
         """These names with another service tier, if it is one."""
