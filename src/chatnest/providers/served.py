@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from chatnest.events import Usage
 
-__all__ = ["Served", "stated_cost"]
+__all__ = ["SERVED", "Served", "stated_cost"]
 
 _LONGEST: Final = 128
 """Maximum characters of the name of a model, a tier or a response."""
@@ -21,56 +21,53 @@ _TICK_DIGITS: Final = 10
 """A dollar is 10**10 ticks, the unit of xAI's costs."""
 
 
-class Served(NamedTuple):
+_Name = Annotated[str, msgspec.Meta(max_length=_LONGEST)] | None
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
     """The provider's names of a response, and of the model and the service tier that gave it."""
 
-    response_id: str = ""
-    model: str = ""
-    service_tier: str = ""
+    id: _Name = None
+    model: _Name = None
+    service_tier: _Name = None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Served":
         """The names in a response or a chunk of it. A field of another type is ignored."""
-        names: list[Any] = [fields.get("id"), fields.get("model"), fields.get("service_tier") or ""]
-        try:  # for each request: without a call for each name
-            together = "".join(names)
-        except TypeError:
-            together = ""
-        if together.isascii() and 0 < len(together) <= _LONGEST:
-            return cls(*names)
-        return cls(*map(_name, names))
+        return cls(*map(_name, map(fields.get, cls.__struct_fields__)))
+
+    @classmethod
+    def loosely(cls, payload: bytes) -> "Served":
+        """The names in JSON that SERVED does not decode, or none."""
+        try:
+            found = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return cls()
+        return cls.of(found) if isinstance(found, dict) else cls()
 
     def with_tier(self, tier: object) -> "Served":
         """These names with another service tier, if it is one."""
-        return self._replace(service_tier=_name(tier) or self.service_tier)
-
-    @classmethod
-    def in_payload(cls, payload: bytes) -> "Served":
-        """The same from JSON. Other bytes have no names."""
-        try:
-            found = _head.decode(payload)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            return cls()
-        return cls.of({"id": found.id, "model": found.model, "service_tier": found.service_tier})
+        found = _name(tier) or self.service_tier
+        return msgspec.structs.replace(self, service_tier=found)
 
     def on(self, usage: Usage) -> Usage:
         """The usage with these names."""
-        return msgspec.structs.replace(usage, **self._asdict()) if any(self) else usage
+        return msgspec.structs.replace(
+            usage,
+            response_id=self.id or "",
+            model=self.model or "",
+            service_tier=self.service_tier or "",
+        )
 
 
-def _name(value: object) -> str:
+SERVED: Final = msgspec.json.Decoder(Served)
+"""Decodes the names in a response or a chunk, and raises for names of another type."""
+
+
+def _name(value: object) -> str | None:
     if not isinstance(value, str):
-        return ""
+        return None
     return value[:_LONGEST].encode("utf-8", "replace").decode()  # without halves of pairs
-
-
-class _Head(msgspec.Struct, gc=False):
-    id: Any = None
-    model: Any = None
-    service_tier: Any = None
-
-
-_head: Final = msgspec.json.Decoder(_Head)
 
 
 class _Costs(msgspec.Struct, gc=False):
@@ -82,14 +79,12 @@ class _Costs(msgspec.Struct, gc=False):
 _costs: Final = msgspec.json.Decoder(_Costs)
 
 
-def stated_cost(usage: bytes) -> int | None:
+def stated_cost(usage: msgspec.Raw | bytes) -> int | None:
     """The cost in a usage object in nano-dollars, rounded up, or None without a plausible one.
 
     OpenRouter has it as ``cost``, DeepInfra as ``estimated_cost``, xAI as ``cost_in_usd_ticks``.
     The digits are read as they came, since a float would lose some.
     """
-    if b"cost" not in usage:
-        return None
     try:
         found = _costs.decode(usage)
     except (msgspec.DecodeError, ValueError, RecursionError):

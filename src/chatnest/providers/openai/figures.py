@@ -71,13 +71,6 @@ class _Nonsense(Exception):
 
 def usage_in(raw: msgspec.Raw | bytes) -> Usage | None:
     """The figures of a usage object, or None if they are missing or implausible."""
-    usage = _figures(raw)
-    if usage is None or (cost := stated_cost(bytes(raw))) is None:
-        return usage
-    return msgspec.structs.replace(usage, stated_cost=cost)
-
-
-def _figures(raw: msgspec.Raw | bytes) -> Usage | None:
     try:
         bill = _usual.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -95,6 +88,7 @@ def _figures(raw: msgspec.Raw | bytes) -> Usage | None:
         cached_tokens=cached,
         cache_written_tokens=written,
         reasoning_tokens=reasoning,
+        stated_cost=stated_cost(raw) if b"cost" in bytes(raw) else None,
     )
 
 
@@ -111,7 +105,7 @@ def _slowly(raw: msgspec.Raw | bytes) -> Usage | None:
         return None
     if usage is None or usage.total_tokens > 2 * _MOST_TOKENS:
         return None
-    return usage
+    return msgspec.structs.replace(usage, stated_cost=stated_cost(raw))
 
 
 def _read(found: dict[str, Any]) -> Usage | None:

@@ -21,7 +21,7 @@ from chatnest.providers.openai_chat.think_tags import BARE, FIRST_OF_TAGS, TagHa
 from chatnest.providers.openai_chat.thinking import ThinkingHabit
 from chatnest.providers.openai_chat.unseen import Unseen
 from chatnest.providers.pairs import whole_pairs
-from chatnest.providers.served import Served
+from chatnest.providers.served import SERVED, Served
 
 __all__ = ["ChunkReader"]
 
@@ -170,9 +170,21 @@ class ChunkReader:
             usage = chunk.usageMetadata if chunk.x_groq == NOTHING else _inner(chunk.x_groq)
         if usage != NOTHING and (figure := usage_in(usage)):
             self.seen = True
-            if self._served is None or not choices or choices[0].finish_reason:
-                self._served = Served.in_payload(payload)  # once, and again at the end
-            events.append(self._served.on(figure))
+            served = self._served
+            if served is None or not choices or choices[0].finish_reason:
+                try:  # once, and again at the end; here and not in a method, for a frame less
+                    served = SERVED.decode(payload)
+                except (msgspec.DecodeError, ValueError, RecursionError):
+                    served = Served.loosely(payload)
+                self._served = served
+            events.append(
+                msgspec.structs.replace(
+                    figure,
+                    response_id=served.id or "",
+                    model=served.model or "",
+                    service_tier=served.service_tier or "",
+                )
+            )
 
     def _read_delta(  # as above
         self, delta: DeltaOfChunk, odd: bool, events: list[ProviderEvent]
