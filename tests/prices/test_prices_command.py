@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import date
+from decimal import Decimal
 from importlib.metadata import version
 
 import pytest
@@ -13,7 +14,9 @@ from chatnest.config.sections import Config, load_config
 
 pytest.importorskip("genai_prices", reason="the extra prices is not installed")
 
-from chatnest.cli.price_library import NoPrice, PriceLibrary
+from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider
+
+from chatnest.cli.price_library import NoPrice, PriceLibrary, found_of
 
 MODELS = """\
 [providers.claude]
@@ -128,6 +131,32 @@ def test_no_model_of_the_library_is_free_by_accident():
             for table in found.tables:
                 assert (table["input"], table["output"]) != ("0.00", "0.00")
     assert refused > 179
+
+
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        ({"input_mtok": Decimal(0), "output_mtok": Decimal(0)}, "has a price of 0: set price ="),
+        ({"input_mtok": Decimal(1), "output_mtok": Decimal(1001)}, "$1001 per million tokens is a"),
+        ({"input_mtok": Decimal(1)}, "no price for tokens of output, only input_mtok"),
+        ({}, "has an empty price"),
+    ],
+)
+def test_a_price_that_no_configuration_can_have_is_none(price, said):
+    info = ModelInfo(id="m", match=ClauseEquals("m"), prices=ModelPrice(**price))
+    provider = Provider(id="p", name="P", api_pattern="p", models=[info])
+
+    with pytest.raises(NoPrice, match=re.escape(said)):
+        found_of(provider, info, "m")
+
+
+def test_a_price_with_too_many_digits_is_rounded_up_and_named():
+    price = ModelPrice(input_mtok=Decimal("0.33333333"), output_mtok=Decimal("2E+1"))
+    info = ModelInfo(id="m", match=ClauseEquals("m"), prices=price)
+    found = found_of(Provider(id="p", name="P", api_pattern="p", models=[info]), info, "m")
+
+    assert found.tables == [{"input": "0.333334", "output": "20.00"}]
+    assert found.notes == ("0.33333333 is rounded up to 0.333334.",)
 
 
 def test_prices_that_change_with_the_time_of_the_day_are_the_dearest():
