@@ -56,7 +56,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "asgi": ("body_room data_urls heads", "http", "cors resumption upgrades"),
     "prices": ("money rates", "price", "tables"),
-    "stores": ("breaker survey wal", "redis redis_reasons sqlite_reasons", "reasons"),
+    "stores": ("breaker survey thread wal", "redis redis_reasons sqlite_reasons", "reasons"),
     "stores.redis": ("address", "link"),
     "identity": (
         "base users",

@@ -2,8 +2,9 @@
 
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 from chatnest.errors import LedgerUnavailable
 from chatnest.runs.base import Claim
 from chatnest.runs.sqlite import SQLiteRunLog
+from chatnest.runs.sqlite.file import RunFile
 from tests.ledger.sqlite_support import SECONDS, lock_that_goes, write_lock
 from tests.support.soak import amount
 
@@ -63,6 +65,32 @@ async def test_a_new_file_that_stays_locked_is_unavailable_and_comes_back(path: 
     with write_lock(path), pytest.raises(LedgerUnavailable):
         await begin(log)
     assert (await begin(log)).mine
+    await log.aclose()
+
+
+async def test_claims_that_wait_share_a_transaction(tmp_path: Path, monkeypatch):
+    transactions: list[bool] = []
+    transaction = RunFile.transaction
+
+    def counted(file: RunFile, *, writes: bool = True) -> AbstractContextManager[Any]:
+        transactions.append(writes)
+        return transaction(file, writes=writes)
+
+    monkeypatch.setattr(RunFile, "transaction", counted)
+    log = SQLiteRunLog(tmp_path / "runs")
+    mine: list[bool] = []
+
+    async def one() -> None:
+        mine.append((await begin(log)).mine)
+
+    async with anyio.create_task_group() as tasks:
+        with log._lock:  # the thread is kept waiting
+            for _ in range(100):
+                tasks.start_soon(one)
+            await anyio.wait_all_tasks_blocked()
+
+    assert sorted(mine) == [False] * 99 + [True]
+    assert len(transactions) <= 2
     await log.aclose()
 
 

@@ -7,21 +7,32 @@ should not stay in them.
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio.to_thread
+import msgspec
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import wall_clock
 from chatnest.runs.base import Batch, Claim, Page, RunEnd, RunSettings, Signals
 from chatnest.runs.sqlite.file import RunFile
 from chatnest.runs.sqlite.rows import RunRows
+from chatnest.stores.thread import StoreThread
 
 __all__ = ["SQLiteRunLog"]
 
 _T = TypeVar("_T")
+
+_FAULTS_OF_ONE = sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError
+"""Faults of the values of one operation, and not of the file."""
+
+
+class _Operation(msgspec.Struct, frozen=True):
+    work: Callable[[RunRows], Any]
+    writes: bool
 
 
 class SQLiteRunLog:
@@ -46,6 +57,7 @@ class SQLiteRunLog:
         self._settings = settings if settings is not None else RunSettings()
         self._clock = clock
         self._lock = threading.Lock()
+        self._thread: StoreThread[_Operation] = StoreThread("chatnest-runs", self._transact)
 
     def __repr__(self) -> str:
         return f"SQLiteRunLog({str(self._path)!r})"
@@ -92,28 +104,50 @@ class SQLiteRunLog:
 
     async def forget(self) -> None:
         """Remove expired runs, and what the WAL still holds of them. Creates no file."""
-        await self._in_thread(lambda: self._file.tidy(self._clock()))
+        await anyio.to_thread.run_sync(self._tidy)
 
     async def aclose(self) -> None:
         """Close the file. A later operation opens it again."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._file.close)
+            await anyio.to_thread.run_sync(self._close)
 
     async def _do(self, work: Callable[[RunRows], _T], *, writes: bool = True) -> _T:
-        """Run ``work`` in a thread, in one transaction."""
-
-        def in_thread() -> _T:
-            with self._file.transaction(writes=writes) as connection:
-                return work(RunRows(connection, self._clock(), self._settings))
-
-        return await self._in_thread(in_thread)
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        def locked() -> _T:
-            with self._lock:
-                return work()
-
+        """Run ``work`` in the thread, in a transaction."""
         try:
-            return await anyio.to_thread.run_sync(locked)
-        except (sqlite3.Error, OSError) as exc:
+            result: _T = await self._thread.run(_Operation(work, writes))
+        except _FAULTS_OF_ONE as exc:
             raise LedgerUnavailable from exc
+        return result
+
+    # ------------------------------------------------ in threads
+
+    def _transact(self, operations: Sequence[_Operation]) -> Sequence[Any]:
+        """The results of operations, in one transaction: all or none."""
+        writes = any(operation.writes for operation in operations)
+        with (
+            self._lock,
+            _as_unavailable(),
+            self._file.transaction(writes=writes) as connection,
+        ):
+            rows = RunRows(connection, self._clock(), self._settings)
+            return [operation.work(rows) for operation in operations]
+
+    def _tidy(self) -> None:
+        with self._lock, _as_unavailable():
+            self._file.tidy(self._clock())
+
+    def _close(self) -> None:
+        self._thread.end()
+        with self._lock:
+            self._file.close()
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    """Within this block, a fault of the file raises LedgerUnavailable."""
+    try:
+        yield
+    except _FAULTS_OF_ONE:
+        raise
+    except (sqlite3.Error, OSError) as exc:
+        raise LedgerUnavailable from exc
