@@ -10,6 +10,7 @@ import pytest
 
 from chatnest import Bounds, MemoryLedger, MemoryRunLog, RunSettings
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.runs import writer
 from chatnest.testing import Answer, Conversation, EventReader
 from tests.runs.test_runs import KEY, run_of, said
 from tests.streams.support import (
@@ -34,13 +35,13 @@ WORDS = tuple(f"<{number}>" for number in range(1, 41))
 class SlowEnd(MemoryRunLog):
     """Its end is recorded a moment after its events, as in every log with a disk or a network."""
 
-    async def finish(self, run_id, end):
+    async def finish(self, run_id, end, batch=None):
         await anyio.sleep(0.05)
-        await super().finish(run_id, end)
+        return await super().finish(run_id, end, batch)
 
 
 @pytest.mark.parametrize("broken", ["append", "finish", "signals"])
-async def test_a_log_that_breaks_ends_no_answer(upstream, caplog, broken):
+async def test_a_log_that_breaks_ends_no_answer(upstream, caplog, broken, monkeypatch):
     """Also at the end of the answer, while its reader still reads."""
 
     async def fail(*_: object, **__: object) -> None:
@@ -49,6 +50,7 @@ async def test_a_log_that_breaks_ends_no_answer(upstream, caplog, broken):
     log: Any = MemoryRunLog()
     setattr(log, broken, fail)
     log.poll_seconds = 0.01
+    monkeypatch.setattr(writer, "_APPEND_SECONDS", 0)
     upstream.default = Answer.text("one two three", pace=0.03)
     books = Books()
     async with serving(upstream, ledger=books, run_log=log) as app:

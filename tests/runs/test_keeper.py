@@ -14,7 +14,8 @@ import pytest
 from chatnest import MemoryRunLog
 from chatnest.errors import ChatNestError, LedgerUnavailable, RunCancelled, UpstreamInterrupted
 from chatnest.events import Delta, Done, Failed, Start, Usage
-from chatnest.runs.base import Batch
+from chatnest.runs import writer as run_writer
+from chatnest.runs.base import Batch, RunEnd
 from chatnest.runs.entries import read_batch
 from chatnest.runs.keeper import LogKeeper
 from chatnest.runs.known import KnownRuns
@@ -62,6 +63,8 @@ class Log(MemoryRunLog):
         super().__init__()
         self.signalled: list[set[str]] = []
         self.appended: list[dict[str, Batch | None]] = []
+        self.finished: list[Batch | None] = []
+        """What came with the end of each run."""
         self.failing: Exception | None = None
 
     async def signals(self, run_ids: Collection[str]) -> Mapping[str, Any]:
@@ -69,6 +72,12 @@ class Log(MemoryRunLog):
         if self.failing is not None:
             raise self.failing
         return await super().signals(run_ids)
+
+    async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
+        self.finished.append(batch)
+        if self.failing is not None:
+            raise self.failing
+        return await super().finish(run_id, end, batch)
 
     async def append(self, batches: Mapping[str, Batch | None], *, lease: float) -> Collection[str]:
         self.appended.append(dict(batches))
@@ -78,11 +87,11 @@ class Log(MemoryRunLog):
 
     def events(self) -> list[list[str]]:
         """The texts of each append."""
-        return [
-            [e.text for e in read_batch(batch.data) if isinstance(e, Delta)] if batch else []
-            for each in self.appended
-            for batch in each.values()
-        ]
+        return [texts(batch) for each in self.appended for batch in each.values()]
+
+
+def texts(batch: Batch | None) -> list[str]:
+    return [e.text for e in read_batch(batch.data) if isinstance(e, Delta)] if batch else []
 
 
 class Writing:
@@ -342,7 +351,7 @@ async def test_a_run_that_is_being_closed_is_left_alone(log, clock):
     assert [set(batches) for batches in log.appended] == [{B}, {A}]
 
 
-async def test_the_rest_is_appended_at_the_end_and_then_the_end_itself(log):
+async def test_the_rest_comes_in_one_step_with_the_end(log):
     await claimed(log, "k", A)
     one = Writing(log, A, "k")
     await one.say("a", "b")
@@ -350,7 +359,33 @@ async def test_the_rest_is_appended_at_the_end_and_then_the_end_itself(log):
     await one.writer.close()
     page = await log.read(A, 0, owner="ann")
     assert (page.last, page.end.outcome, page.end.charged) == (3, "done", 3)
-    assert log.events() == [["a", "b"]]
+    assert log.events() == []
+    assert list(map(texts, log.finished)) == [["a", "b"]]
+
+
+async def test_a_long_rest_is_appended_but_for_its_last_batch(log, monkeypatch):
+    monkeypatch.setattr(run_writer, "_AT_ONCE", 2)
+    await claimed(log, "k", A)
+    one = Writing(log, A, "k")
+    await one.say("a", "b", "c", "d", "e")
+    await one.run.finish(DONE)
+    await one.writer.close()
+    page = await log.read(A, 0, owner="ann")
+    assert (page.last, page.end.outcome) == (6, "done")
+    assert log.events() == [["a", "b"], ["c", "d"]]
+    assert list(map(texts, log.finished)) == [["e"]]
+
+
+async def test_the_end_of_a_run_whose_events_are_all_in_the_log_comes_alone(log):
+    await claimed(log, "k", A)
+    one = Writing(log, A, "k")
+    await one.say("a")
+    await one.run.finish(DONE)
+    await log.append({A: one.writer.next_batch()}, lease=6)
+    one.writer.appended(one.writer.next_batch(), 0)
+    await one.writer.close()
+    assert log.finished == [None]
+    assert (await log.read(A, 0, owner="ann")).end.outcome == "done"
 
 
 async def test_a_close_waits_for_an_append(log):
@@ -361,8 +396,8 @@ async def test_a_close_waits_for_an_append(log):
     async with anyio.create_task_group() as tasks, one.writer.lock:
         tasks.start_soon(one.writer.close)
         await anyio.wait_all_tasks_blocked()
-        assert log.appended == []
-    assert log.events() == [["a"]]
+        assert log.finished == []
+    assert list(map(texts, log.finished)) == [["a"]]
 
 
 async def test_a_run_that_is_lost_at_its_end_is_written_whole(log):

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from chatnest.runs.base import REFUSED, Batch, Page, RunEnd, Signals
+from chatnest.runs.entries import join_batches
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,32 @@ async def test_an_end_stays_and_the_key_still_leads_to_it(log):
     page = await log.read(RUN, 0, owner="ann")
     assert (page.end, page.lost, page.last) == (END, False, 2)
     assert not (await begin(log, OTHER)).mine
+
+
+async def test_the_last_events_come_with_the_end(log):
+    await begin(log)
+    await log.append({RUN: batch(1)}, lease=10)
+
+    assert await log.finish(RUN, END, batch(3))
+    assert await log.finish(RUN, END, batch(3)), "a repetition, whose first answer was lost"
+    assert not await log.finish(OTHER, END, batch(1))
+
+    page = await log.read(RUN, 0, owner="ann")
+    assert (page.last, page.end) == (4, END)
+    data = join_batches(each.data for each in page.batches)
+    assert data == join_batches([batch(1).data, batch(3).data])
+    assert await log.read(OTHER, 0, owner="ann") is None
+
+
+async def test_events_that_come_with_the_end_count_against_the_bound(log):
+    await begin(log)
+    large = b'["' + b"x" * 596 + b'"]'
+    await log.append({RUN: batch(1, data=large)}, lease=10)
+
+    await log.finish(RUN, END, batch(3, data=large))
+
+    page = await log.read(RUN, 0, owner="ann")
+    assert (page.dropped, [b.first for b in page.batches]) == (2, [3])
 
 
 async def test_what_was_refused_frees_its_key(log):

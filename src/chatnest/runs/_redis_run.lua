@@ -1,6 +1,5 @@
 -- One operation on a run: a hash, and a list of batches, 'FIRST COUNT DATA'. ARGV[1] is the operation.
 
-local call = redis.call
 local run, batches, what = KEYS[1], KEYS[2], ARGV[1]
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -23,6 +22,8 @@ local refused = call('HGET', run, 'outcome') == 'refused'
 if refused and what ~= 'read' then return false end
 
 if what == 'finish' then
+  local last = tonumber(call('HGET', run, 'last'))
+  add(run, batches, last, tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[6]))
   if call('HEXISTS', run, 'outcome') == 0 then
     call('HSET', run, 'outcome', ARGV[2], 'charged', ARGV[3], 'source', ARGV[4])
     live(ARGV[5])

@@ -89,6 +89,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int
     data: bytes
 
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self.first + self.count - 1
+
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run, with the batches that were requested, in order.
@@ -155,8 +160,10 @@ class RunLog(Protocol):
         A run that the log does not know is ``forgotten``, never ``cancelled``.
         """
 
-    async def finish(self, run_id: str, end: RunEnd) -> bool:
-        """Record the end of a run after its last event. Returns whether the log knows the run."""
+    async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
+        """Add the last events of a run, if any, as ``append`` does, and record its end. One step:
+        nobody reads the events without the end. Returns whether the log knows the run.
+        """
 
     async def drop(self, run_id: str) -> None:
         """Remove a run that was refused, and free its key. For REFUSED_SECONDS, readers that had

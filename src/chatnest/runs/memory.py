@@ -150,10 +150,12 @@ class MemoryRunLog:
                     run.read = False
         return found
 
-    async def finish(self, run_id: str, end: RunEnd) -> bool:
+    async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
         with self._lock:
             run = self._runs.get(run_id)
             if run is not None and run.end is None:
+                if batch is not None:
+                    run.add(batch, self._settings.max_bytes)
                 run.end, run.ended_at = end, self._clock()
                 run.join(len(run.batches))
                 self._ended_size += run.taken

@@ -55,8 +55,9 @@ def _script(name: str) -> str:
     return files("chatnest.runs").joinpath(f"_redis_{name}.lua").read_text(encoding="utf-8")
 
 
-_RUN: Final = _script("run")
-_APPEND: Final = _script("append")
+_ADD: Final = _script("add")
+_RUN: Final = _ADD + _script("run")
+_APPEND: Final = _ADD + _script("append")
 _SIGNALS: Final = _script("signals")
 _AS_SIGNALS: Final = (
     None,
@@ -151,10 +152,12 @@ class RedisRunLog:
         if failures:
             raise failures[0]
 
-    async def finish(self, run_id: str, end: RunEnd) -> bool:
-        # The run outlives its key, which refers to it.
-        keep = self._keep + _SLACK
-        key = await self._run(run_id, "finish", end.outcome, end.charged, end.source, keep)
+    async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
+        keep = self._keep + _SLACK  # the run outlives its key, which refers to it
+        last = batch or _NO_BATCH
+        added = (self._settings.max_bytes, last.first, last.count, last.data)
+        ended = (end.outcome, end.charged, end.source, keep)
+        key = await self._run(run_id, "finish", *ended, *added)
         if key is not None:
             await self._end_key(key.decode(), run_id, "finish")
         return key is not None

@@ -61,7 +61,7 @@ class RunWriter:
     def appended(self, batch: Batch | None, now: float) -> None:
         """The log has ``batch``, and has renewed the lease."""
         if batch is not None:
-            self._written, self._unsure = batch.first + batch.count - 1, None
+            self._written, self._unsure = batch.last, None
         self._due_at = now + _APPEND_SECONDS
         self.has_more = batch is not None and batch.count == _AT_ONCE
 
@@ -103,10 +103,9 @@ class RunWriter:
                 await self._run_log.drop(run.run_id)
                 return
             run.conclude(failed)
-            await self._append_rest()
-            while not await self._run_log.finish(run.run_id, _end(turn, failed.error)):
+            end = _end(turn, failed.error)
+            while not await self._run_log.finish(run.run_id, end, await self._last_batch()):
                 await self.claim_again()
-                await self._append_rest()
         except LedgerUnavailable:
             _log.warning("run log unavailable: run=%s. Its end is not recorded.", run.run_id)
         except Exception:  # noqa: BLE001  # a custom log may raise anything; answers continue
@@ -115,13 +114,14 @@ class RunWriter:
             if run.end is None:
                 run.refuse(failed)
 
-    async def _append_rest(self) -> None:
-        while self._written < self.run.last:
-            batch = self.next_batch()
+    async def _last_batch(self) -> Batch | None:
+        """The batch with the last event, unless the log has it. Appends those before it."""
+        while (batch := self.next_batch()) is not None and batch.last < self.run.last:
             if await self._run_log.append({self.run.run_id: batch}, lease=LEASE):
                 await self.claim_again()
             else:
                 self.appended(batch, anyio.current_time())
+        return batch
 
     async def _claim(self) -> Claim:
         run = self.run

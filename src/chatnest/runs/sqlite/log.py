@@ -84,8 +84,8 @@ class SQLiteRunLog:
             return found
         return await self._do(lambda rows: rows.take_signals(run_ids))
 
-    async def finish(self, run_id: str, end: RunEnd) -> bool:
-        return await self._do(lambda rows: rows.finish(run_id, end))
+    async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
+        return await self._do(lambda rows: rows.finish(run_id, end, batch))
 
     async def drop(self, run_id: str) -> None:
         await self._do(lambda rows: rows.drop(run_id))

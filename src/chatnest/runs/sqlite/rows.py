@@ -116,13 +116,17 @@ class RunRows:
             size, dropped = size - length, first + count - 1
         return size, dropped
 
-    def finish(self, run_id: str, end: RunEnd) -> bool:
-        self.execute(
+    def finish(self, run_id: str, end: RunEnd, batch: Batch | None) -> bool:
+        """Add the last events, if any, and record the end. Returns whether the run is known."""
+        if batch is not None:
+            self.append(run_id, batch, 0)
+        ended = self.execute(
             "UPDATE runs SET outcome = ?, charged = ?, source = ?, forget_at = ?"
             " WHERE id = ? AND outcome IS NULL",
             (end.outcome, end.charged, end.source, self.now + self._keep, run_id),
-        )
-        return self.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
+        ).rowcount
+        known = "SELECT 1 FROM runs WHERE id = ?"
+        return ended > 0 or self.execute(known, (run_id,)).fetchone() is not None
 
     def drop(self, run_id: str) -> None:
         self.execute("DELETE FROM batches WHERE run = ?", (run_id,))
