@@ -51,9 +51,9 @@ PROFILE = Profile(
     requests_per_minute=3,
     min_output_tokens=20,
 )
-BUDGET = Limit(name="tokens", kind="budget", account="ann", limit=1_000)
-RATE = Limit(name="requests", kind="rate", account="ann", limit=2, window=60)
-STREAMS = Limit(name="streams", kind="concurrency", account="ann", limit=2)
+BUDGET = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=1_000)
+RATE = Limit(name="requests", unit="requests", account="ann", amount=2, window=60)
+STREAMS = Limit(name="streams", unit="streams", account="ann", amount=2)
 
 
 def make_turn(turn_id: str = "t1", *, input_tokens: int = 50) -> Turn:
@@ -165,7 +165,10 @@ async def test_the_worst_case_is_held_under_every_limit(accounts, ledger):
     ("limit", "output"), [(1_000, 100), (150, 100), (149, 99), (100, 50), (71, 21), (70, 20)]
 )
 async def test_the_output_is_lowered_to_what_is_left(accounts, ledger, limit, output):
-    turn, budget = make_turn(), Limit(name="tokens", kind="budget", account="ann", limit=limit)
+    turn, budget = (
+        make_turn(),
+        Limit(name="tokens", unit="tokens", window="day", account="ann", amount=limit),
+    )
 
     admitted = await accounts.admit(turn, (budget,))
 
@@ -177,7 +180,7 @@ async def test_the_output_is_lowered_to_what_is_left(accounts, ledger, limit, ou
 async def test_an_output_below_the_profiles_least_is_its_own_least(accounts):
     turn = make_turn()
     turn.max_output_tokens = 5
-    budget = Limit(name="tokens", kind="budget", account="ann", limit=55)
+    budget = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=55)
 
     await accounts.admit(turn, (budget,))
 
@@ -226,7 +229,7 @@ async def test_a_number_of_streams_refuses_with_its_number(accounts, ledger):
 
 
 async def test_a_budget_that_is_held_by_others_says_so(accounts):
-    budget = Limit(name="tokens", kind="budget", account="ann", limit=200)
+    budget = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=200)
     await accounts.admit(make_turn("t1"), (budget,))
 
     error = await refusal(accounts, budget)
@@ -241,7 +244,7 @@ async def test_a_budget_that_is_held_by_others_says_so(accounts):
 
 
 async def test_a_budget_that_is_used_up_says_when_the_day_ends(accounts, clock):
-    budget = Limit(name="tokens", kind="budget", account="ann", limit=1_234)
+    budget = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=1_234)
     turn = make_turn()
     clock.set(datetime(2026, 3, 1, 23, 59, 0, 500_000, tzinfo=UTC))
     admitted = await accounts.admit(turn, (budget,))
@@ -261,7 +264,7 @@ async def test_a_budget_that_is_used_up_says_when_the_day_ends(accounts, clock):
 
 
 async def test_a_budget_that_a_request_never_fits_says_not_to_retry(accounts):
-    budget = Limit(name="tokens", kind="budget", account="ann", limit=60)
+    budget = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=60)
 
     with pytest.raises(LimitExceeded) as caught:
         await accounts.admit(make_turn(), (budget,))
@@ -477,7 +480,10 @@ async def test_a_call_without_an_answer_costs_nothing_where_the_operator_says_so
 
 
 async def test_an_estimate_never_exceeds_an_output_that_was_lowered(accounts, ledger):
-    turn, budget = make_turn(), Limit(name="tokens", kind="budget", account="ann", limit=75)
+    turn, budget = (
+        make_turn(),
+        Limit(name="tokens", unit="tokens", window="day", account="ann", amount=75),
+    )
     admitted = await accounts.admit(turn, (budget,))
     answer(turn, 24)
 

@@ -75,7 +75,9 @@ async def call(app: ChatNestApp, address: str, method: str = "POST", **options: 
 
 
 def site(limit: int = 1_000, account: str = "addr:all", *, hidden: bool = True) -> Limit:
-    return Limit(name=NAME, kind="budget", account=account, limit=limit, hidden=hidden)
+    return Limit(
+        name=NAME, unit="tokens", window="day", account=account, amount=limit, hidden=hidden
+    )
 
 
 # ---------------------------------------------------------------- the whole way
@@ -155,7 +157,7 @@ async def test_it_can_be_turned_off_and_is_on_by_default():
     ]:
         assert (await call(app, "203.0.113.1")).status == 200
         (limits,) = app.ledger.reserved  # type: ignore[attr-defined]
-        assert [limit.limit for limit in limits if limit.name == NAME] == expected
+        assert [limit.amount for limit in limits if limit.name == NAME] == expected
 
 
 @pytest.mark.parametrize("limit", [-1, True, 1.5, "", "none", "100", b"unlimited", []])
@@ -174,7 +176,7 @@ def state(limit: Limit, used: int, held: int = 0, resets_at: int = 5_000) -> Lim
 
 
 def test_no_header_has_a_hidden_limit():
-    shown = Limit(name="tokens", kind="budget", account="a", limit=50)
+    shown = Limit(name="tokens", unit="tokens", window="day", account="a", amount=50)
 
     both = rate_limit_fields([state(site(), 10), state(shown, 10)], 0)
 
@@ -265,7 +267,9 @@ def test_a_budget_that_may_admit_another_is_asked_again(refused: Refused, least:
 )
 @pytest.mark.anyio
 async def test_no_refusal_by_a_hidden_limit_says_its_figures(kind: Any, code: str):
-    limit = Limit(name="all", kind=kind, account="all", limit=0, hidden=True)
+    window: Any = {"rate": 60, "budget": "day", "concurrency": None}[kind]
+    unit: Any = {"rate": "requests", "budget": "tokens", "concurrency": "streams"}[kind]
+    limit = Limit(name="all", unit=unit, window=window, account="all", amount=0, hidden=True)
     with pytest.raises(LimitExceeded) as caught:
         await Accounts(MemoryLedger(), Bounds()).admit(make_turn(), (limit,))
 
@@ -277,7 +281,7 @@ async def test_no_refusal_by_a_hidden_limit_says_its_figures(kind: Any, code: st
 @pytest.mark.anyio
 async def test_it_is_one_step_with_the_others_and_settled_with_them():
     ledger = MemoryLedger()
-    own = Limit(name="tokens", kind="budget", account="addr:1", limit=1_000)
+    own = Limit(name="tokens", unit="tokens", window="day", account="addr:1", amount=1_000)
     accounts = Accounts(ledger, Bounds())
     admitted = await accounts.admit(make_turn(), (own, site()))
     assert isinstance(admitted, Admitted)

@@ -52,7 +52,7 @@ async def test_rates_refuse_where_they_are_told_to(ledger, limits):
 async def test_requests_are_counted_by_the_worker_itself(ledger, how):
     ledger.away["reserve"] = how
     accounts = accounts_of(ledger)
-    for n in range(RATE.limit):
+    for n in range(RATE.amount):
         await accounts.admit(make_turn(f"t{n}"), (RATE,))
 
     with pytest.raises(LimitExceeded, match="The limit of requests in 60 seconds is 2"):
@@ -62,7 +62,7 @@ async def test_requests_are_counted_by_the_worker_itself(ledger, how):
 async def test_streams_are_given_back_when_they_end(ledger):
     accounts = accounts_of(ledger)
     held = []
-    for n in range(STREAMS.limit):
+    for n in range(STREAMS.amount):
         turn = make_turn(f"t{n}")
         held.append((turn, (await accounts.admit(turn, (STREAMS,))).hold))
     with pytest.raises(LimitExceeded):
@@ -103,7 +103,7 @@ async def test_what_the_ledger_had_held_without_saying_so_is_replaced(ledger):
 
 async def test_a_counted_budget_refuses_when_it_is_used_up(ledger):
     accounts = accounts_of(ledger, COUNT_ALL)
-    small = Limit(name="tokens", kind="budget", account="ann", limit=200)
+    small = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=200)
     await accounts.admit(make_turn("t1"), (small,))
 
     with pytest.raises(LimitExceeded, match="held for answers"):
@@ -112,7 +112,7 @@ async def test_a_counted_budget_refuses_when_it_is_used_up(ledger):
 
 async def test_who_was_refused_here_is_undone_there(ledger):
     ledger.away["reserve"] = "works and hangs"
-    accounts, one = accounts_of(ledger), msgspec.structs.replace(STREAMS, limit=1)
+    accounts, one = accounts_of(ledger), msgspec.structs.replace(STREAMS, amount=1)
     for n in range(3):
         try:
             await accounts.admit(make_turn(f"t{n}"), (one,))
@@ -132,7 +132,7 @@ async def test_the_ledger_counts_again_as_soon_as_it_is_back(ledger):
     accounts = accounts_of(ledger)
     await accounts.admit(make_turn("t1"), (RATE,))
     ledger.away = {}
-    for n in range(RATE.limit):
+    for n in range(RATE.amount):
         await accounts.admit(make_turn(f"later{n}"), (RATE,))
 
     with pytest.raises(LimitExceeded):

@@ -387,7 +387,7 @@ async def test_the_format_shown_says_when_to_come_back():
 
     class Once:
         def limits(self, turn: Any) -> list[Limit]:
-            return [Limit(name="once", kind="rate", account="all", limit=1, window=60)]
+            return [Limit(name="once", unit="requests", account="all", amount=1, window=60)]
 
     app = chat(policies=[Once()])
     await answer(app, "/lines", QUESTION)

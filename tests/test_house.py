@@ -23,6 +23,7 @@ ROOT = Path(chatnest.__file__).parent
 # row of a folder's own stands below the folder's name; a folder without one has no imports inside.
 LAYERS: dict[str, tuple[str, ...]] = {
     "": (
+        "amounts",
         "errors",
         "_util",
         "bounds",
@@ -65,16 +66,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "access",
     ),
     "ledger": (
-        "base days window",
-        "audit model",
-        "holds verification",
+        "days limit sliding window",
+        "base calendar",
+        "books",
+        "audit standing holds",
+        "model verification",
         "dictbooks",
         "memory",
         "redis sqlite",
     ),
     "ledger.redis": (
-        "keys lua mark records survey zones",
-        "answers server",
+        "keys lua mark survey zones",
+        "answers records server",
         "marks reader",
         "books",
         "steps",
@@ -167,10 +170,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "decode",
         "provider",
     ),
-    "policies": ("base zone", "anonymous budget concurrency rate retry trim"),
+    "policies": ("base zone", "anonymous budget concurrency limits rate retry trim"),
     "telemetry": ("base", "access_log", "observers"),
     "accounting": (
-        "budget_warnings hidden local_books outbox refusals throttle",
+        "bills budget_warnings hidden local_books outbox refusals throttle",
         "charge",
         "accounts",
     ),

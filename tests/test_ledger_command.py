@@ -61,11 +61,11 @@ class Command:
 
 
 def budget(limit: int, account: str, name: str = "tokens") -> Limit:
-    return Limit(name=name, kind="budget", account=account, limit=limit)
+    return Limit(name=name, unit="tokens", window="day", account=account, amount=limit)
 
 
 async def hold(ledger: Ledger, hold_id: str, *limits: Limit) -> Hold:
-    wish = Reservation(id=hold_id, limits=limits, tokens=100, min_tokens=100, lease=600_000)
+    wish = Reservation(id=hold_id, limits=limits, output=100, min_output=100, lease=600_000)
     answer = await ledger.reserve(wish)
     assert isinstance(answer, Admitted)
     return answer.hold
@@ -114,6 +114,7 @@ async def test_balances_and_holds_are_shown(command: Command):
             "account": "ann",
             "name": "tokens",
             "day": TODAY,
+            "unit": "tokens",
             "settled": 70,
             "held": 100,
             "overrun": 0,
@@ -149,6 +150,9 @@ async def test_every_settled_turn_is_exported_and_nothing_that_was_said(command:
         "output_tokens": 20,
         "tokens": 70,
         "held": 100,
+        "money": 0,
+        "held_money": 0,
+        "facts": {},
         "source": "provider",
         "outcome": "done",
         "lines": [f"tokens:{TODAY}:ann"],
@@ -160,7 +164,7 @@ async def test_every_settled_turn_is_exported_and_nothing_that_was_said(command:
         "account": "ann",
         "name": "tokens",
         "day": TODAY,
-        "tokens": -20,
+        "amount": -20,
         "reason": "our fault",
     }
     assert command.lines("export", "--since", "2999-01-01T00:00:00+02:00") == []

@@ -242,27 +242,35 @@ async def fitted(talk: str) -> Turn:
     [
         (
             RequestRate(),
-            Limit(name="requests", kind="rate", account="user:ann", limit=3, window=60),
+            Limit(name="requests", unit="requests", account="user:ann", amount=3, window=60),
         ),
         (
             RequestRate(window=5),
-            Limit(name="requests", kind="rate", account="user:ann", limit=3, window=5),
+            Limit(name="requests", unit="requests", account="user:ann", amount=3, window=5),
         ),
         (
             ConcurrentStreams(),
-            Limit(name="streams", kind="concurrency", account="user:ann", limit=2),
+            Limit(name="streams", unit="streams", account="user:ann", amount=2),
         ),
         (
             DailyBudget(),
-            Limit(name="tokens", kind="budget", account="user:ann", limit=1_000, timezone="UTC"),
+            Limit(
+                name="tokens",
+                unit="tokens",
+                window="day",
+                account="user:ann",
+                amount=1_000,
+                timezone="UTC",
+            ),
         ),
         (
             DailyBudget(timezone="Europe/Berlin"),
             Limit(
                 name="tokens",
-                kind="budget",
+                unit="tokens",
+                window="day",
                 account="user:ann",
-                limit=1_000,
+                amount=1_000,
                 timezone="Europe/Berlin",
             ),
         ),
@@ -296,7 +304,7 @@ def test_a_client_can_only_lower_its_limits(asked, daily, per_request):
     t = turn(request=asked)
 
     (budget,) = DailyBudget().limits(t)
-    assert budget.limit == t.daily_token_limit == daily
+    assert budget.amount == t.daily_token_limit == daily
     assert t.max_tokens_per_request == per_request
 
 
@@ -393,8 +401,8 @@ class Recorder:
     def limits(self, turn):
         self.seen.append(f"{self.name} limits")
         return [
-            Limit(name=self.name, kind="rate", account=turn.principal, limit=1),
-            Limit(name=f"{self.name}2", kind="concurrency", account=turn.principal, limit=1),
+            Limit(name=self.name, unit="requests", window=86_400, account=turn.principal, amount=1),
+            Limit(name=f"{self.name}2", unit="streams", account=turn.principal, amount=1),
         ]
 
     def classify(self, turn, failure, attempt):
@@ -510,45 +518,46 @@ def test_the_standard_policies_come_in_this_order():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (
-            {"kind": "budget", "window": 30 * 86_400},
-            "window: expected 86400 for a budget, which is counted by the calendar day",
-        ),
-        ({"kind": "budget", "window": 60}, "got 60. Leave window out"),
-        (
-            {"kind": "rate", "timezone": "Europe/Berlin"},
-            "timezone: expected none for a rate, got 'Europe/Berlin'",
-        ),
-        ({"kind": "concurrency", "window": 60}, "expected neither for a concurrency limit"),
-        (
-            {"kind": "concurrency", "timezone": "Europe/Berlin"},
-            "expected neither for a concurrency limit",
-        ),
-        ({"kind": "month"}, "kind: expected one of rate, budget, concurrency, got 'month'"),
-        ({"kind": "rate", "window": 0}, "expected integers, limit >= 0 and window >= 1"),
-        ({"kind": "rate", "window": 1.5}, "expected integers"),
-        ({"kind": "rate", "window": True}, "expected integers"),
-        ({"kind": "budget", "limit": -1}, "expected integers"),
-        ({"kind": "budget", "limit": True}, "expected integers"),
-        ({"kind": "budget", "limit": 1e6}, "expected integers"),
-        ({"kind": "budget", "name": "a:b"}, "colons or double quotes, got 'a:b'"),
-        ({"kind": "budget", "name": ""}, "colons or double quotes, got ''"),
+        ({"window": "year"}, "window: expected seconds or one of day, week, month, lifetime"),
+        ({"window": None}, "window: expected none for streams, and one for every other unit"),
+        ({"window": 60, "timezone": "Europe/Berlin"}, "timezone and starts: expected neither"),
+        ({"window": 60, "starts": 2}, "timezone and starts: expected neither"),
+        ({"unit": "streams"}, "got 'day' for streams"),
+        ({"unit": "streams", "window": None, "timezone": "Europe/Berlin"}, "expected neither"),
+        ({"unit": "dollars"}, "expected a unit of requests, tokens, money, streams"),
+        ({"mode": "warn"}, "a mode of enforce, shadow"),
+        ({"window": 0}, "window: expected seconds, at least 1, got 0"),
+        ({"window": 1.5}, "window: expected seconds or one of"),
+        ({"window": True}, "window: expected seconds, at least 1, got True"),
+        ({"window": "day", "starts": 2}, "starts: expected a day from 1 to 1 for a day, got 2"),
+        ({"window": "week", "starts": 8}, "starts: expected a day from 1 to 7 for a week, got 8"),
+        ({"window": "month", "starts": 0}, "starts: expected a day from 1 to 31 for a month"),
+        ({"amount": -1}, "amount: expected a whole number from 0 to 9,000,000,000,000,000"),
+        ({"amount": 9 * 10**15 + 1}, "amount: expected a whole number from 0"),
+        ({"amount": True}, "amount: expected a whole number"),
+        ({"amount": 1e6}, "amount: expected a whole number"),
+        ({"name": "a:b"}, "double quotes, got 'a:b'"),
+        ({"name": "a b"}, "double quotes, got 'a b'"),
+        ({"name": ""}, "double quotes, got ''"),
     ],
 )
 def test_a_limit_that_would_not_be_what_it_says_is_refused(given, says):
+    right: Any = {"name": "n", "unit": "tokens", "account": "a", "amount": 5, "window": "day"}
     with pytest.raises(ConfigurationError) as caught:
-        Limit(**{"name": "n", "account": "a", "limit": 5, **given})
+        Limit(**right | given)
     assert says in caught.value.detail
 
 
 def test_a_limit_may_say_what_is_the_default():
     cases: list[tuple[Any, dict[str, Any]]] = [
-        ("budget", {"window": 86_400, "timezone": "Europe/Berlin"}),
-        ("rate", {"window": 30 * 86_400, "timezone": "UTC"}),
-        ("concurrency", {"window": 86_400, "timezone": "UTC"}),
+        ("tokens", {"window": "day", "timezone": "Europe/Berlin"}),
+        ("money", {"window": "month", "starts": 31, "timezone": "UTC"}),
+        ("tokens", {"window": 60, "starts": 1, "timezone": "UTC"}),
+        ("requests", {"window": 30 * 86_400, "timezone": "UTC"}),
+        ("streams", {"window": None, "timezone": "UTC"}),
     ]
-    for kind, more in cases:
-        assert Limit(name="n", kind=kind, account="a", limit=0, **more).limit == 0
+    for unit, more in cases:
+        assert Limit(name="n", unit=unit, account="a", amount=0, **more).amount == 0
 
 
 class AsyncLimits:

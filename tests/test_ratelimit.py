@@ -8,9 +8,9 @@ from chatnest.ledger.base import Limit, LimitState
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
 NOW = 1_000_000
-RATE = Limit(name="requests", kind="rate", account="ann", limit=30, window=60)
-BUDGET = Limit(name="tokens", kind="budget", account="ann", limit=70_000)
-STREAMS = Limit(name="streams", kind="concurrency", account="ann", limit=4)
+RATE = Limit(name="requests", unit="requests", account="ann", amount=30, window=60)
+BUDGET = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=70_000)
+STREAMS = Limit(name="streams", unit="streams", account="ann", amount=4)
 
 
 def state(limit: Limit, used: int, held: int = 0, resets_at: int | None = None) -> LimitState:

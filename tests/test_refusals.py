@@ -40,7 +40,7 @@ def test_what_may_be_given_back_at_any_moment_is_asked_again(limit):
     assert len(known) == 0
 
 
-@pytest.mark.parametrize("change", [{"limit": 3}, {"account": "bob"}, {"window": 61}])
+@pytest.mark.parametrize("change", [{"amount": 3}, {"account": "bob"}, {"window": 61}])
 def test_another_limit_is_another_limit(change):
     known = KnownRefusals()
     known.remember(refused())
@@ -63,7 +63,7 @@ async def test_a_worker_repeats_the_ledgers_refusal_and_honours_its_end():
     clock = ManualClock()
     ledger = FlakyLedger(clock)
     accounts = Accounts(ledger, Bounds())
-    for n in range(RATE.limit):
+    for n in range(RATE.amount):
         accounts.weigh(make_turn(), lambda _: (RATE, BUDGET))
         await accounts.admit(make_turn(f"t{n}"), (RATE, BUDGET))
     with pytest.raises(LimitExceeded) as told:

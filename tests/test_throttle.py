@@ -8,16 +8,16 @@ from chatnest.accounting.throttle import Throttle
 from chatnest.ledger.base import Limit, Refused
 from tests.test_accounting import BUDGET, STREAMS
 
-RATE = Limit(name="requests", kind="rate", account="ann", limit=3, window=60)
-HOUR = msgspec.structs.replace(RATE, window=3_600, limit=4)
-NOBODY = msgspec.structs.replace(RATE, limit=0)
+RATE = Limit(name="requests", unit="requests", account="ann", amount=3, window=60)
+HOUR = msgspec.structs.replace(RATE, window=3_600, amount=4)
+NOBODY = msgspec.structs.replace(RATE, amount=0)
 NOW = 1_000_000
 
 
 def waits(throttle: Throttle, *limits: Limit, now: int, count: int = 1) -> list[int]:
     """For each of so many requests, how long it has to wait; none of them is admitted."""
     found = [throttle.begin(limits, now) for _ in range(count)]
-    return [0 if refused is None else refused.retry_after for refused in found]
+    return [0 if refused is None else refused.retry_after or 0 for refused in found]
 
 
 def test_as_many_at_once_as_the_rate_allows_and_then_one_by_one():

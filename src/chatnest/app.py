@@ -61,6 +61,7 @@ class ChatNestApp:
     - ``models``: the models that clients may ask for, by name, in place of ``provider``. The first
       one answers requests without a model.
     - ``prices``: prices of the provider's model, in the form in which a Model has its own.
+      ``currency`` is the code of the currency of all prices and limits of money.
     - ``allowed_profiles``: the profiles that a principal may use. Default: ``default_profile`` and
       all profiles without a bound above its own.
     - ``plans``: the plans by name. The plan of a principal replaces ``allowed_profiles`` for it. It
@@ -94,6 +95,7 @@ class ChatNestApp:
         provider: Provider | None = None,
         models: Mapping[str, Model] | None = None,
         prices: PricesGiven | None = None,
+        currency: str = "USD",
         profiles: Iterable[Profile] = DEFAULT_PROFILES,
         hard_caps: HardCaps = HARD_CAPS,
         default_profile: str = "balanced",
@@ -124,6 +126,7 @@ class ChatNestApp:
             provider=provider,
             models=models,
             prices=prices,
+            currency=currency,
             profiles=profiles,
             hard_caps=hard_caps,
             default_profile=default_profile,

@@ -2,7 +2,8 @@
 
     ChatNestError
     ├── ConfigurationError             raised at start, never during a request
-    │   └── ZoneConflict               at start, or at the first use of a limit in another time zone
+    │   ├── ZoneConflict               at start, or at the first use of a limit in another time zone
+    │   └── UnitConflict               the same, for another unit
     ├── RequestError                   the request cannot be served as it is
     │   ├── InvalidRequest             400  shape of the body
     │   ├── Unauthenticated            401  identify() returned None
@@ -47,7 +48,9 @@ of an upstream or of a client.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, assert_never
+from typing import Final, Literal
+
+from chatnest.amounts import money_text
 
 __all__ = [
     "AnswerTooLong",
@@ -65,6 +68,7 @@ __all__ = [
     "KeyReused",
     "LedgerUnavailable",
     "LimitExceeded",
+    "LimitPeriod",
     "LimitUnit",
     "MethodNotAllowed",
     "MisdirectedRequest",
@@ -79,6 +83,7 @@ __all__ = [
     "SlowBody",
     "StreamTimeout",
     "Unauthenticated",
+    "UnitConflict",
     "UnknownModel",
     "UnsupportedMediaType",
     "UpstreamAccount",
@@ -166,6 +171,16 @@ class ZoneConflict(ConfigurationError):
             f"timezone: expected {kept!r}, in which the ledger counts the limit {name!r}, got "
             f"{asked!r}. Set it back, or stop all workers and run `chatnest ledger timezone "
             f"{name} {asked}`."
+        )
+
+
+class UnitConflict(ConfigurationError):
+    """A limit was used with another unit than the one that the ledger counts under its name."""
+
+    def __init__(self, name: str, kept: str, asked: str) -> None:
+        super().__init__(
+            f"unit: expected {kept!r}, which the ledger counts under the name {name!r}, got "
+            f"{asked!r}. Give the limit another name."
         )
 
 
@@ -375,18 +390,20 @@ class ReplayUnavailable(RequestError):
 # ---------------------------------------------------------------- limits and the ledger
 
 
-LimitUnit = Literal["requests", "look-ups", "streams", "tokens"]
+LimitPeriod = Literal["day", "week", "month", "lifetime"]
+LimitUnit = Literal["requests", "look-ups", "streams", "tokens", "money"]
 """The unit of a limit."""
 
 
 class LimitExceeded(ChatNestError):
     """A limit refused the request, and nothing was counted against any limit.
 
-    ``limit`` is the name of the limit that refused, and ``unit`` what it counts; the code follows
-    from the unit. ``window`` is in seconds, or None for streams. ``wait`` is the seconds until a
-    retry may succeed, or None if waiting does not help. ``amount`` is how many units the limit
-    allows, or None for a hidden limit. ``needed`` is what the request needs of them where that is
-    more than the whole limit. ``held`` is whether running answers hold what is left.
+    ``limit`` is the name of the limit that refused, and ``unit`` what it counts. ``window`` is in
+    seconds, or None for streams and for a lifetime; ``period`` is the day, week, month or lifetime
+    of the calendar, or None. ``wait`` is the seconds until a retry may succeed, or None if waiting
+    does not help. ``amount`` is how much the limit allows, or None for a hidden limit. ``needed``
+    is what the request needs of it where that is more than the whole limit; both are in
+    nano-dollars for money, of ``currency``. ``held`` is whether running answers hold what is left.
     """
 
     status = 429
@@ -400,17 +417,23 @@ class LimitExceeded(ChatNestError):
         unit: LimitUnit,
         window: int | None,
         wait: float | None,
+        period: LimitPeriod | None = None,
         amount: int | None = None,
         needed: int | None = None,
         held: bool = False,
+        currency: str = "USD",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(_limit_detail(unit, window, amount, needed, held=held))
+        if period is None and unit == "tokens" and window == _DAY:
+            period = "day"
+        quantity = None if amount is None else _quantity(unit, amount, currency)
+        lack = None if needed is None else _quantity(unit, needed, currency)
+        super().__init__(_limit_detail(unit, window, period, quantity, lack, held=held))
         self.limit: str = limit
         self.unit: LimitUnit = unit
         self.window: int | None = window
         self.wait: float | None = wait
-        self.code: str = _LIMIT_CODES[unit]
+        self.code: str = _limit_code(unit, period)
         self.retryable: bool = wait is not None
         self.retry_after: float | None = wait
         self._headers = headers or {}
@@ -423,32 +446,53 @@ class LimitExceeded(ChatNestError):
         return {**super().fields(), "limit": self.limit}
 
 
-_LIMIT_CODES: Final[Mapping[LimitUnit, str]] = {
-    "requests": "rate_limited",
-    "look-ups": "rate_limited",
-    "streams": "too_many_streams",
-    "tokens": "budget_exhausted",
+_DAY: Final = 86_400
+
+_THIS: Final[Mapping[LimitPeriod, str]] = {
+    "day": "Today's",
+    "week": "This week's",
+    "month": "This month's",
+    "lifetime": "The",
 }
 
 
+def _limit_code(unit: LimitUnit, period: LimitPeriod | None) -> str:
+    if unit == "streams":
+        return "too_many_streams"
+    return "rate_limited" if period is None else "budget_exhausted"
+
+
+def _quantity(unit: LimitUnit, amount: int, currency: str) -> str:
+    return money_text(amount, currency) if unit == "money" else f"{amount:,} {unit}"
+
+
 def _limit_detail(
-    unit: LimitUnit, window: int | None, amount: int | None, needed: int | None, *, held: bool
+    unit: LimitUnit,
+    window: int | None,
+    period: LimitPeriod | None,
+    amount: str | None,
+    needed: str | None,
+    *,
+    held: bool,
 ) -> str:
     if amount is None:
         return "The limit that all visitors of this service share is used up for now."
-    match unit:
-        case "requests" | "look-ups":
-            return f"The limit of {unit} in {window} seconds is {amount:,}."
-        case "streams":
-            return f"The limit of answers at the same time is {amount:,}."
-        case "tokens" if needed is not None:
-            return f"This request needs at least {needed:,} tokens, and a day has {amount:,}."
-        case "tokens" if held:
-            return "The rest of today's tokens is held for answers that are still being written."
-        case "tokens":
-            return f"Today's {amount:,} tokens are used up, or too few are left for this request."
-        case _:
-            assert_never(unit)
+    if unit == "streams":
+        return f"The limit of answers at the same time is {amount.removesuffix(' streams')}."
+    if needed is not None:
+        has = f"{window} seconds have" if period is None else f"a {period} has"
+        if period == "lifetime":
+            has = "the account has"
+        return f"This request needs at least {needed}, and {has} {amount.removesuffix(' tokens')}."
+    if period is None:
+        return f"The limit of {unit} in {window} seconds is {amount.removesuffix(f' {unit}')}."
+    few = "little is" if unit == "money" else "few are"
+    if held:
+        rest = "money" if unit == "money" else unit
+        of = f"{_THIS[period].lower()} {rest}" if period != "lifetime" else f"the {rest}"
+        return f"The rest of {of} is held for answers that are still being written."
+    are = "is" if unit == "money" else "are"
+    return f"{_THIS[period]} {amount} {are} used up, or too {few} left for this request."
 
 
 class LedgerUnavailable(ChatNestError):

@@ -91,6 +91,7 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
             context_window=self.model.context_window,
             least_output=self.model.least_output,
             added_tokens=self.model.added_tokens,
+            prices=self.model.prices,
             system=self.system,
         )
 

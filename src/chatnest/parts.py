@@ -26,7 +26,7 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifespan import Lifetime
 from chatnest.lookups import LookUps
 from chatnest.models import Catalogue, Model
-from chatnest.policies import Policy, standard_policies
+from chatnest.policies import LimitRules, Policy, standard_policies
 from chatnest.policies.base import PolicyChain
 from chatnest.prices import PricesGiven
 from chatnest.profiles import HardCaps, Profile, check_profiles
@@ -53,6 +53,7 @@ class Parts:
         provider: Provider | None,
         models: Mapping[str, Model] | None,
         prices: PricesGiven | None,
+        currency: str,
         profiles: Iterable[Profile],
         hard_caps: HardCaps,
         default_profile: str,
@@ -107,12 +108,16 @@ class Parts:
             plan_lookup=_plan_lookup(plan_of, plan_seconds, resolved),
         )
         chain = PolicyChain(standard_policies() if policies is None else policies)
+        for policy in policies or ():
+            if isinstance(policy, LimitRules):
+                policy.check(self.models.candidates)
         self.accounts: Accounts = Accounts(
             self.ledger,
             resolved,
             charge_unanswered=charge_unanswered is not False,
             charge_timeouts=charge_unanswered is True or not all(local),
             when_away=when_away,
+            currency=currency,
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
@@ -193,6 +198,7 @@ class Parts:
             ledger=self.ledger,
             models=self.models,
             bounds=resolved,
+            currency=currency,
         )
 
 

@@ -13,6 +13,7 @@ from chatnest.answer import Answer
 from chatnest.conversation import Message, Text, ToolCall, ToolResult, joined
 from chatnest.errors import RequestTooLarge
 from chatnest.events import ProviderEvent
+from chatnest.prices import Price, Prices
 from chatnest.profiles import Profile
 from chatnest.requests import ChatRequest, ModelRequest
 from chatnest.tokens.base import TokenCounter
@@ -77,8 +78,44 @@ class Turn:
     ``attempts`` are the calls of the model that have ended.
     """
 
-    asked_at: float = 0.0
-    """When observers saw its beginning, by the monotonic clock."""
+    # An open stream keeps its turn, and a dictionary of its attributes would be large.
+    __slots__ = (
+        "__weakref__",
+        "_added_tokens",
+        "_context_window",
+        "_counted",
+        "_counter",
+        "_defined",
+        "_headers",
+        "_least_output",
+        "answer",
+        "asked_at",
+        "attempts",
+        "call",
+        "charged",
+        "charged_money",
+        "groups",
+        "has_definitions",
+        "has_tool_parts",
+        "id",
+        "input_tokens",
+        "is_large",
+        "max_output_tokens",
+        "max_reasoning_tokens",
+        "messages",
+        "model",
+        "outcome",
+        "plan",
+        "price",
+        "prices",
+        "principal",
+        "profile",
+        "request",
+        "source",
+        "state",
+        "system",
+        "wanted_tokens",
+    )
 
     def __init__(
         self,
@@ -96,14 +133,17 @@ class Turn:
         context_window: int | None = None,
         least_output: int = 1,
         added_tokens: int = 0,
+        prices: Prices | None = None,
     ) -> None:
-        self.id = turn_id
-        self.principal = principal
-        self.groups = groups
-        self.plan = plan
-        self.request = request
-        self.profile = profile
-        self.model = model
+        self.asked_at: float = 0.0
+        """When observers saw its beginning, by the monotonic clock."""
+        self.id: str = turn_id
+        self.principal: str = principal
+        self.groups: Mapping[str, str] = groups
+        self.plan: str | None = plan
+        self.request: ChatRequest = request
+        self.profile: Profile = profile
+        self.model: str = model
         self.system: tuple[Message, ...] = system
         self.messages: tuple[Message, ...] = request.messages
         parts = chain.from_iterable(map(attrgetter("parts"), request.messages))
@@ -120,13 +160,20 @@ class Turn:
         if profile.max_reasoning_tokens is not None and request.effort not in {None, "none"}:
             self.max_reasoning_tokens = profile.max_reasoning_tokens
             self.max_output_tokens += profile.max_reasoning_tokens
+        self.prices: Prices | None = prices
+        """The prices of the model; None if it has none."""
+        self.price: Price | None = None
+        """The price in force when the turn was admitted."""
+        self.wanted_tokens: int = 0
+        """The maximum output that was asked for when the turn was admitted, in tokens."""
         self.input_tokens: int = 0
         self.call: ModelCall | None = None
         self.attempts: tuple[Attempt, ...] = ()
         self.answer: Answer = Answer()
-        self.outcome = ""
-        self.charged = 0
-        self.source = "none"
+        self.outcome: str = ""
+        self.charged: int = 0
+        self.charged_money: int = 0
+        self.source: str = "none"
         self.state: dict[str, Any] = {}
         self._context_window = context_window or _UNLIMITED
         self._least_output = least_output  # that the model's API accepts as a limit
@@ -271,6 +318,8 @@ class LookUp(Turn):
     """A turn without a conversation, for ``GET .../limits``: it has the limits of a turn of the
     same principal under ``profile``. It is never answered, and costs nothing.
     """
+
+    __slots__ = ()
 
     def __init__(
         self,

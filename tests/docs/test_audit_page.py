@@ -39,11 +39,11 @@ async def turn(
     ledger: SQLiteLedger, who: str, hold_id: str, held: int, charge: Charge | None = None
 ) -> None:
     limits = (
-        Limit(name="tokens", kind="budget", account=who, limit=70_000),
-        Limit(name="streams", kind="concurrency", account=who, limit=3),
+        Limit(name="tokens", unit="tokens", window="day", account=who, amount=70_000),
+        Limit(name="streams", unit="streams", account=who, amount=3),
     )
     answer = await ledger.reserve(
-        Reservation(id=hold_id, limits=limits, tokens=held, min_tokens=held, lease=99_000)
+        Reservation(id=hold_id, limits=limits, output=held, min_output=held, lease=99_000)
     )
     assert isinstance(answer, Admitted)
     if charge is not None:

@@ -30,8 +30,8 @@ from chatnest.testing import LeakProbe
 USER = "ann"
 OUTPUT = 100_000_000
 LIMITS = (
-    Limit(name="tokens", kind="budget", account=USER, limit=1),
-    Limit(name="streams", kind="concurrency", account=USER, limit=1),
+    Limit(name="tokens", unit="tokens", window="day", account=USER, amount=1),
+    Limit(name="streams", unit="streams", account=USER, amount=1),
 )
 ROOMY = Profile(
     name="roomy",

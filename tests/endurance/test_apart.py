@@ -103,7 +103,7 @@ async def once():
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     async with Conversation(chat, json=body, timeout=30) as c:
         assert (await c.read_all()).endswith(b"event: done\\ndata: \\n\\n"), c.received
-    limit = Limit(name="tokens", kind="budget", account="addr:127.0.0.1", limit=1)
+    limit = Limit(name="tokens", unit="tokens", window="day", account="addr:127.0.0.1", amount=1)
     (state,) = await ledger.usage((limit,))
     return state.used
 

@@ -7,14 +7,21 @@ from typing import Any, Self, cast
 
 from redis.connection import Connection
 
+from chatnest.ledger.books import scale_of
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.redis.mark import Mark
 from chatnest.stores.redis import Link, Script
-from tests.ledger.lives import Answer, finish
+from tests.ledger.lives import FIRST_LIMITS, Answer, finish
 from tests.ledger.server import Server
 from tests.ledger.support import Clock
 
 _numbers = itertools.count()
+
+
+def scales_of_lives() -> dict[str, str]:
+    limits = [limit for some in FIRST_LIMITS.values() for limit in some]
+    return {limit.name: scale_of(limit) for limit in limits if limit.kind == "budget"}
+
 
 ZONES = {"tokens": "UTC", "eastern": "America/New_York", "shared": "Europe/Berlin"}
 """Of the limits of those who use this. To look one up is a step of its own."""
@@ -60,7 +67,7 @@ class DirectRedis:
         mark, books = Mark("direct"), self.ledger._books
         self.ask("SET", self.ledger._keys.mark, str(mark))
         books._take(mark)  # as if an operation had begun them: each is one step then
-        books._zones.learn(ZONES)
+        books._zones.learn(ZONES | scales_of_lives())
         books._ready.add(self.ledger._keys.mark)
 
     @classmethod

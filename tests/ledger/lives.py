@@ -4,11 +4,13 @@ What is driven is a ledger's own methods, up to where they would wait: a driver 
 the writer thread or the server. An event loop would make this ten times slower.
 
 After every operation two things are checked. The balances of all limits are the same on both
-sides. And promise A: for every counter, ``settled + held <= ceiling + overrun``, where the ceiling
-is the highest limit under which anything was admitted to that counter, since a limit that is
-lowered does not undo what was admitted before, plus what holds that the books never saw brought
-in, up to what they had held. At the admission itself the limit of that very moment must hold.
-When a life ends, every figure of every counter is compared.
+sides. And promise A, in two halves. At an admission, each limit holds for the sum of its window:
+``settled + adjusted + held <= amount + grants + overrun``. And between admissions ``settled + held
+- overrun`` of a counter never rises, but for holds that the books never saw. When a life ends,
+every figure of every counter is compared.
+
+The limits are of all units and windows, and change while holds run: their amounts, their windows,
+and whether they are enforced. Operators grant and correct.
 
 Time passing is no operation: the next one, whatever it is, meets the leases that have ended. And
 in some lives the balances are looked at only when a group of operations has run, since a look
@@ -19,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -31,8 +34,20 @@ from hypothesis.stateful import (
 )
 
 from chatnest.ledger import days, model
-from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
-from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.audit import Adjustment
+from chatnest.ledger.base import Admitted, Charge, Cost, Hold, Ledger, Limit, Line, Reservation
+from chatnest.ledger.books import (
+    EVER,
+    GRANTED,
+    Counter,
+    HoldRecord,
+    HoldState,
+    counter_key,
+    set_end,
+)
+from chatnest.ledger.calendar import span_of_window
+from chatnest.ledger.limit import Unit, Window
+from chatnest.ledger.sliding import Sliding
 from chatnest.ledger.window import ListWindow
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
 from tests.support.soak import SOAKS, amount
@@ -53,6 +68,10 @@ SETTINGS = settings(
 )
 
 
+ALL_DAYS = "0", EVER, -1
+"""The first of them, the last, and the end that they must be after."""
+
+
 class PlainBooks:
     """Books that nothing was done for but to be right. They forget nothing."""
 
@@ -62,6 +81,34 @@ class PlainBooks:
         self.holds: dict[str, HoldRecord] = {}
         self.live: dict[str, HoldRecord] = {}
         self.zones: dict[str, str] = {}
+        self.slidings: defaultdict[str, Sliding] = defaultdict(Sliding)
+
+    def sliding(self, key: str) -> Sliding:
+        return self.slidings[key]
+
+    def keep_ever(self, name: str) -> None:
+        pass
+
+    def sums(self, name: str, account: str, first: str, last: str, start: int) -> tuple[int, int]:
+        rows = self.rows(name, account, first, last, start)
+        return sum(c.settled + c.adjusted for c in rows), sum(c.held for c in rows)
+
+    def rows(self, name: str, account: str, first: str, last: str, start: int) -> list[Counter]:
+        return [
+            counter
+            for key, counter in self.counters.items()
+            if key.startswith(f"{name}:") and key.endswith(f":{account}")
+            if first <= key.split(":")[1] <= last and counter.ends > start
+        ]
+
+    def all_sums(self, name: str, account: str) -> tuple[int, int]:
+        return self.sums(name, account, *ALL_DAYS)
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        counter = self.counter(adjustment.key)
+        counter.adjusted += adjustment.amount
+        if not counter.ends:
+            set_end(self, adjustment.key, counter)
 
     def counter(self, key: str) -> Counter:
         return self.counters[key]
@@ -103,7 +150,7 @@ def finish(call: Coroutine[Any, Any, object], answer: object) -> object:
     raise AssertionError("it waits for something else")
 
 
-Figures = dict[str, tuple[int, int, int, int]]
+Figures = dict[str, tuple[int, int, int, int, int]]
 
 
 class Driver(Protocol):
@@ -118,32 +165,78 @@ class Driver(Protocol):
     def restart(self) -> None:
         """End the process, as far as that can be played."""
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        """A correction or a grant by an operator, at once."""
+
     def figures(self) -> Figures:
-        """Settled, held, overrun and expired of every counter that is not all zeros."""
+        """Settled, held, overrun, expired and adjusted of every counter that is not all zeros."""
 
     def end(self) -> None:
         """Leave nothing behind."""
 
 
+def _others(account: str, zone: str) -> list[Limit]:
+    """Limits of the other units and windows, with the names of one zone."""
+
+    def limit(  # noqa: PLR0917  # a table
+        name: str, unit: Unit, amount: int, window: Window, starts: int = 1, timezone: str = zone
+    ) -> Limit:
+        return Limit(
+            name=f"{name}-{zone[:3]}",
+            unit=unit,
+            account=account,
+            amount=amount,
+            window=window,
+            starts=starts,
+            timezone="UTC" if isinstance(window, int) else timezone,
+        )
+
+    return [
+        limit("minute", "tokens", 1_200, 10),
+        limit("burst", "money", 2_500, 60),
+        limit("calls", "requests", 5, "day"),
+        limit("dollars", "money", 6_000, "month", 31),
+        limit("dollars", "money", 2_000, "day"),
+        limit("prepaid", "money", 0, "lifetime"),
+        limit("weekly", "tokens", 3_000, "week", 3),
+    ]
+
+
 FIRST_LIMITS = {
-    "ann": [rate(4, 10), budget(1_000), streams(3)],
+    "ann": [rate(4, 10), budget(1_000), streams(3), *_others("ann", "UTC")],
     "bob": [
         *(rate(4, 10, "bob"), budget(1_000, "bob", "America/New_York", "eastern")),
-        streams(3, "bob"),
+        *(streams(3, "bob"), *_others("bob", "America/New_York")),
     ],
     "team": [
         *(rate(6, 10, "team"), budget(1_500, "team", "Europe/Berlin", "shared")),
-        streams(5, "team"),
+        *(streams(5, "team"), *_others("team", "Europe/Berlin")),
     ],
 }
-STARTS = ["2026-03-07T20:00", "2026-03-28T20:00", "2026-10-24T20:00", "2026-10-31T20:00"]
-"""Evenings before days of 23 and of 25 hours, in New York and in Berlin."""
+OF_ONE = len(FIRST_LIMITS["ann"])
+STARTS = [
+    *("2026-03-07T20:00", "2026-03-28T20:00", "2026-10-24T20:00", "2026-10-31T20:00"),
+    *("2026-01-30T20:00", "2028-02-28T20:00"),
+]
+"""Evenings before days of 23 and of 25 hours, in New York and in Berlin, and near the ends of
+months."""
 
-JUMPS = [step * sign for step in (SECOND, HOUR, DAY, 365 * DAY) for sign in (-1, 1)]
+JUMPS = [step * sign for step in (SECOND, HOUR, DAY, 31 * DAY, 365 * DAY) for sign in (-1, 1)]
 SHARES = st.sampled_from([0, 1, 40, 250, 600, 1_100])
+COSTS = st.sampled_from([Cost(0, 0), Cost(0, 0), Cost(3, 1), Cost(40, 7), Cost(900, 0)])
 LEASES = st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND])
+WHO = st.sampled_from(["ann", "bob", "team"])
 PICKS = st.integers(0, 15)
 TIMES = st.sampled_from([1, 1, 1, 2, 3, 4, 5])
+WHICH = st.one_of(
+    st.integers(1, 63).map(lambda bits: [bit % 3 + bit // 3 * OF_ONE for bit in _ones(bits)]),
+    st.lists(st.integers(0, 2 * OF_ONE - 1), min_size=1, max_size=6, unique=True),
+)
+"""Which of one's own limits and of the team's: of the first three of each, or of all."""
+
+
+def _ones(bits: int) -> list[int]:
+    return [bit for bit in range(bits.bit_length()) if bits >> bit & 1]
 
 
 class Lives(RuleBasedStateMachine):
@@ -170,6 +263,19 @@ class Lives(RuleBasedStateMachine):
         self.holds: list[Hold] = []
         self.ceilings: defaultdict[str, int] = defaultdict(int)
         self.made = 0
+        # The books know the zones of all names from the first admission on.
+        first = Reservation(
+            id="first",
+            limits=tuple(
+                msgspec.structs.replace(limit, mode="shadow")
+                for some in FIRST_LIMITS.values()
+                for limit in some
+            ),
+            output=0,
+            min_output=0,
+        )
+        self.both("reserve", first)
+        self.both("release", first)
 
     # ------------------------------------------------ both sides
 
@@ -229,56 +335,80 @@ class Lives(RuleBasedStateMachine):
 
     @rule(
         who=st.sampled_from(["ann", "bob"]),
-        which=st.integers(1, 63),
+        which=WHICH,
         tokens=SHARES,
         least=SHARES,
+        read=st.sampled_from([0, 0, 30]),
+        money=COSTS,
         lease=LEASES,
         times=TIMES,
     )
     def reserve(  # noqa: PLR0917  # Hypothesis gives them by name
-        self, who: str, which: int, tokens: int, least: int, lease: int, times: int
+        self,
+        who: str,
+        which: list[int],
+        tokens: int,
+        least: int,
+        read: int,
+        money: Cost,
+        lease: int,
+        times: int,
     ) -> None:
         both = [*self.limits[who], *self.limits["team"]]
-        limits = tuple(limit for bit, limit in enumerate(both) if which >> bit & 1)
         reservation = Reservation(
             id=self.new_id(),
-            limits=limits,
-            tokens=tokens,
-            min_tokens=min(tokens, least),
+            limits=tuple(both[index] for index in which),
+            output=tokens,
+            min_output=min(tokens, least),
+            input_tokens=read,
+            money=money,
             lease=lease,
         )
         self.wishes.append(reservation)
-        answer = self.both("reserve", reservation)
-        if isinstance(answer, Admitted):
-            self.holds.append(answer.hold)
-            self.check_admission(limits)
-        for _ in range(times - 1):
+        for _ in range(times):
             # One that was refused may be admitted now, should a lease of 0 have ended.
-            again = self.both("reserve", reservation)
-            if isinstance(again, Admitted) and not isinstance(answer, Admitted):
-                self.holds.append(again.hold)
-                self.check_admission(limits)
-            answer = again
+            self.reserve_one(reservation)
 
-    def check_admission(self, limits: tuple[Limit, ...]) -> None:
-        for limit in limits:
-            key = model.counter_key(limit, self.clock.now)
-            counter = self.books.counter(key)
-            if limit.kind == "rate":
-                assert len(self.books.window(key)) <= limit.limit
+    def reserve_one(self, wish: Reservation) -> None:
+        known = self.books.hold(wish.id)
+        answer = self.both("reserve", wish)
+        if known is None and isinstance(answer, Admitted):
+            self.holds.append(answer.hold)
+            self.check_admission(wish)
+
+    def check_admission(self, wish: Reservation) -> None:
+        now, books = self.clock.now, self.books
+        for limit in wish.limits:
+            key, cost = counter_key(limit, now), wish.costs()[limit.unit]
+            counter = books.counter(key)
+            if limit.kind != "rate":
+                self.ceilings[key] = counter.settled + counter.held - counter.overrun
+            if limit.mode == "shadow" or cost == Cost(0, 0):
+                continue
+            if limit.window is None:
+                assert counter.held <= limit.amount
+            elif limit.kind == "budget":
+                span = ALL_DAYS
+                if limit.window != "lifetime":
+                    found = span_of_window(limit, now)
+                    span = found.first, found.last, found.start
+                rows = books.rows(limit.name, limit.account, *span)
+                counted = sum(c.settled + c.adjusted + c.held - c.overrun for c in rows)
+                granted = books.counter(f"{limit.name}:{GRANTED}:{limit.account}").adjusted
+                if limit.window != "lifetime":
+                    granted = 0
+                assert counted <= limit.amount + granted
+            elif limit.unit == "requests":
+                assert len(books.window(key)) <= limit.amount
             else:
-                assert counter.settled + counter.held <= limit.limit + counter.overrun
-            self.ceilings[key] = max(self.ceilings[key], limit.limit)
+                assert books.sliding(key).weight <= limit.amount
 
     @rule(pick=PICKS, times=TIMES)
     def reserve_again(self, pick: int, times: int) -> None:
         wish = self.pick_wish(pick)
-        for _ in range(times if wish else 0):
-            known = self.books.hold(wish.id)  # type: ignore[union-attr]
-            answer = self.both("reserve", wish)
-            if known is None and isinstance(answer, Admitted):
-                self.holds.append(answer.hold)
-                self.check_admission(wish.limits)  # type: ignore[union-attr]
+        if wish is not None:
+            for _ in range(times):
+                self.reserve_one(wish)
 
     @rule(pick=PICKS, lease=LEASES, times=TIMES)
     def renew(self, pick: int, lease: int, times: int) -> None:
@@ -286,11 +416,11 @@ class Lives(RuleBasedStateMachine):
         if hold is not None:
             self.again(times, "renew", hold, lease)
 
-    @rule(pick=PICKS, tokens=SHARES, times=TIMES)
-    def settle(self, pick: int, tokens: int, times: int) -> None:
+    @rule(pick=PICKS, tokens=SHARES, money=SHARES, times=TIMES)
+    def settle(self, pick: int, tokens: int, money: int, times: int) -> None:
         hold = self.pick_hold(pick)
         if hold is not None:
-            self.again(times, "settle", hold, Charge(tokens=tokens))
+            self.again(times, "settle", hold, Charge(tokens=tokens, money=money))
 
     @rule(pick=PICKS, times=TIMES)
     def release(self, pick: int, times: int) -> None:
@@ -301,18 +431,31 @@ class Lives(RuleBasedStateMachine):
     @rule(who=st.sampled_from(["ann", "bob"]), times=TIMES)
     def release_before_it_comes(self, who: str, times: int) -> None:
         limits = tuple(self.limits[who])
-        wish = Reservation(id=self.new_id(), limits=limits, tokens=10, min_tokens=1)
+        wish = Reservation(id=self.new_id(), limits=limits, output=10, min_output=1)
         self.wishes.append(wish)
         self.again(times, "release", wish)
 
-    @rule(tokens=SHARES, held=SHARES, times=TIMES)
-    def settle_what_was_forgotten(self, tokens: int, held: int, times: int) -> None:
-        key = model.counter_key(self.limits["ann"][1], self.clock.now)
-        lines = (Line(key, "tokens"), Line("streams::ann", "streams"))
-        hold = Hold(id=self.new_id(), tokens=held, lines=lines)
+    @rule(
+        tokens=SHARES,
+        held=SHARES,
+        indexes=st.lists(st.integers(1, OF_ONE - 1), max_size=3, unique=True),
+        times=TIMES,
+    )
+    def settle_what_was_forgotten(
+        self, tokens: int, held: int, indexes: list[int], times: int
+    ) -> None:
+        limits = [self.limits["ann"][index] for index in indexes]
+        lines = {
+            key: Line(key, limit.unit, 1 if limit.kind == "rate" else -1)
+            for limit in limits
+            for key in [counter_key(limit, self.clock.now)]
+        }
+        hold = Hold(id=self.new_id(), tokens=held, money=held, lines=tuple(lines.values()))
         self.holds.append(hold)
-        self.again(times, "settle", hold, Charge(tokens=tokens))
-        self.ceilings[key] += min(tokens, held)
+        self.again(times, "settle", hold, Charge(tokens=tokens, money=tokens))
+        for line in hold.lines:
+            if line.unit != "streams":
+                self.ceilings[line.key] += 1 if line.unit == "requests" else min(tokens, held)
 
     @rule(milliseconds=st.sampled_from([0, 1, 999, SECOND, 4_999, 5 * SECOND, 10 * SECOND]))
     def wait(self, milliseconds: int) -> None:
@@ -328,30 +471,80 @@ class Lives(RuleBasedStateMachine):
         if ends:
             self.pass_time(min(ends) - early - self.clock.now)
 
-    @rule(early=st.integers(0, 1), who=st.sampled_from(["ann", "bob", "team"]))
+    @rule(early=st.integers(0, 1), who=WHO)
     def wait_for_midnight(self, early: int, who: str) -> None:
         end = days.day_end(self.clock.now, self.limits[who][1].timezone)
         self.pass_time(end - early - self.clock.now)
+
+    @rule(early=st.integers(0, 1), who=WHO, index=st.integers(3, OF_ONE - 1))
+    def wait_for_the_end_of_a_window(self, early: int, who: str, index: int) -> None:
+        limit = self.limits[who][index]
+        if limit.kind == "budget" and limit.window != "lifetime":
+            end = span_of_window(limit, self.clock.now).end
+            self.pass_time(end - early - self.clock.now)
 
     @rule(step=st.sampled_from(JUMPS))
     def set_the_clock(self, step: int) -> None:
         self.pass_time(step)
 
     @rule(
-        who=st.sampled_from(["ann", "bob", "team"]),
-        index=st.integers(0, 2),
+        who=WHO,
+        index=st.integers(0, OF_ONE - 1),
         factor=st.sampled_from([0, 0.3, 0.5, 1, 2]),
+        window=st.sampled_from([None, "day", "week", "month", "lifetime"]),
+        starts=st.sampled_from([1, 3, 31]),
+        is_shadow=st.booleans(),
     )
-    def change_a_limit(self, who: str, index: int, factor: float) -> None:
+    def change_a_limit(  # noqa: PLR0917  # Hypothesis gives them by name
+        self, who: str, index: int, factor: float, window: Window, starts: int, is_shadow: bool
+    ) -> None:
         first = FIRST_LIMITS[who][index]
-        self.limits[who][index] = Limit(
-            name=first.name,
-            kind=first.kind,
-            account=first.account,
-            limit=int(first.limit * factor),
-            window=first.window,
-            timezone=first.timezone,
+        if isinstance(first.window, int):
+            window, starts = first.window * (1 + is_shadow), 1
+        elif first.window is None or window is None:
+            window, starts = first.window, first.starts
+        elif window in {"day", "lifetime"}:
+            starts = 1
+        elif window == "week":
+            starts = min(starts, 7)
+        self.limits[who][index] = msgspec.structs.replace(
+            first,
+            amount=int(first.amount * factor),
+            window=window,
+            starts=starts,
+            mode="shadow" if is_shadow else "enforce",
         )
+
+    @rule(who=WHO, index=st.integers(3, OF_ONE - 1), amount=st.sampled_from([-90, 40, 3_000]))
+    def grant(self, who: str, index: int, amount: int) -> None:
+        self.adjust(self.limits[who][index], GRANTED, amount)
+
+    @rule(
+        who=WHO,
+        index=st.integers(1, OF_ONE - 1),
+        amount=st.sampled_from([-700, -20, 20, 300]),
+        ago=st.sampled_from([0, 0, 1, 20]),
+    )
+    def correct(self, who: str, index: int, amount: int, ago: int) -> None:
+        limit = self.limits[who][index]
+        self.adjust(limit, days.day_of(self.clock.now - ago * DAY, limit.timezone), amount)
+
+    def adjust(self, limit: Limit, day: str, amount: int) -> None:
+        if limit.kind != "budget":
+            return
+        self.compare()
+        made = Adjustment(
+            id=self.new_id(),
+            account=limit.account,
+            name=limit.name,
+            day=day,
+            amount=amount,
+            reason="a test",
+            at=self.clock.now,
+        )
+        self.books.adjust(made)
+        self.lives.adjust(made)
+        self.moved = False
 
     @rule()
     def restart(self) -> None:
@@ -379,9 +572,9 @@ class Lives(RuleBasedStateMachine):
                 self.look()
                 self.compare()
                 assert self.lives.figures() == {
-                    key: (c.settled, c.held, c.overrun, c.expired)
+                    key: (c.settled, c.held, c.overrun, c.expired, c.adjusted)
                     for key, c in self.books.counters.items()
-                    if c != Counter()
+                    if c.settled or c.held or c.adjusted
                 }
             finally:
                 for call in self.calls:

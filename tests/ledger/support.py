@@ -25,15 +25,17 @@ def utc(text: str) -> int:
 
 
 def rate(limit: int, window: int = 60, account: str = "ann", name: str = "requests") -> Limit:
-    return Limit(name=name, kind="rate", account=account, limit=limit, window=window)
+    return Limit(name=name, unit="requests", account=account, amount=limit, window=window)
 
 
 def budget(limit: int, account: str = "ann", zone: str = "UTC", name: str = "tokens") -> Limit:
-    return Limit(name=name, kind="budget", account=account, limit=limit, timezone=zone)
+    return Limit(
+        name=name, unit="tokens", window="day", account=account, amount=limit, timezone=zone
+    )
 
 
 def streams(limit: int, account: str = "ann", name: str = "streams") -> Limit:
-    return Limit(name=name, kind="concurrency", account=account, limit=limit)
+    return Limit(name=name, unit="streams", account=account, amount=limit)
 
 
 _ids = itertools.count()
@@ -49,8 +51,8 @@ def wish(
     return Reservation(
         id=hold_id or f"turn-{next(_ids)}",
         limits=limits,
-        tokens=tokens,
-        min_tokens=tokens if min_tokens is None else min_tokens,
+        output=tokens,
+        min_output=tokens if min_tokens is None else min_tokens,
         lease=lease,
     )
 

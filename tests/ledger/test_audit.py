@@ -95,7 +95,10 @@ def books(ledger: Ledger, path: Path, request: pytest.FixtureRequest) -> Books:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DROP TRIGGER IF EXISTS settled_is_never_taken_back")
             for figure, value in figures.items():
-                connection.execute(f"UPDATE counters SET {figure} = ? WHERE key = ?", (value, key))
+                connection.execute(
+                    f"UPDATE counters SET {figure} = ? WHERE name = ? AND day = ? AND account = ?",
+                    (value, *key.split(":", 2)),
+                )
 
     def in_server(key: str, figures: dict[str, int]) -> None:
         assert isinstance(ledger, RedisLedger)
@@ -120,7 +123,7 @@ def adjustment(
     reason: str = "a fault of ours",
 ) -> Adjustment:
     return Adjustment(
-        id=adjustment_id, account=account, name="tokens", day=day, tokens=tokens, reason=reason
+        id=adjustment_id, account=account, name="tokens", day=day, amount=tokens, reason=reason
     )
 
 
@@ -224,7 +227,7 @@ async def test_balances_holds_and_records_are_shown(books: Books, clock: Clock):
     assert await books.audit.now() == now
     mine = await books.audit.balances("ann")
     assert mine == [
-        Balance(account="ann", name="streams", day=None, held=1),
+        Balance(account="ann", name="streams", day=None, unit="streams", held=1),
         Balance(
             account="ann",
             name="tokens",
@@ -291,7 +294,7 @@ async def test_an_adjustment_counts_once_and_in_either_direction(books: Books, c
         )
         clock.now += SECOND
     again = await books.audit.adjust(adjustment(-1, reason="another"))
-    assert (again.first, again.adjustment.tokens, again.balance.used) == (False, -400, 500)
+    assert (again.first, again.adjustment.amount, again.balance.used) == (False, -400, 500)
 
     assert await balance(books.ledger, limit) == (500, 0)
     admitted = await admit(books.ledger, wish(limit, tokens=500))
@@ -337,8 +340,8 @@ async def test_a_day_that_is_not_kept_is_not_adjusted(books: Books, day: str, wh
         {"id": "x" * 201},
         {"reason": " "},
         {"reason": "x" * 501},
-        {"tokens": 0},
-        {"tokens": 10**12 + 1},
+        {"amount": 0},
+        {"amount": 9 * 10**15 + 1},
         {"name": "a:b"},
         {"day": "today"},
         {"day": "20260601"},
@@ -378,11 +381,37 @@ async def test_memory_has_no_books_that_others_could_read():
 # ---------------------------------------------------------------- SQLite
 
 
-V3 = """
+V4 = """
+CREATE TABLE counters_of_4 (
+    key TEXT PRIMARY KEY NOT NULL, settled INTEGER, held INTEGER, overrun INTEGER, expired INTEGER,
+    changed_at INTEGER NOT NULL, adjusted INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO counters_of_4 SELECT name || ':' || day || ':' || account, settled, held, overrun,
+    expired, changed_at, adjusted FROM counters;
+DROP TABLE counters;
+ALTER TABLE counters_of_4 RENAME TO counters;
+CREATE INDEX counters_by_change ON counters (changed_at);
+CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
+WHEN NEW.overrun < OLD.overrun BEGIN SELECT RAISE(ABORT, ''); END;
+ALTER TABLE holds DROP COLUMN charged_money;
+ALTER TABLE holds DROP COLUMN money;
+ALTER TABLE holds DROP COLUMN output;
+ALTER TABLE turns DROP COLUMN held_money;
+ALTER TABLE turns DROP COLUMN money;
+ALTER TABLE turns DROP COLUMN facts;
+ALTER TABLE zones DROP COLUMN ever;
+ALTER TABLE adjustments RENAME COLUMN amount TO tokens;
+DROP TABLE buckets;
+PRAGMA user_version = 4;
+"""
+V3 = (
+    V4
+    + """
 DROP TABLE zones;
 DROP TABLE books;
 PRAGMA user_version = 3;
 """
+)
 V2 = (
     V3
     + """
@@ -403,7 +432,7 @@ PRAGMA user_version = 1;
 )
 
 
-@pytest.mark.parametrize("older", [V1, V2, V3])
+@pytest.mark.parametrize("older", [V1, V2, V3, V4])
 async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_balances(
     path: Path, clock: Clock, older: str
 ):
@@ -420,7 +449,7 @@ async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_bal
     assert (await ledger.audit().adjust(adjustment(-30))).balance.used == 40
     assert (await ledger.audit().verdict()).drifts == ()
     clock.now += MINUTE
-    assert await balance(ledger, rate(9)) == (0 if older is V3 else 1, 0)
+    assert await balance(ledger, rate(9)) == (0 if older in {V3, V4} else 1, 0)
     await admit(ledger, wish(budget(1_000)))
     with pytest.raises(ZoneConflict):
         await ledger.usage((budget(1_000, zone="Asia/Tokyo"),))
@@ -499,12 +528,12 @@ def turn(tokens: int, held: int = 100, outcome: str = "done", *lines: str) -> Tu
 def test_books_and_records_are_compared_by_figure(
     balances: list[Balance], records: list[TurnRecord], expected: list[tuple[str, int, int]]
 ):
-    drifts = verify(balances, [], records, [])
+    drifts = verify(balances, [], records, [], {})
     assert [(d.figure, d.recorded, d.recomputed) for d in drifts] == expected
 
 
 def test_a_gap_excuses_what_needs_records_and_nothing_else():
-    drifts = verify([Balance.at(KEY, (9, 5))], [], [], [])
+    drifts = verify([Balance.at(KEY, (9, 5))], [], [], [], {})
     verdict = judge(1, drifts, kept_since=0, gaps=["Some are gone."])
     assert [drift.figure for drift in verdict.drifts] == ["held"]
     assert verdict.unsure[0] == "Some are gone."

@@ -1,10 +1,25 @@
 """What every ledger does. One body, every ledger, asyncio and trio."""
 
 import random
+from typing import Any
 
+import anyio
+import msgspec
 import pytest
 
-from chatnest.ledger.base import Charge, Hold, Ledger, Limit, Line, Refused, Settlement
+from chatnest.errors import UnitConflict
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Cost,
+    Hold,
+    Ledger,
+    Limit,
+    Line,
+    Refused,
+    Reservation,
+    Settlement,
+)
 from tests.ledger.support import (
     DAY,
     HOUR,
@@ -35,6 +50,7 @@ async def test_an_admitted_wish_is_held_on_every_limit(ledger: Ledger, clock: Cl
     assert admitted.hold == Hold(
         id="h",
         tokens=400,
+        output=400,
         lines=(Line("tokens:2026-06-01:ann", "tokens"), Line("streams::ann", "streams")),
     )
     assert admitted.now == clock.now
@@ -157,7 +173,7 @@ async def test_a_smaller_rate_or_number_of_streams_is_obeyed_at_once(ledger: Led
 
     assert (await refuse(ledger, wish(streams(2)))).by_held
     refused = await refuse(ledger, wish(rate(2)))
-    clock.now += refused.retry_after - 1
+    clock.now += (refused.retry_after or 0) - 1
     await refuse(ledger, wish(rate(2)))
     clock.now += 1
     await admit(ledger, wish(rate(2)))
@@ -174,7 +190,7 @@ async def test_who_waits_for_the_rate_gets_in(ledger: Ledger, clock: Clock):
 
     refused = await refuse(ledger, wish(limit))
     assert refused.retry_after == 7 * SECOND
-    clock.now += refused.retry_after - 1
+    clock.now += (refused.retry_after or 0) - 1
     assert (await refuse(ledger, wish(limit))).retry_after == 1
     clock.now += 1
     await admit(ledger, wish(limit))
@@ -188,7 +204,7 @@ async def test_who_waits_for_a_new_day_gets_in(ledger: Ledger, clock: Clock):
 
     refused = await refuse(ledger, wish(limit))
     assert not refused.by_held
-    clock.now += refused.retry_after - 1
+    clock.now += (refused.retry_after or 0) - 1
     assert (await refuse(ledger, wish(limit))).retry_after == 1
     clock.now += 1
     await admit(ledger, wish(limit))
@@ -210,7 +226,7 @@ async def test_who_waits_for_several_limits_gets_in(ledger: Ledger, clock: Clock
     refused = await refuse(ledger, wish(fast, slow, daily, tokens=100))
     assert refused.state is not None
     assert refused.state.limit == daily
-    clock.now += refused.retry_after
+    clock.now += refused.retry_after or 0
     await admit(ledger, wish(fast, slow, daily, tokens=100))
 
 
@@ -220,6 +236,7 @@ async def test_running_answers_in_the_way_are_told_from_used_up_tokens(ledger: L
 
     refused = await refuse(ledger, wish(limit, tokens=60))
     assert refused.by_held
+    assert refused.retry_after is not None
     assert 0 < refused.retry_after < MINUTE
     await ledger.settle(hold, Charge(tokens=60))
     assert not (await refuse(ledger, wish(limit, tokens=60))).by_held
@@ -241,7 +258,7 @@ async def test_a_limit_of_nothing_refuses(ledger: Ledger, limit: Limit):
     refused = await refuse(ledger, wish(limit))
 
     assert refused.state is not None
-    assert refused.retry_after > 0
+    assert refused.retry_after is None  # no wait helps
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -469,7 +486,7 @@ async def test_a_stream_over_midnight_stays_on_its_day(ledger: Ledger, clock: Cl
     await admit(ledger, wish(limit))
 
     clock.now = utc("2026-06-01T23:59")
-    assert await balance(ledger, limit) == (80, 0)
+    assert await balance(ledger, limit) == (80, 100)  # with what is held on the day ahead
 
 
 @pytest.mark.parametrize("step", [HOUR, DAY, 365 * DAY], ids=["hour", "day", "year"])
@@ -527,3 +544,157 @@ async def test_check_and_close_and_go_on(ledger: Ledger):
     await ledger.settle(hold, Charge(tokens=10))
     assert await balance(ledger, limit) == (10, 0)
     assert repr(ledger)
+
+
+# ---------------------------------------------------------------- units and windows
+
+
+def money(amount: int, window: Any = "day", account: str = "ann", **more: Any) -> Limit:
+    name = more.pop("name", f"money-{account}")
+    return Limit(name=name, unit="money", account=account, amount=amount, window=window, **more)
+
+
+def dear(*limits: Limit, fixed: int = 100, per: int = 2, **given: Any) -> Reservation:
+    """A request with this cost, for 50 tokens of output unless it is said."""
+    return msgspec.structs.replace(wish(*limits, **{"tokens": 50, **given}), money=Cost(fixed, per))
+
+
+async def spend(ledger: Ledger, reservation: Reservation, **cost: Any) -> None:
+    hold = (await admit(ledger, reservation)).hold
+    await ledger.settle(hold, Charge(**{"tokens": 0, **cost}))
+
+
+async def test_what_is_left_of_each_unit_lowers_the_output(ledger: Ledger):
+    limits = (money(200), budget(1_000), money(10**6, "month", "team"))
+
+    admitted = await admit(ledger, dear(*limits, min_tokens=10))
+
+    # 100 are left for the output, and a token of it costs 2; it fits the tokens.
+    assert (admitted.hold.output, admitted.hold.tokens, admitted.hold.money) == (50, 50, 200)
+    assert [(s.used, s.held) for s in admitted.states] == [(0, 200), (0, 50), (0, 200)]
+    refused = await refuse(ledger, dear(*limits, min_tokens=0))
+    assert refused.state is not None
+    assert (refused.state.limit, refused.by_held) == (limits[0], True)
+    settlement = await ledger.settle(admitted.hold, Charge(tokens=7, money=61))
+    assert settlement == Settlement(tokens=7, money=61, first=True)
+    lower = await admit(ledger, dear(*limits, fixed=39, tokens=100, min_tokens=1))
+    assert (lower.hold.output, lower.hold.money) == (50, 139)
+
+
+@pytest.mark.parametrize(
+    ("window", "starts", "inside", "after"),
+    [
+        ("week", 1, "2026-06-07T23:59", "2026-06-08T00:00"),
+        ("week", 7, "2026-06-06T23:59", "2026-06-07T00:00"),
+        ("month", 1, "2026-06-30T23:59", "2026-07-01T00:00"),
+        ("month", 31, "2026-06-29T23:59", "2026-06-30T00:00"),
+        ("month", 15, "2026-06-14T23:59", "2026-06-15T00:00"),
+    ],
+)
+async def test_a_window_of_days_ends_where_it_says(  # noqa: PLR0917  # a table
+    ledger: Ledger, clock: Clock, window: str, starts: int, inside: str, after: str
+):
+    limit = money(300, window, starts=starts)
+    await spend(ledger, dear(limit), money=250)
+
+    clock.now = utc(inside)
+    refused = await refuse(ledger, dear(limit))
+    assert refused.retry_after == utc(after) - clock.now
+    clock.now = utc(after)
+    await admit(ledger, dear(limit))
+
+
+async def test_a_month_that_becomes_a_day_or_a_week_loses_nothing(ledger: Ledger, clock: Clock):
+    for day in ("2026-06-01T12:00", "2026-06-09T12:00", "2026-06-10T12:00"):
+        clock.now = utc(day)
+        await spend(ledger, dear(money(10**6, "month")), money=100)
+
+    used = [await balance(ledger, money(10**6, w)) for w in ("day", "week", "month", "lifetime")]
+
+    assert used == [(100, 0), (200, 0), (300, 0), (300, 0)]
+    late = (await admit(ledger, dear(money(10**6, "month"), lease=DAY))).hold
+    clock.now = utc("2026-06-11T00:00")
+    await ledger.settle(late, Charge(tokens=0, money=40))  # on the tenth
+    assert await balance(ledger, money(10**6, "month")) == (340, 0)
+    assert await balance(ledger, money(10**6, "day")) == (0, 0)
+
+
+async def test_tokens_a_minute_refuse_with_the_wait_and_lower_nothing(ledger: Ledger, clock: Clock):
+    limit = Limit(name="tpm", unit="tokens", account="ann", amount=1_000, window=60)
+    await spend(ledger, wish(limit, tokens=600), tokens=100)
+    clock.now += 10 * SECOND
+    await admit(ledger, wish(limit, tokens=500))
+
+    assert await balance(ledger, limit) == (600, 0)
+    refused = await refuse(ledger, wish(limit, tokens=450, min_tokens=1))
+    assert refused.retry_after == 50 * SECOND
+    clock.now += 50 * SECOND - 1
+    await refuse(ledger, wish(limit, tokens=450, min_tokens=1))
+    clock.now += 1
+    assert (await admit(ledger, wish(limit, tokens=450, min_tokens=1))).hold.output == 450
+    assert (await refuse(ledger, wish(limit, tokens=2_000, min_tokens=1_001))).retry_after is None
+
+
+async def test_what_costs_nothing_fits_under_a_limit_that_is_used_up(ledger: Ledger):
+    limit = money(100)
+    await spend(ledger, dear(limit, fixed=100, per=0), money=500)
+
+    await refuse(ledger, dear(limit))
+    await admit(ledger, dear(limit, fixed=0, per=0))
+
+
+async def test_a_shadow_counts_and_decides_nothing(ledger: Ledger):
+    shadow = money(250, name="watched", mode="shadow")
+
+    admitted = await admit(ledger, dear(shadow, budget(1_000)))
+
+    assert (admitted.hold.output, admitted.over) == (50, ())
+    assert (await admit(ledger, dear(shadow, budget(1_000)))).over == ("watched",)
+    assert await balance(ledger, shadow) == (0, 400)
+
+
+async def test_requests_of_a_day_are_given_back_by_a_release(ledger: Ledger):
+    limit = Limit(name="asked", unit="requests", account="ann", amount=2, window="day")
+    first = wish(limit)
+    await admit(ledger, first)
+    await spend(ledger, wish(limit))
+    await refuse(ledger, wish(limit))
+
+    await ledger.release(first)
+
+    assert await balance(ledger, limit) == (1, 0)
+    await admit(ledger, wish(limit))
+
+
+async def test_a_charge_beyond_all_figures_is_not_refused(ledger: Ledger):
+    limit = money(9 * 10**15)
+    for _ in range(3):
+        await spend(ledger, dear(limit, fixed=0, per=0), money=4 * 10**15)
+
+    assert (await balance(ledger, limit))[0] == 2**53 - 1
+
+
+async def test_500_at_once_get_what_there_is_in_money(ledger: Ledger):
+    limits = (
+        money(37 * 200),
+        money(37 * 200, "month", "team"),
+        money(37 * 200, "week", "everybody"),
+    )
+    answers: list[object] = []
+
+    async def one() -> None:
+        answers.append(await ledger.reserve(dear(*limits)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(500):
+            tasks.start_soon(one)
+
+    assert sum(isinstance(answer, Admitted) for answer in answers) == 37
+    assert [await balance(ledger, each) for each in limits] == [(0, 37 * 200)] * 3
+
+
+async def test_a_name_has_one_unit(ledger: Ledger):
+    await admit(ledger, wish(budget(1_000, name="one")))
+
+    with pytest.raises(UnitConflict):
+        await ledger.reserve(dear(money(1_000, name="one")))

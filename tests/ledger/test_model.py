@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from chatnest.ledger import days
+from chatnest.ledger.audit import Adjustment
+from chatnest.ledger.books import set_end
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.ledger.model import Counter
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.sqlite import window as sqlite_window
 from chatnest.ledger.sqlite.books import RowBooks
@@ -47,11 +48,19 @@ class MemoryDriver:
     def restart(self) -> None:
         """It would forget everything."""
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        books = self.ledger._books
+        counter = books.counter(adjustment.key)
+        counter.adjusted += adjustment.amount
+        if not counter.ends:
+            set_end(books, adjustment.key, counter)
+        books._keep()
+
     def figures(self) -> Figures:
         return {
-            key: (c.settled, c.held, c.overrun, c.expired)
+            key: (c.settled, c.held, c.overrun, c.expired, c.adjusted)
             for key, c in self.ledger._books._counters.items()
-            if c != Counter()
+            if c.settled or c.held or c.adjusted
         }
 
     def end(self) -> None:
@@ -105,9 +114,15 @@ class SQLiteDriver:
     def restart(self) -> None:
         self.ledger.file.close()
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        self.ledger.file.transact([lambda books: books.adjust(adjustment)])
+
     def figures(self) -> Figures:
         def read(books: RowBooks) -> Figures:
-            rows = books._execute("SELECT key, settled, held, overrun, expired FROM counters")
+            rows = books._execute(
+                "SELECT name || ':' || day || ':' || account, settled, held, overrun, expired,"
+                " adjusted FROM counters"
+            )
             return {key: tuple(figures) for key, *figures in rows if any(figures)}
 
         (figures,) = self.ledger.file.transact([read])

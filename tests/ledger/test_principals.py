@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit
+from chatnest.ledger.books import Counter, HoldRecord, HoldState
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.ledger.model import Counter, HoldRecord, HoldState
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
 from tests.ledger.lives import finish

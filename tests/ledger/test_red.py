@@ -19,9 +19,10 @@ from chatnest.ledger.base import (
     Reservation,
     Settlement,
 )
+from chatnest.ledger.books import HoldRecord, HoldState
 from chatnest.ledger.dictbooks import DictBooks
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.ledger.model import HoldRecord, HoldState
+from chatnest.ledger.standing import state_of
 from tests.ledger.support import MINUTE, Clock, admit, balance, budget, rate, refuse, streams, wish
 
 pytestmark = pytest.mark.anyio
@@ -84,11 +85,9 @@ async def a_lost_answer_holds_nothing(ledger: Ledger, _: Clock) -> None:
 def admit_at_once(ledger: MemoryLedger, wish: Reservation) -> Admitted:
     now = ledger._clock()
     books = ledger._books
-    places = []
-    for limit in wish.limits:
-        key = model.counter_key(limit, now)
-        places.append((key, model._state(books, limit, key, now)))
-    return model._admit(books, wish, wish.tokens, places, now)
+    states = [state_of(books, limit, now) for limit in wish.limits]
+    hold, after = model._admit(books, wish, wish.output, states, now)
+    return Admitted(hold=hold, states=after, now=now)
 
 
 class ChecksFirstWritesLater(MemoryLedger):
@@ -130,7 +129,7 @@ class CountsEachLimitInTurn(MemoryLedger):
         answer: Admitted | Refused
         for limit in reservation.limits:
             answer = await super().reserve(
-                wish(limit, tokens=reservation.tokens, min_tokens=reservation.min_tokens)
+                wish(limit, tokens=reservation.tokens, min_tokens=reservation.min_output)
             )
             if isinstance(answer, Refused):
                 break

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from chatnest.ledger.audit import Adjustment
-from chatnest.ledger.base import Charge
+from chatnest.ledger.base import Charge, Limit
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import watched
 from tests.ledger.server import Server
-from tests.ledger.support import Clock, admit, balance, budget, wish
+from tests.ledger.support import Clock, admit, balance, budget, utc, wish
 
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
@@ -21,7 +21,7 @@ def give(tokens: int, adjustment_id: str, account: str = "ann") -> Adjustment:
         account=account,
         name="tokens",
         day="2026-06-01",
-        tokens=tokens,
+        amount=tokens,
         reason="a test",
     )
 
@@ -121,22 +121,28 @@ async def test_more_keys_and_entries_than_one_page(
     assert (await audit.verdict()).drifts == ()
 
 
-async def test_a_counter_of_four_numbers_is_read_and_stays_so_until_it_is_adjusted(
+async def test_a_counter_of_an_older_chatnest_is_read_and_gets_its_end(
     make_redis: MakeRedis, clock: Clock, redis_server: Server
 ):
     ledger = make_redis(prefix="four", clock=clock)
     place = "four:{ann}:counters", "tokens:2026-06-01"
     with redis_server.client(decode_responses=True) as client:
+        ends = utc("2026-06-02T00:00")
         client.hset(*place, "70 0 0 0")
         hold = (await admit(ledger, wish(budget(1_000)))).hold
-        assert client.hget(*place) == "70 100 0 0"
+        assert client.hget(*place) == f"70 100 0 0 0 {ends}"
         await ledger.audit().adjust(give(-50, "once"))
-        assert client.hget(*place) == "70 100 0 0 -50"
+        assert client.hget(*place) == f"70 100 0 0 -50 {ends}"
         await ledger.settle(hold, Charge(tokens=10))
-        assert client.hget(*place) == "80 0 0 0 -50"
+        assert client.hget(*place) == f"80 0 0 0 -50 {ends}"
+        client.hset("four:{ann}:counters", "tokens:2026-05-31", "7 0 0 0")
+        month = Limit(
+            name="tokens", unit="tokens", account="ann", amount=1_000, window="month", starts=31
+        )
+        assert await balance(ledger, month) == (37, 0)
         assert await balance(ledger, budget(1_000)) == (30, 0)
-        ends = [client.pttl(key) for key in client.scan_iter("four:{ann}:*")]
-    assert min(ends) > 0
+        left = [client.pttl(key) for key in client.scan_iter("four:{ann}:*")]
+    assert min(left) > 0
 
 
 async def test_accounts_and_their_records_are_read_many_at_a_time(

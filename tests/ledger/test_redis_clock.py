@@ -7,9 +7,9 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger import model
+from chatnest.ledger.books import counter_key
 from chatnest.ledger.days import day_end, day_of
-from chatnest.ledger.redis.keys import Days
+from chatnest.ledger.redis.keys import Days, Today
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import watched
 from tests.ledger.server import PATIENCE, Server
@@ -35,7 +35,7 @@ async def test_the_servers_clock_decides(make_redis: MakeRedis):
     admitted = await admit(ledger, wish(budget(1_000, zone="Asia/Kathmandu")))
 
     assert before < day_of(admitted.now, "UTC")
-    assert admitted.hold.lines[0].key == model.counter_key(
+    assert admitted.hold.lines[0].key == counter_key(
         budget(1_000, zone="Asia/Kathmandu"), admitted.now
     )
     assert await balance(ledger, budget(1_000, zone="Asia/Kathmandu")) == (0, 100)
@@ -68,29 +68,27 @@ async def test_a_worker_whose_clock_is_wrong_asks_a_second_time_once(
     assert len(sent) == 5 + sent.count("EVAL")  # two of them for the zone of a new budget
     assert abs(ledger._steps._ahead) < HOUR
     assert await balance(ledger, budget(1_000)) == (0, 100)
-    assert admitted.hold.lines[0].key == model.counter_key(budget(1_000), admitted.now)
+    assert admitted.hold.lines[0].key == counter_key(budget(1_000), admitted.now)
 
 
 async def test_a_clock_that_jumps_about_is_no_clock(
     make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Days, "around", lambda *_: (0, 1, 2, "1970-01-01", "1970-01-02", "0"))
+    monkeypatch.setattr(Days, "today", lambda *_: Today("1970-01-01", 1, 0, "0", "0"))
 
     with pytest.raises(LedgerUnavailable):
         await make_redis().usage((budget(1),))
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Santiago", "Pacific/Apia"])
-def test_the_days_around_are_those_of_the_rules(zone: str):
+def test_the_days_are_those_of_the_rules(zone: str):
     days = Days(keep_days=2)
     dice = random.Random(zone)
     now = utc("2011-01-01T00:00")
     while now < utc("2013-01-01T00:00"):
         now += dice.choice([MINUTE, HOUR, 5 * HOUR, 30 * HOUR])
-        start, middle, stop, first, second, oldest = days.around(zone, now)
-        assert start + HOUR <= now < stop - HOUR
-        assert day_end(start, zone) == middle
-        assert day_end(middle, zone) == stop
-        assert (first, second) == (day_of(start, zone), day_of(middle, zone))
-        assert day_of(now, zone) == (first if now < middle else second)
-        assert oldest < first
+        today = days.today(zone, now)
+        assert today.start <= now < today.end == day_end(now, zone)
+        assert day_end(today.start - 1, zone) == today.start
+        assert today.name == day_of(now, zone)
+        assert today.long_ago < today.oldest < today.name

@@ -5,8 +5,9 @@ import anyio.lowlevel
 import pytest
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger import days, model
+from chatnest.ledger import days
 from chatnest.ledger.base import Charge
+from chatnest.ledger.books import counter_key
 from chatnest.ledger.redis import RedisLedger
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import limits_of, live_a_little, watched
@@ -130,7 +131,7 @@ async def test_accounts_may_be_odd(
         for _ in range(2):
             hold = (await admit(ledger, wish(*limits, rate(9, account=account), tokens=200))).hold
             assert [line.key for line in hold.lines] == [
-                model.counter_key(limit, clock.now) for limit in limits
+                counter_key(limit, clock.now) for limit in limits
             ]
         await ledger.settle(hold, Charge(tokens=number))
         clock.now += 31 * SECOND  # the other one expires

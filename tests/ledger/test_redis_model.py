@@ -10,12 +10,14 @@ from typing import ClassVar
 
 import pytest
 
-from chatnest.ledger.model import HoldState
+from chatnest.ledger.audit import Adjustment
+from chatnest.ledger.books import GRANTED, HoldState
+from chatnest.ledger.redis.keys import Part
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
 from tests.ledger.lives import Driver, Figures, Lives, in_shards, live
 from tests.ledger.server import Server
-from tests.ledger.support import Clock
+from tests.ledger.support import DAY, Clock
 
 LAPSING = HoldState.RESERVED, HoldState.EXPIRED
 
@@ -36,11 +38,23 @@ class RedisDriver(DirectRedis):
         for account in ("ann", "bob", "team"):
             packed = self.ask("HGETALL", f"{self.prefix}:{{{account}}}:counters")
             for field, counter in zip(packed[::2], packed[1::2], strict=True):
-                settled, held, overrun, expired = map(int, counter.split())
-                if settled or held or overrun or expired:
-                    key = f"{field.decode()}:{account}"
-                    figures[key] = settled, held, overrun, expired
+                name, colon, day = field.decode().partition(":")
+                if not colon or day == "late" or day.startswith("~"):
+                    continue
+                settled, held, overrun, expired, adjusted, *_ = *map(int, counter.split()), 0
+                if settled or held or adjusted:
+                    figures[f"{name}:{day}:{account}"] = settled, held, overrun, expired, adjusted
         return figures
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """The script of the audit, without its question whether the day is still kept."""
+        ends = 0
+        if adjustment.day != GRANTED:
+            ends = self.ledger._books.end_of(adjustment.name, adjustment.day)
+        field = f"{adjustment.name}:{adjustment.day}"
+        key = self.ledger._keys.of(adjustment.account, f"adjust:{adjustment.id}")
+        args = adjustment.id, field, adjustment.amount, adjustment.reason, ends, DAY
+        self.run([self.ledger._steps.run("adjust", Part([adjustment.account]), args, (key,))])
 
     def end(self) -> None:
         self.ask("FLUSHALL")

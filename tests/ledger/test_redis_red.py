@@ -12,8 +12,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 # What a script says, what it says without its guard, and the check that rests on it.
 GUARDS: list[tuple[str, str, str, red.Check]] = [
-    ("reserve", "held = state[1], state[2]", "held = state[1], 0", red.never_more_than_fits),
-    ("reserve", "if refusal then return refusal end", "", red.a_refusal_costs_nothing),
+    (
+        "reserve",
+        "used + held + need > most then",
+        "used + need > most then",
+        red.never_more_than_fits,
+    ),
+    ("reserve", "if refusal then\n", "if false then\n", red.a_refusal_costs_nothing),
     ("reserve", "if known then", "if false then", red.held_once),
     ("reserve", "do expire(account) end", "do end", red.a_crash_frees_its_slot),
     ("settle", "if ended then", "if false then", red.charged_once),

@@ -79,7 +79,7 @@ SNAPSHOT = """
 local figures, tokens, streams = redis.call('HGETALL', KEYS[1]), 0, 0
 local holds = redis.call('HVALS', KEYS[2])
 for _, packed in ipairs(holds) do
-  local state, held, lines = string.match(packed, '^(%u) (%d+) %d+ ?(.*)$')
+  local state, held, lines = string.match(packed, '^(%u) (%d+),%d+,%d+ %d+ ?(.*)$')
   if state == 'R' then
     if string.find(lines, 'T=', 1, true) then tokens = tokens + held end
     if string.find(lines, 'S=', 1, true) then streams = streams + 1 end
@@ -99,7 +99,7 @@ def looks_into_redis(server: Server) -> Look:
         days = [figures for field, figures in counters.items() if field.startswith("tokens:")]
         if not days:
             return None  # nobody was there yet
-        figures = [list(map(int, day.split())) for day in days]
+        figures = [list(map(int, day.split()[:4])) for day in days]
         settled, held, overrun, _ = map(sum, zip(*figures, strict=True))
         running = int(counters["streams:"].split()[1])
         return Snapshot(settled, held, overrun, running, tokens, streams)
@@ -116,10 +116,10 @@ def looks_into_sqlite(path: Path) -> Look:
                 connection.execute("BEGIN")
                 budget = connection.execute(
                     "SELECT sum(settled), sum(held), sum(overrun) FROM counters"
-                    " WHERE key LIKE 'tokens:%'"
+                    " WHERE name = 'tokens'"
                 ).fetchone()
                 streams = connection.execute(
-                    "SELECT sum(held) FROM counters WHERE key LIKE 'streams:%'"
+                    "SELECT sum(held) FROM counters WHERE name = 'streams'"
                 ).fetchone()
                 live = connection.execute(
                     "SELECT coalesce(sum(tokens), 0), count(*) FROM holds"

@@ -38,7 +38,7 @@ def test_four_processes_never_hold_more_than_there_is(path: Path):
 
     admitted = sum(told_by(process)["admitted"] for process in processes)
 
-    assert admitted == worker.BUDGET.limit // worker.HELD
+    assert admitted == worker.BUDGET.amount // worker.HELD
     assert figures(path) == (0, admitted * worker.HELD)
 
 
@@ -48,7 +48,7 @@ def test_four_processes_settle_to_the_last_token(path: Path):
     admitted = sum(told_by(process)["admitted"] for process in processes)
 
     assert figures(path) == (admitted * worker.COST, 0)
-    assert admitted * worker.COST <= worker.BUDGET.limit
+    assert admitted * worker.COST <= worker.BUDGET.amount
     # It stopped only where one more would not have fitted beside what was held by others.
     assert rows(path, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
     assert len(rows(path, "SELECT * FROM turns")) == admitted

@@ -40,9 +40,11 @@ pytestmark = pytest.mark.anyio
         "UPDATE counters SET expired = settled + 1",
         "UPDATE counters SET overrun = settled + 1",
         "UPDATE counters SET overrun = overrun - 1",
-        "INSERT INTO counters VALUES ('k', -1, 0, 0, 0, 0, 0)",
-        "INSERT INTO counters VALUES (NULL, 0, 0, 0, 0, 0, 0)",
-        "INSERT INTO counters VALUES ('k', 'many', 0, 0, 0, 0, 0)",
+        "INSERT INTO counters VALUES ('n', 'a', '', -1, 0, 0, 0, 0, 0, 0)",
+        "INSERT INTO counters VALUES (NULL, 'a', '', 0, 0, 0, 0, 0, 0, 0)",
+        "INSERT INTO counters VALUES ('n', 'a', '', 'many', 0, 0, 0, 0, 0, 0)",
+        "UPDATE holds SET charged_money = -1 WHERE state = 1",
+        "UPDATE holds SET money = -1",
         "UPDATE holds SET state = 4",
         "UPDATE holds SET charged = -1 WHERE state = 1",
         "UPDATE holds SET charged = 1 WHERE state = 0",
@@ -52,6 +54,7 @@ pytestmark = pytest.mark.anyio
         "UPDATE holds SET state = 1 WHERE state = 2",
         "UPDATE holds SET state = 0, charged = 0 WHERE state = 3",
         "UPDATE turns SET tokens = -1",
+        "UPDATE turns SET money = -1",
     ],
 )
 async def test_the_file_refuses_figures_that_cannot_be(
@@ -122,6 +125,9 @@ async def test_turns_are_kept_and_nothing_that_was_said(
         "principal": "ann",
         "profile": "balanced",
         "model": "gpt-4o-mini",
+        "held_money": 0,
+        "money": 0,
+        "facts": "{}",
     }
     assert {hold: (row["outcome"], row["tokens"]) for hold, row in turns.items()} == {
         "done": ("done", 70),

@@ -20,7 +20,7 @@ from chatnest.ledger.base import Admitted, Charge, Ledger, Limit, Refused, Reser
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 
-BUDGET = Limit(name="tokens", kind="budget", account="all", limit=4_000)
+BUDGET = Limit(name="tokens", unit="tokens", window="day", account="all", amount=4_000)
 HELD, COST = 100, 40
 
 
@@ -36,7 +36,7 @@ def open_ledger(where: str) -> Ledger:
 
 
 def wish(number: int) -> Reservation:
-    return Reservation(id=f"{os.getpid()}-{number}", limits=(BUDGET,), tokens=HELD, min_tokens=HELD)
+    return Reservation(id=f"{os.getpid()}-{number}", limits=(BUDGET,), output=HELD, min_output=HELD)
 
 
 async def insist(operation: Callable[..., object], *arguments: object) -> object:
@@ -53,7 +53,7 @@ async def take(ledger: Ledger, number: int) -> Admitted | None:
     if not isinstance(answer, Admitted):
         return None
     (state,) = answer.states
-    assert state.used + state.held <= BUDGET.limit
+    assert state.used + state.held <= BUDGET.amount
     return answer
 
 
@@ -107,8 +107,8 @@ class Crowd:
         # A fraction of the budget each, so that running answers stand in each other's way.
         self._large = budget // 30
         self._limits = (
-            Limit(name="tokens", kind="budget", account="all", limit=budget),
-            Limit(name="streams", kind="concurrency", account="all", limit=35),
+            Limit(name="tokens", unit="tokens", window="day", account="all", amount=budget),
+            Limit(name="streams", unit="streams", account="all", amount=35),
         )
 
     async def run(self) -> dict[str, int]:
@@ -137,8 +137,8 @@ class Crowd:
         return Reservation(
             id=f"{os.getpid()}-{number}",
             limits=self._limits,
-            tokens=tokens,
-            min_tokens=max(1, tokens // 4),
+            output=tokens,
+            min_output=max(1, tokens // 4),
             lease=self._dice.choice([1, 60_000, 60_000, 60_000]),
         )
 

@@ -240,7 +240,7 @@ def test_the_user_whom_starlette_has_authenticated_is_the_principal(upstream, ki
             assert client.reply().read_all().endswith(DONE)
 
     async def used(account: str) -> int:
-        limit = Limit(name="tokens", kind="budget", account=account, limit=1)
+        limit = Limit(name="tokens", unit="tokens", window="day", account=account, amount=1)
         return (await ledger.usage((limit,)))[0].used
 
     accounts = ("user:ann", "user:bob", "addr:127.0.0.1")

@@ -105,8 +105,8 @@ class Books(MemoryLedger):
     async def _states(self, account: str) -> tuple[LimitState, LimitState]:
         tokens, streams = await self.usage(
             (
-                Limit(name="tokens", kind="budget", account=account, limit=1),
-                Limit(name="streams", kind="concurrency", account=account, limit=1),
+                Limit(name="tokens", unit="tokens", window="day", account=account, amount=1),
+                Limit(name="streams", unit="streams", account=account, amount=1),
             )
         )
         return tokens, streams

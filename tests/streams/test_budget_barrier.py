@@ -27,7 +27,9 @@ class Watched:
 
     def __init__(self, ledger, budget):
         self._ledger = ledger
-        self._limit = Limit(name="tokens", kind="budget", account=CLIENT, limit=budget)
+        self._limit = Limit(
+            name="tokens", unit="tokens", window="day", account=CLIENT, amount=budget
+        )
         self.budget = budget
         self.most = 0
 

@@ -53,7 +53,13 @@ class TeamBudget:
 
     def limits(self, turn: Turn):
         if team := turn.groups.get("team"):
-            yield Limit(name="team-tokens", kind="budget", account=f"team:{team}", limit=1_000)
+            yield Limit(
+                name="team-tokens",
+                unit="tokens",
+                window="day",
+                account=f"team:{team}",
+                amount=1_000,
+            )
 
 
 def member(scope):

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "daily"}, {"limit": -5}, {"limit": "5"}, {"window": 0}, {"name": "a:b"}]
+    "wrong", [{"unit": "daily"}, {"amount": -5}, {"amount": "5"}, {"window": 0}, {"name": "a:b"}]
 )
 async def test_what_cannot_be_counted_is_no_limit(wrong):
-    right = {"name": "mine", "kind": "rate", "account": "x", "limit": 1}
+    right = {"name": "mine", "unit": "requests", "window": 60, "account": "x", "amount": 1}
     with pytest.raises(ConfigurationError):
         Limit(**{**right, **wrong})
 

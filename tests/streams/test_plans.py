@@ -48,7 +48,7 @@ class Seen:
     def limits(self, turn: Turn):
         self.plans.append((type(turn).__name__, turn.plan))
         limit = 0 if turn.plan == "broke" else 100
-        yield Limit(name="own", kind="rate", account=turn.principal, limit=limit, window=60)
+        yield Limit(name="own", unit="requests", account=turn.principal, amount=limit, window=60)
 
     def observe(self, event: Any) -> None:
         self.events.append(event)

@@ -35,7 +35,7 @@ class Books:
         """Tokens."""
 
         async def look(ledger: Ledger) -> tuple[int, int]:
-            limit = Limit(name="tokens", kind="budget", account=account, limit=1)
+            limit = Limit(name="tokens", unit="tokens", window="day", account=account, amount=1)
             (state,) = await ledger.usage((limit,))
             return state.used, state.held
 

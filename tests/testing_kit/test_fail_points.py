@@ -16,8 +16,8 @@ from chatnest.testing import FailPoints
 
 pytestmark = pytest.mark.anyio
 
-BUDGET = Limit(name="tokens", kind="budget", account="ann", limit=1_000)
-WISH = Reservation(id="turn-1", limits=(BUDGET,), tokens=100, min_tokens=100)
+BUDGET = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=1_000)
+WISH = Reservation(id="turn-1", limits=(BUDGET,), output=100, min_output=100)
 
 
 async def held(ledger: Ledger) -> int:

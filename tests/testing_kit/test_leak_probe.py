@@ -19,7 +19,7 @@ pytestmark = [
 # A thread that another test began may be seen to begin here.
 THREADS = {"threads": 2}
 
-BUDGET = Limit(name="tokens", kind="budget", account="ann", limit=1_000)
+BUDGET = Limit(name="tokens", unit="tokens", window="day", account="ann", amount=1_000)
 
 
 async def test_nothing_leaks_where_nothing_happens():
@@ -59,7 +59,7 @@ async def test_a_hold_that_stays_is_named():
     ledger = MemoryLedger()
     probe = LeakProbe(ledger=ledger, limits=[BUDGET])
     before = await probe.measure()
-    wish = Reservation(id="turn-1", limits=(BUDGET,), tokens=100, min_tokens=100)
+    wish = Reservation(id="turn-1", limits=(BUDGET,), output=100, min_output=100)
     await ledger.reserve(wish)
     with pytest.raises(AssertionError, match="100 held tokens of ann"):
         await probe.settled(before, within=0.1, slack=THREADS)

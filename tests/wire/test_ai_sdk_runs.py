@@ -117,7 +117,7 @@ async def test_its_paths_pass_a_middleware(upstream):
 async def test_a_refusal_is_a_sentence(upstream):
     class Once:
         def limits(self, turn: Any) -> list[Limit]:
-            return [Limit(name="once", kind="rate", account="all", limit=1, window=60)]
+            return [Limit(name="once", unit="requests", account="all", amount=1, window=60)]
 
     async with chat(upstream, policies=[Once()]) as app:
         await ask(app)

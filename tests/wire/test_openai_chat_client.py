@@ -73,7 +73,7 @@ class Once:
         self._window = window
 
     def limits(self, turn: Any) -> list[Limit]:
-        return [Limit(name="once", kind="rate", account="all", limit=1, window=self._window)]
+        return [Limit(name="once", unit="requests", account="all", amount=1, window=self._window)]
 
 
 class Chat:

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 from anyio import CancelScope, current_time, fail_after
 
+from chatnest.accounting.bills import dearest
 from chatnest.accounting.budget_warnings import BudgetWarnings
 from chatnest.accounting.charge import ChargeRules
 from chatnest.accounting.local_books import LocalBooks, WhenAway
@@ -19,6 +20,7 @@ from chatnest.errors import (
     LimitExceeded,
 )
 from chatnest.ledger.base import Admitted, Hold, Ledger, Limit, Refused, Reservation
+from chatnest.ledger.calendar import seconds_of
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
@@ -46,7 +48,9 @@ class Accounts:
         charge_unanswered: bool = True,
         charge_timeouts: bool = True,
         when_away: WhenAway | None = None,
+        currency: str = "USD",
     ) -> None:
+        self.currency: str = currency
         self.ledger = ledger
         self.outbox: Outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
@@ -69,28 +73,31 @@ class Accounts:
             if refused is None and turn.is_large:
                 refused = self._throttle.begin(under, now)
             if refused is not None:
-                raise _refusal(refused, 0)
+                raise self._refusal(refused)
         return Admission(self, turn, limits, self._throttle if turn.is_large else None)
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its maximum output to the
         tokens that are left. Raises LimitExceeded or LedgerUnavailable, and then holds nothing.
         """
+        turn.wanted_tokens = turn.max_output_tokens
         wish = Reservation(
             id=turn.id,
             limits=limits,
-            tokens=turn.input_tokens + turn.max_output_tokens,
-            min_tokens=turn.input_tokens + turn.min_output_tokens,
+            output=turn.max_output_tokens,
+            min_output=turn.min_output_tokens,
+            input_tokens=turn.input_tokens,
+            money=dearest(turn, limits, self.ledger.now),
             lease=LEASE,
         )
         answer = await self._reserve(wish)
         if isinstance(answer, Refused):
             self._known.remember(answer, turn.min_output_tokens + turn.reply_tokens + 1)
-            raise _refusal(answer, wish.min_tokens)
+            raise self._refusal(answer, wish)
         for state in answer.states:
             if state.limit.hidden and state.limit.kind == "budget":
                 self._warnings.look(state)
-        turn.max_output_tokens = answer.hold.tokens - turn.input_tokens
+        turn.max_output_tokens = answer.hold.output
         return answer
 
     async def _reserve(self, wish: Reservation) -> Admitted | Refused:
@@ -142,9 +149,33 @@ class Accounts:
         """
         charge = await self._rules.charge(turn, hold, failure)
         turn.outcome, turn.charged, turn.source = charge.outcome, charge.tokens, charge.source
+        turn.charged_money = charge.money
         self._local.settle(hold, charge)
         if await self.outbox.settle(hold.id, partial(self.ledger.settle, hold, charge)):
             await self.outbox.flush()
+
+    def _refusal(self, refused: Refused, wish: Reservation | None = None) -> LimitExceeded:
+        state, wait = refused.state, refused.retry_after
+        if state is None:  # only for an id that was released before, and this one is new
+            raise LedgerUnavailable
+        limit = state.limit
+        needed = None
+        if wait is None and wish is not None:
+            cost = wish.costs()[limit.unit]
+            least = cost.fixed + cost.per_output * wish.min_output
+            needed = least if least > limit.amount + state.granted else None
+        return LimitExceeded(
+            limit.name,
+            unit=limit.unit,
+            window=seconds_of(limit),
+            period=limit.window if isinstance(limit.window, str) else None,
+            wait=None if wait is None else seconds_until(refused.now + wait, refused.now),
+            amount=None if limit.hidden else limit.amount + state.granted,
+            needed=needed,
+            held=refused.by_held,
+            currency=self.currency,
+            headers=rate_limit_fields([state], refused.now),
+        )
 
 
 LimitsOf = Callable[[Turn], tuple[Limit, ...]]
@@ -167,21 +198,3 @@ class Admission(msgspec.Struct, frozen=True):
         if self.throttle is not None:
             self.throttle.undo(limits, admitted.now)
         return admitted
-
-
-def _refusal(refused: Refused, min_tokens: int) -> LimitExceeded:
-    state = refused.state
-    if state is None:  # only for an id that was released before, and this one is new
-        raise LedgerUnavailable
-    limit = state.limit
-    fits = limit.kind != "budget" or limit.limit >= min_tokens
-    return LimitExceeded(
-        limit.name,
-        unit=limit.unit,
-        window=None if limit.kind == "concurrency" else limit.window,
-        wait=seconds_until(refused.now + refused.retry_after, refused.now) if fits else None,
-        amount=None if limit.hidden else limit.limit,
-        needed=None if fits else min_tokens,
-        held=refused.by_held,
-        headers=rate_limit_fields([state], refused.now),
-    )

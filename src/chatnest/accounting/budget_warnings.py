@@ -27,7 +27,7 @@ class BudgetWarnings:
     def look(self, state: LimitState) -> None:
         """Log a budget that is nearly used up, once for each of its days."""
         limit = state.limit
-        if (state.used + state.held) * _PARTS[1] < limit.limit * _PARTS[0]:
+        if (state.used + state.held) * _PARTS[1] < limit.amount * _PARTS[0]:
             return
         key = limit.name, limit.account
         if key in self._warned and self._warned[key] == state.resets_at:
@@ -40,7 +40,7 @@ class BudgetWarnings:
             "requests get a 429 until the day ends.",
             limit.name,
             limit.account,
-            limit.limit,
+            limit.amount,
             state.used,
             state.held,
         )

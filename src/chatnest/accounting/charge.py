@@ -5,6 +5,7 @@ from typing import Final, Literal
 import msgspec
 from anyio import fail_after, move_on_after
 
+from chatnest.accounting.bills import bill
 from chatnest.accounting.hidden import HiddenThinking
 from chatnest.endings import StopAnswer
 from chatnest.errors import ChatNestError, UpstreamError, UpstreamTimeout
@@ -65,8 +66,14 @@ class ChargeRules(msgspec.Struct, frozen=True):
                 if failure is not None and answer.finish_reason is None:
                     more += max(8, output // 20)
                 output = max(output, min(output + more, hold.tokens - spent))
+        counted = None
+        if source != "none":
+            counted = _counted(usage, spent, output, source)
+        money, facts = bill(turn, counted)
         return Charge(
             tokens=spent + output,
+            money=money,
+            facts=facts,
             input_tokens=spent,
             output_tokens=output,
             source=source,
@@ -95,6 +102,16 @@ class ChargeRules(msgspec.Struct, frozen=True):
         if isinstance(failure, UpstreamTimeout) and not self.timeouts:
             return False
         return turn.answer.begun or self.unanswered
+
+
+def _counted(
+    usage: Usage | None, spent: int, output: int, source: Literal["provider", "estimated"]
+) -> Usage:
+    """The usage that is charged: the provider's, or one of our own counts."""
+    figures = spent, output, source
+    if usage is not None and (usage.input_tokens, usage.output_tokens, usage.source) == figures:
+        return usage
+    return Usage(spent, output, source)
 
 
 def _is_plausible(usage: Usage) -> bool:

@@ -21,9 +21,9 @@ class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
     """Whether requests are admitted while the ledger is unavailable, by the kinds of their limits.
 
     ``refuse``: they get a 503. ``count``: each worker counts by itself, starting from zero, until
-    the ledger is available again. ``budgets`` is for limits of tokens, ``rates`` for limits of
-    requests and of streams at a time. With ``budgets="count"`` an outage may cost as much as a
-    whole day, once for each worker.
+    the ledger is available again. ``budgets`` is for limits by the calendar and for money,
+    ``rates`` for requests or tokens in seconds, and for streams at a time. With
+    ``budgets="count"`` an outage may cost as much as a whole budget, once for each worker.
     """
 
     budgets: _Rule = "refuse"
@@ -34,6 +34,10 @@ class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"when_away: expected 'refuse' or 'count' for budgets and rates, got {self!r}."
             )
+
+
+def _is_budget(limit: Limit) -> bool:
+    return limit.kind == "budget" or limit.unit == "money"
 
 
 class LocalBooks:
@@ -51,7 +55,7 @@ class LocalBooks:
     def may_count(self, limits: tuple[Limit, ...]) -> bool:
         """Whether every one of these limits may be counted here."""
         return all(
-            (self._rules.budgets if limit.kind == "budget" else self._rules.rates) == "count"
+            (self._rules.budgets if _is_budget(limit) else self._rules.rates) == "count"
             for limit in limits
         )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from chatnest.ledger.base import Limit, Refused
+from chatnest.ledger.base import Limit, LimitState, Refused
 
 __all__ = ["KnownRefusals"]
 
@@ -17,7 +17,7 @@ _BUDGET_MILLISECONDS: Final = 1_000
 
 
 class KnownRefusals:
-    """Remembers a rate's refusal until the first entry leaves its window.
+    """Remembers the refusal by a rate of requests until the first entry leaves its window.
 
     Entries of a window leave by time alone, so no request can be admitted earlier. (A limit that
     the operator has raised is another limit here.) Refusals by budgets and by numbers of streams
@@ -39,11 +39,13 @@ class KnownRefusals:
         """
         if refused.state is None:
             return
-        limit = refused.state.limit
-        if limit.kind == "rate":
-            until = refused.now + refused.retry_after
-        elif limit.hidden and limit.kind == "budget" and refused.state.used + least > limit.limit:
-            until = refused.now + min(refused.retry_after, _BUDGET_MILLISECONDS)
+        limit, wait = refused.state.limit, refused.retry_after
+        if wait is None:  # the limit is too small for this request, and for others it may be not
+            return
+        if limit.kind == "rate" and limit.unit == "requests":
+            until = refused.now + wait
+        elif limit.hidden and _is_used_up(refused.state, least):
+            until = refused.now + min(wait, _BUDGET_MILLISECONDS)
         else:
             return
         self._refused[limit] = refused, until
@@ -57,7 +59,12 @@ class KnownRefusals:
                 continue
             known, until = self._refused[limit]
             if known.now <= now < until:
-                wait = known.now + known.retry_after - now
+                wait = known.now + (known.retry_after or 0) - now
                 return msgspec.structs.replace(known, retry_after=wait, now=now)
             del self._refused[limit]
         return None
+
+
+def _is_used_up(state: LimitState, least: int) -> bool:
+    limit = state.limit
+    return limit.kind == "budget" and limit.unit == "tokens" and state.used + least > limit.amount

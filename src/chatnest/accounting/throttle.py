@@ -35,8 +35,8 @@ class Throttle:
         """
         taken = {}
         for limit in limits:
-            if limit.kind == "rate" and limit.limit > 0:
-                window, step = limit.window * 1000, _step(limit)
+            if limit.kind == "rate" and limit.unit == "requests" and limit.amount > 0:
+                window, step = limit.length, _step(limit)
                 # After a clock was set back, a client waits at most one window.
                 begins = min(max(self._empty_at.get(limit, now), now), now + window)
                 if limit in self._empty_at:
@@ -60,9 +60,9 @@ class Throttle:
 
 
 def _step(limit: Limit) -> float:
-    return limit.window * 1000 / limit.limit
+    return limit.length / limit.amount
 
 
 def _refused(limit: Limit, wait: int, now: int) -> Refused:
-    state = LimitState(limit=limit, used=limit.limit, held=0, resets_at=now + wait)
+    state = LimitState(limit=limit, used=limit.amount, held=0, resets_at=now + wait)
     return Refused(state=state, retry_after=wait, now=now)

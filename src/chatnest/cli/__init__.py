@@ -109,14 +109,22 @@ def _add_ledger(commands: Any) -> None:
     export.add_argument("--since", required=True, metavar="TIME", help="an ISO 8601 date or time")
     adjust = action("adjust", "correct the used tokens of a principal")
     adjust.add_argument("principal", metavar="PRINCIPAL", help="the principal, as in show")
-    adjust.add_argument("tokens", type=int, metavar="TOKENS", help="-500 gives 500 back")
+    adjust.add_argument("amount", metavar="AMOUNT", help="-500 gives 500 tokens back, -0.50 money")
     adjust.add_argument("--id", required=True, help="a repeated id changes nothing")
     adjust.add_argument(
         "--reason", required=True, metavar="TEXT", help="the reason, for the records"
     )
     adjust.add_argument("--day", metavar="YYYY-MM-DD", help="by default today, in budget.timezone")
-    adjust.add_argument("--name", help="the limit, if the principal has several limits of tokens")
+    adjust.add_argument("--name", help="the limit, if the principal has several")
     adjust.add_argument("--new", action="store_true", help="create an account for a new principal")
+    grant = action("grant", "add to the lifetime limit of a principal")
+    grant.add_argument("principal", metavar="PRINCIPAL", help="the principal, as in show")
+    grant.add_argument("amount", metavar="AMOUNT", help="such as 20.00, or a number of tokens")
+    grant.add_argument("--id", required=True, help="a repeated id changes nothing")
+    grant.add_argument(
+        "--reason", required=True, metavar="TEXT", help="the reason, for the records"
+    )
+    grant.add_argument("--name", help="the limit, if the configuration has several of a lifetime")
     zone = action("timezone", "count the days of a limit in another time zone")
     zone.add_argument("name", metavar="NAME", help="the limit, such as tokens")
     zone.add_argument("zone", metavar="ZONE", help="an IANA name, such as Europe/Berlin")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from chatnest.amounts import amount_text, nanos_of
 from chatnest.config.build import naming_keys, open_ledger
 from chatnest.config.sections import Config, LedgerSection, load_config
 from chatnest.errors import ConfigurationError, LedgerUnavailable
@@ -25,7 +26,10 @@ from chatnest.ledger.audit import (
     Verdict,
 )
 from chatnest.ledger.base import Ledger
+from chatnest.ledger.books import GRANTED
 from chatnest.ledger.days import day_of
+from chatnest.ledger.limit import Unit
+from chatnest.policies.limits import LimitRule
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.survey import Reason
 
@@ -93,6 +97,7 @@ def _unavailable(ledger: Ledger, action: str, reason: Reason) -> str:
     effects = {
         "adopt": "; nothing was adopted",
         "adjust": "; the adjustment may have been made: it is safe to repeat the command",
+        "grant": "; the grant may have been made: it is safe to repeat the command",
         "verify": "; nothing was verified",
     }
     return f"{ledger!r} is unavailable: {reason}{effects.get(action, '')}"
@@ -112,7 +117,12 @@ async def _show(audit: Audit, options: Namespace, _: Config) -> int:
         return 0
     figures = ("used", "held", "settled", "adjusted", "expired", "overrun")
     rows = [
-        [b.account, b.name, b.day or "streams", *(f"{getattr(b, f):,}" for f in figures)]
+        [
+            b.account,
+            b.name,
+            b.day or "streams",
+            *(_quantity(b.unit, getattr(b, f)) for f in figures),
+        ]
         for b in balances
     ]
     _table(["principal", "limit", "day", *figures], rows)
@@ -154,22 +164,64 @@ async def _adjust(audit: Audit, options: Namespace, config: Config) -> int:
             f"PRINCIPAL: expected a principal with records, got {account!r}. Nothing was changed. "
             "Choose a name that `chatnest ledger show` lists, or pass --new to create an account."
         )
+    name = options.name or _only_name(account, balances)
+    unit = next((b.unit for b in balances if b.name == name and b.day), "tokens")
     wanted = Adjustment(
         id=options.id,
         account=account,
-        name=options.name or _only_name(account, balances),
+        name=name,
         day=options.day or day_of(now, config.budget.timezone),
-        tokens=options.tokens,
+        amount=_amount_of(options.amount, unit),
         reason=options.reason,
     )
+    return await _make(audit, wanted, has_day=bool(options.day))
+
+
+async def _grant(audit: Audit, options: Namespace, config: Config) -> int:
+    rule = _lifetime(config, options.name)
+    amount = _amount_of(options.amount, rule.unit)
+    wanted = Adjustment(
+        id=options.id,
+        account=options.principal,
+        name=rule.name,
+        day=GRANTED,
+        amount=amount,
+        reason=options.reason,
+    )
+    return await _make(audit, wanted, has_day=True, unit=rule.unit)
+
+
+def _lifetime(config: Config, name: str | None) -> LimitRule:
+    """The limit of the configuration that grants add to."""
+    rules = {rule.name: rule for rule in config.limits if rule.window == "lifetime"}
+    if name in rules:
+        return rules[name]
+    if name is None and len(rules) == 1:
+        return next(iter(rules.values()))
+    known = ", ".join(rules) or "there is none"
+    raise ConfigurationError(
+        f'--name: expected one of the limits with window = "lifetime" ({known}), got {name!r}. '
+        "Pass --config, and one of them."
+    )
+
+
+async def _make(
+    audit: Audit, wanted: Adjustment, *, has_day: bool, unit: Unit | None = None
+) -> int:
+    """Make an adjustment, unless its id is known, and write what was made. ``unit`` is for a limit
+    that the books may not know yet.
+    """
     adjusted = await audit.adjust(wanted)
+    if unit is not None:
+        balance = msgspec.structs.replace(adjusted.balance, unit=unit)
+        adjusted = msgspec.structs.replace(adjusted, balance=balance)
     made = adjusted.adjustment
     if msgspec.structs.replace(made, at=0) != msgspec.structs.replace(
-        wanted, day=wanted.day if options.day else made.day
+        wanted, day=wanted.day if has_day else made.day
     ):
         raise ConfigurationError(
             f"--id: expected a new id, got {made.id!r}, the id of another adjustment of "
-            f"{made.account!r}: {made.tokens:+,} tokens, {made.name} of {made.day}, "
+            f"{made.account!r}: {_change(adjusted)}, {made.name} of {made.day}, "
             f"{made.reason!r}. Nothing was changed. Choose another id."
         )
     sys.stdout.write(_sentence(adjusted))
@@ -195,8 +247,8 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
 async def _timezone(audit: Audit, options: Namespace, _: Config) -> int:
     change = await audit.change_zone(options.name, options.zone)
     sys.stdout.write(
-        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; carried over "
-        f"today's used tokens of {change.carried:,} principals\n"
+        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; use "
+        "on a day that reaches into both still counts\n"
     )
     return 0
 
@@ -212,6 +264,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "holds": _holds,
     "export": _export,
     "adjust": _adjust,
+    "grant": _grant,
     "timezone": _timezone,
     "verify": _verify,
 }
@@ -232,9 +285,40 @@ def _only_name(account: str, balances: Iterable[Balance]) -> str:
 
 def _sentence(adjusted: Adjusted) -> str:
     made, balance = adjusted.adjustment, adjusted.balance
-    what = f"{_shown(made.account)}, {made.name} of {made.day}: {made.tokens:+,} tokens"
+    place = made.name if made.day == GRANTED else f"{made.name} of {made.day}"
+    what = f"{_shown(made.account)}, {place}: {_change(adjusted)}"
     earlier = "" if adjusted.first else f", already made at {_time(made.at)}; nothing was changed"
-    return f"{what}{earlier}; used {balance.used:,}, held {balance.held:,}\n"
+    if made.day == GRANTED:
+        return f"{what}{earlier}; granted {_quantity(balance.unit, balance.adjusted)}\n"
+    used, held = _quantity(balance.unit, balance.used), _quantity(balance.unit, balance.held)
+    return f"{what}{earlier}; used {used}, held {held}\n"
+
+
+def _amount_of(text: str, unit: str) -> int:
+    """The amount of a command, in the smallest unit. It may be negative."""
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if unit == "money":
+        try:
+            return sign * nanos_of(digits)
+        except ValueError as exc:
+            raise ConfigurationError(f"AMOUNT: {exc}") from None
+    if not (digits.isascii() and digits.isdecimal()):
+        raise ConfigurationError(
+            f"AMOUNT: expected a whole number of {unit}, such as 500 or -500, got {text!r}."
+        )
+    return sign * int(digits)
+
+
+def _change(adjusted: Adjusted) -> str:
+    """The amount of an adjustment, with its sign and unit."""
+    amount, unit = adjusted.adjustment.amount, adjusted.balance.unit
+    if unit == "money":
+        return f"{'+' if amount > 0 else ''}{amount_text(amount)}"
+    return f"{amount:+,} {unit}"
+
+
+def _quantity(unit: str, amount: int) -> str:
+    return amount_text(amount) if unit == "money" else f"{amount:,}"
 
 
 def _summary(verdict: Verdict) -> str:
@@ -293,7 +377,7 @@ def _shown(text: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(",", "").isdecimal()
+    return text.lstrip("-").replace(",", "").replace(".", "", 1).isdecimal()
 
 
 def _write_error(sentence: str) -> None:

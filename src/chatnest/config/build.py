@@ -91,9 +91,11 @@ def _build(config: Config) -> ChatNestApp:
         allowed_profiles=open_profiles(config),
         plans=config.plans,
         default_plan=chat.default_plan,
+        currency=config.ledger.currency,
         policies=standard_policies(
             timezone=config.budget.timezone,
             anonymous_daily_token_limit=config.budget.anonymous_daily_token_limit,
+            limits=config.limits,
         ),
         ledger=open_ledger(config.ledger),
         runs=config.runs,

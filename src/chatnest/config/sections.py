@@ -9,7 +9,7 @@ key here: they come from the environment.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -30,6 +30,8 @@ from chatnest.config.sources import (
 from chatnest.errors import ConfigurationError
 from chatnest.identity.plans import Plan
 from chatnest.incoming import ClientSystemPrompt
+from chatnest.ledger.limit import CalendarWindow
+from chatnest.policies.limits import LimitRule
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
 from chatnest.tokens.image_rules import Detail
@@ -230,6 +232,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[Profile, ...] = DEFAULT_PROFILES
     hard_caps: HardCaps = HARD_CAPS
     plans: dict[str, Plan] = {}
+    limits: tuple[LimitRule, ...] = ()
     identity: IdentitySection = IdentitySection()
     budget: BudgetSection = BudgetSection()
     ledger: LedgerSection = LedgerSection()
@@ -261,7 +264,10 @@ _NAMED: Final[Mapping[str, type[msgspec.Struct]]] = {
 }
 """Sections of sections with names, and the type of each."""
 
-_JOINED: Final = {*_SECTIONS, *_NAMED}
+_LISTED: Final[Mapping[str, type[msgspec.Struct]]] = {"limits": LimitRule}
+"""Lists of tables, and the type of each table."""
+
+_JOINED: Final = {*_SECTIONS, *_NAMED, *_LISTED}
 
 
 def load_config(
@@ -282,7 +288,7 @@ def load_config(
     tree: Tree = {}
     sources: dict[str, str] = {}
     for source in read:
-        settings = typed(source, _SECTIONS, _NAMED)
+        settings = typed(source, _SECTIONS, _NAMED, _LISTED)
         tree = merge(*with_tables(tree, settings))
         sources |= dict.fromkeys(_keys(settings), source.name)
     with naming_sources(sources):
@@ -294,8 +300,27 @@ def load_config(
             named = tree.get(place, {})
             sections[place] = {name: _NAMED[place](**each) for name, each in named.items()}
         profiles = _profiles(tree.get("profiles", {}))
+        limits = _limits(tree.get("limits", []), sections["budget"].timezone)
     written = tuple(tree.get("profiles", ()))
-    return Config(profiles=profiles, demo=demo, written=written, sources=sources, **sections)
+    return Config(
+        limits=limits, profiles=profiles, demo=demo, written=written, sources=sources, **sections
+    )
+
+
+def _limits(tables: list[Tree], timezone: str) -> tuple[LimitRule, ...]:
+    """The limits, by default in the time zone of the budgets."""
+    rules = []
+    for number, table in enumerate(tables):
+        for key in ("name", "unit", "amount"):
+            if key not in table:
+                raise ConfigurationError(
+                    f"limits[{number}].{key}: expected a value, got none. Add the key."
+                )
+        defaults: Tree = {}
+        if table.get("window") in get_args(CalendarWindow):
+            defaults["timezone"] = timezone
+        rules.append(LimitRule(**defaults | table))
+    return tuple(rules)
 
 
 def _keys(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:

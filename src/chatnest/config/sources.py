@@ -140,15 +140,19 @@ def _is_from_kubernetes(name: str, value: str) -> bool:
 # ---------------------------------------------------------------- types
 
 
-def typed(source: Source, kinds: Kinds, named: Kinds) -> Tree:
+def typed(source: Source, kinds: Kinds, named: Kinds, listed: Kinds) -> Tree:
     """Return the settings of a source, each converted to the type of its key. ``named`` are the
-    types of sections that have a section for each name, such as that of profiles.
+    types of sections that have a section for each name, such as that of profiles, and ``listed``
+    those of the tables of a list.
 
     Raises ConfigurationError for an unknown key, and for a value of another type.
     """
     tree: Tree = {}
     for name, section in source.tree.items():
-        _known(name, [*kinds, *named], "", source, kinds)
+        _known(name, [*kinds, *named, *listed], "", source, kinds)
+        if name in listed:
+            tree[name] = _listed(section, listed[name], name, source, kinds)
+            continue
         _check_section(section, name, source)
         if name not in named:
             tree[name] = _values(section, kinds[name], name, source, kinds)
@@ -159,6 +163,29 @@ def typed(source: Source, kinds: Kinds, named: Kinds) -> Tree:
             _check_section(fields, place, source)
             tree[name][each] = _values(fields, named[name], place, source, kinds)
     return tree
+
+
+def _listed(
+    tables: object, kind: type[msgspec.Struct], place: str, source: Source, kinds: Kinds
+) -> list[Tree]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError(
+            f"{source.name}: {place}: expected a list of tables, got another value. Write "
+            f"[[{place}]] above the keys of each, in a file."
+        )
+    hints = get_type_hints(kind)
+    found = []
+    for number, table in enumerate(tables):
+        at = f"{place}[{number}]"
+        for key in table:
+            _known(key, list(hints), f"{at}.", source, kinds)
+        found.append(
+            {
+                key: _value(each, hints[key], f"{at}.{key}", source, kinds)
+                for key, each in table.items()
+            }
+        )
+    return found
 
 
 def _check_section(section: object, place: str, source: Source) -> None:

@@ -9,7 +9,7 @@ from chatnest.endpoints.base import Exchange
 from chatnest.errors import LedgerUnavailable, MethodNotAllowed
 from chatnest.identity.access import Access
 from chatnest.incoming import Incoming
-from chatnest.ledger.base import Ledger
+from chatnest.ledger.base import Ledger, Limit
 from chatnest.lookups import LookUps
 from chatnest.models import Catalogue
 from chatnest.policies.base import PolicyChain
@@ -33,6 +33,7 @@ class LimitsEndpoint:
         ledger: Ledger,
         models: Catalogue,
         bounds: ResolvedBounds,
+        currency: str,
     ) -> None:
         self._access = access
         self._look_ups = look_ups
@@ -41,6 +42,7 @@ class LimitsEndpoint:
         self._ledger = ledger
         self._models = models
         self._bounds = bounds
+        self._currency = currency
 
     async def serve(self, exchange: Exchange) -> None:
         """Respond with the limits, as JSON. Raises LedgerUnavailable."""
@@ -54,22 +56,26 @@ class LimitsEndpoint:
         profile = await self._access.profile(
             identity, None if asked is None else profile_name(asked)
         )
-        model = self._models.permitted(profile, identity.models)[0]
-        look_up = LookUp(
-            principal=identity.principal,
-            groups=identity.groups,
-            plan=identity.plan,
-            headers=self._incoming.headers(scope),
-            profile=profile,
-            model=model.name,
-            counter=model.counter,
-        )
+        limits: dict[Limit, None] = {}
+        for model in self._models.permitted(profile, identity.models):
+            look_up = LookUp(
+                principal=identity.principal,
+                groups=identity.groups,
+                plan=identity.plan,
+                headers=self._incoming.headers(scope),
+                profile=profile,
+                model=model.name,
+                counter=model.counter,
+            )
+            limits |= dict.fromkeys(self._policies.shown_limits(look_up))
         try:
             with fail_after(self._bounds.ledger_seconds):
-                states = await self._ledger.usage(self._policies.shown_limits(look_up))
+                states = await self._ledger.usage(tuple(limits))
         except TimeoutError:
             raise LedgerUnavailable from None
         allowed = await self._access.allowed(identity)
         send = bounded(exchange.send, self._bounds.send_seconds)
-        document = limits_document(profile, allowed, states, plan=identity.plan)
+        document = limits_document(
+            profile, allowed, states, plan=identity.plan, currency=self._currency
+        )
         await respond_json(scope, send, document)

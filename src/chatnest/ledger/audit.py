@@ -1,13 +1,16 @@
 """Audit: the seam for operators, who read and correct a ledger's books. No I/O."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
-from chatnest.ledger.base import Line
+from chatnest.ledger.base import Facts, Line
+from chatnest.ledger.books import GRANTED, unit_of_scale
 from chatnest.ledger.days import span_of
+from chatnest.ledger.limit import MOST, Unit
 
 __all__ = [
     "Adjusted",
@@ -24,8 +27,8 @@ __all__ = [
     "check_kept",
 ]
 
-_MOST: Final = 10**12
-"""Maximum tokens of one adjustment. More is a typing error, and sums stay exact in every store."""
+_MOST: Final[Mapping[Unit, int]] = {"tokens": 10**12, "requests": 10**12, "money": MOST}
+"""Maximum of one adjustment in its unit. More is a typing error, and sums stay exact."""
 
 _LONGEST_ID: Final = 200
 """Maximum characters of an adjustment's id."""
@@ -33,19 +36,24 @@ _LONGEST_ID: Final = 200
 _LONGEST_REASON: Final = 500
 """Maximum characters of an adjustment's reason."""
 
+_NO_SCALES: Final[Mapping[str, str]] = MappingProxyType({})
+
 Figure = Literal["settled", "held", "overrun", "expired", "adjusted"]
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """A counter in the books: the figures of an account under one limit's name.
 
-    Figures are tokens of one ``day``. If ``day`` is None they are streams, and only ``held`` is
-    used. ``expired`` is the part of ``settled`` that was charged for expired holds.
+    Figures are in ``unit``, for one ``day``; money is in nano-dollars. If ``day`` is None they are
+    streams, and only ``held`` is used. ``expired`` is the part of ``settled`` that was charged for
+    expired holds. The day ``"ever"`` has the sums of the days that are no longer kept one by one,
+    and ``"granted"`` what grants have added, as ``adjusted``.
     """
 
     account: str
     name: str
     day: str | None
+    unit: Unit = "tokens"
     settled: int = 0
     held: int = 0
     overrun: int = 0
@@ -59,14 +67,19 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def used(self) -> int:
         """The figure that counts against the limit, in addition to ``held``."""
-        return max(0, self.settled + self.adjusted)
+        return max(0, self.settled + self.adjusted) if self.day != GRANTED else 0
 
     @classmethod
-    def at(cls, key: str, figures: Iterable[int] = ()) -> "Balance":
-        """The balance of a counter's key. ``figures`` are in the order of the fields."""
+    def at(
+        cls, key: str, figures: Iterable[int] = (), scales: Mapping[str, str] = _NO_SCALES
+    ) -> "Balance":
+        """The balance of a counter's key. ``figures`` are in the order of the fields; ``scales``
+        are those of the books, by name.
+        """
         name, day, account = key.split(":", 2)
-        named = dict(zip(cls.__struct_fields__[3:], figures, strict=False))
-        return cls(account=account, name=name, day=day or None, **named)
+        named = dict(zip(cls.__struct_fields__[4:], figures, strict=False))
+        unit = unit_of_scale(scales.get(name, "")) if day else "streams"
+        return cls(account=account, name=name, day=day or None, unit=unit, **named)
 
 
 class LiveHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,11 +92,12 @@ class LiveHold(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     admitted_at: int
     expires_at: int
+    money: int = 0
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of a turn: ``tokens`` on each of its ``lines``, the keys of the counters that were
-    charged. No content of messages.
+    """The cost of a turn: ``tokens``, ``money`` (nano-dollars) or one request on each of its
+    ``lines``, the keys of the counters that were charged. No content of messages.
 
     The outcome ``expired`` means that the turn was never settled; only its lines show whose it was.
     ``admitted_at`` is None if the books had forgotten the hold.
@@ -101,12 +115,16 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     principal: str = ""
     profile: str = ""
     model: str = ""
+    held_money: int = 0
+    money: int = 0
+    facts: Facts = Facts()
     lines: tuple[str, ...] = ()
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
-    """A correction by an operator: signed ``tokens`` on one counter, with a reason, and an id that
-    makes it idempotent. The ledger sets ``at``.
+    """A correction by an operator: a signed ``amount`` on one counter, in its unit, with a reason,
+    and an id that makes it idempotent. On the day ``"granted"`` it adds to a lifetime limit. The
+    ledger sets ``at``.
 
     Raises ConfigurationError for an invalid value.
     """
@@ -115,7 +133,7 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     name: str
     day: str
-    tokens: int
+    amount: int
     reason: str
     at: int = 0
 
@@ -130,17 +148,18 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
                 f"reason: expected 1 to {_LONGEST_REASON} characters, got {len(self.reason)}. Give "
                 "the adjustment a short reason."
             )
-        if not 0 < abs(self.tokens) <= _MOST:
+        if not 0 < abs(self.amount) <= MOST:
             raise ConfigurationError(
-                f"tokens: expected a number other than 0, from {-_MOST:,} to {_MOST:,}, got "
-                f"{self.tokens:,}."
+                f"amount: expected a number other than 0, from {-MOST:,} to {MOST:,}, got "
+                f"{self.amount:,}."
             )
         if not self.name or set(self.name) & set(':" '):
             raise ConfigurationError(
                 f"name: expected the name of a limit, got {self.name!r}. Leave out colons and "
                 "spaces."
             )
-        span_of(self.day)
+        if self.day != GRANTED:
+            span_of(self.day)
 
     @property
     def key(self) -> str:
@@ -158,14 +177,11 @@ class Adjusted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZoneChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a change of a limit's zone from ``before`` to ``after``. ``carried`` is the
-    number of accounts whose use of the current day was carried over by an adjustment.
-    """
+    """The result of a change of a limit's zone from ``before`` to ``after``."""
 
     name: str
     before: str
     after: str
-    carried: int
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,13 +235,14 @@ class Audit(Protocol):
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         """Correct a counter. Idempotent by the account and the adjustment's id.
 
-        Raises ConfigurationError for a day that has not begun, or is no longer kept.
+        Raises ConfigurationError for a day that has not begun, or is no longer kept, and for an
+        amount that is too large for the unit.
         """
 
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
-        """Count the days of the budget ``name`` in another time zone from now on. The use of the
-        current day is carried over, so that no account gets a second budget. Raises
-        ConfigurationError.
+        """Count the days of the budget ``name`` in another time zone from now on. A day of the old
+        zone counts in each day of the new one that it reaches into, so that no account gets a
+        second budget. Raises ConfigurationError.
         """
 
     async def adopt(self) -> str:
@@ -245,10 +262,21 @@ class Audited(Protocol):
         """The same books, for an audit."""
 
 
-def check_kept(adjustment: Adjustment, now: int, keep: int) -> None:
-    """Raise ConfigurationError for a day that has not begun anywhere, or is no longer kept. ``now``
-    and ``keep`` are in milliseconds.
+def check_kept(adjustment: Adjustment, now: int, keep: int, scale: str) -> None:
+    """Raise ConfigurationError for a day that has not begun anywhere, or is no longer kept, and for
+    an amount that is too large for the unit of ``scale``. ``now`` and ``keep`` are in milliseconds.
     """
+    if adjustment.day == GRANTED and not scale:  # the first one may come before the first turn
+        return
+    unit = unit_of_scale(scale)
+    most = _MOST.get(unit, 0)
+    if abs(adjustment.amount) > most:
+        raise ConfigurationError(
+            f"amount: expected at most {most:,} {unit}, got {adjustment.amount:,}. Make several "
+            "adjustments if it is right."
+        )
+    if adjustment.day == GRANTED:
+        return
     begins, ends = span_of(adjustment.day)
     if begins > now:
         raise ConfigurationError(

@@ -1,20 +1,21 @@
 """Ledger: the seam to the books of holds and use, and the values that cross it. No I/O.
 
-Amounts are whole tokens, requests or streams; times are whole milliseconds since the epoch, by the
-ledger's own clock.
+Amounts are whole tokens, nano-dollars, requests or streams; times are whole milliseconds since the
+epoch, by the ledger's own clock.
 """
 
 import time
-from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 import msgspec
 
-from chatnest.errors import ConfigurationError
+from chatnest.ledger.limit import Limit, Unit
 
 __all__ = [
     "Admitted",
     "Charge",
+    "Cost",
+    "Facts",
     "Hold",
     "Ledger",
     "Limit",
@@ -32,111 +33,62 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-_UNITS: Final[Mapping[str, Literal["requests", "tokens", "streams"]]] = {
-    "rate": "requests",
-    "budget": "tokens",
-    "concurrency": "streams",
-}
+class Cost(msgspec.Struct, frozen=True, gc=False):
+    """The cost of a turn in a unit, by its output: ``fixed + per_output * output``."""
+
+    fixed: int
+    per_output: int
 
 
-_UTC: Final = "UTC"
-_DAY: Final = 86_400
-"""The window of a budget, in seconds: a calendar day, however long it is."""
-
-
-def _unused(limit: "Limit") -> str:
-    if limit.kind not in _UNITS:
-        return f"{limit!r}: kind: expected one of {', '.join(_UNITS)}, got {limit.kind!r}."
-    if limit.kind == "budget":
-        return (
-            f"{limit!r}: window: expected {_DAY} for a budget, which is counted by the calendar "
-            f"day, got {limit.window}. Leave window out; there are no budgets of weeks or months."
-        )
-    if limit.kind == "rate":
-        return (
-            f"{limit!r}: timezone: expected none for a rate, got {limit.timezone!r}. Leave "
-            "timezone out."
-        )
-    return (
-        f"{limit!r}: window and timezone: expected neither for a concurrency limit, "
-        "got one. Leave both out."
-    )
-
-
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit that a request must fit under.
-
-    ``rate``: at most ``limit`` requests in a sliding window of ``window`` seconds. ``budget``: at
-    most ``limit`` tokens in a calendar day of ``timezone``; all budgets of one name must have the
-    same timezone. ``concurrency``: at most ``limit`` streams at a time. Counters belong to
-    ``account`` and ``name``, not to the limit's size, so that a change of size never opens a second
-    budget. The figures of a ``hidden`` limit appear in no header field, refusal or ``/limits``.
-
-    Raises ConfigurationError for invalid values, and for a ``window`` or ``timezone`` that the kind
-    does not use.
-    """
-
-    name: str
-    kind: Literal["rate", "budget", "concurrency"]
-    account: str
-    limit: int
-    window: int = 86_400
-    timezone: str = "UTC"
-    hidden: bool = False
-
-    def __post_init__(self) -> None:
-        limit, window = self.limit, self.window
-        if not self.name or ":" in self.name or '"' in self.name:
-            raise ConfigurationError(
-                f"{self!r}: name: expected a non-empty text without colons or double quotes, "
-                f"got {self.name!r}."
-            )
-        if type(limit) is not int or limit < 0 or type(window) is not int or window < 1:
-            raise ConfigurationError(
-                f"{self!r}: limit and window: expected integers, limit >= 0 and window >= 1."
-            )
-        if self.kind == "rate":
-            unused = self.timezone != _UTC
-        elif self.kind == "budget":
-            unused = window != _DAY
-        else:
-            unused = window != _DAY or self.timezone != _UTC
-        if unused or self.kind not in _UNITS:
-            raise ConfigurationError(_unused(self))
-
-    @property
-    def unit(self) -> Literal["requests", "tokens", "streams"]:
-        return _UNITS[self.kind]
+_ONE: Final = Cost(1, 0)
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to hold tokens and streams under all of its limits, or under none.
+    """A request to hold the cost of an answer under all of its limits, or under none.
 
     The worker makes ``id`` before its first attempt; it makes every operation idempotent.
-    ``tokens`` is the worst case of the upstream call. A budget with less left grants less, down to
-    ``min_tokens``. ``lease`` (TTL) is in milliseconds.
+    ``output`` is the maximum tokens of the answer. A limit with less left grants less output, down
+    to ``min_output``. A token of the input costs one token, like one of the output; ``money`` is
+    the cost in nano-dollars at the dearest price that may apply. ``lease`` (TTL) is in
+    milliseconds.
     """
 
     id: str
     limits: tuple[Limit, ...]
-    tokens: int
-    min_tokens: int
+    output: int
+    min_output: int
+    input_tokens: int = 0
+    money: Cost = Cost(0, 0)
     lease: int = 30_000
+
+    @property
+    def tokens(self) -> int:
+        """The maximum tokens of input and output together."""
+        return self.input_tokens + self.output
+
+    def costs(self) -> dict[Unit, Cost]:
+        """The cost in each unit."""
+        tokens = Cost(self.input_tokens, 1)
+        return {"tokens": tokens, "money": self.money, "requests": _ONE, "streams": _ONE}
 
 
 # A ledger in memory keeps a hundred thousand of the next two, and of their records. They cannot be
 # part of a cycle, so ``gc=False`` shortens the pauses of the garbage collector.
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """A counter that a hold counts on: with its tokens, or as one stream."""
+class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A place that a hold counts on, with its amount of the unit: a counter or, with a ``serial``
+    above 0, a bucket of a sliding window.
+    """
 
     key: str
-    unit: Literal["tokens", "streams"]
+    unit: Unit
+    serial: int = -1
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An admitted reservation: ``tokens`` on each line of that unit, one stream on the others.
+    """An admitted reservation: ``tokens`` or ``money`` (nano-dollars) on each line of that unit,
+    and one on the others. ``output`` is the maximum tokens of the answer.
 
     It contains all that a settlement needs, so that a ledger can settle a hold it has forgotten.
     """
@@ -144,15 +96,38 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     tokens: int
     lines: tuple[Line, ...]
+    money: int = 0
+    output: int = 0
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The facts of a record beside the cost. ``price`` is the version of the price that was
+    charged, and ``stated`` what the provider says that it cost, in nano-dollars.
+    """
+
+    groups: dict[str, str] = {}
+    plan: str = ""
+    wanted: int = 0
+    granted: int = 0
+    served_model: str = ""
+    tier: str = ""
+    cached_tokens: int = 0
+    cache_written_tokens: int = 0
+    reasoning_tokens: int = 0
+    price: str = ""
+    stated: int = 0
+    response_id: str = ""
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of a turn, and how it was determined. No content of messages.
 
-    Budgets are charged ``tokens``; ``source`` is where that figure is from.
+    Limits are charged ``tokens``, ``money`` (nano-dollars), or one request; ``source`` is where the
+    figures are from.
     """
 
     tokens: int
+    money: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     source: Literal["provider", "estimated", "none"] = "none"
@@ -160,48 +135,61 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     principal: str = ""
     profile: str = ""
     model: str = ""
+    facts: Facts = Facts()
 
 
 class LimitState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a limit. ``resets_at`` is the next time at which use expires by itself."""
+    """The state of a limit. ``resets_at`` is the next time at which use expires by itself.
+    ``granted`` is what grants have added to its amount.
+    """
 
     limit: Limit
     used: int
     held: int
     resets_at: int | None
+    granted: int = 0
 
     @property
     def remaining(self) -> int:
-        return max(0, self.limit.limit - self.used - self.held)
+        return max(0, self.limit.amount + self.granted - self.used - self.held)
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """The reservation is held. ``now`` is the ledger's time of the answer."""
+    """The reservation is held. ``now`` is the ledger's time of the answer. ``over`` are the names
+    of the shadow limits that would have refused it.
+    """
 
     hold: Hold
     states: tuple[LimitState, ...]
     now: int
+    over: tuple[str, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The reservation is refused, and nothing was counted.
 
     ``state`` is the limit that refused, or None if the id belongs to a hold that has ended.
-    ``retry_after`` is in milliseconds; a retry after it succeeds, unless other requests come first.
-    ``by_held`` is true if the tokens are held by running answers, and not used up.
+    ``retry_after`` is in milliseconds; a retry after it succeeds, unless other requests come first,
+    running answers hold a part of another limit, or the clock is set back. It is None if waiting
+    does not help: the limit is too small for the request. ``by_held`` is true if what is in the way
+    is held by running answers, and not used up;
+    then ``retry_after`` is a guess.
     """
 
     state: LimitState | None
-    retry_after: int
+    retry_after: int | None
     now: int
     by_held: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a hold: the ``tokens`` charged, and whether this call ended it ``first``."""
+    """The end of a hold: the ``tokens`` and ``money`` charged, and whether this call ended it
+    ``first``.
+    """
 
     tokens: int
     first: bool
+    money: int = 0
 
 
 class Ledger(Protocol):
@@ -214,7 +202,7 @@ class Ledger(Protocol):
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:
         """Check all limits and hold under all of them, or under none, in one step.
 
-        Raises ZoneConflict if the books count a budget's name in another time zone.
+        Raises ZoneConflict if the books count a limit's name in another time zone, or unit.
         """
 
     async def renew(self, hold: Hold, lease: int) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["day_end", "day_of", "is_zone", "span_of"]
+__all__ = ["day_end", "day_of", "days_between", "end_of", "is_zone", "span_of", "zone_of"]
 
 _HOUR: Final = 3_600_000
 
@@ -43,10 +43,18 @@ def day_end(now: int, timezone: str) -> int:
     return day.end
 
 
+@lru_cache(maxsize=256)
+def days_between(first: str, last: str) -> tuple[str, ...]:
+    """The days from the first to the last, with both."""
+    begin = date.fromisoformat(first)
+    days = (date.fromisoformat(last) - begin).days + 1
+    return tuple((begin + timedelta(days=number)).isoformat() for number in range(days))
+
+
 def is_zone(name: str) -> bool:
     """Whether the time zone database has this name."""
     try:
-        _zone(name)
+        zone_of(name)
     except (KeyError, ValueError, OSError):  # missing; invalid; a folder of zones
         return False
     return True
@@ -67,16 +75,22 @@ def span_of(day: str) -> tuple[int, int]:
     return midnight - 14 * _HOUR, midnight + 36 * _HOUR
 
 
+def end_of(day: str, timezone: str) -> int:
+    """The end of a day such as 2026-11-22 in a time zone."""
+    after = date.fromisoformat(day) + timedelta(days=1)
+    midnight = datetime(after.year, after.month, after.day, tzinfo=zone_of(timezone))
+    return round(midnight.timestamp() * 1000)
+
+
 def _begin(now: int, timezone: str) -> _Day:
     """Work out the day at ``now``, and remember it as the latest."""
-    zone = _zone(timezone)
+    zone = zone_of(timezone)
     today = datetime.fromtimestamp(now / 1000, zone).date()
-    tomorrow = today + timedelta(days=1)
-    midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
-    day = _latest[timezone] = _Day(now, round(midnight.timestamp() * 1000), today.isoformat())
+    day = _latest[timezone] = _Day(now, end_of(today.isoformat(), timezone), today.isoformat())
     return day
 
 
 @lru_cache(maxsize=64)
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of a name. Raises what ZoneInfo does."""
     return ZoneInfo(name)

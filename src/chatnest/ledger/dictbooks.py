@@ -20,9 +20,10 @@ from chatnest.ledger.base import (
     Reservation,
     Settlement,
 )
-from chatnest.ledger.days import day_of
+from chatnest.ledger.books import EVER, GRANTED, Counter, counter_key, is_part_of_lifetime
+from chatnest.ledger.days import day_of, days_between
 from chatnest.ledger.holds import Holds
-from chatnest.ledger.model import Counter, counter_key
+from chatnest.ledger.sliding import Sliding
 from chatnest.ledger.window import ListWindow
 
 __all__ = ["OTHER_ADDRESSES", "OTHER_PRINCIPALS", "DictBooks"]
@@ -45,10 +46,11 @@ _LOOKS_FOR_ROOM: Final = 64
 """Maximum entries that one operation examines to make room."""
 
 _HOUR: Final = 3_600_000
+_KEPT: Final = 62 * 24 * _HOUR
+"""Milliseconds for which days are kept that count in a window of several days."""
 _WESTERNMOST: Final = 12 * _HOUR
 """Milliseconds by which a time zone is behind UTC at most."""
 
-_NOTHING: Final = Counter()
 _Entry = TypeVar("_Entry")
 
 
@@ -72,8 +74,9 @@ class DictBooks(Holds):
 
     A look-up stores nothing: counters without figures and windows without entries take no room.
 
-    ``max_keys`` bounds the counters of budgets, and the windows. To make room, only entries that no
-    longer count are dropped: counters of past days, and windows whose entries have all left. If
+    ``max_keys`` bounds the counters of days, and the windows of each kind. To make room, only
+    entries that no longer count are dropped: counters of days that are in no window any more, and
+    windows whose entries have all left. Days that count in a lifetime are added up instead. If
     that is not enough, new accounts share one account for each limit, with the limit of a single
     account: addresses once nine tenths of the keys are in use, others once all of them are.
     Counters of streams, which live as long as a hold, are never shared.
@@ -86,16 +89,21 @@ class DictBooks(Holds):
         self._most_addresses = max_keys - max_keys // _RESERVED
         self._counters: OrderedDict[str, Counter] = OrderedDict()  # in the order of insertion
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
+        self._slidings: OrderedDict[str, Sliding] = OrderedDict()
+        self._long: set[str] = set()  # names with windows of several days
+        self._ever: dict[str, dict[str, set[str]]] = {}  # name with a lifetime, account: days
         self._zones: dict[str, str] = {}
         self.zone: Callable[[str], str | None] = self._zones.get
         self._read = _LookedUp(self._counters, Counter)
         self._slid = _LookedUp(self._windows, ListWindow)
+        self._moved = _LookedUp(self._slidings, Sliding)
         self.counter: Callable[[str], Counter] = self._read.__getitem__
         self.window: Callable[[str], ListWindow] = self._slid.__getitem__
+        self.sliding: Callable[[str], Sliding] = self._moved.__getitem__
         self._say_again = 0
 
     def __len__(self) -> int:
-        return len(self._counters) + len(self._windows)
+        return len(self._counters) + len(self._windows) + len(self._slidings)
 
     # ------------------------------------------------ operations
 
@@ -130,10 +138,52 @@ class DictBooks(Holds):
     def keep_zone(self, name: str, zone: str) -> None:
         self._zones[name] = zone
 
+    def sums(self, name: str, account: str, first: str, last: str, start: int) -> tuple[int, int]:
+        used = held = 0
+        for day in days_between(first, last):
+            key = f"{name}:{day}:{account}"
+            counter = self._read.get(key) or self._counters.get(key)
+            if counter is not None and counter.ends > start:
+                used += counter.settled + counter.adjusted
+                held += counter.held
+        return used, held
+
+    def all_sums(self, name: str, account: str) -> tuple[int, int]:
+        self.keep_ever(name)
+        used = held = 0
+        for day in self._ever[name].get(account, ()):
+            counter = self._counters.get(f"{name}:{day}:{account}")
+            if counter is not None:
+                used += counter.settled + counter.adjusted
+                held += counter.held
+        for key, counter in self._read.items():  # new ones, of this operation
+            if key not in self._counters and is_part_of_lifetime(key, name, account):
+                used += counter.settled + counter.adjusted
+                held += counter.held
+        return used, held
+
+    def keep_ever(self, name: str) -> None:
+        if name not in self._ever:
+            self._index(name)
+
+    def _index(self, name: str) -> None:
+        """Know the days of each account under a name that has a lifetime from now on."""
+        self._ever[name] = {}
+        for key in self._counters:
+            if key.startswith(f"{name}:"):
+                self._enter(key)
+
+    def _enter(self, key: str) -> None:
+        name, day, account = key.split(":", 2)
+        if name in self._ever and day and day != GRANTED:
+            self._ever[name].setdefault(account, set()).add(day)
+
     def _keep(self) -> None:
         """Store the entries that the operation has changed, except empty ones."""
         for key, counter in self._read.items():
-            if counter != _NOTHING:
+            if counter.settled or counter.held or counter.adjusted:
+                if self._ever and key not in self._counters:
+                    self._enter(key)
                 self._counters[key] = counter
             else:
                 self._counters.pop(key, None)
@@ -142,14 +192,24 @@ class DictBooks(Holds):
                 self._windows[key] = window
             else:
                 self._windows.pop(key, None)
+        for key, sliding in self._moved.items():
+            if sliding.buckets:
+                self._slidings[key] = sliding
+            else:
+                self._slidings.pop(key, None)
         self._read.clear()
         self._slid.clear()
+        self._moved.clear()
 
     # ------------------------------------------------ room
 
     def _placed(self, limits: tuple[Limit, ...], now: int) -> tuple[Limit, ...]:
         """The limits, with a shared account in place of each account that has no room."""
-        if max(len(self._counters), len(self._windows)) < self._most_addresses:
+        for limit in limits:
+            if isinstance(limit.window, str) and limit.window != "day":
+                self._long.add(limit.name)
+        fullest = max(len(self._counters), len(self._windows), len(self._slidings))
+        if fullest < self._most_addresses:
             return limits
         placed = tuple(
             limit
@@ -162,7 +222,7 @@ class DictBooks(Holds):
             _log.warning(
                 "the ledger in memory is full: %s of %s keys are used or held today. New accounts "
                 "share one account for each limit. Use SQLiteLedger, or raise max_keys.",
-                f"{len(self._counters):,}",
+                f"{fullest:,}",
                 f"{self._most:,}",
             )
         return placed
@@ -170,13 +230,17 @@ class DictBooks(Holds):
     def _has_place(self, limit: Limit, now: int) -> bool:
         if limit.kind == "concurrency":
             return True
-        table = self._windows if limit.kind == "rate" else self._counters
+        table: Mapping[str, object] = self._counters
+        if limit.kind == "rate":
+            table = self._windows if limit.unit == "requests" else self._slidings
         if counter_key(limit, now) in table:
             return True
         room = self._most_addresses if _is_address(limit.account) else self._most
         if len(table) >= room:
-            if limit.kind == "rate":
+            if table is self._windows:
                 self._drop_windows(now)
+            elif table is self._slidings:
+                self._drop_slidings(now)
             else:
                 self._drop_days(limit, now)
         return len(table) < room
@@ -189,18 +253,42 @@ class DictBooks(Holds):
             if window[-1] + window.length > now:
                 windows[key] = window
 
+    def _drop_slidings(self, now: int) -> None:
+        """The same for windows of amounts."""
+        slidings = self._slidings
+        for _ in range(min(_LOOKS_FOR_ROOM, len(slidings))):
+            key, sliding = slidings.popitem(last=False)
+            length = int(key.split(":", 2)[1]) * 1000
+            if sliding.buckets[-1].last + length > now:
+                slidings[key] = sliding
+
     def _drop_days(self, limit: Limit, now: int) -> None:
-        """Drop some counters of past days. For this limit its time zone decides; for other limits a
-        day is past once it has ended in all time zones.
+        """Drop some counters of days that no longer count. For this limit its time zone decides
+        what is past; for other limits a day is past once it has ended in all time zones.
         """
         today = day_of(now, limit.timezone)
         oldest = min(today, day_of(now - _WESTERNMOST, "UTC"))
+        long_ago = day_of(now - _KEPT, "UTC")
         counters = self._counters
         for _ in range(min(_LOOKS_FOR_ROOM, len(counters))):
             key, counter = counters.popitem(last=False)
-            name, day, _account = key.split(":", 2)
-            if counter.held or day >= (today if name == limit.name else oldest):
+            name, day, account = key.split(":", 2)
+            first = today if name == limit.name else oldest
+            if name in self._long:
+                first = long_ago
+            if counter.held or day >= first:  # the names that are not days come after them
                 counters[key] = counter
+            elif name in self._ever:
+                self._add_up(counter, name, day, account)
+
+    def _add_up(self, counter: Counter, name: str, day: str, account: str) -> None:
+        """Add a day that is dropped to the sum of an account's earlier days."""
+        total = self._counters.setdefault(f"{name}:{EVER}:{account}", Counter())
+        for figure in ("settled", "overrun", "expired", "adjusted"):
+            setattr(total, figure, getattr(total, figure) + getattr(counter, figure))
+        days = self._ever[name].setdefault(account, set())
+        days.discard(day)
+        days.add(EVER)
 
 
 def _is_address(account: str) -> bool:

@@ -4,7 +4,7 @@ import heapq
 from collections import OrderedDict
 from typing import Final
 
-from chatnest.ledger.model import HoldRecord, HoldState
+from chatnest.ledger.books import HoldRecord, HoldState
 
 __all__ = ["Holds"]
 

@@ -3,41 +3,51 @@
 A hold is RESERVED, then SETTLED (charged its cost), RELEASED (not charged) or EXPIRED (charged in
 full, because its worker did not renew the lease; a late settlement or release corrects the charge
 exactly).
-For every budget, whenever a request is admitted::
+For every limit of the calendar, in its unit, whenever a request is admitted::
 
-    settled + adjusted + held <= limit + overrun
+    settled + adjusted + held <= amount + grants + overrun
 
-``overrun`` is the tokens that providers reported beyond those held for them. ``adjusted`` is the
-sum of corrections by operators, positive or negative; use never counts as less than 0. Every ledger
-is tested against these functions with the same sequences of operations. The memory and SQLite
-ledgers run these functions themselves, over different books.
+``overrun`` is what was charged beyond what was held for it. ``adjusted`` is the sum of corrections
+by operators, positive or negative; use never counts as less than 0. A hold belongs to the day of
+its admission, in which it is settled as well. Every ledger is tested against these functions with
+the same sequences of operations. The memory and SQLite ledgers run these functions themselves, over
+different books.
 """
 
-import enum
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from chatnest.errors import ZoneConflict
+from chatnest.errors import UnitConflict, ZoneConflict
 from chatnest.ledger.base import (
     Admitted,
     Charge,
+    Cost,
     Hold,
-    Limit,
     LimitState,
     Line,
     Refused,
     Reservation,
     Settlement,
 )
-from chatnest.ledger.days import day_end, day_of
-from chatnest.ledger.window import Window
+from chatnest.ledger.books import (
+    Books,
+    HoldRecord,
+    HoldState,
+    counter_key,
+    scale_of,
+    set_end,
+    unit_of_scale,
+    zone_of_scale,
+)
+from chatnest.ledger.days import day_end
+from chatnest.ledger.limit import Limit, Unit
+from chatnest.ledger.standing import longest, refusal_of, state_of
 
 __all__ = [
-    "Books",
-    "Counter",
-    "HoldRecord",
-    "HoldState",
+    "EXACT",
+    "amounts_of",
+    "check_scale",
     "expire",
     "release",
     "renew",
@@ -46,106 +56,51 @@ __all__ = [
     "usage",
 ]
 
-RETRY_HELD: Final = 5_000
-"""Milliseconds to wait for a running answer to end: an estimate, since its end is not known."""
+EXACT: Final = 2**53 - 1
+"""Maximum figure of a counter, so that every store counts exactly. A settlement beyond it is not
+refused, since it would be tried again without end: the figure stays there.
+"""
 
-
-class HoldState(enum.IntEnum):
-    """The state of a hold."""
-
-    RESERVED = 0
-    SETTLED = 1
-    RELEASED = 2
-    EXPIRED = 3
-
-
-class Counter(msgspec.Struct):
-    """The figures of an account under one limit's name; for a budget, of one day.
-
-    ``expired`` is the part of ``settled`` that was charged for expired holds. ``adjusted`` is
-    signed, and separate, so that corrections do not change ``settled``.
-    """
-
-    settled: int = 0
-    held: int = 0
-    overrun: int = 0
-    expired: int = 0
-    adjusted: int = 0
-
-    @property
-    def used(self) -> int:
-        """The figure that counts against a limit, in addition to ``held``."""
-        return max(0, self.settled + self.adjusted)
-
-
-class HoldRecord(msgspec.Struct, gc=False):
-    """A hold and its state. ``until`` is the end of the lease while the hold is RESERVED, and the
-    time at which it ended afterwards.
-    """
-
-    hold: Hold
-    state: HoldState
-    until: int
-    charged: int = 0
-
-
-class Books(Protocol):
-    """The data that the rules read and write. Changes to the returned objects are stored."""
-
-    def counter(self, key: str, /) -> Counter:
-        """The counter of a key, with zeros if it is new."""
-
-    def window(self, key: str, /) -> Window:
-        """The sliding window of a key, empty if it is new."""
-
-    def hold(self, hold_id: str) -> HoldRecord | None:
-        """The hold of an id, live or ended, or None if it is not known."""
-
-    def add(self, record: HoldRecord) -> None:
-        """Store a new hold, or one whose lease was renewed."""
-
-    def zone(self, name: str, /) -> str | None:
-        """The time zone in which budgets of this name are counted, or None before the first one."""
-
-    def keep_zone(self, name: str, zone: str) -> None:
-        """Store the time zone of a budget's name."""
-
-    def due(self, now: int) -> list[HoldRecord]:
-        """The RESERVED holds whose lease has ended by ``now``."""
+_NOTHING: Final = Charge(tokens=0)
 
 
 # ---------------------------------------------------------------- operations
 
 
 def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
-    """Hold under all limits of ``wish``, or under none. Raises ZoneConflict."""
-    zones = _zones(books, wish.limits)
+    """Hold under all limits of ``wish``, or under none. Raises ZoneConflict or UnitConflict."""
+    scales = _scales(books, wish.limits)
     expire(books, now)
     known = books.hold(wish.id)
     if known is not None:
         if known.state is HoldState.RESERVED:
             return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
         return Refused(state=None, retry_after=0, now=now)
-    places = []
-    granted = wish.tokens
+    states = [state_of(books, limit, now) for limit in wish.limits]
+    costs = wish.costs()
+    output = _grant(wish, costs, states)
     refusals = []
-    for limit in wish.limits:
-        key = counter_key(limit, now)
-        state = _state(books, limit, key, now)
-        places.append((key, state))
-        left = limit.limit - state.used - state.held
-        needed = 1
-        if limit.kind == "budget":
-            needed = wish.min_tokens
-            granted = min(granted, left)
-        if left < needed:
-            refusals.append(_refusal(books, wish, state, key, now))
+    over = []
+    for state in states:
+        limit, cost = state.limit, costs[state.limit.unit]
+        least = output if isinstance(limit.window, int) else wish.min_output
+        needed = cost.fixed + cost.per_output * least
+        # A cost of 0 fits everywhere, also for an account in debt.
+        if not needed or state.used + state.held + needed <= limit.amount + state.granted:
+            continue
+        if limit.mode == "shadow":
+            over.append(limit.name)
+        else:
+            refusals.append(refusal_of(books, state, needed, now))
     if refusals:
-        # After the longest wait, none of the other limits refuses either.
-        return max(refusals, key=lambda refusal: refusal.retry_after)
-    for name, zone in zones.items():
-        books.keep_zone(name, zone)
-    return _admit(books, wish, granted, places, now)
+        return longest(refusals)
+    for name, scale in scales.items():
+        books.keep_zone(name, scale)
+    for limit in wish.limits:
+        if limit.window == "lifetime":
+            books.keep_ever(limit.name)
+    hold, held = _admit(books, wish, output, states, now)
+    return Admitted(hold=hold, states=held, now=now, over=tuple(over))
 
 
 def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
@@ -158,18 +113,21 @@ def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
 
 
 def settle(books: Books, hold: Hold, charge: Charge, now: int) -> Settlement:
-    """Charge ``charge.tokens`` for a hold, once. A repetition returns the tokens charged first."""
+    """Charge a hold its cost, once. A repetition returns what was charged first."""
     expire(books, now)
     record = books.hold(hold.id)
     if record is None:
-        # The books lost the hold (a restart of memory, a failover), but the cost is real.
+        # The books lost the hold (a restart of memory, a failover), but the cost is real. A bucket
+        # of its serial may be another one.
+        lines = tuple([line for line in hold.lines if line.serial < 0])
+        hold = msgspec.structs.replace(hold, lines=lines)
         record = HoldRecord(hold, HoldState.RESERVED, now)
         books.add(record)
-        _weigh(books, hold, +1)
+        _weigh(books, hold)
     if record.state in {HoldState.SETTLED, HoldState.RELEASED}:
-        return Settlement(tokens=record.charged, first=False)
-    _end(books, record, HoldState.SETTLED, charge.tokens, now)
-    return Settlement(tokens=charge.tokens, first=True)
+        return Settlement(tokens=record.charged, money=record.charged_money, first=False)
+    _end(books, record, HoldState.SETTLED, charge, now)
+    return Settlement(tokens=charge.tokens, money=charge.money, first=True)
 
 
 def release(books: Books, wish: Reservation, now: int) -> None:
@@ -182,128 +140,152 @@ def release(books: Books, wish: Reservation, now: int) -> None:
     if record is None:
         hold = Hold(id=wish.id, tokens=0, lines=())
         books.add(HoldRecord(hold, HoldState.RELEASED, now))
-    elif record.state is not HoldState.SETTLED:
-        _end(books, record, HoldState.RELEASED, 0, now)
+    elif record.state in {HoldState.RESERVED, HoldState.EXPIRED}:
+        _end(books, record, HoldState.RELEASED, _NOTHING, now)
 
 
 def expire(books: Books, now: int) -> None:
     """Charge expired holds in full: their workers may have crashed after spending the tokens."""
     for record in books.due(now):
-        _end(books, record, HoldState.EXPIRED, record.hold.tokens, now)
+        _end(books, record, HoldState.EXPIRED, record.hold, now)
 
 
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
-    """The states of limits. Raises ZoneConflict."""
-    _zones(books, limits)
+    """The states of limits. Raises ZoneConflict or UnitConflict."""
+    _scales(books, limits)
     expire(books, now)
-    return tuple(_state(books, limit, counter_key(limit, now), now) for limit in limits)
+    return tuple([state_of(books, limit, now) for limit in limits])
 
 
 # ---------------------------------------------------------------- their parts
 
 
-def _zones(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
-    """The zone of each budget's name that the books do not know yet.
+def _scales(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
+    """The scale of each name that the books do not know yet.
 
     A name has one zone for all accounts, so that an account has one current day, and with it one
-    budget. Raises ZoneConflict for a limit with another zone, before anything is changed.
+    budget; and one unit, so that its counters can be added up. Raises ZoneConflict or UnitConflict
+    for a limit with another one, before anything is changed.
     """
     new: dict[str, str] = {}
     for limit in limits:
-        if limit.kind == "budget":
+        if isinstance(limit.window, str):
             kept = books.zone(limit.name)
-            if kept is None:
-                kept = new.setdefault(limit.name, limit.timezone)
-            if kept != limit.timezone:
-                raise ZoneConflict(limit.name, kept, limit.timezone)
+            if kept != limit.timezone or limit.unit != "tokens":
+                scale = scale_of(limit)
+                check_scale(limit.name, kept or new.setdefault(limit.name, scale), scale)
     return new
 
 
+def check_scale(name: str, kept: str, asked: str) -> None:
+    """Raise ZoneConflict or UnitConflict unless both scales of a name are the same."""
+    if kept == asked:
+        return
+    if unit_of_scale(kept) != unit_of_scale(asked):
+        raise UnitConflict(name, unit_of_scale(kept), unit_of_scale(asked))
+    raise ZoneConflict(name, zone_of_scale(kept), zone_of_scale(asked))
+
+
+def _grant(wish: Reservation, costs: dict[Unit, Cost], states: list[LimitState]) -> int:
+    """The output that all limits leave for a wish, at least its minimum. Present use lowers it
+    under a limit of the calendar. Under a sliding window only the limit's whole amount does, since
+    a request that has to wait fits later.
+    """
+    output = wish.output
+    for state in states:
+        limit = state.limit
+        cost = costs[limit.unit]
+        if cost.per_output and limit.mode == "enforce":
+            left = limit.amount + state.granted
+            if not isinstance(limit.window, int):
+                left -= state.used + state.held
+            output = min(output, (left - cost.fixed) // cost.per_output)
+    return max(output, wish.min_output)
+
+
 def _admit(
-    books: Books, wish: Reservation, granted: int, places: list[tuple[str, LimitState]], now: int
-) -> Admitted:
+    books: Books, wish: Reservation, output: int, before: list[LimitState], now: int
+) -> tuple[Hold, tuple[LimitState, ...]]:
+    money = wish.money.fixed + wish.money.per_output * output
+    hold = Hold(id=wish.id, tokens=wish.input_tokens + output, money=money, output=output, lines=())
+    amounts = amounts_of(hold)
     lines: dict[str, Line] = {}
     windows = set()
     states = []
     # If two limits of a wish share a counter or a window, the request counts once.
-    for key, before in places:
-        limit, used, held, resets_at = before.limit, before.used, before.held, before.resets_at
-        if limit.kind == "rate":
+    for state in before:
+        limit, used, held, resets_at = state.limit, state.used, state.held, state.resets_at
+        key = counter_key(limit, now)
+        amount, window = amounts[limit.unit], limit.window
+        if isinstance(window, int):
             if key not in windows:
                 windows.add(key)
-                books.window(key).append(now)
-            used += 1
+                if limit.unit == "requests":
+                    books.window(key).append(now)
+                else:
+                    serial = books.sliding(key).add(amount, window * 1000, now)
+                    lines[key] = Line(key, limit.unit, serial)
+            used += amount
             if resets_at is None:
-                resets_at = now + limit.window * 1000
-        elif limit.kind == "budget":
-            lines[key] = Line(key, "tokens")
-            held += granted
+                resets_at = now + window * 1000
         else:
-            lines[key] = Line(key, "streams")
-            held += 1
-        states.append(LimitState(limit=limit, used=used, held=held, resets_at=resets_at))
-    hold = Hold(id=wish.id, tokens=granted, lines=tuple(lines.values()))
+            if window is not None:
+                counter = books.counter(key)
+                counter.ends = max(counter.ends, day_end(now, limit.timezone))
+            lines[key] = Line(key, limit.unit)
+            held += amount
+        states.append(
+            LimitState(
+                limit=limit, used=used, held=held, resets_at=resets_at, granted=state.granted
+            )
+        )
+    hold = msgspec.structs.replace(hold, lines=tuple(lines.values()))
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
-    _weigh(books, hold, +1)
-    return Admitted(hold=hold, states=tuple(states), now=now)
+    _weigh(books, hold)
+    return hold, tuple(states)
 
 
-def _refusal(books: Books, wish: Reservation, state: LimitState, key: str, now: int) -> Refused:
-    limit = state.limit
-    if limit.kind == "rate":
-        if limit.limit < 1:  # no wait helps
-            return Refused(state=state, retry_after=limit.window * 1000, now=now)
-        # Once this entry has left the window, the window has room for one more.
-        window = books.window(key)
-        wait = window[len(window) - limit.limit] + limit.window * 1000 - now
-        return Refused(state=state, retry_after=wait, now=now)
-    if limit.kind == "budget" and state.used + wish.min_tokens > limit.limit:
-        wait = (state.resets_at or now) - now
-        return Refused(state=state, retry_after=wait, now=now)
-    return Refused(state=state, retry_after=RETRY_HELD, now=now, by_held=True)
-
-
-def _end(books: Books, record: HoldRecord, state: HoldState, charge: int, now: int) -> None:
-    held = record.hold.tokens if record.state is HoldState.RESERVED else 0
-    over = max(0, charge - record.hold.tokens)
-    for line in record.hold.lines:
-        counter = books.counter(line.key)
-        if line.unit == "streams":
-            counter.held -= record.state is HoldState.RESERVED
-        else:
-            counter.held -= held
-            if record.state is HoldState.EXPIRED:
-                # Never below 0: the books may have lost the counter but not the hold.
-                counter.settled = max(0, counter.settled - record.charged)
-                counter.expired = max(0, counter.expired - record.charged)
-            counter.settled += charge
-            counter.overrun += over
-            if state is HoldState.EXPIRED:
-                counter.expired += charge
-    record.state, record.charged, record.until = state, charge, now
-
-
-def _weigh(books: Books, hold: Hold, sign: int) -> None:
+def _weigh(books: Books, hold: Hold) -> None:
+    """Count a hold on its counters."""
+    amounts = amounts_of(hold)
     for line in hold.lines:
-        books.counter(line.key).held += sign * (hold.tokens if line.unit == "tokens" else 1)
+        if line.serial < 0:
+            counter = books.counter(line.key)
+            counter.held += amounts[line.unit]
+            if not counter.ends and line.unit != "streams":
+                set_end(books, line.key, counter)
 
 
-def _state(books: Books, limit: Limit, key: str, now: int) -> LimitState:
-    if limit.kind == "rate":
-        window, length = books.window(key), limit.window * 1000
-        window.slide(length, now)
-        used = len(window)
-        resets_at = window[0] + length if used else None
-        return LimitState(limit=limit, used=used, held=0, resets_at=resets_at)
-    counter = books.counter(key)
-    resets_at = day_end(now, limit.timezone) if limit.kind == "budget" else None
-    return LimitState(limit=limit, used=counter.used, held=counter.held, resets_at=resets_at)
+def _end(books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge, now: int) -> None:
+    """End a hold, or correct the end of an expired one: charge it the amounts of ``cost``."""
+    hold, was_expired = record.hold, record.state is HoldState.EXPIRED
+    amounts, charges = amounts_of(hold), amounts_of(cost)
+    for line in hold.lines:
+        held = amounts[line.unit]
+        charge = 0 if state is HoldState.RELEASED else charges[line.unit]
+        if line.serial >= 0:
+            books.sliding(line.key).correct(line.serial, charge - held)
+            continue
+        counter = books.counter(line.key)
+        if not was_expired:
+            counter.held -= held
+        if line.unit == "streams":
+            continue
+        if not counter.ends:  # it was lost
+            set_end(books, line.key, counter)
+        if was_expired:  # it was charged in full
+            # Never below 0: the books may have lost the counter but not the hold.
+            counter.settled = max(0, counter.settled - held)
+            counter.expired = max(0, counter.expired - held)
+        charge = min(charge, EXACT - counter.settled)
+        counter.settled += charge
+        counter.overrun += max(0, charge - held)
+        if state is HoldState.EXPIRED:
+            counter.expired += charge
+    record.state, record.until = state, now
+    record.charged, record.charged_money = cost.tokens, cost.money
 
 
-def counter_key(limit: Limit, now: int) -> str:
-    """The key of a limit's counter or window. A budget has a counter for each day."""
-    if limit.kind == "budget":
-        return f"{limit.name}:{day_of(now, limit.timezone)}:{limit.account}"
-    if limit.kind == "rate":  # a short window has too few entries for a long one
-        return f"{limit.name}:{limit.window}:{limit.account}"
-    return f"{limit.name}::{limit.account}"
+def amounts_of(cost: Hold | Charge) -> dict[Unit, int]:
+    """The amount of each unit: the tokens, the money, or one."""
+    return {"tokens": cost.tokens, "money": cost.money, "requests": 1, "streams": 1}

@@ -1,7 +1,7 @@
 """Verification: compares the counters of the books with the sums of their records. No I/O."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from chatnest.ledger.audit import (
     Adjustment,
@@ -12,7 +12,9 @@ from chatnest.ledger.audit import (
     TurnRecord,
     Verdict,
 )
+from chatnest.ledger.books import EVER, GRANTED, unit_of_scale
 from chatnest.ledger.days import span_of
+from chatnest.ledger.limit import Unit
 
 __all__ = ["judge", "verify"]
 
@@ -22,25 +24,33 @@ def verify(
     holds: Iterable[LiveHold],
     records: Iterable[TurnRecord],
     adjustments: Iterable[Adjustment],
+    scales: Mapping[str, str],
 ) -> list[Drift]:
     """The figures of the books that differ from the sums of holds, records and adjustments.
 
     All arguments are of the same instant. A record is the whole charge of its hold on its lines.
+    ``scales`` are those of the books, by the names of limits.
     """
     sums: defaultdict[str, dict[Figure, int]] = defaultdict(
         lambda: {"settled": 0, "held": 0, "overrun": 0, "expired": 0, "adjusted": 0}
     )
     for hold in holds:
         for line in hold.lines:
-            sums[line.key]["held"] += hold.tokens if line.unit == "tokens" else 1
+            if line.serial < 0:
+                sums[line.key]["held"] += _amount(line.unit, hold.tokens, hold.money)
     for record in records:
         for key in record.lines:
-            if _counts_tokens(key):
-                sums[key]["settled"] += record.tokens
-                sums[key]["overrun"] += max(0, record.tokens - record.held)
-                sums[key]["expired"] += record.tokens if record.outcome == "expired" else 0
+            name, day, _ = key.split(":", 2)
+            if not day:  # streams are held and not charged
+                continue
+            unit = unit_of_scale(scales.get(name, ""))
+            charged = _amount(unit, record.tokens, record.money)
+            held = _amount(unit, record.held, record.held_money)
+            sums[key]["settled"] += charged
+            sums[key]["overrun"] += max(0, charged - held)
+            sums[key]["expired"] += charged if record.outcome == "expired" else 0
     for adjustment in adjustments:
-        sums[adjustment.key]["adjusted"] += adjustment.tokens
+        sums[adjustment.key]["adjusted"] += adjustment.amount
     books = {balance.key: balance for balance in balances}
     return [
         drift
@@ -76,7 +86,7 @@ def judge(
     for drift in drifts:
         if drift.figure == "held":
             certain.append(drift)
-        elif drift.day is not None and span_of(drift.day)[0] < kept_since:
+        elif _is_old(drift, kept_since):
             old.add(drift.key)
         elif gaps:
             unsure.append(f"{drift.key}: {drift.figure} may differ because records are missing.")
@@ -90,6 +100,12 @@ def judge(
     )
 
 
-def _counts_tokens(key: str) -> bool:
-    """Whether a counter counts tokens: it has a day, and a counter of streams has none."""
-    return key.split(":", 2)[1] != ""
+def _is_old(drift: Drift, kept_since: int) -> bool:
+    """Whether records of the counter may have been forgotten."""
+    if drift.day is None or drift.day == GRANTED:
+        return False
+    return drift.day == EVER or span_of(drift.day)[0] < kept_since
+
+
+def _amount(unit: Unit, tokens: int, money: int) -> int:
+    return tokens if unit == "tokens" else money if unit == "money" else 1

@@ -1,5 +1,7 @@
 """Policies: limits, trimming and retries, in a file each."""
 
+from collections.abc import Sequence
+
 from chatnest.policies.anonymous import (
     AnonymousBudget,
     AnonymousLimit,
@@ -9,6 +11,7 @@ from chatnest.policies.anonymous import (
 from chatnest.policies.base import Policy
 from chatnest.policies.budget import DailyBudget
 from chatnest.policies.concurrency import ConcurrentStreams
+from chatnest.policies.limits import LimitRule, LimitRules
 from chatnest.policies.rate import RequestRate
 from chatnest.policies.retry import RetryOnce
 from chatnest.policies.trim import TrimHistory
@@ -17,6 +20,8 @@ __all__ = [
     "AnonymousBudget",
     "ConcurrentStreams",
     "DailyBudget",
+    "LimitRule",
+    "LimitRules",
     "NobodyAnonymous",
     "Policy",
     "RequestRate",
@@ -27,15 +32,19 @@ __all__ = [
 
 
 def standard_policies(
-    *, timezone: str = "UTC", anonymous_daily_token_limit: AnonymousLimit = None
+    *,
+    timezone: str = "UTC",
+    anonymous_daily_token_limit: AnonymousLimit = None,
+    limits: Sequence[LimitRule] = (),
 ) -> tuple[Policy, ...]:
     """The default policies of ChatNestApp: rate, streams, trimming, budgets and retry.
 
     A budget's day begins at midnight in ``timezone`` (IANA name). ``anonymous_daily_token_limit``
     applies to all anonymous principals (addresses) together: a number of tokens, None for twenty
     times the ``daily_token_limit`` of the profile, ``"unlimited"`` for no limit, and 0 to answer
-    them with a 401. Put your own policies before or after:
-    ``ChatNestApp(policies=[MyPolicy(), *standard_policies()])``. Raises ConfigurationError.
+    them with a 401. ``limits`` are more limits, such as money of a month for a team. Put your own
+    policies before or after: ``ChatNestApp(policies=[MyPolicy(), *standard_policies()])``. Raises
+    ConfigurationError.
     """
     check_anonymous(anonymous_daily_token_limit)
     first: list[Policy] = [NobodyAnonymous()] if anonymous_daily_token_limit == 0 else []
@@ -49,5 +58,6 @@ def standard_policies(
         TrimHistory(),
         DailyBudget(timezone=timezone),
         *last,
+        *([LimitRules(limits)] if limits else []),
         RetryOnce(),
     )

@@ -61,9 +61,10 @@ def _limits(principal: str, limit: int, timezone: str) -> tuple[Limit, ...]:
     return (
         Limit(
             name=_NAME,
-            kind="budget",
+            unit="tokens",
+            window="day",
             account=account,
-            limit=limit,
+            amount=limit,
             timezone=timezone,
             hidden=True,
         ),

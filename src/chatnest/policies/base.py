@@ -23,6 +23,7 @@ from chatnest._util.arguments import check_plain
 from chatnest.errors import ConfigurationError, UpstreamError
 from chatnest.events import Delta, Piece, Refusal
 from chatnest.ledger.base import Limit
+from chatnest.ledger.books import unit_of_scale, zone_of_scale
 from chatnest.turn import Turn
 
 __all__ = [
@@ -94,7 +95,9 @@ class Zoned(Protocol):
     """Has the time zones of its budgets, so that a conflict is found at startup."""
 
     zones: Mapping[str, str]
-    """Name of a budget → time zone."""
+    """Name of a budget → time zone; for another unit than tokens, with the unit and a space before
+    it.
+    """
 
 
 Policy = Prepares | Limits | Classifies | Watches | Finishes
@@ -170,10 +173,17 @@ class PolicyChain:
         self.finishes: bool = bool(self._finishes)
         """Whether a policy receives outcomes."""
         self.budgets: tuple[Limit, ...] = tuple(
-            Limit(name=name, kind="budget", account="", limit=0, timezone=zone)
+            Limit(
+                name=name,
+                unit=unit_of_scale(scale),
+                window="day",
+                account="",
+                amount=0,
+                timezone=zone_of_scale(scale),
+            )
             for policy in policies
             if isinstance(policy, Zoned)
-            for name, zone in policy.zones.items()
+            for name, scale in policy.zones.items()
         )
         """A limit without an account for each budget whose name is known in advance."""
 
@@ -191,7 +201,7 @@ class PolicyChain:
 
     def shown_limits(self, turn: Turn) -> tuple[Limit, ...]:
         """The limits that clients may see."""
-        return tuple([limit for limit in self.limits(turn) if not limit.hidden])
+        return tuple([limit for limit in self.limits(turn) if limit.is_shown])
 
     def classify(self, turn: Turn, failure: UpstreamError, attempt: int) -> float | None:
         """The first decision that is not None."""

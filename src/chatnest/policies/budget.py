@@ -31,4 +31,13 @@ class DailyBudget:
 
 @lru_cache(1_024)
 def _limits(account: str, limit: int, timezone: str) -> tuple[Limit]:
-    return (Limit(name=_NAME, kind="budget", account=account, limit=limit, timezone=timezone),)
+    return (
+        Limit(
+            name=_NAME,
+            unit="tokens",
+            window="day",
+            account=account,
+            amount=limit,
+            timezone=timezone,
+        ),
+    )

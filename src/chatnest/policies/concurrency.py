@@ -20,4 +20,4 @@ class ConcurrentStreams:
 
 @lru_cache(1_024)
 def _limits(account: str, limit: int) -> tuple[Limit]:
-    return (Limit(name="streams", kind="concurrency", account=account, limit=limit),)
+    return (Limit(name="streams", unit="streams", account=account, amount=limit),)

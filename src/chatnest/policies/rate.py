@@ -26,4 +26,4 @@ class RequestRate:
 
 @lru_cache(1_024)
 def _limits(account: str, limit: int, window: int) -> tuple[Limit]:
-    return (Limit(name="requests", kind="rate", account=account, limit=limit, window=window),)
+    return (Limit(name="requests", unit="requests", account=account, amount=limit, window=window),)

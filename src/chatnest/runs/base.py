@@ -161,8 +161,8 @@ class RunLog(Protocol):
         """
 
     async def finish(self, run_id: str, end: RunEnd, batch: Batch | None = None) -> bool:
-        """Add the last events of a run, if any, as ``append`` does, and record its end. One step:
-        nobody reads the events without the end. Returns whether the log knows the run.
+        """Add the last events of a run, if any, as ``append`` does, and record its end, in one
+        step: no reader gets the events without the end. Returns whether the log knows the run.
         """
 
     async def drop(self, run_id: str) -> None:

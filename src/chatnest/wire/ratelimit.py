@@ -8,6 +8,7 @@ is available again (t). The draft is not final, so only this file knows its synt
 from collections.abc import Iterable
 
 from chatnest.ledger.base import LimitState
+from chatnest.ledger.calendar import seconds_of
 
 __all__ = ["rate_limit_fields", "seconds_until"]
 
@@ -19,16 +20,18 @@ def seconds_until(at: int, now: int) -> int:
 
 def rate_limit_fields(states: Iterable[LimitState], now: int) -> dict[str, str]:
     """The two fields. Numbers are integers. A limit without a window has neither w nor t. Hidden
-    limits are left out.
+    limits and shadow limits are left out, and so are limits of money, for which the draft has no
+    unit.
     """
     policies, remaining = [], []
     for state in states:
         limit = state.limit
-        if limit.hidden:
+        if limit.hidden or limit.mode == "shadow" or limit.unit == "money":
             continue
-        window = "" if limit.kind == "concurrency" else f";w={limit.window}"
+        seconds = limit.window if isinstance(limit.window, int) else seconds_of(limit)
+        window = "" if seconds is None else f";w={seconds}"
         reset = "" if state.resets_at is None else f";t={seconds_until(state.resets_at, now)}"
-        policies.append(f'"{limit.name}";q={limit.limit}{window}')
+        policies.append(f'"{limit.name}";q={limit.amount}{window}')
         remaining.append(f'"{limit.name}";r={state.remaining}{reset}')
     if not policies:
         return {}

@@ -228,7 +228,7 @@ class Once:
         self.window = window
 
     def limits(self, _: Any) -> list[Limit]:
-        return [Limit(name="once", kind="rate", account="all", limit=1, window=self.window)]
+        return [Limit(name="once", unit="requests", account="all", amount=1, window=self.window)]
 
 
 @every_way

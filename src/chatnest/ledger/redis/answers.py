@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
-from chatnest.ledger import model
 from chatnest.ledger.base import (
     Admitted,
     Hold,
@@ -14,8 +13,9 @@ from chatnest.ledger.base import (
     Refused,
     Reservation,
 )
-from chatnest.ledger.days import day_end
-from chatnest.ledger.redis.keys import Part
+from chatnest.ledger.books import counter_key
+from chatnest.ledger.calendar import span_of_window
+from chatnest.ledger.redis.keys import Part, has_account
 
 __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "states_of"]
 
@@ -29,60 +29,93 @@ class Admission:
     """A reservation over one or several steps."""
 
     def __init__(self, wish: Reservation) -> None:
-        self.tokens: int = wish.tokens
+        self.output: int = wish.output
         self.done: list[tuple[Part, int]] = []
         self._wish = wish
-        self._days: list[tuple[int, int]] = []
+        self._lines: list[tuple[int, Line]] = []
         self._states: list[tuple[int, LimitState]] = []
+        self._over: list[tuple[int, str]] = []
         self._now = 0
 
     def add(self, part: Part, answer: Sequence[int]) -> None:
         """Add a step that was admitted."""
-        _, self._now, self.tokens, admitted_at, *states = answer
-        self.done.append((part, self.tokens))
-        self._days.extend((index, admitted_at) for index, _ in part.limits)
-        self._states.extend(states_of(part, states, self._now))
+        _, self._now, self.output, admitted_at, *figures = answer
+        self.done.append((part, self.output))
+        for place, (index, limit) in enumerate(part.limits):
+            state = _State(*figures[_WIDTH * place : _WIDTH * (place + 1)])
+            self._states.append((index, _state(limit, state, self._now)))
+            if has_account(limit):
+                line = Line(counter_key(limit, admitted_at), limit.unit, state.serial)
+                self._lines.append((index, line))
+            if state.over:
+                self._over.append((index, limit.name))
 
     def answer(self) -> Admitted:
-        limits = self._wish.limits
-        lines = [
-            Line(
-                model.counter_key(limits[index], admitted_at),
-                "tokens" if limits[index].kind == "budget" else "streams",
-            )
-            for index, admitted_at in sorted(self._days)
-            if limits[index].kind != "rate"
-        ]
-        hold = Hold(id=self._wish.id, tokens=self.tokens, lines=tuple(dict.fromkeys(lines)))
-        return Admitted(hold=hold, states=in_order(self._states), now=self._now)
+        money = self._wish.money
+        lines = [line for _, line in sorted(self._lines, key=itemgetter(0))]
+        hold = Hold(
+            id=self._wish.id,
+            tokens=self._wish.input_tokens + self.output,
+            money=money.fixed + money.per_output * self.output,
+            output=self.output,
+            lines=tuple(dict.fromkeys(lines)),
+        )
+        over = tuple(name for _, name in sorted(self._over))
+        return Admitted(hold=hold, states=in_order(self._states), now=self._now, over=over)
+
+
+class _State(NamedTuple):
+    """The figures of a limit's state in an answer."""
+
+    used: int
+    held: int
+    first: int
+    granted: int
+    serial: int
+    over: int
+
+
+_WIDTH: Final = len(_State._fields)
 
 
 def refusal(part: Part, answer: Sequence[int]) -> Refused:
-    """The refusal in a script's answer, with the state of the limit that refused."""
+    """The refusal in a script's answer, with the state of the limit that refused. Where a hold has
+    several steps, it is that of the first one that refuses: its wait is not the longest.
+    """
     kind, now, *rest = answer
     if kind != REFUSED:
         return Refused(state=None, retry_after=0, now=now)
     place, wait, by_held, *state = rest
     _, limit = part.limits[place - 1]
-    return Refused(state=_state(limit, state, now), retry_after=wait, now=now, by_held=by_held == 1)
+    return Refused(
+        state=_state(limit, _State(*state), now),
+        retry_after=wait if wait >= 0 else None,
+        now=now,
+        by_held=by_held == 1,
+    )
 
 
 def states_of(part: Part, figures: Sequence[int], now: int) -> list[tuple[int, LimitState]]:
     """The state of each limit of a part, with the limit's index, from a script's figures."""
     return [
-        (index, _state(limit, figures[3 * place : 3 * place + 3], now))
+        (index, _state(limit, _State(*figures[_WIDTH * place : _WIDTH * (place + 1)]), now))
         for place, (index, limit) in enumerate(part.limits)
     ]
 
 
-def _state(limit: Limit, figures: Sequence[int], now: int) -> LimitState:
-    used, held, first = figures
+def _state(limit: Limit, state: _State, now: int) -> LimitState:
     resets_at = None
-    if limit.kind == "budget":
-        resets_at = day_end(now, limit.timezone)
-    elif limit.kind == "rate" and first >= 0:
-        resets_at = first + limit.window * 1000
-    return LimitState(limit=limit, used=used, held=held, resets_at=resets_at)
+    if isinstance(limit.window, int):
+        resets_at = state.first + limit.length if state.first >= 0 else None
+    elif limit.window is not None and limit.window != "lifetime":
+        resets_at = span_of_window(limit, now).end
+    return LimitState(
+        limit=limit,
+        used=state.used,
+        held=state.held,
+        resets_at=resets_at,
+        granted=state.granted,
+    )
 
 
 def in_order(states: list[tuple[int, LimitState]]) -> tuple[LimitState, ...]:

@@ -6,10 +6,9 @@ the records read in between are complete for it. A difference counts if a second
 again.
 """
 
-import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import msgspec
@@ -26,6 +25,7 @@ from chatnest.ledger.audit import (
     ZoneChange,
     check_kept,
 )
+from chatnest.ledger.books import GRANTED, unit_of_scale, zone_of_scale
 from chatnest.ledger.days import day_of, is_zone
 from chatnest.ledger.redis.books import Books
 from chatnest.ledger.redis.keys import Keys, Part, tag_of
@@ -85,7 +85,14 @@ class RedisAudit:
             tags = await self._reader.tags("counters")
         else:
             tags = [tag_of(account)]
-        found = [b for each in await self._reader.accounts(tags) for b in each.balances]
+        scales = await self._books.zones()
+        found = [
+            msgspec.structs.replace(b, unit=unit_of_scale(scales.get(b.name, "")))
+            if b.day is not None
+            else b
+            for each in await self._reader.accounts(tags)
+            for b in each.balances
+        ]
         return sorted(found, key=lambda b: (b.account, b.day or "", b.name))
 
     async def holds(self) -> list[LiveHold]:
@@ -111,39 +118,42 @@ class RedisAudit:
                 yield record
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
-        check_kept(adjustment, await self.now(), self._keep)
-        tag = tag_of(adjustment.account)
-        ends = datetime.fromisoformat(adjustment.day).replace(tzinfo=UTC) + timedelta(hours=36)
+        scales = await self._books.zones()
+        scale = scales.get(adjustment.name, "")
+        check_kept(adjustment, await self.now(), self._keep, scale)
+        tag, ends = tag_of(adjustment.account), 0
+        if adjustment.day != GRANTED:
+            ends = self._books.end_of(adjustment.name, adjustment.day)
         first, _, done, packed = await self._run(
             "adjust",
             Part([tag]),
             (
                 adjustment.id,
                 f"{adjustment.name}:{adjustment.day}",
-                adjustment.tokens,
+                adjustment.amount,
                 adjustment.reason,
-                int(ends.timestamp() * 1000),
+                ends,
                 self._keep + _REMEMBERED,
             ),
             (self._keys.of(tag, f"adjust:{adjustment.id}"),),
         )
-        tokens, at, field, reason = done.decode().split(" ", 3)
+        amount, at, field, reason = done.decode().split(" ", 3)
         name, day = field.split(":")
         made = Adjustment(
             id=adjustment.id,
             account=adjustment.account,
             name=name,
             day=day,
-            tokens=int(tokens),
+            amount=int(amount),
             reason=reason,
             at=int(at),
         )
-        balance = Balance.at(made.key, map(int, packed.split()))
+        balance = Balance.at(made.key, map(int, packed.split()), scales)
         return Adjusted(adjustment=made, first=first == 1, balance=balance)
 
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
-        before = (await self._books.zones()).get(name)
-        if before is None:
+        scale = (await self._books.zones()).get(name)
+        if scale is None:
             raise ConfigurationError(
                 f"name: expected a budget that was counted, got {name!r}. Check the name."
             )
@@ -151,14 +161,11 @@ class RedisAudit:
             raise ConfigurationError(
                 f"timezone: expected an IANA name such as 'Europe/Berlin' or 'UTC', got {zone!r}."
             )
-        if before == zone:
-            return ZoneChange(name=name, before=before, after=zone, carried=0)
-        await self._refuse_while_held(name)
-        # Running workers count in the old zone until the mark changes: carry the rest afterwards.
-        first = await self._carry(name, before, zone)
-        await self._books.change_zone(name, zone)
-        again = await self._carry(name, before, zone)
-        return ZoneChange(name=name, before=before, after=zone, carried=len(first | again))
+        before = zone_of_scale(scale)
+        if before != zone:
+            await self._refuse_while_held(name)
+            await self._books.change_zone(name, scale.removesuffix(before) + zone)
+        return ZoneChange(name=name, before=before, after=zone)
 
     async def _refuse_while_held(self, name: str) -> None:
         tags = await self._reader.tags("holds")
@@ -176,32 +183,6 @@ class RedisAudit:
                 f"{len(held):,} accounts. Stop all workers, wait 30 seconds, and run the same "
                 "command again."
             )
-
-    async def _carry(self, name: str, before: str, after: str) -> set[str]:
-        """Count the use of the old zone's day on the new zone's day, too. Returns the accounts."""
-        now = await self.now()
-        old, new = day_of(now, before), day_of(now, after)
-        carried = set[str]()
-        if old == new:
-            return carried
-        for account in await self._reader.accounts(await self._reader.tags("counters")):
-            used = {b.day: b for b in account.balances if b.name == name}
-            source = used.get(old)
-            tokens = (source.used if source else 0) - (used[new].used if new in used else 0)
-            if source is None or tokens <= 0:
-                continue
-            carried.add(source.account)
-            await self.adjust(
-                Adjustment(
-                    id=f"timezone:{secrets.token_hex(8)}",
-                    account=source.account,
-                    name=name,
-                    day=new,
-                    tokens=tokens,
-                    reason=f"timezone {before} to {after}",
-                )
-            )
-        return carried
 
     async def adopt(self) -> str:
         return await self._books.adopt()
@@ -231,6 +212,7 @@ class RedisAudit:
 
     async def _round(self) -> _Round:
         tags = set(await self._reader.tags("counters", "holds"))
+        scales = await self._books.zones()
         before = await self._reader.accounts(tags)
         entries: list[Entry] = []
         gaps = []
@@ -247,7 +229,8 @@ class RedisAudit:
         turns, adjustments = standing(entries)
         drifts = defaultdict[str, tuple[Drift, ...]](tuple)
         balances = [balance for each in after for balance in each.balances]
-        for drift in verify(balances, [h for a in after for h in a.holds], turns, adjustments):
+        holds = [hold for account in after for hold in account.holds]
+        for drift in verify(balances, holds, turns, adjustments, scales):
             drifts[drift.key] += (drift,)
         keys = frozenset({*states, *drifts})
         return _Round(keys, drifts, frozenset(moving), tuple(gaps))

@@ -4,8 +4,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from chatnest.errors import LedgerUnavailable, ZoneConflict
+from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Limit
+from chatnest.ledger.books import zone_of_scale
+from chatnest.ledger.days import end_of, span_of
+from chatnest.ledger.model import check_scale
 from chatnest.ledger.redis.keys import Keys
 from chatnest.ledger.redis.mark import Mark, described, new_word, trouble
 from chatnest.ledger.redis.marks import Marks
@@ -101,8 +104,12 @@ class Books:
             answer = await self.run("zone", home, [self._keys.of(home, "zones")], [name, zone])
             kept = answer[2].decode()
             self._zones.learn({name: kept})
-            if kept != zone:
-                raise ZoneConflict(name, kept, zone)
+            check_scale(name, kept, zone)
+
+    def end_of(self, name: str, day: str) -> int:
+        """When a day of a limit ends; the latest time at which it may, if its zone is not known."""
+        scale = self._zones.scale(name)
+        return span_of(day)[1] if scale is None else end_of(day, zone_of_scale(scale))
 
     # ------------------------------------------------ by an operator
 

@@ -4,12 +4,16 @@ All keys begin with the prefix and the account as hash tag, as in ``chatnest:{an
 expire by themselves.
 
 ============== ============= =================================================== ================
-``counters``   hash          ``NAME:DAY`` to ``settled held overrun expired``    end of the last
-                             and, if it is not 0, ``adjusted``                   day + keep_days
-``holds``      hash          hold to ``STATE TOKENS ADMITTED_AT LINES``, for     lease + keep_days
-                             live and expired holds
+``counters``   hash          ``NAME:DAY`` to ``settled held overrun expired      end of the last
+                             adjusted ends``; ``NAME:ever`` and                  window + keep_days,
+                             ``NAME:granted`` of a lifetime; ``NAME:late`` and   62 days with one of
+                             ``NAME:~WINDOW``, the sums of windows               several days; never
+                                                                                 with a lifetime
+``holds``      hash          hold to ``STATE TOKENS,MONEY,OUTPUT ADMITTED_AT     lease + keep_days
+                             LINES``, for live and expired holds
 ``due``        sorted set    hold by the end of its lease                        lease + keep_days
 ``window:N:W`` sorted set    hold by its time of admission                       the window
+``bucket:N:W`` hash          the amounts of a sliding window, in buckets         the window
 ``end:HOLD``   string        how a hold ended, and its charge, with the first    remember
                              account of the hold
 ``turns:DAY``  stream        records, at most ``max_turns`` of a day (UTC): each keep_days + 1
@@ -23,20 +27,34 @@ expire by themselves.
 
 import re
 from binascii import crc_hqx
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit, Line, Reservation
-from chatnest.ledger.days import day_end, day_of
+from chatnest.ledger.days import day_end, day_of, end_of
+from chatnest.ledger.limit import Unit
 
-__all__ = ["Days", "Keys", "Part", "field_of", "fields_of", "tag_of"]
+__all__ = [
+    "Days",
+    "Keys",
+    "Part",
+    "Today",
+    "fields_of",
+    "has_account",
+    "letter_of",
+    "line_of",
+    "split_line",
+    "tag_of",
+]
 
 _DAY = 86_400_000
-_HOUR = 3_600_000
+_LONG_DAYS: Final = 62
+"""Days for which a day is kept that may be part of two months."""
 
 _SLOTS: Final = 16_384
 """Number of slots of a cluster of any size."""
@@ -105,7 +123,13 @@ class Keys:
         return self.of(tag, f"end:{hold_id}")
 
     def of_window(self, limit: Limit) -> str:
-        return self.of(tag_of(limit.account), f"window:{limit.name}:{limit.window}")
+        kind = "window" if limit.unit == "requests" else "bucket"
+        return self.of(tag_of(limit.account), f"{kind}:{limit.name}:{limit.window}")
+
+    def of_bucket(self, line: Line) -> str:
+        """The key of the window that a line has a bucket of."""
+        name, window, account = split_line(line)
+        return self.of(tag_of(account), f"bucket:{name}:{window}")
 
     def of(self, tag: str, kind: str) -> str:
         return f"{self._prefix}:{{{tag}}}:{kind}"
@@ -117,7 +141,7 @@ class Keys:
             tag = tag_of(limit.account)
             part = parts.setdefault(self.slot(tag), Part([]))
             part.limits.append((index, limit))
-            if limit.kind != "rate" and tag not in part.homes:
+            if has_account(limit) and tag not in part.homes:
                 part.homes.append(tag)
         return [parts[slot] for slot in sorted(parts)]
 
@@ -139,7 +163,7 @@ class Keys:
         """The parts of a hold: the same as those in which it was admitted."""
         parts: dict[int, Part] = {}
         for line in lines:
-            tag = tag_of(_split(line)[2])
+            tag = tag_of(split_line(line)[2])
             part = parts.setdefault(self.slot(tag), Part([]))
             part.lines.append(line)
             if tag not in part.homes:
@@ -175,49 +199,74 @@ def _tag_of_id(hold_id: str) -> str:
     return f"%id:{tag_of(hold_id)}"
 
 
-def _split(line: Line) -> list[str]:
+def split_line(line: Line) -> list[str]:
     """The limit's name, the day and the account."""
     return line.key.split(":", 2)
 
 
-def field_of(name: str, day: str) -> str:
-    """The field of a counter in its account's hash."""
-    return f"{name}:{day}"
+def has_account(limit: Limit) -> bool:
+    """Whether a hold has a line for this limit. A window of requests has its entry alone."""
+    return limit.kind != "rate" or limit.unit != "requests"
+
+
+_UNITS: Final[Mapping[str, Unit]] = {"T": "tokens", "M": "money", "Q": "requests", "S": "streams"}
+_LETTERS: Final = {unit: letter for letter, unit in _UNITS.items()}
+
+
+def letter_of(unit: Unit) -> str:
+    """The letter of a unit in the scripts."""
+    return _LETTERS[unit]
+
+
+def line_of(word: str, account: str) -> Line:
+    """The line of a word such as ``T=NAME:DAY``, as the scripts keep it for an account."""
+    letter, _, field = word.partition("=")
+    if letter.isupper():
+        return Line(f"{field}:{account}", _UNITS[letter])
+    place, _, serial = field.rpartition(":")
+    return Line(f"{place}:{account}", _UNITS[letter.upper()], int(serial))
 
 
 def fields_of(lines: Iterable[Line], tag: str) -> str:
-    """The lines of one account, in the form that the scripts use."""
+    """The lines of one account that are counters, in the form that the scripts use."""
     words = []
     for line in lines:
-        name, day, account = _split(line)
-        if tag_of(account) == tag:
-            words.append(f"{'T' if line.unit == 'tokens' else 'S'}={field_of(name, day)}")
+        name, day, account = split_line(line)
+        if line.serial < 0 and tag_of(account) == tag:
+            words.append(f"{letter_of(line.unit)}={name}:{day}")
     return " ".join(words)
 
 
-class Days:
-    """The current day in a time zone, and its nearer neighbour: the start of the first of the two,
-    the start and the end of the second, their names, and the oldest day that is kept.
+class Today(NamedTuple):
+    """The current day of a time zone, as the scripts take it: its name, its end and its start, and
+    the oldest days that are kept, for windows of a day and for longer ones.
     """
+
+    name: str
+    end: int
+    start: int
+    oldest: str
+    long_ago: str
+
+
+class Days:
+    """The current days of time zones. ``keep_days`` is how long a day is kept."""
 
     def __init__(self, keep_days: int) -> None:
         self._keep = keep_days * _DAY
-        self._known: dict[str, tuple[int, int, int, str, str, str]] = {}
+        self._known: dict[str, Today] = {}
 
-    def around(self, zone: str, now: int) -> tuple[int, int, int, str, str, str]:
+    def today(self, zone: str, now: int) -> Today:
+        """The current day of a zone."""
         known = self._known.get(zone)
-        if known is None or not known[0] + _HOUR <= now < known[2] - _HOUR:
-            known = self._known[zone] = self._find(zone, now)
+        if known is None or not known.start <= now < known.end:
+            name = day_of(now, zone)
+            before = date.fromisoformat(name) - timedelta(days=1)
+            known = self._known[zone] = Today(
+                name,
+                day_end(now, zone),
+                end_of(before.isoformat(), zone),
+                day_of(now - self._keep, zone),
+                day_of(now - _LONG_DAYS * _DAY, zone),
+            )
         return known
-
-    def _find(self, zone: str, now: int) -> tuple[int, int, int, str, str, str]:
-        ends = [day_end(now - 74 * _HOUR, zone)]
-        for _ in range(7):
-            ends.append(day_end(ends[-1], zone))
-        # Today ends with the first end that is ahead.
-        today = next(index for index, end in enumerate(ends) if end > now)
-        if ends[today] - now < now - ends[today - 1]:
-            today += 1
-        start, middle, stop = ends[today - 2 : today + 1]
-        oldest = day_of(now - self._keep, zone)
-        return start, middle, stop, day_of(start, zone), day_of(middle, zone), oldest

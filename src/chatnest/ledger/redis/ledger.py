@@ -54,7 +54,7 @@ from chatnest.ledger.redis.answers import (
     states_of,
 )
 from chatnest.ledger.redis.books import Books
-from chatnest.ledger.redis.keys import Keys, Part, fields_of
+from chatnest.ledger.redis.keys import Keys, Part
 from chatnest.ledger.redis.marks import Marks
 from chatnest.ledger.redis.server import Server
 from chatnest.ledger.redis.steps import Steps
@@ -128,7 +128,10 @@ class RedisLedger:
         new_zones = await self._books.agree(wish.limits)
         for part in self._keys.parts_of_wish(wish):
             end_key = self._keys.of_end(part.homes[0], wish.id)
-            args = wish.id, admission.tokens, wish.min_tokens, wish.lease
+            args = (
+                *(wish.id, admission.output, wish.min_output, wish.lease),
+                *(wish.input_tokens, wish.money.fixed, wish.money.per_output),
+            )
             answer = await self._steps.run_limits("reserve", part, (end_key,), args)
             if answer[0] == REFUSED:  # not for a hold that has ended: its admission counts
                 await self._undo(wish, admission)
@@ -141,8 +144,10 @@ class RedisLedger:
             await self._undo(wish, admission)
             raise
         for part, granted in admission.done:
-            if granted > admission.tokens:
-                await self._steps.renew(part, wish.id, wish.lease, admission.tokens)
+            if granted > admission.output:
+                await self._steps.renew(
+                    part, wish.id, wish.lease, admission.output, wish.money.per_output
+                )
         return admission.answer()
 
     async def renew(self, hold: Hold, lease: int) -> None:
@@ -152,20 +157,10 @@ class RedisLedger:
     async def settle(self, hold: Hold, charge: Charge) -> Settlement:
         settlements = []
         for part in self._keys.parts_of_lines(hold.lines, hold.id):
-            tokens, first, _ = await self._steps.run(
-                "settle",
-                part,
-                (
-                    hold.id,
-                    charge.tokens,
-                    hold.tokens,
-                    self._steps.remember,
-                    *(fields_of(part.lines, tag) for tag in part.homes),
-                    *_record(part, charge),
-                ),
-                (self._keys.of_end(part.homes[0], hold.id),),
+            tokens, first, _, money = await self._steps.settle(
+                part, hold, charge, _record(part, charge)
             )
-            settlements.append(Settlement(tokens=tokens, first=first == 1))
+            settlements.append(Settlement(tokens=tokens, money=money, first=first == 1))
         # After a settlement that failed half-way, the repetition that does the last step is first.
         return settlements[-1]
 
@@ -215,7 +210,7 @@ class RedisLedger:
 
         async def usage() -> None:
             if await self._books.peek() is not None:  # without a mark, it would begin books
-                limit = Limit(name="streams", kind="concurrency", account="%survey", limit=1)
+                limit = Limit(name="streams", unit="streams", account="%survey", amount=1)
                 await self.usage((limit,))
 
         return await look(
@@ -249,9 +244,11 @@ class RedisLedger:
         )
 
 
-def _record(part: Part, charge: Charge) -> tuple[str | int, ...]:
+def _record(part: Part, charge: Charge) -> tuple[str, ...]:
     """A turn's record of its charge, as names and values in turn."""
     record = msgspec.structs.asdict(charge)
-    del record["tokens"]
-    record["lines"] = msgspec.json.encode([line.key for line in part.lines]).decode()
-    return tuple(chain.from_iterable(record.items()))
+    del record["tokens"], record["money"]
+    record["facts"] = msgspec.json.encode(charge.facts).decode()
+    lines = [line.key for line in part.lines if line.serial < 0]
+    record["lines"] = msgspec.json.encode(lines).decode()
+    return tuple(map(str, chain.from_iterable(record.items())))

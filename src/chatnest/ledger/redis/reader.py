@@ -12,8 +12,7 @@ import msgspec
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.audit import Balance, LiveHold
-from chatnest.ledger.base import Line
-from chatnest.ledger.redis.keys import Keys
+from chatnest.ledger.redis.keys import Keys, line_of
 from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
 from chatnest.ledger.redis.records import Entry, read_entry
 from chatnest.ledger.redis.server import Server
@@ -162,6 +161,7 @@ def _account(tag: str, counters: list[str], holds: list[str], due: list[str]) ->
     balances = [
         Balance.at(f"{field}:{account}", map(int, packed.split()))
         for field, packed in _pairs(counters).items()
+        if _is_counter(field)
     ]
     live = [
         _hold(hold_id, packed, account, int(float(ends.get(hold_id, "0"))))
@@ -171,16 +171,20 @@ def _account(tag: str, counters: list[str], holds: list[str], due: list[str]) ->
     return Account(tuple(balances), tuple(live))
 
 
+def _is_counter(field: str) -> bool:
+    """Whether a field of an account's counters is a counter, and not a sum or a mark."""
+    _, colon, day = field.partition(":")
+    return bool(colon) and day != "late" and not day.startswith("~")
+
+
 def _hold(hold_id: str, packed: str, account: str, ends: int) -> LiveHold:
-    _, tokens, at, *lines = packed.split(" ")
-    units = [line.partition("=") for line in lines if line]
+    _, amounts, at, *lines = packed.split(" ")
+    tokens, money, *_ = *amounts.split(","), "0"
     return LiveHold(
         id=hold_id,
         tokens=int(tokens),
-        lines=tuple(
-            Line(f"{field}:{account}", "tokens" if unit == "T" else "streams")
-            for unit, _, field in units
-        ),
+        money=int(money),
+        lines=tuple(line_of(line, account) for line in lines if line),
         admitted_at=int(at),
         expires_at=ends,
     )

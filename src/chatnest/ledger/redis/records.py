@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from chatnest.ledger.audit import Adjustment, TurnRecord
+from chatnest.ledger.redis.keys import line_of
 
 __all__ = ["Entry", "read_entry", "records_of", "standing"]
 
@@ -43,7 +44,8 @@ def read_entry(account: str, name: str, fields: list[str]) -> Entry:
     if lines.startswith("["):
         keys = _read_keys(lines)
     else:
-        keys = tuple(f"{word.partition('=')[2]}:{account}" for word in lines.split())
+        found = [line_of(word, account) for word in lines.split()]
+        keys = tuple(line.key for line in found if line.serial < 0)
     milliseconds, _, number = name.partition("-")
     return Entry(account, (int(milliseconds), int(number)), named, keys)
 
@@ -94,6 +96,8 @@ def records_of(entries: Iterable[Entry]) -> list[TurnRecord | Adjustment]:
 
 def _turn(fields: dict[str, str], lines: Iterable[str]) -> TurnRecord:
     values: dict[str, Any] = dict(fields)
+    if "facts" in values:
+        values["facts"] = msgspec.json.decode(values["facts"])
     values["id"] = values.pop("hold")
     values["admitted_at"] = values["admitted_at"] or None
     # Not strict: all values of a stream are strings.
@@ -108,7 +112,7 @@ def _adjustment(entry: Entry) -> Adjustment:
         account=entry.account,
         name=name,
         day=day,
-        tokens=int(entry.fields["tokens"]),
+        amount=int(entry.fields["tokens"]),
         reason=entry.fields["reason"],
         at=int(entry.fields["settled_at"]),
     )

@@ -5,13 +5,27 @@ from itertools import chain
 from typing import Any, Final
 
 from chatnest.errors import LedgerUnavailable
-from chatnest.ledger.base import Limit, wall_clock
+from chatnest.ledger.base import Charge, Hold, Limit, wall_clock
+from chatnest.ledger.books import is_day
+from chatnest.ledger.calendar import span_of_window
 from chatnest.ledger.days import day_of
 from chatnest.ledger.redis.answers import DAYS
 from chatnest.ledger.redis.books import Books
-from chatnest.ledger.redis.keys import Days, Keys, Part, field_of, tag_of
+from chatnest.ledger.redis.keys import (
+    Days,
+    Keys,
+    Part,
+    fields_of,
+    has_account,
+    letter_of,
+    split_line,
+    tag_of,
+)
 
 __all__ = ["Steps"]
+
+NEVER: Final = 2**52
+"""The end of a lifetime, in milliseconds since the epoch."""
 
 _TIME_AT: Final = {"settle": 2}
 """The position of the server's time in the answers in which it is not 1."""
@@ -103,30 +117,112 @@ class Steps:
             raise LedgerUnavailable  # the server's clock jumps
         return answer
 
-    async def renew(self, part: Part, hold_id: str, lease: int, most: int = -1) -> None:
-        """Renew the lease of a hold. ``most`` lowers its tokens, unless it is negative."""
-        await self.run("renew", part, (hold_id, lease, most))
+    async def renew(
+        self, part: Part, hold_id: str, lease: int, most: int = -1, per_output: int = 0
+    ) -> None:
+        """Renew the lease of a hold. ``most`` lowers its output, unless it is negative; a token of
+        output costs ``per_output``.
+        """
+        keys = [] if most < 0 else self._windows_of(part)
+        places = self._bucket_places(part, keys, 0)
+        await self.run("renew", part, (hold_id, lease, most, per_output, *places), tuple(keys))
 
     async def release(self, part: Part, hold_id: str, *, undo: bool) -> None:
         """Release a hold. ``undo`` also removes its admissions from the windows."""
-        windows = [self._keys.of_window(limit) for _, limit in part.limits if limit.kind == "rate"]
+        buckets = self._windows_of(part)
+        windows = [
+            self._keys.of_window(limit) for _, limit in part.limits if not has_account(limit)
+        ]
+        windows = windows if undo else []
+        places = self._bucket_places(part, buckets, 1)
+        first = 3 + 4 * len(part.homes) + len(buckets)
         await self.run(
             "release",
             part,
-            (hold_id, self.remember, int(undo)),
-            (self._keys.of_end(part.homes[0], hold_id), *(windows if undo else ())),
+            (
+                hold_id,
+                self.remember,
+                int(undo),
+                *places,
+                *(first + number for number in range(len(windows))),
+            ),
+            (self._keys.of_end(part.homes[0], hold_id), *buckets, *windows),
         )
+
+    async def settle(self, part: Part, hold: Hold, charge: Charge, record: tuple[str, ...]) -> Any:
+        """Charge a hold."""
+        buckets = list(
+            dict.fromkeys(self._keys.of_bucket(line) for line in part.lines if line.serial >= 0)
+        )
+        places: list[str | int] = []
+        for line in part.lines:
+            if line.serial >= 0:
+                name, window, account = split_line(line)
+                home = part.homes.index(tag_of(account)) + 1
+                at = 3 + 4 * len(part.homes) + buckets.index(self._keys.of_bucket(line))
+                places += [f"{home} {name}:{window}", at]
+        return await self.run(
+            "settle",
+            part,
+            (
+                *(hold.id, self.remember, charge.tokens, charge.money, hold.tokens, hold.money),
+                *(len(places) // 2, *places),
+                *chain.from_iterable(self._lines_of(part, tag) for tag in part.homes),
+                *record,
+            ),
+            (self._keys.of_end(part.homes[0], hold.id), *buckets),
+        )
+
+    def _lines_of(self, part: Part, tag: str) -> list[str | int]:
+        """The counters of an account in a hold, and when their days end."""
+        ends: list[str | int] = []
+        for line in part.lines:
+            name, day, account = split_line(line)
+            if line.serial < 0 and tag_of(account) == tag and is_day(day):
+                ends += [f"{name}:{day}", self._books.end_of(name, day)]
+        return [fields_of(part.lines, tag), len(ends) // 2, *ends]
+
+    def _windows_of(self, part: Part) -> list[str]:
+        """The keys of the windows of amounts in a part."""
+        limits = [limit for _, limit in part.limits if limit.kind == "rate" and has_account(limit)]
+        return list(dict.fromkeys(map(self._keys.of_window, limits)))
+
+    def _bucket_places(self, part: Part, keys: list[str], more: int) -> list[str | int]:
+        """How many windows of amounts there are, and for each its account and name, and its key.
+        ``more`` are the keys between those of accounts and these.
+        """
+        places: list[str | int] = []
+        for _, limit in part.limits:
+            if keys and limit.kind == "rate" and has_account(limit):
+                home = part.homes.index(tag_of(limit.account)) + 1
+                at = 2 + 4 * len(part.homes) + more + keys.index(self._keys.of_window(limit))
+                places += [f"{home} {limit.name}:{limit.window}", at]
+        return [len(places) // 2, *places]
 
     def _arguments(
         self, placed: tuple[int, Limit], part: Part, places: dict[str, int], now: int
     ) -> tuple[str | int, ...]:
         _, limit = placed
-        if limit.kind == "rate":
-            window = places[self._keys.of_window(limit)]
-            return limit.kind, limit.limit, limit.window * 1000, window
+        enforced = int(limit.mode == "enforce")
+        common = letter_of(limit.unit), enforced, limit.amount
+        if not has_account(limit):
+            return "rate", *common, limit.length, places[self._keys.of_window(limit)]
         home = part.homes.index(tag_of(limit.account)) + 1
-        if limit.kind == "concurrency":
-            return limit.kind, limit.limit, home, field_of(limit.name, "")
-        start, middle, stop, first, second, oldest = self._days.around(limit.timezone, now)
-        fields = field_of(limit.name, first), field_of(limit.name, second)
-        return limit.kind, limit.limit, home, start, middle, stop, *fields, oldest
+        if limit.kind == "rate":
+            place = f"{limit.name}:{limit.window}"
+            return (
+                *("buckets", *common, home, place),
+                *(limit.length, places[self._keys.of_window(limit)]),
+            )
+        if limit.window is None:
+            return "streams", *common, home, limit.name
+        today = self._days.today(limit.timezone, now)
+        window, first, last, start, resets = "lifetime", "0", "~", 0, NEVER
+        if limit.window != "lifetime":
+            span = span_of_window(limit, now)
+            window = limit.window if limit.window == "day" else f"{limit.window}{limit.starts}"
+            first, last, start, resets = span.first, span.last, span.start, span.end
+        return (
+            *("budget", *common, home, limit.name, today.name, today.end, today.start),
+            *(window, first, last, start, resets, today.oldest, today.long_ago),
+        )

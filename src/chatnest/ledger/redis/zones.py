@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from chatnest.errors import ZoneConflict
 from chatnest.ledger.base import Limit
+from chatnest.ledger.books import scale_of
+from chatnest.ledger.model import check_scale
 
 __all__ = ["Zones", "zones_of"]
 
@@ -22,6 +23,10 @@ class Zones:
         """Forget all zones: the books have changed."""
         self._known.clear()
 
+    def scale(self, name: str) -> str | None:
+        """The scale of a name, if it is known."""
+        return self._known.get(name)
+
     def know(self, names: Iterable[str]) -> bool:
         """Whether the zone of each of these names is known."""
         return all(name in self._known for name in names)
@@ -32,8 +37,7 @@ class Zones:
         Raises ZoneConflict if the books have another zone for a name.
         """
         for name, zone in wanted.items():
-            if (kept := self._known.get(name, zone)) != zone:
-                raise ZoneConflict(name, kept, zone)
+            check_scale(name, self._known.get(name, zone), zone)
         return {name: zone for name, zone in wanted.items() if name not in self._known}
 
 
@@ -42,7 +46,6 @@ def zones_of(limits: Iterable[Limit]) -> dict[str, str]:
     zones: dict[str, str] = {}
     for limit in limits:
         if limit.kind == "budget":
-            zone = zones.setdefault(limit.name, limit.timezone)
-            if zone != limit.timezone:
-                raise ZoneConflict(limit.name, zone, limit.timezone)
+            scale = scale_of(limit)
+            check_scale(limit.name, zones.setdefault(limit.name, scale), scale)
     return zones

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger import model
-from chatnest.ledger.audit import Adjustment, ZoneChange
-from chatnest.ledger.days import day_of
+from chatnest.ledger.audit import ZoneChange
+from chatnest.ledger.books import zone_of_scale
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.place import Place
 from chatnest.ledger.sqlite.schema import prepare
@@ -17,7 +17,6 @@ from chatnest.stores.wal import open_wal
 __all__ = ["adopt", "change_zone"]
 
 _LIVE: Final = "SELECT count(*) FROM holds WHERE state = 0 AND until > ? AND instr(lines, ?)"
-_KEYS: Final = "SELECT key FROM counters WHERE key >= ? AND key < ?"
 
 
 def adopt(path: str, busy_timeout: float) -> str:
@@ -54,9 +53,9 @@ def adopt(path: str, busy_timeout: float) -> str:
 def change_zone(books: RowBooks, name: str, zone: str) -> ZoneChange:
     """Count the days of a limit in another zone from now on.
 
-    An adjustment carries each account's use of the old zone's current day over to the new zone's
-    current day, so that no account gets a second budget. Raises ConfigurationError for an unknown
-    zone or limit, and while answers are being written.
+    A day of the old zone counts in each window of the new one that it reaches into, so that no
+    account gets a second budget. Raises ConfigurationError for an unknown zone or limit, and while
+    answers are being written.
     """
     _check_zone(zone)
     now = books.now
@@ -72,26 +71,9 @@ def change_zone(books: RowBooks, name: str, zone: str) -> ZoneChange:
             f"{name}: expected a budget without holds, got {live:,} answers being written. Stop "
             "all workers, wait 30 seconds, and run the same command again."
         )
-    before, after, carried = day_of(now, kept), day_of(now, zone), 0
-    if before != after:
-        bounds = f"{name}:{before}:", f"{name}:{before};"
-        for (key,) in books.execute(_KEYS, bounds).fetchall():
-            account = key.split(":", 2)[2]
-            more = books.counter(key).used - books.counter(f"{name}:{after}:{account}").used
-            if more > 0:
-                carried += books.adjust(
-                    Adjustment(
-                        id=f"timezone:{secrets.token_hex(8)}",
-                        account=account,
-                        name=name,
-                        day=after,
-                        tokens=more,
-                        reason=f"timezone {kept} to {zone}",
-                        at=now,
-                    )
-                )
-    books.keep_zone(name, zone)
-    return ZoneChange(name=name, before=kept, after=zone, carried=carried)
+    unit = kept.removesuffix(zone_of_scale(kept))
+    books.keep_zone(name, f"{unit}{zone}")
+    return ZoneChange(name=name, before=zone_of_scale(kept), after=zone)
 
 
 def _check_zone(zone: str) -> None:

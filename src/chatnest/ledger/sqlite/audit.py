@@ -26,7 +26,7 @@ from chatnest.ledger.audit import (
     ZoneChange,
     check_kept,
 )
-from chatnest.ledger.base import Line
+from chatnest.ledger.base import Facts, Line
 from chatnest.ledger.sqlite.adopt import change_zone
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
@@ -38,9 +38,11 @@ __all__ = ["SQLiteAudit"]
 _T = TypeVar("_T")
 
 _PAGE: Final = 1_000
-_COUNTERS: Final = "SELECT key, settled, held, overrun, expired, adjusted FROM counters"
+_COUNTERS: Final = (
+    "SELECT name, day, account, settled, held, overrun, expired, adjusted FROM counters"
+)
 _HOLDS: Final = (
-    "SELECT id, tokens, lines, admitted_at, until FROM holds WHERE state = 0"
+    "SELECT id, tokens, money, lines, admitted_at, until FROM holds WHERE state = 0"
     " ORDER BY admitted_at, id"
 )
 _BOUNDS: Final = (
@@ -51,7 +53,7 @@ _BOUNDS: Final = (
 _TURNS: Final = """
 SELECT settled_at, turns.rowid, turns.hold, turns.tokens, turns.held, settled_at,
     turns.admitted_at, outcome, source, input_tokens, output_tokens, principal, profile, model,
-    coalesce(holds.lines, '[]')
+    held_money, turns.money, facts, coalesce(holds.lines, '[]')
 FROM turns LEFT JOIN holds ON holds.id = turns.hold
 WHERE (settled_at, turns.rowid) > (?, ?) AND turns.rowid <= ?
 ORDER BY settled_at, turns.rowid LIMIT ?
@@ -62,6 +64,7 @@ _ADJUSTMENTS: Final = (
 )
 _ALL: Final = 2**62
 
+_read_facts = msgspec.json.Decoder(Facts).decode
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
 
 _Place = tuple[int, int]
@@ -124,7 +127,9 @@ class SQLiteAudit:
                 return
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
-        check_kept(adjustment, self._clock(), self._keep)
+        scales = await self._look(_scales)
+        scale = scales.get(adjustment.name, "")
+        check_kept(adjustment, self._clock(), self._keep, scale)
         adjusted = await self._run(lambda books: _adjust(books, adjustment))
         assert isinstance(adjusted, Adjusted)  # noqa: S101  # the result of _adjust
         return adjusted
@@ -144,7 +149,7 @@ class SQLiteAudit:
         balances = list(_balances(rows))
         turns = (record for _, record in _turns(rows))
         adjustments = (record for _, record in _adjustments(rows))
-        drifts = verify(balances, _holds(rows), turns, adjustments)
+        drifts = verify(balances, _holds(rows), turns, adjustments, _scales(rows))
         return judge(len(balances), drifts, kept_since=self._clock() - self._keep)
 
     async def _look(self, look: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -165,20 +170,28 @@ async def _in_thread(work: Callable[[], _T]) -> _T:
 def _adjust(books: RowBooks, adjustment: Adjustment) -> Adjusted:
     first = books.adjust(msgspec.structs.replace(adjustment, at=books.now))
     made = books.adjustment(adjustment.account, adjustment.id)
-    balance = Balance.at(made.key, msgspec.structs.astuple(books.counter(made.key)))
+    figures = msgspec.structs.astuple(books.counter(made.key))
+    scales = {made.name: books.zone(made.name) or ""}
+    balance = Balance.at(made.key, figures, scales)
     return Adjusted(adjustment=made, first=first, balance=balance)
 
 
 def _balances(rows: sqlite3.Connection) -> Iterator[Balance]:
-    for key, *figures in rows.execute(_COUNTERS):
-        yield Balance.at(key, figures)
+    scales = _scales(rows)
+    for name, day, account, *figures in rows.execute(_COUNTERS):
+        yield Balance.at(f"{name}:{day}:{account}", figures, scales)
+
+
+def _scales(rows: sqlite3.Connection) -> dict[str, str]:
+    return dict(rows.execute("SELECT name, zone FROM zones"))
 
 
 def _holds(rows: sqlite3.Connection) -> Iterator[LiveHold]:
-    for hold_id, tokens, lines, admitted_at, until in rows.execute(_HOLDS):
+    for hold_id, tokens, money, lines, admitted_at, until in rows.execute(_HOLDS):
         yield LiveHold(
             id=hold_id,
             tokens=tokens,
+            money=money,
             lines=_read_lines(lines),
             admitted_at=admitted_at,
             expires_at=until,
@@ -207,10 +220,11 @@ def _time_of(placed: _Placed) -> int:
 def _turns(
     rows: sqlite3.Connection, after: _Place = (0, -1), last: int = _ALL, most: int = -1
 ) -> Iterator[tuple[_Place, TurnRecord]]:
-    for at, number, *values, lines in rows.execute(_TURNS, (*after, last, most)):
+    for at, number, *values, facts, lines in rows.execute(_TURNS, (*after, last, most)):
         record = TurnRecord(
             **dict(zip(TurnRecord.__struct_fields__, values, strict=False)),
-            lines=tuple(line.key for line in _read_lines(lines)),
+            facts=_read_facts(facts),
+            lines=tuple(line.key for line in _read_lines(lines) if line.serial < 0),
         )
         yield (at, number), record
 

@@ -7,22 +7,64 @@ from typing import Final
 import msgspec
 
 from chatnest.ledger.audit import Adjustment
-from chatnest.ledger.base import Charge, Hold, Line
-from chatnest.ledger.model import Counter, HoldRecord, HoldState
+from chatnest.ledger.base import Charge, Facts, Hold, Line
+from chatnest.ledger.books import (
+    EVER,
+    Counter,
+    HoldRecord,
+    HoldState,
+    is_part_of_lifetime,
+    set_end,
+)
+from chatnest.ledger.days import days_between
+from chatnest.ledger.sliding import Sliding
 from chatnest.ledger.sqlite.window import RowWindow
 
 __all__ = ["RowBooks"]
 
-_SELECT_HOLDS: Final = "SELECT id, state, until, charged, tokens, lines, admitted_at FROM holds "
+_SELECT_HOLDS: Final = (
+    "SELECT id, state, until, charged, charged_money, tokens, money, output, lines, admitted_at"
+    " FROM holds "
+)
+_FIGURES: Final = "settled, held, overrun, expired, adjusted, ends"
+_SELECT_COUNTER: Final = (
+    f"SELECT {_FIGURES} FROM counters WHERE name = ? AND account = ? AND day = ?"  # noqa: S608
+)
+_SELECT_DAYS: Final = (
+    f"SELECT day, {_FIGURES} FROM counters WHERE name = ? AND account = ?"  # noqa: S608
+    " AND day BETWEEN ? AND ?"
+)
+_SUMS: Final = (
+    "SELECT coalesce(sum(settled + adjusted), 0), coalesce(sum(held), 0) FROM counters"
+    " WHERE name = ? AND account = ? AND day BETWEEN ? AND ? AND ends > ?"
+)
+_WRITE_COUNTER: Final = """
+INSERT INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name, account, day) DO UPDATE SET settled = excluded.settled, held = excluded.held,
+    overrun = excluded.overrun, expired = excluded.expired, adjusted = excluded.adjusted,
+    ends = excluded.ends, changed_at = excluded.changed_at
+"""
+_NEW_HOLD: Final = """
+INSERT INTO holds (id, state, until, charged, charged_money, tokens, money, output, lines,
+    admitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_FIRST_DAY: Final = "0"
+"""A text before all days."""
+
+_FEW_DAYS: Final = 3
+"""Maximum days that are read one by one, since the counter of one of them is needed anyhow."""
 _EXPIRED: Final = Charge(tokens=0, source="estimated", outcome="expired")
 
+_NO_FACTS: Final = Facts()
+
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
+_read_sliding = msgspec.json.Decoder(Sliding).decode
 
 
 class _HoldRow(msgspec.Struct):
     record: HoldRecord
     admitted_at: int
-    was: tuple[HoldState, int, int] | None = None
+    was: tuple[HoldState, int, int, int] | None = None
 
 
 class RowBooks:
@@ -40,10 +82,12 @@ class RowBooks:
         # Each counter with a copy of it as it was read.
         self._counters: dict[str, tuple[Counter, Counter]] = {}
         self._windows: dict[str, RowWindow] = {}
+        self._slidings: dict[str, Sliding] = {}
         self._holds: dict[str, _HoldRow] = {}
         self._live: dict[str, HoldRecord] | None = None
         self._turns: dict[str, tuple[object, ...]] = {}
         self._zones: dict[str, str | None] = {}
+        self._ever: set[str] = set()
 
     def touch(self) -> None:
         """Write without a change: a file that can only be read may be locked for reading, too."""
@@ -52,12 +96,51 @@ class RowBooks:
 
     def counter(self, key: str) -> Counter:
         if key not in self._counters:
-            row = self._execute(
-                "SELECT settled, held, overrun, expired, adjusted FROM counters WHERE key = ?",
-                (key,),
-            ).fetchone() or (0, 0, 0, 0, 0)
-            self._counters[key] = Counter(*row), Counter(*row)
+            name, day, account = key.split(":", 2)
+            row = self._execute(_SELECT_COUNTER, (name, account, day)).fetchone()
+            figures = row or (0, 0, 0, 0, 0, 0)
+            self._counters[key] = Counter(*figures), Counter(*figures)
         return self._counters[key][0]
+
+    def sums(self, name: str, account: str, first: str, last: str, start: int) -> tuple[int, int]:
+        days = days_between(first, last)
+        if len(days) <= _FEW_DAYS:
+            self._read_days(name, account, first, last)
+            used, held = 0, 0
+        else:
+            used, held = self._execute(_SUMS, (name, account, first, last, start)).fetchone()
+        for day in days:
+            known = self._counters.get(f"{name}:{day}:{account}")
+            if known is not None:
+                counter, was = known
+                if len(days) > _FEW_DAYS and was.ends > start:
+                    used, held = used - was.settled - was.adjusted, held - was.held
+                if counter.ends > start:
+                    used += counter.settled + counter.adjusted
+                    held += counter.held
+        return used, held
+
+    def _read_days(self, name: str, account: str, first: str, last: str) -> None:
+        for day, *figures in self._execute(_SELECT_DAYS, (name, account, first, last)):
+            key = f"{name}:{day}:{account}"
+            if key not in self._counters:
+                self._counters[key] = Counter(*figures), Counter(*figures)
+
+    def all_sums(self, name: str, account: str) -> tuple[int, int]:
+        place = name, account, _FIRST_DAY, EVER, -1
+        used, held = self._execute(_SUMS, place).fetchone()
+        for key, (counter, was) in self._counters.items():
+            if counter != was and is_part_of_lifetime(key, name, account):
+                used += counter.settled + counter.adjusted - was.settled - was.adjusted
+                held += counter.held - was.held
+        return used, held
+
+    def sliding(self, key: str) -> Sliding:
+        found = self._slidings.get(key)
+        if found is None:
+            row = self._execute("SELECT buckets FROM buckets WHERE key = ?", (key,)).fetchone()
+            found = self._slidings[key] = _read_sliding(row[0]) if row else Sliding()
+        return found
 
     def window(self, key: str) -> RowWindow:
         window = self._windows.get(key)
@@ -79,16 +162,24 @@ class RowBooks:
 
     def zone(self, name: str, /) -> str | None:
         if name not in self._zones:
-            row = self._execute("SELECT zone FROM zones WHERE name = ?", (name,)).fetchone()
+            row = self._execute("SELECT zone, ever FROM zones WHERE name = ?", (name,)).fetchone()
             self._zones[name] = row[0] if row else None
+            if row and row[1]:
+                self._ever.add(name)
         return self._zones[name]
 
     def keep_zone(self, name: str, zone: str) -> None:
         self._execute(
-            "INSERT INTO zones VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET zone = excluded.zone",
+            "INSERT INTO zones (name, zone) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET zone = excluded.zone",
             (name, zone),
         )
         self._zones[name] = zone
+
+    def keep_ever(self, name: str) -> None:
+        if self.zone(name) is not None and name not in self._ever:
+            self._execute("UPDATE zones SET ever = 1 WHERE name = ?", (name,))
+            self._ever.add(name)
 
     def due(self, now: int) -> list[HoldRecord]:
         if self._live is None:
@@ -120,6 +211,9 @@ class RowBooks:
             charge.principal,
             charge.profile,
             charge.model,
+            row.record.hold.money,
+            charge.money,
+            msgspec.json.encode(charge.facts).decode() if charge.facts != _NO_FACTS else "{}",
         )
 
     def adjust(self, adjustment: Adjustment) -> bool:
@@ -131,7 +225,10 @@ class RowBooks:
             msgspec.structs.astuple(adjustment),
         ).rowcount
         if made:
-            self.counter(adjustment.key).adjusted += adjustment.tokens
+            counter = self.counter(adjustment.key)
+            counter.adjusted += adjustment.amount
+            if not counter.ends:
+                set_end(self, adjustment.key, counter)
         return bool(made)
 
     def adjustment(self, account: str, adjustment_id: str) -> Adjustment:
@@ -145,49 +242,57 @@ class RowBooks:
         """Write the changes back."""
         self._write_holds()
         self._executemany(
-            "INSERT INTO counters (key, settled, held, overrun, expired, adjusted, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
-            " settled = excluded.settled, held = excluded.held, overrun = excluded.overrun,"
-            " expired = excluded.expired, adjusted = excluded.adjusted,"
-            " changed_at = excluded.changed_at",
+            _WRITE_COUNTER,
             [
-                (key, *msgspec.structs.astuple(counter), self.now)
+                (*_place(key), *msgspec.structs.astuple(counter), self.now)
                 for key, (counter, was) in self._counters.items()
                 if counter != was
+            ],
+        )
+        self._executemany(
+            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?)",
+            [
+                (key, msgspec.json.encode(sliding).decode(), self.now)
+                for key, sliding in self._slidings.items()
             ],
         )
         for window in self._windows.values():
             window.write(self.now)
         self._executemany(
-            "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._turns.values(),
         )
 
     def _write_holds(self) -> None:
         new, changed = [], []
         for hold_id, row in self._holds.items():
-            record, was = row.record, row.was
-            figures = record.state, record.until, record.charged
+            record, was, hold = row.record, row.was, row.record.hold
+            figures = record.state, record.until, record.charged, record.charged_money
             if was is None:
-                lines = msgspec.json.encode(record.hold.lines).decode()
-                new.append((hold_id, *figures, record.hold.tokens, lines, row.admitted_at))
+                lines = msgspec.json.encode(hold.lines).decode()
+                amounts = hold.tokens, hold.money, hold.output
+                new.append((hold_id, *figures, *amounts, lines, row.admitted_at))
             elif figures != was:
                 changed.append((*figures, hold_id))
             before = was[0] if was else HoldState.RESERVED
             if record.state is HoldState.EXPIRED and before is HoldState.RESERVED:
-                charge = msgspec.structs.replace(_EXPIRED, tokens=record.charged)
+                charge = msgspec.structs.replace(
+                    _EXPIRED, tokens=record.charged, money=record.charged_money
+                )
                 self.note_turn(record.hold, charge, admitted=True)
             elif record.state is HoldState.RELEASED and before is HoldState.EXPIRED:
                 self._execute("DELETE FROM turns WHERE hold = ?", (hold_id,))
-        self._executemany("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", new)
+        self._executemany(_NEW_HOLD, new)
         self._executemany(
-            "UPDATE holds SET state = ?, until = ?, charged = ? WHERE id = ?", changed
+            "UPDATE holds SET state = ?, until = ?, charged = ?, charged_money = ? WHERE id = ?",
+            changed,
         )
 
-    def _keep(self, row: tuple[str, int, int, int, int, str, int]) -> None:
-        hold_id, state, until, charged, tokens, lines, admitted_at = row
-        hold = Hold(id=hold_id, tokens=tokens, lines=_read_lines(lines))
-        was = HoldState(state), until, charged
+    def _keep(self, row: tuple[str, int, int, int, int, int, int, int, str, int]) -> None:
+        hold_id, state, until, charged, charged_money, *amounts, lines, admitted_at = row
+        tokens, money, output = amounts
+        hold = Hold(id=hold_id, tokens=tokens, money=money, output=output, lines=_read_lines(lines))
+        was = HoldState(state), until, charged, charged_money
         record = HoldRecord(hold, *was)
         self._holds[hold_id] = _HoldRow(record, admitted_at, was)
         self._watch(record)
@@ -195,3 +300,9 @@ class RowBooks:
     def _watch(self, record: HoldRecord) -> None:
         if self._live is not None:
             self._live[record.hold.id] = record
+
+
+def _place(key: str) -> tuple[str, str, str]:
+    """The name, the account and the day of a counter."""
+    name, day, account = key.split(":", 2)
+    return name, account, day

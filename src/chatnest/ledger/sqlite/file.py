@@ -23,6 +23,8 @@ Operation = Callable[[RowBooks], object]
 
 _OVERWRITTEN: Final = "overwritten"
 """Replaces the word of a file that was found to be an older copy."""
+_DAY: Final = 86_400_000
+
 _PRUNED_AT_ONCE: Final = 512
 """Maximum rows of each table that one transaction forgets."""
 
@@ -38,13 +40,31 @@ _LAST_CHANGE: Final = (
 _PRUNE: Final = tuple(
     f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} LIMIT :most)"  # noqa: S608  # constants above
     for table, old in (
-        ("counters", "changed_at < :time AND held = 0"),
         ("windows", f"changed_at < :time AND {_LAST_CHANGE} < :time"),
         ("holds", "state IN (1, 2, 3) AND until < :time"),
         ("turns", "settled_at < :time"),
-        ("adjustments", "at < :time"),
+        ("buckets", "changed_at < :time"),
+        ("adjustments", "at < :time AND day <> 'granted'"),
     )
 )
+
+_OLD_COUNTERS: Final = """
+SELECT name, account, day FROM counters
+WHERE changed_at < :time AND held = 0 AND day NOT IN ('ever', 'granted') LIMIT :most
+"""
+_ADD_UP: Final = """
+INSERT INTO counters
+SELECT name, account, 'ever', settled, 0, overrun, expired, adjusted, 0, :now FROM counters
+WHERE name = :name AND account = :account AND day = :day AND day <> ''
+    AND name IN (SELECT name FROM zones WHERE ever)
+ON CONFLICT (name, account, day) DO UPDATE SET settled = settled + excluded.settled,
+    overrun = overrun + excluded.overrun, expired = expired + excluded.expired,
+    adjusted = adjusted + excluded.adjusted, changed_at = excluded.changed_at
+"""
+"""Adds a counter to the sum of the days before it, where a lifetime is counted."""
+
+_KEPT_DAYS: Final = 62
+"""Days after its last change for which a counter is kept: it may be part of two months."""
 
 _NEVER_WORKED: Final = {
     sqlite3.SQLITE_CANTOPEN,
@@ -76,7 +96,7 @@ class BookFile:
         self._clock = clock
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
-        self._keep = keep_days * 86_400_000
+        self._keep = keep_days * _DAY
         self._connection: sqlite3.Connection | None = None
         self._ever_worked = False
         self._place = Place(path)
@@ -155,8 +175,23 @@ class BookFile:
             self._confirm(connection)
             old = {"time": self._clock() - self._keep, "most": _PRUNED_AT_ONCE}
             forgotten = [connection.execute(statement, old).rowcount for statement in _PRUNE]
+            forgotten.append(self._prune_counters(connection))
             connection.execute("COMMIT")
         return max(forgotten) >= _PRUNED_AT_ONCE
+
+    def _prune_counters(self, connection: sqlite3.Connection) -> int:
+        now = self._clock()
+        kept = max(self._keep, _KEPT_DAYS * _DAY)
+        old = {"time": now - kept, "most": _PRUNED_AT_ONCE}
+        places = [
+            {"name": name, "account": account, "day": day, "now": now}
+            for name, account, day in connection.execute(_OLD_COUNTERS, old)
+        ]
+        connection.executemany(_ADD_UP, places)
+        connection.executemany(
+            "DELETE FROM counters WHERE name = :name AND account = :account AND day = :day", places
+        )
+        return len(places)
 
     def close(self) -> None:
         """Checkpoint, and close the file. The next transaction opens it again."""

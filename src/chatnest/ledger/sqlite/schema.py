@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from chatnest.errors import ConfigurationError
+from chatnest.ledger.days import end_of
 from chatnest.stores.wal import STRICT
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_schema", "prepare"]
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 APPLICATION_ID: Final = 0x63686E74  # "chnt": identifies the file, also to file(1)
 
-_ADJUSTMENTS: Final = f"""
+_ADJUSTMENTS_OF_2: Final = f"""
 CREATE TABLE adjustments (
     id TEXT NOT NULL,
     account TEXT NOT NULL,
@@ -25,6 +26,8 @@ CREATE TABLE adjustments (
 ) {STRICT};
 CREATE INDEX adjustments_by_time ON adjustments (at);
 """
+
+_ADJUSTMENTS: Final = _ADJUSTMENTS_OF_2.replace("tokens", "amount")
 
 _WINDOWS: Final = f"""
 CREATE TABLE windows (
@@ -40,12 +43,46 @@ CREATE TABLE windows (
 CREATE INDEX windows_by_change ON windows (changed_at);
 """
 
+_BUCKETS: Final = f"""
+CREATE TABLE buckets (
+    key TEXT PRIMARY KEY NOT NULL,
+    buckets TEXT NOT NULL,
+    changed_at INTEGER NOT NULL
+) {STRICT};
+CREATE INDEX buckets_by_change ON buckets (changed_at);
+"""
+"""Sliding windows of amounts, each as a JSON text of its few buckets."""
+
+_COUNTERS: Final = f"""
+CREATE TABLE counters (
+    name TEXT NOT NULL,
+    account TEXT NOT NULL,
+    day TEXT NOT NULL,
+    settled INTEGER NOT NULL CHECK (settled >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    overrun INTEGER NOT NULL CHECK (overrun BETWEEN 0 AND settled - expired),
+    expired INTEGER NOT NULL CHECK (expired BETWEEN 0 AND settled),
+    adjusted INTEGER NOT NULL,
+    ends INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (name, account, day)
+) WITHOUT ROWID{STRICT and ", " + STRICT};
+CREATE INDEX counters_by_change ON counters (changed_at);
+CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
+WHEN NEW.settled - NEW.expired < OLD.settled - OLD.expired OR NEW.overrun < OLD.overrun
+BEGIN SELECT RAISE(ABORT, 'what was settled may only be lowered by correcting expired holds'); END;
+"""
+"""The counters of a name and an account, beside each other, so that a month is quickly added up."""
+
 _ZONES: Final = f"""
 CREATE TABLE zones (
     name TEXT PRIMARY KEY NOT NULL,
     zone TEXT NOT NULL
 ) {STRICT};
 """
+
+_EVER: Final = "ALTER TABLE zones ADD COLUMN ever INTEGER NOT NULL DEFAULT 0;"
+"""Whether days of this name that are no longer kept are added up."""
 
 _IDENTITY: Final = f"""
 CREATE TABLE books (
@@ -58,20 +95,7 @@ INSERT INTO books VALUES (1, lower(hex(randomblob(8))), 0);
 """The identity of the books, and a generation that only grows, which reveals an older copy."""
 
 _SCHEMA: Final = f"""
-CREATE TABLE counters (
-    key TEXT PRIMARY KEY NOT NULL,
-    settled INTEGER NOT NULL CHECK (settled >= 0),
-    held INTEGER NOT NULL CHECK (held >= 0),
-    overrun INTEGER NOT NULL CHECK (overrun BETWEEN 0 AND settled - expired),
-    expired INTEGER NOT NULL CHECK (expired BETWEEN 0 AND settled),
-    changed_at INTEGER NOT NULL,
-    adjusted INTEGER NOT NULL DEFAULT 0
-) {STRICT};
-CREATE INDEX counters_by_change ON counters (changed_at);
-CREATE TRIGGER settled_is_never_taken_back BEFORE UPDATE ON counters
-WHEN NEW.settled - NEW.expired < OLD.settled - OLD.expired OR NEW.overrun < OLD.overrun
-BEGIN SELECT RAISE(ABORT, 'settled tokens may only be lowered by correcting expired ones'); END;
-
+{_COUNTERS}
 CREATE TABLE holds (
     id TEXT PRIMARY KEY NOT NULL,
     state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
@@ -82,7 +106,10 @@ CREATE TABLE holds (
         CHECK (state <> 3 OR charged = tokens),
     tokens INTEGER NOT NULL CHECK (tokens >= 0),
     lines TEXT NOT NULL,
-    admitted_at INTEGER NOT NULL
+    admitted_at INTEGER NOT NULL,
+    charged_money INTEGER NOT NULL DEFAULT 0 CHECK (charged_money >= 0),
+    money INTEGER NOT NULL DEFAULT 0 CHECK (money >= 0),
+    output INTEGER NOT NULL DEFAULT 0
 ) {STRICT};
 CREATE INDEX holds_by_end ON holds (state, until);
 CREATE TRIGGER a_hold_ends_once BEFORE UPDATE ON holds
@@ -101,21 +128,53 @@ CREATE TABLE turns (
     outcome TEXT NOT NULL,
     principal TEXT NOT NULL,
     profile TEXT NOT NULL,
-    model TEXT NOT NULL
+    model TEXT NOT NULL,
+    held_money INTEGER NOT NULL DEFAULT 0,
+    money INTEGER NOT NULL DEFAULT 0 CHECK (money >= 0),
+    facts TEXT NOT NULL DEFAULT '{{}}'
 ) {STRICT};
 CREATE INDEX turns_by_time ON turns (settled_at);
 {_WINDOWS}
+{_BUCKETS}
 {_ADJUSTMENTS}
 {_ZONES}
+{_EVER}
 {_IDENTITY}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+_FROM_4: Final = f"""
+{_EVER}
+ALTER TABLE adjustments RENAME COLUMN tokens TO amount;
+ALTER TABLE holds ADD COLUMN charged_money INTEGER NOT NULL DEFAULT 0 CHECK (charged_money >= 0);
+ALTER TABLE holds ADD COLUMN money INTEGER NOT NULL DEFAULT 0 CHECK (money >= 0);
+ALTER TABLE holds ADD COLUMN output INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN held_money INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN money INTEGER NOT NULL DEFAULT 0 CHECK (money >= 0);
+ALTER TABLE turns ADD COLUMN facts TEXT NOT NULL DEFAULT '{{}}';
+{_BUCKETS}
+DROP INDEX counters_by_change;
+DROP TRIGGER settled_is_never_taken_back;
+ALTER TABLE counters RENAME TO counters_of_4;
+{_COUNTERS}
+INSERT INTO counters
+SELECT name, substr(rest, instr(rest, ':') + 1), substr(rest, 1, instr(rest, ':') - 1),
+    settled, held, overrun, expired, adjusted,
+    end_of(substr(rest, 1, instr(rest, ':') - 1),
+        (SELECT zone FROM zones WHERE zones.name = split.name)), changed_at
+FROM (
+    SELECT *, substr(key, 1, instr(key, ':') - 1) AS name, substr(key, instr(key, ':') + 1) AS rest
+    FROM counters_of_4
+) AS split;
+DROP TABLE counters_of_4;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""  # noqa: S608  # constants only
+
 _FROM_3: Final = f"""
 {_ZONES}
 {_IDENTITY}
-PRAGMA user_version = {SCHEMA_VERSION};
+{_FROM_4}
 """
 
 _FROM_2: Final = f"""
@@ -131,11 +190,12 @@ _FROM: Final = {
     0: _SCHEMA,
     1: f"""
 ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
-{_ADJUSTMENTS}
+{_ADJUSTMENTS_OF_2}
 {_FROM_2}
 """,
     2: _FROM_2,
     3: _FROM_3,
+    4: _FROM_4,
 }
 """Schema version of a file → the statements that bring it up to date."""
 
@@ -147,6 +207,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     if _version(connection, path) == SCHEMA_VERSION:
         return
+    connection.create_function("end_of", 2, _end_of, deterministic=True)
     connection.execute("BEGIN IMMEDIATE")
     version = _version(connection, path)  # another process may have done it by now
     for statement in _statements(_FROM.get(version, "")):
@@ -191,3 +252,8 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _end_of(day: str, zone: str | None) -> int:
+    """When the day of a counter ended; 0 without a day."""
+    return end_of(day, zone or "UTC") if day else 0

@@ -1,20 +1,25 @@
 -- Correct a counter, once for each id. The key after the account's keys records the adjustment of
--- that id as 'TOKENS AT FIELD REASON'. Answers { whether this call made it, now, the record, the
+-- that id as 'AMOUNT AT FIELD REASON'. Answers { whether this call made it, now, the record, the
 -- counter }.
 
-local id, field, tokens, reason, ends, remember = text(), text(), int(), text(), int(), int()
+local id, field, amount, reason, ends, remember = text(), text(), int(), text(), int(), int()
 local account, done_key = accounts[1], KEYS[6]
 
 local done = call('GET', done_key)
 local first = not done
 if first then
   local c = counter(account, field)
-  c.adjusted = c.adjusted + tokens
+  c.adjusted = c.adjusted + amount
+  if ends > 0 then
+    if c.ends == 0 then c.ends = ends end
+  else
+    call('HSETNX', account.counters, '!ever', '1') -- a grant
+  end
   write(account, field, c)
-  live(account.counters, math.max(0, ends - now) + keep)
-  note(account, id, { tokens = 0 }, 'tokens', string.format('%d', tokens), 'source', 'none',
+  live_counters(account, math.max(0, ends - now) + keep)
+  note(account, id, { tokens = 0, money = 0 }, 'tokens', string.format('%d', amount), 'source', 'none',
     'outcome', 'adjusted', 'reason', reason, 'lines', 'T=' .. field)
-  done = string.format('%d %d %s %s', tokens, now, field, reason)
+  done = string.format('%d %d %s %s', amount, now, field, reason)
   call('SET', done_key, done, 'PX', remember)
 end
 field = string.match(done, '^%S+ %S+ (%S+)')

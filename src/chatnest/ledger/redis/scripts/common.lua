@@ -3,12 +3,14 @@
 
 local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE = 64, 1000, 512
 local SLACK, DAY = 3600000, 86400000
+local EXACT = 9007199254740991 -- 2^53 - 1: a larger number would not be exact
 
 local keep, most_turns = int(), int()
 local accounts = {}
 for i = 1, int() do
   local first = 4 * (i - 1) + 1
   accounts[i] = {
+    index = i,
     counters = KEYS[first + 1], holds = KEYS[first + 2], due = KEYS[first + 3],
     turns = KEYS[first + 4],
   }
@@ -19,41 +21,110 @@ local function live(key, ms, slack)
   if call('PTTL', key) < ms then call('PEXPIRE', key, ms + (slack or SLACK)) end
 end
 
--- Counters: the field NAME:DAY has 'settled held overrun expired', and a fifth, signed number if it
--- was adjusted.
-
-local function counter(account, field)
-  local packed = call('HGET', account.counters, field)
-  if not packed then
-    return { settled = 0, held = 0, overrun = 0, expired = 0, adjusted = 0, fresh = true }
+-- The same for the counters of an account. Those with a lifetime do not expire.
+local function live_counters(account, ms)
+  local left = call('PTTL', account.counters)
+  if left >= ms then return end
+  if call('HEXISTS', account.counters, '!ever') == 0 then
+    call('PEXPIRE', account.counters, ms + SLACK)
+  elseif left >= 0 then
+    call('PERSIST', account.counters)
   end
-  local s, h, o, x, a = string.match(packed, '^(%d+) (%d+) (%d+) (%d+) ?(-?%d*)$')
+end
+
+-- Counters: the field NAME:DAY has 'settled held overrun expired adjusted ends'. The last two may be
+-- missing: a counter of before has none.
+
+local function unpacked(packed)
+  if not packed then
+    return { settled = 0, held = 0, overrun = 0, expired = 0, adjusted = 0, ends = 0, fresh = true }
+  end
+  local s, h, o, x, a, e = string.match(packed, '^(%d+) (%d+) (%d+) (%d+) ?(-?%d*) ?(%d*)$')
+  if not s then error('a counter in the books is not readable: ' .. packed) end
   return {
     settled = tonumber(s), held = tonumber(h), overrun = tonumber(o), expired = tonumber(x),
-    adjusted = tonumber(a) or 0,
+    adjusted = tonumber(a) or 0, ends = tonumber(e) or 0,
   }
 end
 
-local function write(account, field, c)
-  local packed = string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired)
-  if c.adjusted ~= 0 then packed = packed .. string.format(' %d', c.adjusted) end
-  call('HSET', account.counters, field, packed)
+local function counter(account, field)
+  return unpacked(call('HGET', account.counters, field))
 end
 
--- Holds: the field ID has 'STATE TOKENS ADMITTED_AT LINE LINE ...', for the lines of this account.
--- STATE is R(eserved) or X (expired). LINE is T=FIELD for tokens, or S=FIELD for streams. `due` has
--- the end of the lease, or for an expired hold the time to forget it.
+-- The sums of windows are kept without the latest day, in fields NAME:~WINDOW. A write to another
+-- day makes them invalid: NAME:late has 'VERSION DAY', the version of all but that day.
+local function write(account, field, c)
+  local packed = string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired)
+  if c.adjusted ~= 0 or c.ends > 0 then packed = packed .. string.format(' %d', c.adjusted) end
+  if c.ends > 0 then packed = packed .. string.format(' %d', c.ends) end
+  call('HSET', account.counters, field, packed)
+  local name, day = string.match(field, '^(.*):([^:]*)$')
+  if day ~= '' then
+    local late = call('HGET', account.counters, name .. ':late')
+    if late then
+      local version, latest = string.match(late, '^(%d+) (.*)$')
+      if latest ~= day then
+        call('HSET', account.counters, name .. ':late',
+          string.format('%d %s', version + 1, latest))
+      end
+    end
+  end
+end
+
+-- Buckets: sliding windows of amounts. A hash has 'h' with 'FIRST LAST TOTAL', the serials of the
+-- oldest and the newest bucket and the sum of all, and for each serial 'OPENED LAST WEIGHT'. As
+-- sliding.py.
+
+local function bucket(key, serial)
+  local packed = call('HGET', key, string.format('%d', serial))
+  local o, l, w = string.match(packed or '', '^(%d+) (%d+) (%d+)$')
+  if not o then error('a bucket in the books is not readable') end
+  return { opened = tonumber(o), last = tonumber(l), weight = tonumber(w) }
+end
+
+local function put_bucket(key, serial, b)
+  call('HSET', key, string.format('%d', serial),
+    string.format('%d %d %d', b.opened, b.last, b.weight))
+end
+
+local function buckets_of(key)
+  local f, l, t = string.match(call('HGET', key, 'h') or '1 0 0', '^(%d+) (%d+) (%d+)$')
+  return { first = tonumber(f), last = tonumber(l), total = tonumber(t) }
+end
+
+local function put_head(key, w)
+  call('HSET', key, 'h', string.format('%d %d %d', w.first, w.last, w.total))
+end
+
+local function correct_bucket(key, serial, more)
+  local w = buckets_of(key)
+  if more == 0 or serial < w.first or serial > w.last then return end
+  local b = bucket(key, serial)
+  more = math.max(more, -b.weight)
+  b.weight, w.total = b.weight + more, w.total + more
+  put_bucket(key, serial, b)
+  put_head(key, w)
+end
+
+-- Holds: the field ID has 'STATE TOKENS,MONEY,OUTPUT ADMITTED_AT LINE LINE ...', for the lines of this
+-- account; one of before has no MONEY and OUTPUT. STATE is R(eserved) or X (expired). LINE is
+-- UNIT=FIELD with T(okens), M(oney), Q for requests or S(treams); for a bucket with a small letter and
+-- NAME:WINDOW:SERIAL. `due` has the end of the lease, or for an expired hold the time to forget it.
 
 local function part_of(account, id)
   local packed = call('HGET', account.holds, id)
   if not packed then return nil end
-  local state, tokens, at, lines = string.match(packed, '^(%u) (%d+) (%d+) ?(.*)$')
-  return { state = state, tokens = tonumber(tokens), at = tonumber(at), lines = lines }
+  local state, tokens, money, output, at, lines =
+    string.match(packed, '^(%u) (%d+),?(%d*),?(%d*) (%d+) ?(.*)$')
+  return {
+    state = state, tokens = tonumber(tokens), money = tonumber(money) or 0,
+    output = tonumber(output) or 0, at = tonumber(at), lines = lines,
+  }
 end
 
 local function keep_part(account, id, part, score, ttl)
-  call('HSET', account.holds, id,
-    string.format('%s %d %d %s', part.state, part.tokens, part.at, part.lines))
+  call('HSET', account.holds, id, string.format('%s %d,%d,%d %d %s', part.state, part.tokens,
+    part.money, part.output, part.at, part.lines))
   call('ZADD', account.due, score, id)
   live(account.holds, ttl)
   live(account.due, ttl)
@@ -64,25 +135,49 @@ local function drop_part(account, id)
   call('ZREM', account.due, id)
 end
 
--- As _end in model.py. A part that is neither R nor X was forgotten: it is only charged.
-local function finish(account, part, charge, expires)
-  for unit, field in string.gmatch(part.lines, '(%u)=(%S+)') do
-    local c = counter(account, field)
-    if part.state == 'R' then
-      c.held = math.max(0, c.held - (unit == 'T' and part.tokens or 1))
-    end
-    if unit == 'T' then
-      if part.state == 'X' then
-        local corrected = math.min(part.tokens, c.expired)
-        c.settled, c.expired = c.settled - corrected, c.expired - corrected
-      end
-      c.settled = c.settled + charge
-      c.overrun = c.overrun + math.max(0, charge - part.tokens)
-      if expires then c.expired = c.expired + charge end
-    end
-    write(account, field, c)
+local function amounts_of(cost)
+  return { T = cost.tokens, M = cost.money, Q = 1, S = 1 }
+end
+
+-- The keys of buckets, each by its account's index, a space and NAME:WINDOW.
+local bucket_keys = {}
+local function read_bucket_keys()
+  for _ = 1, int() do
+    local place = text()
+    bucket_keys[place] = KEYS[int()]
   end
-  live(account.counters, keep)
+end
+
+-- As _end in model.py. A part that is neither R nor X was forgotten: it is only charged.
+local function finish(account, part, cost, state)
+  local amounts, charges = amounts_of(part), amounts_of(cost)
+  for unit, field in string.gmatch(part.lines, '(%a)=(%S+)') do
+    local of = string.upper(unit)
+    local held, charge = amounts[of], state == 'released' and 0 or charges[of]
+    if unit ~= of then
+      local place, serial = string.match(field, '^(.*):(%d+)$')
+      local key = bucket_keys[account.index .. ' ' .. place]
+      if key and part.state ~= '-' and state ~= 'expired' then
+        correct_bucket(key, tonumber(serial), charge - held)
+      end
+    else
+      local c = counter(account, field)
+      if part.state == 'R' then c.held = math.max(0, c.held - held) end
+      if unit ~= 'S' then
+        if part.state == 'X' then
+          local corrected = math.min(held, c.expired)
+          c.settled, c.expired = c.settled - corrected, c.expired - corrected
+        end
+        charge = math.min(charge, EXACT - c.settled)
+        c.settled = c.settled + charge
+        c.overrun = c.overrun + math.max(0, charge - held)
+        if state == 'expired' then c.expired = c.expired + charge end
+        if c.ends == 0 and part.ends then c.ends = part.ends[field] or 0 end
+      end
+      write(account, field, c)
+    end
+  end
+  live_counters(account, keep)
 end
 
 -- Add a turn's record to the stream of its account and day. Records are kept as long as the counters
@@ -90,7 +185,8 @@ end
 local function note(account, id, part, ...)
   local at = part.at and string.format('%d', part.at) or ''
   call('XADD', account.turns, 'MAXLEN', '~', most_turns, '*', 'hold', id, 'admitted_at', at,
-    'settled_at', string.format('%d', now), 'held', string.format('%d', part.tokens), ...)
+    'settled_at', string.format('%d', now), 'held', string.format('%d', part.tokens),
+    'held_money', string.format('%d', part.money), ...)
   live(account.turns, DAY + keep)
 end
 
@@ -104,9 +200,10 @@ local function expire(account)
     if not part or part.state == 'X' then
       drop_part(account, id)
     else
-      finish(account, part, part.tokens, true)
+      finish(account, part, part, 'expired')
       if part.lines ~= '' then
         note(account, id, part, 'tokens', string.format('%d', part.tokens),
+          'money', string.format('%d', part.money),
           'source', 'estimated', 'outcome', 'expired', 'lines', part.lines)
       end
       part.state = 'X'

@@ -1,26 +1,31 @@
 -- Limits and their states. Follows the common part in reserve and usage.
 
-local DAYS, MINUTE = 3, 60000
+local DAYS, MINUTE, NEVER = 3, 60000, -1
 
 local limits, off_days = {}, false
 for i = 1, int() do
-  local limit = { kind = text(), most = int() }
+  local limit = { kind = text(), unit = text(), enforced = text() == '1', most = int() }
   if limit.kind == 'rate' then
     limit.window, limit.key = int(), KEYS[int()]
+    limit.place = limit.key
+  elseif limit.kind == 'buckets' then
+    limit.index, limit.name, limit.window, limit.key = int(), text(), int(), KEYS[int()]
     limit.place = limit.key
   else
     limit.index = int()
     limit.account = accounts[limit.index]
+    limit.name = text()
     if limit.kind == 'budget' then
-      -- Two consecutive days; the server's clock decides which one it is.
-      local start, middle, stop = int(), int(), int()
-      local first, second, oldest = text(), text(), text()
-      off_days = off_days or now < start or now >= stop
-      limit.field, limit.stop = first, middle
-      if now >= middle then limit.field, limit.stop = second, stop end
-      limit.oldest = oldest
+      -- Today as the client knows it: an answer of DAYS has the server's time for another try.
+      limit.today, limit.stop = text(), int()
+      local start = int()
+      off_days = off_days or now < start or now >= limit.stop
+      limit.field = limit.name .. ':' .. limit.today
+      limit.window, limit.first, limit.last = text(), text(), text()
+      limit.start, limit.resets = int(), int()
+      limit.oldest, limit.long_ago = text(), text()
     else
-      limit.field = text()
+      limit.field = limit.name .. ':'
     end
     limit.place = limit.index .. ' ' .. limit.field
   end
@@ -56,23 +61,103 @@ local function slide(key, window)
   return size, first, left
 end
 
--- Returns { used, held, time of the oldest entry or -1 }, and the index of a window's first live
--- entry, or the counter. Limits that share a counter get the same table.
-local counted = {}
-local function state_of(limit)
-  if limit.kind == 'rate' then
-    local size, first, left = slide(limit.key, limit.window)
-    return { size, 0, first }, left
+-- As slide in sliding.py.
+local function slide_buckets(key, length)
+  local w = buckets_of(key)
+  local changed = false
+  for serial = w.last, w.first, -1 do
+    local b = bucket(key, serial)
+    if b.last <= now then break end
+    b.opened, b.last = math.min(b.opened, now), now
+    put_bucket(key, serial, b)
+    live(key, length, MINUTE)
   end
-  local c = counted[limit.place] or counter(limit.account, limit.field)
-  counted[limit.place] = c
-  return { math.max(0, c.settled + c.adjusted), c.held, -1 }, c
+  while w.first <= w.last do
+    local b = bucket(key, w.first)
+    w.oldest = b.last
+    if b.last + length > now then break end
+    call('HDEL', key, string.format('%d', w.first))
+    w.total, w.first, changed = w.total - b.weight, w.first + 1, true
+  end
+  if changed and w.first <= w.last then put_head(key, w) end
+  if changed and w.first > w.last then call('DEL', key) end
+  return w
+end
+
+-- The sums over the days of a window except today: as `sums` of the books. A row of before does not
+-- know its end, and counts by its name.
+local function past(limit)
+  local used, held = 0, 0
+  local function add(day, packed)
+    if not packed or day == limit.today then return end
+    local c = unpacked(packed)
+    local counts = c.ends > limit.start
+    if c.ends == 0 then counts = day > limit.first and day < limit.last end
+    if counts then used, held = used + c.settled + c.adjusted, held + c.held end
+  end
+  if limit.window == 'day' then
+    local rows = call('HMGET', limit.account.counters, limit.name .. ':' .. limit.first,
+      limit.name .. ':' .. limit.last)
+    add(limit.first, rows[1])
+    add(limit.last, rows[2])
+    return used, held
+  end
+  local late_field, label = limit.name .. ':late', limit.name .. ':~' .. limit.window
+  local known = call('HMGET', limit.account.counters, late_field, label)
+  local version, latest = string.match(known[1] or '0 ', '^(%d+) (.*)$')
+  if latest ~= limit.today then
+    version = string.format('%d', version + 1)
+    call('HSET', limit.account.counters, late_field, version .. ' ' .. limit.today)
+  end
+  local v, day, start, u, h = string.match(known[2] or '', '^(%d+) (%S+) (%d+) (-?%d+) (%d+)$')
+  if v == version and day == limit.today and tonumber(start) == limit.start then
+    return tonumber(u), tonumber(h)
+  end
+  local all = call('HGETALL', limit.account.counters)
+  for i = 1, #all, 2 do
+    local name, of = string.match(all[i], '^(.*):(%d%d%d%d%-%d%d%-%d%d)$')
+    if not name and limit.window == 'lifetime' then name, of = string.match(all[i], '^(.*):(ever)$') end
+    if name == limit.name and of >= limit.first and of <= limit.last then add(of, all[i + 1]) end
+  end
+  call('HSET', limit.account.counters, label,
+    string.format('%s %s %d %d %d', version, limit.today, limit.start, used, held))
+  return used, held
+end
+
+-- Returns the state of a limit, whose used and held count, with the counter, or what its kind needs.
+-- Limits that share a counter get the same table.
+local counted, windows = {}, {}
+local function state_of(limit)
+  local state = { used = 0, held = 0, first = -1, granted = 0, serial = -1, over = 0 }
+  if limit.kind == 'rate' then
+    state.used, state.first, limit.left = slide(limit.key, limit.window)
+  elseif limit.kind == 'buckets' then
+    local w = windows[limit.key] or slide_buckets(limit.key, limit.window)
+    windows[limit.key] = w
+    state.used = w.total
+    if w.first <= w.last then state.first = w.oldest end
+  else
+    local c = counted[limit.place] or counter(limit.account, limit.field)
+    counted[limit.place] = c
+    state.held = c.held
+    if limit.kind == 'budget' then
+      local used, held = past(limit)
+      state.used, state.held = math.max(0, used + c.settled + c.adjusted), held + c.held
+      if limit.window == 'lifetime' then
+        state.granted = counter(limit.account, limit.name .. ':granted').adjusted
+      end
+    end
+  end
+  return state
+end
+
+local function put_state(answer, state)
+  for _, name in ipairs({ 'used', 'held', 'first', 'granted', 'serial', 'over' }) do
+    answer[#answer + 1] = state[name]
+  end
 end
 
 local function states_into(answer)
-  for _, limit in ipairs(limits) do
-    local state = state_of(limit)
-    for i = 1, 3 do answer[#answer + 1] = state[i] end
-  end
+  for _, limit in ipairs(limits) do put_state(answer, state_of(limit)) end
   return answer
 end

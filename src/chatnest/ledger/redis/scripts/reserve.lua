@@ -1,97 +1,184 @@
--- Hold under all limits, or under none; as reserve in model.py.
--- Answers { ADMITTED, now, tokens, admitted at, states }, { REFUSED, now, limit, milliseconds to
--- wait, whether tokens or streams in use are the cause, state }, { ENDED, now }, or { DAYS, now } if
--- it is another day on the server.
+-- Hold under all limits, or under none; as reserve in model.py. A cost is fixed + per * output.
+-- Answers { ADMITTED, now, output, admitted at, states }, { REFUSED, now, limit, milliseconds to wait
+-- or -1, whether answers that are being written are the cause, state }, { ENDED, now }, or
+-- { DAYS, now } if it is another day on the server.
 
 local REFUSED, ADMITTED, ENDED = 0, 1, 2
 local RETRY_HELD = 5000
 local end_key = KEYS[4 * #accounts + 2]
-local id, granted, least, lease = text(), int(), int(), int()
+local id, wanted, least, lease = text(), int(), int(), int()
+local input, money_fixed, money_per = int(), int(), int()
+local fixed = { T = input, M = money_fixed, Q = 1, S = 1 }
+local per = { T = 1, M = money_per, Q = 0, S = 0 }
 
 if off_days then return { DAYS, now } end
 if call('EXISTS', end_key) == 1 then return { ENDED, now } end
 local known = part_of(accounts[1], id)
 if known then
   if known.state == 'X' then return { ENDED, now } end
-  return states_into({ ADMITTED, now, known.tokens, known.at })
+  local answer = { ADMITTED, now, known.output, known.at }
+  for _, limit in ipairs(limits) do
+    local state = state_of(limit)
+    if limit.kind == 'buckets' then
+      local part = part_of(accounts[limit.index], id)
+      local head = string.lower(limit.unit) .. '=' .. limit.name .. ':'
+      for line in string.gmatch(part and part.lines or '', '%S+') do
+        if string.sub(line, 1, #head) == head then
+          state.serial = tonumber(string.match(line, ':(%d+)$'))
+        end
+      end
+    end
+    put_state(answer, state)
+  end
+  return answer
 end
 
 local refusal
-local function refuse(i, wait, by_held, state)
-  if not refusal or wait > refusal[4] then
-    refusal = { REFUSED, now, i, wait, by_held, state[1], state[2], state[3] }
+local function refuse(i, wait, by_held)
+  if not refusal or refusal.wait ~= NEVER and (wait == NEVER or wait > refusal.wait) then
+    refusal = { limit = i, wait = wait, by_held = by_held }
   end
 end
 
-local found = {}
+local states, output = {}, wanted
 for i, limit in ipairs(limits) do
-  local state, left = state_of(limit) -- or the counter
-  local used, held = state[1], state[2]
-  found[i] = state
-  if limit.kind == 'rate' then
-    if limit.most < 1 then
-      refuse(i, limit.window, 0, state)
-    elseif used >= limit.most then
-      refuse(i, entry(limit.key, left + used - limit.most) + limit.window - now, 0, state)
-    end
-  elseif limit.kind == 'budget' then
-    granted = math.min(granted, limit.most - used - held)
-    if used + least > limit.most then
-      refuse(i, limit.stop - now, 0, state)
-    elseif used + held + least > limit.most then
-      refuse(i, RETRY_HELD, 1, state)
-    end
-  elseif held >= limit.most then
-    refuse(i, RETRY_HELD, 1, state)
+  local state = state_of(limit)
+  states[i] = state
+  local each = per[limit.unit]
+  if limit.enforced and each > 0 then
+    local left = limit.most + state.granted
+    if limit.kind == 'budget' then left = left - state.used - state.held end
+    output = math.min(output, math.floor((left - fixed[limit.unit]) / each))
   end
 end
-if refusal then return refusal end
+output = math.max(output, least)
 
--- Drop days that are no longer kept, when a new day begins.
+for i, limit in ipairs(limits) do
+  local state = states[i]
+  local slides = limit.kind == 'rate' or limit.kind == 'buckets'
+  local need = fixed[limit.unit] + per[limit.unit] * (slides and output or least)
+  local most, used, held = limit.most + state.granted, state.used, state.held
+  if need > 0 and used + held + need > most then
+    if not limit.enforced then
+      state.over = 1
+    elseif need > most or limit.window == 'lifetime' and used + need > most then
+      refuse(i, NEVER, 0)
+    elseif limit.kind == 'rate' then
+      refuse(i, entry(limit.key, limit.left + used - limit.most) + limit.window - now, 0)
+    elseif limit.kind == 'buckets' then
+      local excess, serial = used + need - most, windows[limit.key].first
+      local b
+      while excess > 0 do
+        b = bucket(limit.key, serial)
+        excess, serial = excess - b.weight, serial + 1
+      end
+      refuse(i, b.last + limit.window - now, 0)
+    elseif limit.kind == 'budget' and limit.window ~= 'lifetime' then
+      if used + need > most then
+        refuse(i, limit.resets - now, 0)
+      else
+        refuse(i, math.min(RETRY_HELD, limit.resets - now), 1)
+      end
+    else
+      refuse(i, RETRY_HELD, 1)
+    end
+  end
+end
+if refusal then
+  local answer = { REFUSED, now, refusal.limit, refusal.wait, refusal.by_held }
+  put_state(answer, states[refusal.limit])
+  return answer
+end
+
+-- Drop days that are no longer kept, when a new day begins. The days of a lifetime are added up.
 local function forget_days(limit)
-  local fields = call('HSCAN', limit.account.counters, 0, 'COUNT', FIELDS_AT_ONCE)[2]
+  local counters = limit.account.counters
+  local fields = call('HSCAN', counters, 0, 'COUNT', FIELDS_AT_ONCE)[2]
   for i = 1, #fields, 2 do
-    local day = string.match(fields[i], ':(%d+%-%d%d%-%d%d)$')
+    local name, day = string.match(fields[i], '^(.*):(%d+%-%d%d%-%d%d)$')
     if day and day < limit.oldest and string.match(fields[i + 1], '^%d+ 0 ') then
-      call('HDEL', limit.account.counters, fields[i])
+      local ever = call('HGET', counters, name .. ':ever')
+      if not call('HGET', counters, name .. ':late') or day < limit.long_ago then
+        if ever then
+          local sum, c = unpacked(ever), unpacked(fields[i + 1])
+          for _, figure in ipairs({ 'settled', 'overrun', 'expired', 'adjusted' }) do
+            sum[figure] = sum[figure] + c[figure]
+          end
+          sum.ends = EXACT
+          write(limit.account, name .. ':ever', sum)
+        end
+        call('HDEL', counters, fields[i])
+      end
     end
   end
 end
 
 -- If two limits share a counter or a window, the request counts once.
+local part = {
+  state = 'R', tokens = input + output, money = money_fixed + money_per * output, output = output,
+  at = now,
+}
+local amounts = amounts_of(part)
 local places, lines = {}, {}
 for i in ipairs(accounts) do lines[i] = {} end
-for _, limit in ipairs(limits) do
+for i, limit in ipairs(limits) do
+  local amount = amounts[limit.unit]
   if not places[limit.place] then
-    places[limit.place] = true
     if limit.kind == 'rate' then
+      places[limit.place] = -1
       call('ZADD', limit.key, now, id)
       live(limit.key, limit.window, MINUTE)
+    elseif limit.kind == 'buckets' then
+      local w = windows[limit.key]
+      local last = w.first <= w.last and bucket(limit.key, w.last)
+      if last and now - last.opened <= math.floor(limit.window / 60) then
+        last.last, last.weight = now, last.weight + amount
+      else
+        if w.first <= w.last then w.last = w.last + 1 else w.first, w.last = now, now end
+        last = { opened = now, last = now, weight = amount }
+      end
+      w.total = w.total + amount
+      put_bucket(limit.key, w.last, last)
+      put_head(limit.key, w)
+      live(limit.key, limit.window, MINUTE)
+      places[limit.place] = w.last
+      table.insert(lines[limit.index], string.format('%s=%s:%d', string.lower(limit.unit),
+        limit.name, w.last))
     else
+      places[limit.place] = -1
       local budget = limit.kind == 'budget'
       local account, c = limit.account, counted[limit.place]
-      c.held = c.held + (budget and granted or 1)
+      c.held = c.held + amount
+      local lives = lease
+      if budget then
+        c.ends = math.max(c.ends, limit.stop)
+        lives = limit.resets - now
+        if limit.window ~= 'day' then lives = 62 * DAY end
+        if limit.window == 'lifetime' then
+          call('HSETNX', account.counters, '!ever', '1')
+          call('HSETNX', account.counters, limit.name .. ':ever', '0 0 0 0')
+        end
+      end
       write(account, limit.field, c)
-      account.lives = math.max(account.lives or 0, (budget and limit.stop - now or lease) + keep)
-      table.insert(lines[limit.index], (budget and 'T=' or 'S=') .. limit.field)
+      account.lives = math.max(account.lives or 0, lives + keep)
+      table.insert(lines[limit.index], limit.unit .. '=' .. limit.field)
       if budget and c.fresh then forget_days(limit) end
     end
   end
+  local state = states[i]
+  if limit.kind == 'rate' or limit.kind == 'buckets' then
+    state.used, state.serial = state.used + amount, places[limit.place]
+    if state.first < 0 then state.first = now end
+  else
+    state.held = state.held + amount
+  end
 end
 for i, account in ipairs(accounts) do
-  local part = { state = 'R', tokens = granted, at = now, lines = table.concat(lines[i], ' ') }
+  part.lines = table.concat(lines[i], ' ')
   keep_part(account, id, part, now + lease, lease + keep)
-  if account.lives then live(account.counters, account.lives) end
+  if account.lives then live_counters(account, account.lives) end
 end
 
-local answer = { ADMITTED, now, granted, now }
-for i, limit in ipairs(limits) do
-  local used, held, first = unpack(found[i])
-  if limit.kind == 'rate' then
-    used, first = used + 1, first < 0 and now or first
-  else
-    held = held + (limit.kind == 'budget' and granted or 1)
-  end
-  answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = used, held, first
-end
+local answer = { ADMITTED, now, output, now }
+for _, state in ipairs(states) do put_state(answer, state) end
 return answer

@@ -1,21 +1,35 @@
--- Charge a hold once; as settle in model.py. Answers { tokens, whether this call charged it, now }.
+-- Charge a hold once; as settle in model.py. Answers { tokens, whether this call charged it, now,
+-- money }.
 
-local id, charge, held, remember = text(), int(), int(), int()
+local id, remember = text(), int()
+local cost = { tokens = int(), money = int() }
+local held_tokens, held_money = int(), int()
 local end_key = KEYS[4 * #accounts + 2]
 
 local ended = call('GET', end_key)
-if ended then return { tonumber(string.match(ended, '%d+')), 0, now } end
+if ended then
+  local tokens, money = string.match(ended, '^%a (%d+) ?(%d*)$')
+  return { tonumber(tokens), 0, now, tonumber(money) or 0 }
+end
 
+read_bucket_keys()
 local home
 for _, account in ipairs(accounts) do
-  local lines = text()
-  local part = part_of(account, id) or { state = '-', tokens = held, lines = lines }
-  finish(account, part, charge, false)
+  local lines, ends = text(), {}
+  for _ = 1, int() do
+    local field = text()
+    ends[field] = int()
+  end
+  local part = part_of(account, id)
+    or { state = '-', tokens = held_tokens, money = held_money, output = 0, lines = lines }
+  part.ends = ends
+  finish(account, part, cost, 'settled')
   drop_part(account, id)
   home = home or part
 end
-call('SET', end_key, string.format('S %d', charge), 'PX', remember)
+call('SET', end_key, string.format('S %d %d', cost.tokens, cost.money), 'PX', remember)
 local record = {}
 while read_args < #ARGV do record[#record + 1] = text() end
-note(accounts[1], id, home, 'tokens', string.format('%d', charge), unpack(record))
-return { charge, 1, now }
+note(accounts[1], id, home, 'tokens', string.format('%d', cost.tokens),
+  'money', string.format('%d', cost.money), unpack(record))
+return { cost.tokens, 1, now, cost.money }

@@ -1,0 +1,187 @@
+"""LimitRules: declared limits of principals, of their groups and of all requests. No I/O."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from chatnest.amounts import nanos_of
+from chatnest.errors import ConfigurationError
+from chatnest.ledger.base import Limit
+from chatnest.ledger.books import scale_of
+from chatnest.ledger.limit import MOST, CalendarWindow, Mode, Unit
+from chatnest.models import Candidate
+from chatnest.policies.zone import check_zone
+from chatnest.turn import Turn
+
+__all__ = ["EVERYBODY", "LimitRule", "LimitRules"]
+
+EVERYBODY: Final = "everybody"
+"""The account of the limits ``per = "global"``. A principal has a colon in its name."""
+
+_PRINCIPAL: Final = "principal"
+_GLOBAL: Final = "global"
+
+RuleWindow = int | CalendarWindow | str | None
+Amount = int | str | Mapping[str, int | str]
+
+
+class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit for each account of a kind.
+
+    ``per`` is ``"principal"``, ``"global"``, or the name of a group such as team: a request whose
+    principal has no such group is not limited by the rule. ``models`` restricts it to requests for
+    these models of the catalogue; None is all of them.
+
+    ``unit``, ``window``, ``starts``, ``timezone`` and ``mode`` are those of a Limit; seconds may
+    also be written as ``"60s"``. ``amount`` is a whole number or, for money, a text such as
+    ``"200.00"``, in the ledger's currency. It may be a table by plan, for principals alone, since
+    the members of a group may have several plans; a principal without one of these plans has the
+    smallest amount of them.
+
+    Raises ConfigurationError.
+    """
+
+    name: str
+    per: str = _PRINCIPAL
+    unit: Unit
+    amount: Amount
+    window: RuleWindow = None
+    starts: int = 1
+    timezone: str = "UTC"
+    models: tuple[str, ...] | None = None
+    mode: Mode = "enforce"
+    hidden: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.amount, Mapping) and self.per != _PRINCIPAL:
+            raise ConfigurationError(
+                f"limits.{self.name}.amount: expected one amount, got one for each plan. Amounts "
+                'by plan need per = "principal": the members of a group may have several plans.'
+            )
+        models: object = self.models
+        if models is not None and (isinstance(models, str) or not models):
+            raise ConfigurationError(
+                f"limits.{self.name}.models: expected a list of at least one name, got "
+                f"{self.models!r}. Leave it out for all models."
+            )
+        check_zone(self.timezone)
+        self.limit_of("")  # raises at the start, not at a request
+
+    def limit_of(self, account: str, plan: str = "") -> Limit:
+        """The limit of an account."""
+        try:
+            return Limit(
+                name=self.name,
+                unit=self.unit,
+                account=account,
+                amount=self.amount_of(plan),
+                window=self._window(),
+                starts=self.starts,
+                timezone=self.timezone,
+                mode=self.mode,
+                hidden=self.hidden,
+            )
+        except ConfigurationError as exc:
+            wrong = exc.detail.rpartition("): ")[2]
+            raise ConfigurationError(f"limits.{self.name}: {wrong}") from None
+
+    def amount_of(self, plan: str) -> int:
+        """The amount for a plan, in the unit."""
+        if not isinstance(self.amount, Mapping):
+            return self._amount(self.amount, "amount")
+        amounts = {name: self._amount(each, f"amount.{name}") for name, each in self.amount.items()}
+        if not amounts:
+            raise ConfigurationError("amount: expected an amount for at least one plan, got none.")
+        return amounts[plan] if plan in amounts else min(amounts.values())
+
+    def _amount(self, amount: object, place: str) -> int:
+        if self.unit != "money":
+            if type(amount) is not int:
+                raise ConfigurationError(
+                    f"{place}: expected a whole number of {self.unit}, got {amount!r}."
+                )
+            return amount
+        try:
+            nanos = nanos_of(amount)
+        except ValueError as exc:
+            raise ConfigurationError(f"{place}: {exc}") from None
+        if nanos > MOST:
+            raise ConfigurationError(f'{place}: expected at most "9000000", got {amount!r}.')
+        return nanos
+
+    def _window(self) -> Any:
+        window = self.window
+        if isinstance(window, str) and window.endswith("s") and window[:-1].isdecimal():
+            return int(window[:-1])
+        return window
+
+
+class LimitRules:
+    """Limits by rules. All that match a request apply, in one admission; the order does not matter.
+
+    Raises ConfigurationError for rules of one name with different units or time zones.
+    """
+
+    def __init__(self, rules: Sequence[LimitRule]) -> None:
+        self.rules: tuple[LimitRule, ...] = tuple(rules)
+        self.zones: dict[str, str] = {}
+        units: dict[str, Unit] = {}
+        for rule in self.rules:
+            if units.setdefault(rule.name, rule.unit) != rule.unit:
+                raise ConfigurationError(
+                    f"limits.{rule.name}.unit: expected one unit for all limits of a name, got "
+                    f"{units[rule.name]} and {rule.unit}. Give one of them another name."
+                )
+            limit = rule.limit_of("")
+            if limit.kind != "budget":
+                continue
+            if self.zones.setdefault(rule.name, scale_of(limit)) != scale_of(limit):
+                raise ConfigurationError(
+                    f"limits.{rule.name}.timezone: expected one time zone for all limits of a "
+                    "name, got two. Give one of them another name."
+                )
+        self._limit = lru_cache(4_096)(self._limit_of)
+
+    def check(self, models: Iterable[Candidate]) -> None:
+        """Raise ConfigurationError for a name of a model that is unknown, and for a limit of money
+        over a model without a price.
+        """
+        names = {model.name: model.prices for model in models}
+        for rule in self.rules:
+            for name in rule.models or ():
+                if name not in names:
+                    raise ConfigurationError(
+                        f"limits.{rule.name}.models: expected names of models "
+                        f"({', '.join(names)}), got {name!r}. Correct it, or add the model."
+                    )
+            free = [name for name in rule.models or names if names[name] is None]
+            if rule.unit == "money" and free:
+                raise ConfigurationError(
+                    f"models.{free[0]}.price: expected a price, since the limit {rule.name!r} is "
+                    'of money, got none. Add one, or price = "free".'
+                )
+
+    def limits(self, turn: Turn) -> Iterable[Limit]:
+        plan = turn.plan or ""
+        limits = []
+        for number, rule in enumerate(self.rules):
+            if rule.models is not None and turn.model not in rule.models:
+                continue
+            account = _account(rule.per, turn)
+            if account is not None:
+                limits.append(self._limit(number, account, plan))
+        return limits
+
+    def _limit_of(self, number: int, account: str, plan: str) -> Limit:
+        return self.rules[number].limit_of(account, plan)
+
+
+def _account(per: str, turn: Turn) -> str | None:
+    if per == _PRINCIPAL:
+        return turn.principal
+    if per == _GLOBAL:
+        return EVERYBODY
+    value = turn.groups.get(per)
+    return None if value is None else f"group:{per}:{value}"
