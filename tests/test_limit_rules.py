@@ -111,6 +111,27 @@ def test_days_begin_in_the_zone_of_the_budgets_unless_they_say_otherwise(tmp_pat
     assert zones == {"day": "Asia/Tokyo", "own": "UTC", "minute": "UTC"}
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"window": "month"}, "$5.00 a month for each principal"),
+        ({"per": "global", "models": ("large",)}, "$5.00 a day for all requests, of large"),
+        ({"amount": {"free": "1", "pro": "2"}}, "$1.00 for free, $2.00 for pro a day for each"),
+        ({"unit": "tokens", "amount": 20_000, "window": "60s"}, "20,000 tokens in 60 s for each"),
+        (
+            {"window": "lifetime", "mode": "shadow"},
+            "in a lifetime for each principal, which refuses",
+        ),
+        (
+            {"unit": "streams", "amount": 4, "window": None},
+            "4 streams at a time for each principal",
+        ),
+    ],
+)
+def test_a_rule_is_described_to_its_operator(given: dict[str, Any], says: str):
+    assert says in rule(**given).describe("USD")
+
+
 async def limited(upstream: Any, *rules: LimitRule, **more: Any) -> Any:
     return serving(
         upstream,

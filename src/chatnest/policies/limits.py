@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chatnest.amounts import nanos_of
+from chatnest.amounts import money_text, nanos_of
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit
 from chatnest.ledger.books import scale_of
@@ -86,6 +86,25 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
         except ConfigurationError as exc:
             wrong = exc.detail.rpartition("): ")[2]
             raise ConfigurationError(f"limits.{self.name}: {wrong}") from None
+
+    def describe(self, currency: str) -> str:
+        """The rule in words for its operator, such as ``$5.00 a month for each principal``."""
+        amounts = self.amount if isinstance(self.amount, Mapping) else {"": self.amount}
+        shown = ", ".join(
+            f"{self._quantity(self.amount_of(plan), currency)}{plan and f' for {plan}'}"
+            for plan in amounts
+        )
+        window = self._window()
+        per = {None: " at a time", "lifetime": " in a lifetime"}.get(window, f" a {window}")
+        if isinstance(window, int):
+            per = f" in {window} s"
+        whose = "all requests" if self.per == _GLOBAL else f"each {self.per}"
+        models = "" if self.models is None else f", of {', '.join(self.models)}"
+        shadow = ", which refuses nothing" if self.mode == "shadow" else ""
+        return f"{shown}{per} for {whose}{models}{shadow}"
+
+    def _quantity(self, amount: int, currency: str) -> str:
+        return money_text(amount, currency) if self.unit == "money" else f"{amount:,} {self.unit}"
 
     def amount_of(self, plan: str) -> int:
         """The amount for a plan, in the unit."""

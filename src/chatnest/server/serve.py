@@ -234,6 +234,8 @@ def _profile_lines(config: Config) -> Iterator[str]:
         opened = ", ".join(plan.profiles or ()) or "the open profiles"
         default = ", the default" if name == config.chat.default_plan else ""
         yield f"  plan      {name}{default}: {opened}"
+    for rule in config.limits:
+        yield f"  limit     {rule.name}: {rule.describe(config.ledger.currency)}"
     if closed := [name for name in names if name not in {*allowed, *planned}]:
         yield f"  closed    {', '.join(closed)} (chat.allowed_profiles opens profiles)"
 
