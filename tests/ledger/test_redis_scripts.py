@@ -1,10 +1,13 @@
 """The scripts of RedisLedger, and the records that they leave."""
 
 import json
+import re
 
+import msgspec
 import pytest
 
-from chatnest.ledger.base import Charge, Settlement
+from chatnest.ledger.base import Charge, Cost, Limit, Settlement
+from chatnest.ledger.redis.lua import texts
 from tests.ledger.conftest import MakeRedis
 from tests.ledger.redis_support import limits_of
 from tests.ledger.server import Server
@@ -103,3 +106,32 @@ async def test_records_are_capped(make_redis: MakeRedis, clock: Clock, redis_ser
 
     with redis_server.client() as client:
         assert 10 <= client.xlen("capped:{ann}:turns:2026-06-01") < 200
+
+
+def test_amounts_leave_lua_by_one_format_alone():
+    """Lua's own text of a number has 14 digits, which loses from $100,000 on."""
+    found = []
+    for name, text in texts().items():
+        for number, line in enumerate(text.splitlines()):
+            code = line.partition("--")[0]
+            if re.search(r"tostring|cjson|%g|%f", code):
+                found.append((name, number, line))
+    assert found == []
+
+
+async def test_figures_stay_exact_up_to_the_largest(make_redis: MakeRedis, clock: Clock):
+    """Each amount of money in the books, in a hold and in an answer is what it was."""
+    ledger = make_redis(clock=clock)
+    most = 9 * 10**15
+    limit = Limit(name="m", unit="money", account="ann", amount=most, window="month")
+    for fixed in (10**14 + 1, 10**15 - 1, 2 * 10**15 + 3):
+        reservation = msgspec.structs.replace(wish(limit), money=Cost(fixed, 0))
+        hold = (await admit(ledger, reservation)).hold
+        assert hold.money == fixed
+        assert (await balance(ledger, limit))[1] == fixed
+        await ledger.settle(hold, Charge(tokens=0, money=fixed))
+        (found,) = await ledger.usage((limit,))
+        assert found.held == 0
+    assert found.used == 10**14 + 1 + 10**15 - 1 + 2 * 10**15 + 3
+    (kept,) = [b for b in await ledger.audit().balances() if b.name == "m"]
+    assert kept.settled == found.used

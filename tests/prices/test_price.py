@@ -302,9 +302,19 @@ def floats(source: str) -> list[int]:
 HERE = Path(chatnest.prices.__file__).parent
 
 
+COUNTING = (
+    "amounts accounting/bills policies/limits providers/served"
+    " ledger/base ledger/books ledger/limit ledger/model ledger/sliding ledger/standing"
+)
+"""Modules beside those of prices that money goes through."""
+
+
 @pytest.mark.parametrize(
     "path",
-    [*sorted(HERE.glob("*.py")), HERE.parent / "providers" / "served.py"],
+    [
+        *sorted(HERE.glob("*.py")),
+        *(HERE.parent / f"{name}.py" for name in COUNTING.split()),
+    ],
     ids=lambda path: path.stem,
 )
 def test_no_float_is_on_the_way(path):
