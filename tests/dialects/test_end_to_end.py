@@ -260,12 +260,23 @@ async def test_the_usage_has_its_classes_and_is_the_charge(dialect, upstream):
     async with chatting(dialect, upstream) as chat:
         c = await answer_to(chat.app, asking())
 
-    assert chat.turn.answer.usage == Usage(
-        120, 40, cached_tokens=64, cache_written_tokens=16, reasoning_tokens=25
+    usage = chat.turn.answer.usage
+    assert usage is not None
+    assert usage == Usage(
+        120,
+        40,
+        cached_tokens=64,
+        cache_written_tokens=16,
+        reasoning_tokens=25,
+        service_tier="standard" if dialect.name == "messages" else "default",
+        model=usage.model,
+        response_id=usage.response_id,
     )
+    assert usage.response_id
+    assert usage.model
     assert (chat.books.charge.input_tokens, chat.books.charge.output_tokens) == (120, 40)
-    (usage,) = datas(c.received, "usage")
-    assert (usage["total_tokens"], usage["source"]) == (160, "provider")
+    (sent,) = datas(c.received, "usage")
+    assert (sent["total_tokens"], sent["source"]) == (160, "provider")
     assert await chat.books.used() == 160
     assert await chat.books.held() == (0, 0)
 
