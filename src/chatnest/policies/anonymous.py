@@ -8,6 +8,7 @@ from chatnest._util.arguments import check_integer
 from chatnest.errors import ConfigurationError, Unauthenticated
 from chatnest.identity.principals import everybody_like, is_anonymous
 from chatnest.ledger.base import Limit
+from chatnest.ledger.limit import MOST
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
@@ -50,7 +51,7 @@ class AnonymousBudget:
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
         limit = turn.profile.daily_token_limit * _FULL_DAYS if self._limit is None else self._limit
-        return _limits(turn.principal, limit, self._timezone)
+        return _limits(turn.principal, min(limit, MOST), self._timezone)
 
 
 @lru_cache(1_024)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 from chatnest.ledger.base import Limit
+from chatnest.ledger.limit import MOST
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
@@ -26,7 +27,7 @@ class DailyBudget:
         self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
-        return _limits(turn.principal, turn.daily_token_limit, self._timezone)
+        return _limits(turn.principal, min(turn.daily_token_limit, MOST), self._timezone)
 
 
 @lru_cache(1_024)
