@@ -3,7 +3,8 @@
 import itertools
 from datetime import UTC, datetime
 
-from chatnest.ledger.base import Admitted, Ledger, Limit, Refused, Reservation
+from chatnest.ledger.base import Admitted, Cost, Ledger, Limit, Refused, Reservation
+from chatnest.ledger.limit import Mode, Unit, Window
 
 NOON = int(datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp() * 1000)
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -38,6 +39,29 @@ def streams(limit: int, account: str = "ann", name: str = "streams") -> Limit:
     return Limit(name=name, unit="streams", account=account, amount=limit)
 
 
+def amounts(  # noqa: PLR0917  # a table
+    unit: Unit,
+    limit: int,
+    window: Window,
+    account: str = "ann",
+    zone: str = "UTC",
+    starts: int = 1,
+    mode: Mode = "enforce",
+    name: str = "",
+) -> Limit:
+    """A limit of any unit and window."""
+    return Limit(
+        name=name or unit,
+        unit=unit,
+        account=account,
+        amount=limit,
+        window=window,
+        timezone=zone,
+        starts=starts,
+        mode=mode,
+    )
+
+
 _ids = itertools.count()
 
 
@@ -47,6 +71,8 @@ def wish(
     min_tokens: int | None = None,
     hold_id: str | None = None,
     lease: int = 30 * SECOND,
+    read: int = 0,
+    money: Cost = Cost(0, 0),  # noqa: B008  # frozen
 ) -> Reservation:
     return Reservation(
         id=hold_id or f"turn-{next(_ids)}",
@@ -54,6 +80,8 @@ def wish(
         output=tokens,
         min_output=tokens if min_tokens is None else min_tokens,
         lease=lease,
+        input_tokens=read,
+        money=money,
     )
 
 

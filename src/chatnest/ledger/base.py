@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from chatnest.errors import ConfigurationError
 from chatnest.ledger.limit import Limit, Unit
 
 __all__ = [
@@ -42,6 +43,15 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 _ONE: Final = Cost(1, 0)
 
+_MOST_TOKENS: Final = 10**9
+"""Maximum tokens of an input, and of an output."""
+
+_MOST_PER_OUTPUT: Final = 10**6
+"""Maximum nano-dollars of a token: 1,000 units of the currency for a million tokens."""
+
+_MOST_MONEY: Final = 10**15
+"""Maximum nano-dollars of a turn. With these, every product is exact in every store."""
+
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """A request to hold the cost of an answer under all of its limits, or under none.
@@ -51,6 +61,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     to ``min_output``. A token of the input costs one token, like one of the output; ``money`` is
     the cost in nano-dollars at the dearest price that may apply. ``lease`` (TTL) is in
     milliseconds.
+
+    Raises ConfigurationError for costs so large that a store could not count them exactly.
     """
 
     id: str
@@ -60,6 +72,21 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     money: Cost = Cost(0, 0)
     lease: int = 30_000
+
+    def __post_init__(self) -> None:
+        money, most = self.money, max(self.output, self.min_output)
+        if not (
+            min(self.output, self.min_output, self.input_tokens, money.per_output, money.fixed) >= 0
+            and max(most, self.input_tokens) <= _MOST_TOKENS
+            and money.per_output <= _MOST_PER_OUTPUT
+            and money.fixed + money.per_output * most <= _MOST_MONEY
+        ):
+            raise ConfigurationError(
+                f"reservation: expected at most {_MOST_TOKENS:,} tokens, {_MOST_PER_OUTPUT:,} "
+                f"nano-dollars a token and {_MOST_MONEY:,} a turn, and nothing below 0, got "
+                f"{self.input_tokens:,} tokens and an output of {most:,} for {money!r}. Correct "
+                "the price, or lower the maximum output."
+            )
 
     @property
     def tokens(self) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+import msgspec
+
 from chatnest.ledger.base import (
     Admitted,
     Hold,
@@ -35,6 +37,7 @@ class Admission:
         self._lines: list[tuple[int, Line]] = []
         self._states: list[tuple[int, LimitState]] = []
         self._over: list[tuple[int, str]] = []
+        self._granted: dict[int, int] = {}
         self._now = 0
 
     def add(self, part: Part, answer: Sequence[int]) -> None:
@@ -44,6 +47,7 @@ class Admission:
         for place, (index, limit) in enumerate(part.limits):
             state = _State(*figures[_WIDTH * place : _WIDTH * (place + 1)])
             self._states.append((index, _state(limit, state, self._now)))
+            self._granted[index] = self.output
             if has_account(limit):
                 line = Line(counter_key(limit, admitted_at), limit.unit, state.serial)
                 self._lines.append((index, line))
@@ -61,7 +65,20 @@ class Admission:
             lines=tuple(dict.fromkeys(lines)),
         )
         over = tuple(name for _, name in sorted(self._over))
-        return Admitted(hold=hold, states=in_order(self._states), now=self._now, over=over)
+        states = tuple(
+            self._lowered(state, self._granted[index])
+            for index, state in sorted(self._states, key=itemgetter(0))
+        )
+        return Admitted(hold=hold, states=states, now=self._now, over=over)
+
+    def _lowered(self, state: LimitState, granted: int) -> LimitState:
+        """The state after the hold of an earlier step was lowered to the output of the last."""
+        less = self._wish.costs()[state.limit.unit].per_output * (granted - self.output)
+        if not less:
+            return state
+        if state.limit.kind == "rate":
+            return msgspec.structs.replace(state, used=state.used - less)
+        return msgspec.structs.replace(state, held=state.held - less)
 
 
 class _State(NamedTuple):

@@ -121,6 +121,17 @@ local part = {
 local amounts = amounts_of(part)
 local places, lines = {}, {}
 for i in ipairs(accounts) do lines[i] = {} end
+for _, limit in ipairs(limits) do
+  local account, lives = limit.account, lease
+  if limit.kind == 'budget' then
+    lives = limit.window == 'day' and limit.resets - now or 62 * DAY
+    if limit.window == 'lifetime' then
+      call('HSETNX', account.counters, '!ever', '1')
+      call('HSETNX', account.counters, limit.name .. ':ever', '0 0 0 0')
+    end
+  end
+  if account then account.lives = math.max(account.lives or 0, lives + keep) end
+end
 for i, limit in ipairs(limits) do
   local amount = amounts[limit.unit]
   if not places[limit.place] then
@@ -149,18 +160,8 @@ for i, limit in ipairs(limits) do
       local budget = limit.kind == 'budget'
       local account, c = limit.account, counted[limit.place]
       c.held = c.held + amount
-      local lives = lease
-      if budget then
-        c.ends = math.max(c.ends, limit.stop)
-        lives = limit.resets - now
-        if limit.window ~= 'day' then lives = 62 * DAY end
-        if limit.window == 'lifetime' then
-          call('HSETNX', account.counters, '!ever', '1')
-          call('HSETNX', account.counters, limit.name .. ':ever', '0 0 0 0')
-        end
-      end
+      if budget then c.ends = math.max(c.ends, limit.stop) end
       write(account, limit.field, c)
-      account.lives = math.max(account.lives or 0, lives + keep)
       table.insert(lines[limit.index], limit.unit .. '=' .. limit.field)
       if budget and c.fresh then forget_days(limit) end
     end
