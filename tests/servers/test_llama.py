@@ -74,7 +74,7 @@ def asked_directly(url: str, content: str, max_tokens: int) -> tuple[str, dict[s
         "seed": 7,
         "temperature": 0,
     }
-    answer = httpx2.post(f"{url}/chat/completions", json=body, timeout=20).json()
+    answer = httpx2.post(f"{url}/chat/completions", json=body, timeout=60).json()
     choice = answer["choices"][0]
     return choice["message"]["content"], answer["usage"], choice["finish_reason"]
 
@@ -83,7 +83,7 @@ def asked_directly(url: str, content: str, max_tokens: int) -> tuple[str, dict[s
 async def test_its_noise_is_streamed_and_charged_by_its_own_figures(llama, content):
     books = Books()
     app = make_chat(llama, books, usage_event=True)
-    async with Conversation(app, json=ask(content, profile="constrained"), timeout=20) as c:
+    async with Conversation(app, json=ask(content, profile="constrained"), timeout=60) as c:
         await c.read_all()
     await app.aclose()
     text, usage, reason = asked_directly(llama, content, 150)
@@ -110,11 +110,11 @@ async def test_a_client_that_leaves_leaves_it_free_for_the_next(llama):
     books = Books()
     app = make_chat(llama, books)
     for _ in range(4):  # it has two slots
-        async with Conversation(app, json=ask(), timeout=20) as c:
+        async with Conversation(app, json=ask(), timeout=60) as c:
             await first_token(c)
             c.disconnect()
             await c.finished()
-    async with Conversation(app, json=ask(profile="constrained"), timeout=20) as c:
+    async with Conversation(app, json=ask(profile="constrained"), timeout=60) as c:
         assert (await c.read_all()).endswith(b"event: done\ndata: \n\n")
     await app.aclose()
     assert {charge.outcome for charge in books.charges[:4]} <= {"client_gone", "done"}
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_leaves_it_free_for_the_next(llama):
 async def test_a_conversation_that_is_too_long_for_it_is_known_as_such(llama):
     books = Books()
     app = make_chat(llama, books)
-    async with Conversation(app, json=ask("long " * 1_200), timeout=20) as c:
+    async with Conversation(app, json=ask("long " * 1_200), timeout=60) as c:
         await c.read_all()
     await app.aclose()
     assert (c.status, c.problem()["code"]) == (400, "context_length")
@@ -151,7 +151,7 @@ async def test_a_schema_is_its_grammar(llama):
     books = Books()
     app = make_chat(llama, books, default_profile="assistant")
     form = {"type": "json_schema", "json_schema": {"name": "bread", "schema": SCHEMA}}
-    async with Conversation(app, json=ask(responseFormat=form), timeout=20) as c:
+    async with Conversation(app, json=ask(responseFormat=form), timeout=60) as c:
         await c.read_all()
     await app.aclose()
     view = chat_nest_client(c.received)
@@ -176,7 +176,7 @@ async def test_a_tool_loop_is_read_by_its_template_and_costs_what_was_held_at_mo
         {"role": "tool", "tool_call_id": "call_1", "content": "Sunny, 12 degrees"},
     ]
     body = {"messages": messages, "tools": [WEATHER], "maxOutputTokens": 100, "usageEvent": True}
-    async with Conversation(app, json=body, timeout=20) as c:
+    async with Conversation(app, json=body, timeout=60) as c:
         await c.read_all()
     await app.aclose()
     assert chat_nest_client(c.received).done
