@@ -145,6 +145,17 @@ async def test_a_counter_of_an_older_chatnest_is_read_and_gets_its_end(
     assert min(left) > 0
 
 
+async def test_the_id_of_a_grant_is_known_for_as_long_as_the_grant_counts(
+    make_redis: MakeRedis, redis_server: Server
+):
+    ledger = make_redis(prefix="granted")
+    grant = msgspec.structs.replace(give(20, "invoice-17"), day="granted")
+    assert [(await ledger.audit().adjust(grant)).first for _ in range(2)] == [True, False]
+    with redis_server.client(decode_responses=True) as client:
+        assert client.ttl("granted:{ann}:adjust:invoice-17") == -1
+        assert client.ttl("granted:{ann}:counters") == -1
+
+
 async def test_accounts_and_their_records_are_read_many_at_a_time(
     make_redis: MakeRedis, redis_server: Server
 ):

@@ -21,7 +21,8 @@ expire by themselves.
                              each expiry, and its release, with every account
                              that it charged; each adjustment. No content of
                              messages.
-``adjust:ID``  string        an adjustment                                       keep_days + 35
+``adjust:ID``  string        an adjustment                                       keep_days + 35;
+                                                                                 never for a grant
 ============== ============= =================================================== ================
 """
 

@@ -20,7 +20,11 @@ if first then
   note(account, id, { tokens = 0, money = 0 }, 'tokens', string.format('%d', amount), 'source', 'none',
     'outcome', 'adjusted', 'reason', reason, 'lines', 'T=' .. field)
   done = string.format('%d %d %s %s', amount, now, field, reason)
-  call('SET', done_key, done, 'PX', remember)
+  if ends > 0 then
+    call('SET', done_key, done, 'PX', remember)
+  else
+    call('SET', done_key, done) -- a grant does not expire, and neither does its id
+  end
 end
 field = string.match(done, '^%S+ %S+ (%S+)')
 return { first and 1 or 0, now, done, call('HGET', account.counters, field) or '0 0 0 0' }
