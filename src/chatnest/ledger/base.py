@@ -11,6 +11,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.limit import Limit, Unit
+from chatnest.prices.money import MAX_COST, MAX_PICOS, MAX_TOKENS, nanos_of
 
 __all__ = [
     "Admitted",
@@ -25,6 +26,7 @@ __all__ = [
     "Refused",
     "Reservation",
     "Settlement",
+    "amounts_of",
     "wall_clock",
 ]
 
@@ -43,14 +45,8 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 _ONE: Final = Cost(1, 0)
 
-_MOST_TOKENS: Final = 10**9
-"""Maximum tokens of an input, and of an output."""
-
-_MOST_PER_OUTPUT: Final = 10**6
-"""Maximum nano-dollars of a token: 1,000 units of the currency for a million tokens."""
-
-_MOST_MONEY: Final = 10**15
-"""Maximum nano-dollars of a turn. With these, every product is exact in every store."""
+_MOST_PER_OUTPUT: Final = nanos_of(MAX_PICOS)
+"""Maximum nano-dollars of a token. With the bounds of prices, all products are exact everywhere."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,13 +73,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         money, most = self.money, max(self.output, self.min_output)
         if not (
             min(self.output, self.min_output, self.input_tokens, money.per_output, money.fixed) >= 0
-            and max(most, self.input_tokens) <= _MOST_TOKENS
+            and max(most, self.input_tokens) <= MAX_TOKENS
             and money.per_output <= _MOST_PER_OUTPUT
-            and money.fixed + money.per_output * most <= _MOST_MONEY
+            and money.fixed + money.per_output * most <= MAX_COST
         ):
             raise ConfigurationError(
-                f"reservation: expected at most {_MOST_TOKENS:,} tokens, {_MOST_PER_OUTPUT:,} "
-                f"nano-dollars a token and {_MOST_MONEY:,} a turn, and nothing below 0, got "
+                f"reservation: expected at most {MAX_TOKENS:,} tokens, {_MOST_PER_OUTPUT:,} "
+                f"nano-dollars a token and {MAX_COST:,} a turn, and nothing below 0, got "
                 f"{self.input_tokens:,} tokens and an output of {most:,} for {money!r}. Correct "
                 "the price, or lower the maximum output."
             )
@@ -97,6 +93,11 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         """The cost in each unit."""
         tokens = Cost(self.input_tokens, 1)
         return {"tokens": tokens, "money": self.money, "requests": _ONE, "streams": _ONE}
+
+
+def amounts_of(tokens: int, money: int) -> dict[Unit, int]:
+    """The amount of each unit that a turn holds or is charged: these, or one."""
+    return {"tokens": tokens, "money": money, "requests": 1, "streams": 1}
 
 
 # A ledger in memory keeps a hundred thousand of the next two, and of their records. They cannot be
@@ -198,9 +199,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     ``state`` is the limit that refused, or None if the id belongs to a hold that has ended.
     ``retry_after`` is in milliseconds; a retry after it succeeds, unless other requests come first,
     running answers hold a part of another limit, or the clock is set back. It is None if waiting
-    does not help: the limit is too small for the request. ``by_held`` is true if what is in the way
-    is held by running answers, and not used up;
-    then ``retry_after`` is a guess.
+    does not help: the limit is too small for the request. ``by_held`` is true if running answers
+    hold the amount that is missing; then ``retry_after`` is a guess.
     """
 
     state: LimitState | None

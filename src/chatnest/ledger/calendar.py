@@ -5,12 +5,12 @@ one window to another loses nothing.
 """
 
 from calendar import monthrange
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import msgspec
 
-from chatnest.ledger.days import day_of, zone_of
+from chatnest.ledger.days import day_of, midnight
 from chatnest.ledger.limit import Limit
 
 __all__ = ["Span", "seconds_of", "span_of_window"]
@@ -64,8 +64,8 @@ def _find(window: str, starts: int, timezone: str, now: int) -> Span:
         after = _month_start(today.year, today.month + step + 1, starts)
     one = timedelta(days=1)
     return Span(
-        start=_midnight(first, timezone),
-        end=_midnight(after, timezone),
+        start=midnight(first, timezone),
+        end=midnight(after, timezone),
         first=(first - one).isoformat(),
         last=after.isoformat(),
     )
@@ -74,8 +74,3 @@ def _find(window: str, starts: int, timezone: str, now: int) -> Span:
 def _month_start(year: int, month: int, starts: int) -> date:
     year, month = year + (month - 1) // 12, (month - 1) % 12 + 1
     return date(year, month, min(starts, monthrange(year, month)[1]))
-
-
-def _midnight(day: date, timezone: str) -> int:
-    begin = datetime(day.year, day.month, day.day, tzinfo=zone_of(timezone))
-    return round(begin.timestamp() * 1000)

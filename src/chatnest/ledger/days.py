@@ -12,7 +12,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 
-__all__ = ["day_end", "day_of", "days_between", "end_of", "is_zone", "span_of", "zone_of"]
+__all__ = ["day_end", "day_of", "days_between", "end_of", "is_zone", "midnight", "span_of"]
 
 _HOUR: Final = 3_600_000
 
@@ -77,9 +77,13 @@ def span_of(day: str) -> tuple[int, int]:
 
 def end_of(day: str, timezone: str) -> int:
     """The end of a day such as 2026-11-22 in a time zone."""
-    after = date.fromisoformat(day) + timedelta(days=1)
-    midnight = datetime(after.year, after.month, after.day, tzinfo=zone_of(timezone))
-    return round(midnight.timestamp() * 1000)
+    return midnight(date.fromisoformat(day) + timedelta(days=1), timezone)
+
+
+def midnight(day: date, timezone: str) -> int:
+    """The beginning of a day in a time zone."""
+    begin = datetime(day.year, day.month, day.day, tzinfo=zone_of(timezone))
+    return round(begin.timestamp() * 1000)
 
 
 def _begin(now: int, timezone: str) -> _Day:

@@ -29,6 +29,7 @@ from chatnest.ledger.base import (
     Refused,
     Reservation,
     Settlement,
+    amounts_of,
 )
 from chatnest.ledger.books import (
     Books,
@@ -46,7 +47,6 @@ from chatnest.ledger.standing import longest, refusal_of, state_of
 
 __all__ = [
     "EXACT",
-    "amounts_of",
     "check_scale",
     "expire",
     "release",
@@ -208,7 +208,7 @@ def _admit(
 ) -> tuple[Hold, tuple[LimitState, ...]]:
     money = wish.money.fixed + wish.money.per_output * output
     hold = Hold(id=wish.id, tokens=wish.input_tokens + output, money=money, output=output, lines=())
-    amounts = amounts_of(hold)
+    amounts = amounts_of(hold.tokens, hold.money)
     lines: dict[str, Line] = {}
     windows = set()
     states = []
@@ -247,7 +247,7 @@ def _admit(
 
 def _weigh(books: Books, hold: Hold) -> None:
     """Count a hold on its counters."""
-    amounts = amounts_of(hold)
+    amounts = amounts_of(hold.tokens, hold.money)
     for line in hold.lines:
         if line.serial < 0:
             counter = books.counter(line.key)
@@ -259,7 +259,8 @@ def _weigh(books: Books, hold: Hold) -> None:
 def _end(books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge, now: int) -> None:
     """End a hold, or correct the end of an expired one: charge it the amounts of ``cost``."""
     hold, was_expired = record.hold, record.state is HoldState.EXPIRED
-    amounts, charges = amounts_of(hold), amounts_of(cost)
+    amounts = amounts_of(hold.tokens, hold.money)
+    charges = amounts_of(cost.tokens, cost.money)
     for line in hold.lines:
         held = amounts[line.unit]
         charge = 0 if state is HoldState.RELEASED else charges[line.unit]
@@ -284,8 +285,3 @@ def _end(books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge
             counter.expired += charge
     record.state, record.until = state, now
     record.charged, record.charged_money = cost.tokens, cost.money
-
-
-def amounts_of(cost: Hold | Charge) -> dict[Unit, int]:
-    """The amount of each unit: the tokens, the money, or one."""
-    return {"tokens": cost.tokens, "money": cost.money, "requests": 1, "streams": 1}

@@ -12,9 +12,9 @@ from chatnest.ledger.audit import (
     TurnRecord,
     Verdict,
 )
+from chatnest.ledger.base import amounts_of
 from chatnest.ledger.books import EVER, GRANTED, unit_of_scale
 from chatnest.ledger.days import span_of
-from chatnest.ledger.limit import Unit
 
 __all__ = ["judge", "verify"]
 
@@ -37,15 +37,15 @@ def verify(
     for hold in holds:
         for line in hold.lines:
             if line.serial < 0:
-                sums[line.key]["held"] += _amount(line.unit, hold.tokens, hold.money)
+                sums[line.key]["held"] += amounts_of(hold.tokens, hold.money)[line.unit]
     for record in records:
         for key in record.lines:
             name, day, _ = key.split(":", 2)
             if not day:  # streams are held and not charged
                 continue
             unit = unit_of_scale(scales.get(name, ""))
-            charged = _amount(unit, record.tokens, record.money)
-            held = _amount(unit, record.held, record.held_money)
+            charged = amounts_of(record.tokens, record.money)[unit]
+            held = amounts_of(record.held, record.held_money)[unit]
             sums[key]["settled"] += charged
             sums[key]["overrun"] += max(0, charged - held)
             sums[key]["expired"] += charged if record.outcome == "expired" else 0
@@ -105,7 +105,3 @@ def _is_old(drift: Drift, kept_since: int) -> bool:
     if drift.day is None or drift.day == GRANTED:
         return False
     return drift.day == EVER or span_of(drift.day)[0] < kept_since
-
-
-def _amount(unit: Unit, tokens: int, money: int) -> int:
-    return tokens if unit == "tokens" else money if unit == "money" else 1
