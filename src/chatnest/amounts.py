@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["NANOS", "amount_text", "money_text", "nanos_of"]
+__all__ = ["NANOS", "amount_text", "money_text", "nanos_of", "quantity_text"]
 
 NANOS: Final = 10**9
 """Nano-dollars of one unit of a currency."""
@@ -39,3 +39,8 @@ def money_text(nanos: int, currency: str) -> str:
     """An amount for people: ``$20.00``, or ``20.00 EUR``."""
     text = amount_text(nanos)
     return f"${text}" if currency == "USD" else f"{text} {currency}"
+
+
+def quantity_text(unit: str, amount: int, currency: str) -> str:
+    """An amount of a unit for people: ``$20.00``, or ``1,000 tokens``."""
+    return money_text(amount, currency) if unit == "money" else f"{amount:,} {unit}"

@@ -50,7 +50,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from chatnest.amounts import money_text
+from chatnest.amounts import quantity_text
 
 __all__ = [
     "AnswerTooLong",
@@ -426,8 +426,8 @@ class LimitExceeded(ChatNestError):
     ) -> None:
         if period is None and unit == "tokens" and window == _DAY:
             period = "day"
-        quantity = None if amount is None else _quantity(unit, amount, currency)
-        lack = None if needed is None else _quantity(unit, needed, currency)
+        quantity = None if amount is None else quantity_text(unit, amount, currency)
+        lack = None if needed is None else quantity_text(unit, needed, currency)
         super().__init__(_limit_detail(unit, window, period, quantity, lack, held=held))
         self.limit: str = limit
         self.unit: LimitUnit = unit
@@ -460,10 +460,6 @@ def _limit_code(unit: LimitUnit, period: LimitPeriod | None) -> str:
     if unit == "streams":
         return "too_many_streams"
     return "rate_limited" if period is None else "budget_exhausted"
-
-
-def _quantity(unit: LimitUnit, amount: int, currency: str) -> str:
-    return money_text(amount, currency) if unit == "money" else f"{amount:,} {unit}"
 
 
 def _limit_detail(

@@ -178,7 +178,7 @@ async def test_a_settlement_next_to_the_last_exact_number_stays_there(ledger: Le
         ("month", 1, "2026-12-31T12:00", "2027-01-01T00:00"),
     ],
 )
-async def test_a_window_of_the_calendar_ends_on_its_day(  # noqa: PLR0917
+async def test_a_window_of_the_calendar_ends_on_its_day(  # noqa: PLR0917  # a table
     ledger: Ledger, clock: Clock, window: Window, starts: int, now: str, ends: str
 ):
     limit = amounts("money", 1_000, window, starts=starts)

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from chatnest.errors import ConfigurationError
+import msgspec
+
 from chatnest.events import Usage
 from chatnest.ledger.base import Cost, Facts, Limit
+from chatnest.policies.limits import no_price
 from chatnest.turn import Turn
 
 __all__ = ["bill", "dearest"]
@@ -25,10 +27,7 @@ def dearest(turn: Turn, limits: tuple[Limit, ...], now: Callable[[], int]) -> Co
     if turn.prices is None:
         for limit in limits:
             if limit.unit == "money":
-                raise ConfigurationError(
-                    f"models.{turn.model}: expected a price, since the limit {limit.name!r} is of "
-                    'money, got none. Add one, or price = "free".'
-                )
+                raise no_price(turn.model, limit.name)
         return _NOTHING
     turn.price = turn.prices.at(now())
     bound = turn.price.bound(turn.input_tokens)
@@ -55,12 +54,8 @@ def bill(turn: Turn, usage: Usage | None) -> tuple[int, Facts]:
         charged, tier = found.nanos, found.tier or usage.service_tier
         for note in found.notes:
             _log.warning("cost of a turn: %s: turn=%s model=%s", note, turn.id, turn.model)
-    return charged, Facts(
-        groups=facts.groups,
-        plan=facts.plan,
-        wanted=facts.wanted,
-        granted=facts.granted,
-        price=facts.price,
+    return charged, msgspec.structs.replace(
+        facts,
         served_model=usage.model,
         tier=tier,
         cached_tokens=usage.cached_tokens,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chatnest.amounts import money_text, nanos_of
+from chatnest.amounts import nanos_of, quantity_text
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit
 from chatnest.ledger.books import scale_of
@@ -15,7 +15,7 @@ from chatnest.models import Candidate
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
-__all__ = ["EVERYBODY", "LimitRule", "LimitRules"]
+__all__ = ["EVERYBODY", "LimitRule", "LimitRules", "no_price"]
 
 EVERYBODY: Final = "everybody"
 """The account of the limits ``per = "global"``. A principal has a colon in its name."""
@@ -91,7 +91,7 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
         """The rule in words for its operator, such as ``$5.00 a month for each principal``."""
         amounts = self.amount if isinstance(self.amount, Mapping) else {"": self.amount}
         shown = ", ".join(
-            f"{self._quantity(self.amount_of(plan), currency)}{plan and f' for {plan}'}"
+            f"{quantity_text(self.unit, self.amount_of(plan), currency)}{plan and f' for {plan}'}"
             for plan in amounts
         )
         window = self._window()
@@ -102,9 +102,6 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
         models = "" if self.models is None else f", of {', '.join(self.models)}"
         shadow = ", which refuses nothing" if self.mode == "shadow" else ""
         return f"{shown}{per} for {whose}{models}{shadow}"
-
-    def _quantity(self, amount: int, currency: str) -> str:
-        return money_text(amount, currency) if self.unit == "money" else f"{amount:,} {self.unit}"
 
     def amount_of(self, plan: str) -> int:
         """The amount for a plan, in the unit."""
@@ -177,10 +174,7 @@ class LimitRules:
                     )
             free = [name for name in rule.models or names if names[name] is None]
             if rule.unit == "money" and free:
-                raise ConfigurationError(
-                    f"models.{free[0]}.price: expected a price, since the limit {rule.name!r} is "
-                    'of money, got none. Add one, or price = "free".'
-                )
+                raise no_price(free[0], rule.name)
 
     def limits(self, turn: Turn) -> Iterable[Limit]:
         plan = turn.plan or ""
@@ -195,6 +189,14 @@ class LimitRules:
 
     def _limit_of(self, number: int, account: str, plan: str) -> Limit:
         return self.rules[number].limit_of(account, plan)
+
+
+def no_price(model: str, limit: str) -> ConfigurationError:
+    """The error for a model without a price under a limit of money."""
+    return ConfigurationError(
+        f"models.{model}.price: expected a price, since the limit {limit!r} is of money, got none. "
+        'Add one, or price = "free".'
+    )
 
 
 def _account(per: str, turn: Turn) -> str | None:

@@ -1,7 +1,7 @@
 """Keys: the names of a RedisLedger's keys, and the parts of an operation that share a step. No I/O.
 
-All keys begin with the prefix and the account as hash tag, as in ``chatnest:{ann}:``. All of them
-expire by themselves.
+All keys begin with the prefix and the account as hash tag, as in ``chatnest:{ann}:``. They expire
+by themselves, except those of a lifetime.
 
 ============== ============= =================================================== ================
 ``counters``   hash          ``NAME:DAY`` to ``settled held overrun expired      end of the last

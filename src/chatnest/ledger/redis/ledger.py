@@ -1,6 +1,6 @@
 """RedisLedger: books in Redis or Valkey, for any number of machines.
 
-keys.py lists the keys. All of them expire by themselves.
+keys.py lists the keys. They expire by themselves, except those of a lifetime.
 
 **Steps.** Each operation is one script, one round trip, and atomic. A script uses only the keys it
 declares, bounds its loops, and reads the server's clock. The rules are those of

@@ -28,10 +28,10 @@ _SELECT_HOLDS: Final = (
 )
 _FIGURES: Final = "settled, held, overrun, expired, adjusted, ends"
 _SELECT_COUNTER: Final = (
-    f"SELECT {_FIGURES} FROM counters WHERE name = ? AND account = ? AND day = ?"  # noqa: S608
+    f"SELECT {_FIGURES} FROM counters WHERE name = ? AND account = ? AND day = ?"  # noqa: S608  # constants only
 )
 _SELECT_DAYS: Final = (
-    f"SELECT day, {_FIGURES} FROM counters WHERE name = ? AND account = ?"  # noqa: S608
+    f"SELECT day, {_FIGURES} FROM counters WHERE name = ? AND account = ?"  # noqa: S608  # constants only
     " AND day BETWEEN ? AND ?"
 )
 _SUMS: Final = (
