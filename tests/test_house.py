@@ -171,7 +171,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider",
     ),
     "policies": ("base zone", "anonymous budget concurrency limits rate retry trim"),
-    "telemetry": ("base", "access_log", "observers"),
+    "telemetry": ("base", "call_log", "observers"),
     "accounting": (
         "bills budget_warnings hidden local_books outbox refusals throttle",
         "charge",

@@ -103,7 +103,7 @@ class Answering:
         )
         generation.renew_with(partial(self._accounts.renew, hold))
         if observers.watched:
-            observers.admitted(turn, hold.tokens)
+            observers.admitted(turn, admitted)
         return hold
 
     async def _start(
@@ -133,11 +133,11 @@ class Answering:
                 if turn.call is not None and turn.call.unread is not None:
                     await _take_unread(turn, turn.call.unread)
             finally:
-                await self._accounts.settle(turn, hold, failure)
+                charge = await self._accounts.settle(turn, hold, failure)
                 if isinstance(failure, StopAnswer):
                     _note_stop(turn, failure)
                 if self._observers.watched:
-                    self._observers.ended(turn)
+                    self._observers.ended(turn, hold, charge)
             if self._policies.finishes:
                 await self._policies.finished(turn)
 

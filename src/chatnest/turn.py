@@ -94,6 +94,7 @@ class Turn:
         "call",
         "charged",
         "charged_money",
+        "first_piece_seconds",
         "groups",
         "has_definitions",
         "has_tool_parts",
@@ -137,6 +138,8 @@ class Turn:
     ) -> None:
         self.asked_at: float = 0.0
         """When observers saw its beginning, by the monotonic clock."""
+        self.first_piece_seconds: float | None = None
+        """Seconds from there to the first piece, if there are observers."""
         self.id: str = turn_id
         self.principal: str = principal
         self.groups: Mapping[str, str] = groups
@@ -153,9 +156,8 @@ class Turn:
             self.messages = answered_calls(request.messages)
         self.is_large: bool = sum(map(attrgetter("size"), request.messages)) > _LARGE
         """Whether counting the client's messages costs more than the rest of the request."""
-        self.max_output_tokens: int = profile.max_output_tokens
-        if request.max_output_tokens is not None:
-            self.max_output_tokens = min(self.max_output_tokens, request.max_output_tokens)
+        asked = _UNLIMITED if request.max_output_tokens is None else request.max_output_tokens
+        self.max_output_tokens: int = min(profile.max_output_tokens, asked)
         self.max_reasoning_tokens: int | None = None
         if profile.max_reasoning_tokens is not None and request.effort not in {None, "none"}:
             self.max_reasoning_tokens = profile.max_reasoning_tokens

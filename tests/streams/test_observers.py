@@ -26,7 +26,7 @@ from chatnest.telemetry import (
     Observation,
     Refused,
 )
-from chatnest.telemetry.access_log import AccessLog
+from chatnest.telemetry.call_log import CallLog
 from chatnest.testing import Answer, Conversation
 from tests.streams.support import (
     CLIENT,
@@ -332,7 +332,7 @@ async def test_the_line_of_a_failed_call_comes_without_observers_too(upstream, c
 async def test_without_observers_only_calls_that_failed_are_reported(upstream, monkeypatch):
     """The log needs no others, and each would cost time."""
     seen = Seen()
-    monkeypatch.setattr(AccessLog, "observe", lambda _, event: seen.observe(event))
+    monkeypatch.setattr(CallLog, "observe", lambda _, event: seen.observe(event))
     upstream.script(Answer.error(500), Answer())
     async with serving(upstream) as app:
         assert (await answer_to(app, ask())).status == 200

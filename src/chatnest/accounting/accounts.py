@@ -19,7 +19,7 @@ from chatnest.errors import (
     LedgerUnavailable,
     LimitExceeded,
 )
-from chatnest.ledger.base import Admitted, Hold, Ledger, Limit, Refused, Reservation
+from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.ledger.calendar import seconds_of
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
@@ -143,9 +143,9 @@ class Accounts:
         else:
             await self.outbox.flush()
 
-    async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> None:
-        """Charge a turn that has ended. Does not raise if the ledger is unavailable: the settlement
-        then waits in the outbox.
+    async def settle(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
+        """Charge a turn that has ended, and return the charge. Does not raise if the ledger is
+        unavailable: the settlement then waits in the outbox.
         """
         charge = await self._rules.charge(turn, hold, failure)
         turn.outcome, turn.charged, turn.source = charge.outcome, charge.tokens, charge.source
@@ -153,6 +153,7 @@ class Accounts:
         self._local.settle(hold, charge)
         if await self.outbox.settle(hold.id, partial(self.ledger.settle, hold, charge)):
             await self.outbox.flush()
+        return charge
 
     def _refusal(self, refused: Refused, wish: Reservation | None = None) -> LimitExceeded:
         state, wait = refused.state, refused.retry_after

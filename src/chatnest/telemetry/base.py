@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from chatnest.errors import ChatNestError
+from chatnest.ledger.base import Facts
 from chatnest.turn import Attempt
 
 __all__ = [
@@ -73,13 +74,16 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 class Admitted(_OfTurn, frozen=True, kw_only=True):
     """The turn fits under all limits: ``held`` tokens are reserved, of which ``max_output_tokens``
-    are for the answer. ``seconds`` is the time since Asked.
+    are for the answer, and ``held_money`` nano-dollars. ``seconds`` is the time since Asked.
+    ``over`` are the names of the shadow limits that would have refused the turn.
     """
 
     seconds: float
     input_tokens: int
     max_output_tokens: int
     held: int
+    held_money: int = 0
+    over: tuple[str, ...] = ()
 
 
 class Attempted(_OfTurn, frozen=True, kw_only=True):
@@ -108,8 +112,9 @@ class Ended(_OfTurn, frozen=True, kw_only=True):
     ``"done"`` or the code of an error.
 
     Its charge is ``input_tokens`` and ``output_tokens``, by the figure of ``source``: ``provider``,
-    ``estimated`` or ``none``. ``attempts`` is the number of calls, and ``seconds`` the time since
-    Asked.
+    ``estimated`` or ``none``, and ``money`` in nano-dollars; ``held`` and ``held_money`` were
+    reserved. ``facts`` are those of its record in the ledger. ``attempts`` is the number of calls,
+    and ``seconds`` the time since Asked, as is ``first_piece_seconds``, None without an answer.
     """
 
     seconds: float
@@ -119,6 +124,11 @@ class Ended(_OfTurn, frozen=True, kw_only=True):
     output_tokens: int
     source: str
     attempts: int
+    first_piece_seconds: float | None = None
+    money: int = 0
+    held: int = 0
+    held_money: int = 0
+    facts: Facts = Facts()
 
 
 Observation = Asked | Refused | Admitted | Attempted | FirstPiece | Ended

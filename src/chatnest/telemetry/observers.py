@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterable, Mapping
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final
 
 from chatnest._util.arguments import check_plain
 from chatnest.errors import ChatNestError, ClientGone, ConfigurationError, LimitExceeded
-from chatnest.telemetry.access_log import AccessLog
+from chatnest.ledger.base import Admitted as Admission
+from chatnest.ledger.base import Charge, Hold
 from chatnest.telemetry.base import (
     Admitted,
     Asked,
@@ -18,18 +19,22 @@ from chatnest.telemetry.base import (
     Observer,
     Refused,
 )
+from chatnest.telemetry.call_log import CallLog
 from chatnest.turn import Attempt, ModelCall, Turn
 
 __all__ = ["Observers"]
 
 _log = logging.getLogger("chatnest.telemetry")
 
+_NO_HOLD: Final = Hold(id="", tokens=0, lines=())
+_NO_CHARGE: Final = Charge(tokens=0)
+
 
 class Observers:
     """The observers of an application, and the log.
 
-    If ``watched`` is False, the access log is the only observer. It needs only failed calls, so
-    callers may skip all other events. Raises ConfigurationError for an invalid observer.
+    If ``watched`` is False, the log of failed calls is the only observer, so callers may skip all
+    other events. Raises ConfigurationError for an invalid observer.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -39,7 +44,7 @@ class Observers:
             )
         checked = [_checked(number, observer) for number, observer in enumerate(observers)]
         self.watched: bool = bool(checked)
-        self._observers: tuple[Observer, ...] = (AccessLog(), *checked)
+        self._observers: tuple[Observer, ...] = (CallLog(), *checked)
         self._failed: set[int] = set()
 
     def asked(self, turn: Turn) -> None:
@@ -96,15 +101,18 @@ class Observers:
             seconds=monotonic() - turn.asked_at,
         )
 
-    def admitted(self, turn: Turn, held: int) -> None:
-        """Tokens are reserved for the turn."""
+    def admitted(self, turn: Turn, admission: Admission) -> None:
+        """The ledger has admitted the turn."""
+        hold = admission.hold
         self._report(
             Admitted(
                 **_facts(turn),
                 seconds=monotonic() - turn.asked_at,
                 input_tokens=turn.input_tokens,
                 max_output_tokens=turn.max_output_tokens,
-                held=held,
+                held=hold.tokens,
+                held_money=hold.money,
+                over=admission.over,
             )
         )
 
@@ -126,10 +134,11 @@ class Observers:
 
     def first_piece(self, turn: Turn) -> None:
         """The model has begun to answer."""
-        self._report(FirstPiece(**_facts(turn), seconds=monotonic() - turn.asked_at))
+        turn.first_piece_seconds = monotonic() - turn.asked_at
+        self._report(FirstPiece(**_facts(turn), seconds=turn.first_piece_seconds))
 
-    def ended(self, turn: Turn) -> None:
-        """The turn is settled."""
+    def ended(self, turn: Turn, hold: Hold = _NO_HOLD, charge: Charge = _NO_CHARGE) -> None:
+        """The turn is settled, or was not admitted."""
         usage, charged = turn.answer.usage, turn.charged
         taken = min(turn.input_tokens, charged)
         if usage is not None and usage.total_tokens == charged:
@@ -144,6 +153,11 @@ class Observers:
                 output_tokens=charged - taken,
                 source=turn.source,
                 attempts=len(turn.attempts),
+                first_piece_seconds=turn.first_piece_seconds,
+                money=charge.money,
+                held=hold.tokens,
+                held_money=hold.money,
+                facts=charge.facts,
             )
         )
 

@@ -1,4 +1,4 @@
-"""AccessLog: an observer that writes the log lines of requests. No I/O.
+"""CallLog: an observer that logs failed calls of the model. No I/O.
 
 Each failed call of the model is logged in one line, with our own facts. The line has
 codes and short names of the upstream, and no other text, which may contain accounts and keys.
@@ -27,7 +27,7 @@ from chatnest.telemetry.base import (
     Refused,
 )
 
-__all__ = ["AccessLog"]
+__all__ = ["CallLog"]
 
 _log = logging.getLogger("chatnest.calls")
 
@@ -62,7 +62,7 @@ _ADVICE_BY_CODE: Final[Mapping[str, str]] = {
 }
 
 
-class AccessLog:
+class CallLog:
     """Logs each failed call of the model. Refusals and successful answers are not logged."""
 
     def observe(self, event: Observation) -> None:
