@@ -1,28 +1,84 @@
-"""The application of these tests' workers: roomy, but for one budget; its ledger has much time."""
+"""The application of these tests' workers: roomy, but for budgets of tokens and of money; its ledger
+has much time.
+"""
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from chatnest import (
     Bounds,
     ChatNestApp,
     HardCaps,
+    Identity,
     OpenAIProvider,
     Profile,
+    standard_policies,
 )
 from chatnest.asgi.http import header
-from chatnest.ledger.base import Ledger
+from chatnest.config.prices import prices_of
+from chatnest.config.sections import load_config
+from chatnest.ledger.base import Ledger, Limit
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.testing import FailPoints
 
 INPUT, OUTPUT = 8, 100
 HOLD = INPUT + OUTPUT
+HOLD_MONEY = 9_877 + OUTPUT * 9_877
+"""Nano-dollars: 8 x 1,234.567 and each token of output at 9,876.543, each rounded up."""
+PAID, PAID_MONEY = 8 + 4, 49_383
+"""An answer of the fake upstream: 8 x 1,234.567 + 4 x 9,876.543 nano-dollars, rounded up once."""
 LEASE = 2.0
 """Seconds, where a test waits for its end: a worker that stands still for longer loses holds."""
 PATIENCE = 10.0
 """Seconds for the disk and the server, which answer in milliseconds where nothing else runs."""
+
+CONFIG = """
+[provider]
+price = {{input = "1.234567", cached_input = "0.100001", output = "9.876543"}}
+
+[[limits]]
+name = "own"
+per = "principal"
+unit = "money"
+amount = "{0}"
+window = "day"
+
+[[limits]]
+name = "team"
+per = "team"
+unit = "money"
+amount = "{0}"
+window = "month"
+starts = 31
+
+[[limits]]
+name = "house"
+per = "global"
+unit = "money"
+amount = "{0}"
+window = "month"
+"""
+"""With the amount of money that everybody has."""
+
+
+def money_limits(user: str) -> tuple[Limit, Limit, Limit]:
+    """The limits of money that a request of this user has."""
+    name, _, team = user.partition("@")
+    return (
+        Limit(name="own", unit="money", account=name, amount=0, window="day"),
+        Limit(
+            name="team",
+            unit="money",
+            account=f"group:team:{team or 'crew'}",
+            amount=0,
+            window="month",
+            starts=31,
+        ),
+        Limit(name="house", unit="money", account="everybody", amount=0, window="month"),
+    )
 
 
 def open_ledger(where: str) -> Ledger:
@@ -44,6 +100,7 @@ def create_app() -> ChatNestApp:
     ledger = open_ledger(os.environ["FIRE_LEDGER"])
     if folder := os.environ.get("FIRE_POINTS"):
         ledger = FailPoints(ledger, folder=folder)
+    config = load_config(Path(os.environ["FIRE_CONFIG"]), {}, {})
     profile = Profile(
         name="fire",
         max_output_tokens=OUTPUT,
@@ -60,6 +117,8 @@ def create_app() -> ChatNestApp:
         profiles=[profile],
         default_profile="fire",
         hard_caps=HardCaps(requests_per_minute=None, daily_token_limit=None),
+        prices=prices_of("provider", config.provider),
+        policies=standard_policies(limits=config.limits),
         ledger=ledger,
         bounds=Bounds(
             ledger_seconds=2 * PATIENCE,
@@ -67,5 +126,11 @@ def create_app() -> ChatNestApp:
             early_start_seconds=0.2,
             look_ups_per_minute=1_000_000,  # a test that waits asks for its limits all the time
         ),
-        identify=lambda scope: header(scope, b"x-user") or None,
+        identify=lambda scope: _identity(header(scope, b"x-user")),
     )
+
+
+def _identity(user: str) -> Identity | None:
+    """``ann``, or ``ann@acme`` of the team acme."""
+    name, _, team = user.partition("@")
+    return Identity(name, groups={"team": team or "crew"}) if name else None

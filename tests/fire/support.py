@@ -7,7 +7,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.fire.app import open_ledger
+from chatnest.amounts import amount_text
+from chatnest.ledger.base import Ledger
+from chatnest.ledger.limit import MOST
+from tests.fire.app import (
+    CONFIG,
+    HOLD,
+    HOLD_MONEY,
+    PAID,
+    PAID_MONEY,
+    money_limits,
+    open_ledger,
+)
 from tests.servers.support import Client, Process, Reply, ask
 from tests.support import books
 from tests.support.ports import free_port
@@ -18,10 +29,14 @@ DONE = b"event: done"
 
 @contextmanager
 def serving(
-    folder: Path, upstream: str, ledger: str, *options: str, **environ: str
+    folder: Path, upstream: str, ledger: str, *options: str, money: int = MOST, **environ: str
 ) -> Iterator[int]:
-    """uvicorn in a process, or several; gives the port once it answers."""
+    """uvicorn in a process, or several; gives the port once it answers. ``money`` is the amount of
+    each limit of money, in nano-dollars.
+    """
     port = free_port()
+    config = folder / "chatnest.toml"
+    config.write_text(CONFIG.format(amount_text(money)))
     command = ["-m", "uvicorn", "tests.fire.app:create_app", "--factory", *options]
     command += ["--port", str(port), "--log-level", "error", "--backlog", "2048"]
     root = str(Path(__file__).parents[2])
@@ -30,6 +45,7 @@ def serving(
         command,
         cwd=folder,
         PYTHONPATH=path,
+        FIRE_CONFIG=str(config),
         FIRE_LEDGER=ledger,
         FIRE_UPSTREAM=upstream,
         **environ,
@@ -73,3 +89,37 @@ class Books(books.Books):
 
     def __init__(self, where: str) -> None:
         super().__init__(partial(open_ledger, where))
+
+    def money(self, user: str) -> list[tuple[int, int]]:
+        """What is used and held in nano-dollars: by the user, its team and the house."""
+
+        async def look(ledger: Ledger) -> list[tuple[int, int]]:
+            return [(each.used, each.held) for each in await ledger.usage(money_limits(user))]
+
+        return self._look(look)
+
+    def check_money(self, *users: str) -> int:
+        """Check that each turn has its price, and each account of ``users`` the sum of its turns.
+        Returns the number of turns.
+        """
+        turns = self.turns()
+        prices = {"done": (PAID, PAID_MONEY), "expired": (HOLD, HOLD_MONEY)}
+        for turn in turns:
+            assert (turn.tokens, turn.money) == prices.get(
+                turn.outcome, (turn.tokens, turn.money)
+            ), turn
+            assert 0 < turn.money <= HOLD_MONEY, turn
+        for user in users:
+            for limit, (used, held) in zip(money_limits(user), self.money(user), strict=True):
+                mine = [
+                    turn.money
+                    for turn in turns
+                    if any(
+                        line.startswith(f"{limit.name}:") and line.endswith(f":{limit.account}")
+                        for line in turn.lines
+                    )
+                ]
+                assert (used, held) == (sum(mine), 0), limit
+        verdict = self.verdict()
+        assert (verdict.drifts, verdict.unsure) == ((), ())
+        return len(turns)

@@ -145,7 +145,7 @@ async def test_a_counter_of_an_older_chatnest_is_read_and_gets_its_end(
     assert min(left) > 0
 
 
-async def test_the_id_of_a_grant_is_known_for_as_long_as_the_grant_counts(
+async def test_a_grant_and_its_record_are_known_for_as_long_as_the_grant_counts(
     make_redis: MakeRedis, redis_server: Server
 ):
     ledger = make_redis(prefix="granted")
@@ -154,6 +154,24 @@ async def test_the_id_of_a_grant_is_known_for_as_long_as_the_grant_counts(
     with redis_server.client(decode_responses=True) as client:
         assert client.ttl("granted:{ann}:adjust:invoice-17") == -1
         assert client.ttl("granted:{ann}:counters") == -1
+        for key in client.scan_iter("granted:*"):  # a year later
+            if client.ttl(key) >= 0:
+                client.delete(key)
+
+    verdict = await ledger.audit().verdict()
+    assert (verdict.checked, verdict.drifts, verdict.old) == (1, (), 0)
+    assert [record.id async for record in ledger.audit().records(0)] == ["invoice-17"]
+    assert not (await ledger.audit().adjust(grant)).first
+
+
+async def test_records_of_grants_are_not_dropped_for_others(make_redis: MakeRedis):
+    ledger = make_redis(max_turns=10)
+    for number in range(300):
+        grant = msgspec.structs.replace(give(1, f"invoice-{number}"), day="granted")
+        await ledger.audit().adjust(grant)
+
+    verdict = await ledger.audit().verdict()
+    assert (verdict.drifts, verdict.unsure) == ((), ())
 
 
 async def test_accounts_and_their_records_are_read_many_at_a_time(

@@ -52,9 +52,9 @@ class RedisDriver(DirectRedis):
         if adjustment.day != GRANTED:
             ends = self.ledger._books.end_of(adjustment.name, adjustment.day)
         field = f"{adjustment.name}:{adjustment.day}"
-        key = self.ledger._keys.of(adjustment.account, f"adjust:{adjustment.id}")
+        keys = self.ledger._keys.of_adjustment(adjustment.account, adjustment.id)
         args = adjustment.id, field, adjustment.amount, adjustment.reason, ends, DAY
-        self.run([self.ledger._steps.run("adjust", Part([adjustment.account]), args, (key,))])
+        self.run([self.ledger._steps.run("adjust", Part([adjustment.account]), args, keys)])
 
     def end(self) -> None:
         self.ask("FLUSHALL")

@@ -135,7 +135,7 @@ class RedisAudit:
                 ends,
                 self._keep + _REMEMBERED,
             ),
-            (self._keys.of(tag, f"adjust:{adjustment.id}"),),
+            self._keys.of_adjustment(tag, adjustment.id),
         )
         amount, at, field, reason = done.decode().split(" ", 3)
         name, day = field.split(":")

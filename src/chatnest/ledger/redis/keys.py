@@ -20,7 +20,7 @@ by themselves, except those of a lifetime.
                              settlement, with the first account of the hold;
                              each expiry, and its release, with every account
                              that it charged; each adjustment. No content of
-                             messages.
+                             messages. ``turns:granted`` has those of grants.    never
 ``adjust:ID``  string        an adjustment                                       keep_days + 35;
                                                                                  never for a grant
 ============== ============= =================================================== ================
@@ -37,6 +37,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit, Line, Reservation
+from chatnest.ledger.books import GRANTED
 from chatnest.ledger.days import day_end, day_of, end_of
 from chatnest.ledger.limit import Unit
 
@@ -119,6 +120,10 @@ class Keys:
     def of_account(self, tag: str, day: str) -> list[str]:
         """The four keys that a script takes for an account."""
         return [self.of(tag, kind) for kind in ("counters", "holds", "due", f"turns:{day}")]
+
+    def of_adjustment(self, tag: str, adjustment_id: str) -> tuple[str, str]:
+        """The keys of an adjustment: its id, and the records of grants."""
+        return self.of(tag, f"adjust:{adjustment_id}"), self.of(tag, f"turns:{GRANTED}")
 
     def of_end(self, tag: str, hold_id: str) -> str:
         return self.of(tag, f"end:{hold_id}")

@@ -12,6 +12,7 @@ import msgspec
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.audit import Balance, LiveHold
+from chatnest.ledger.books import GRANTED
 from chatnest.ledger.redis.keys import Keys, line_of
 from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
 from chatnest.ledger.redis.records import Entry, read_entry
@@ -103,6 +104,7 @@ class Reader:
                 stream = left[0]
                 account = account_of(stream[0])
                 trimmed = length >= self._max_turns if added < 0 else added > length
+                trimmed = trimmed and stream[1] != GRANTED
                 entries, _ = found.setdefault(stream, ([], not trimmed))
                 entries.extend(read_entry(account, name, fields) for name, fields in page)
                 found[stream] = entries, not trimmed
@@ -114,7 +116,7 @@ class Reader:
                 room, start = room - 1 - len(page), "-"
 
     async def streams(self, first: str) -> list[tuple[str, str]]:
-        """The tags and days with records, from the day ``first`` on."""
+        """The tags and days with records, from the day ``first`` on, and those with grants."""
         found = [
             (tag, kind.removeprefix("turns:"))
             for tag, kind in await self._scan()

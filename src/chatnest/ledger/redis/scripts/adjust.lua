@@ -3,7 +3,7 @@
 -- counter }.
 
 local id, field, amount, reason, ends, remember = text(), text(), int(), text(), int(), int()
-local account, done_key = accounts[1], KEYS[6]
+local account, done_key, grants_key = accounts[1], KEYS[6], KEYS[7]
 
 local done = call('GET', done_key)
 local first = not done
@@ -14,6 +14,7 @@ if first then
     if c.ends == 0 then c.ends = ends end
   else
     call('HSETNX', account.counters, '!ever', '1') -- a grant
+    account.grants = grants_key
   end
   write(account, field, c)
   live_counters(account, math.max(0, ends - now) + keep)

@@ -181,13 +181,14 @@ local function finish(account, part, cost, state)
 end
 
 -- Add a turn's record to the stream of its account and day. Records are kept as long as the counters
--- of the day: until its end, and `keep` longer.
+-- of the day: until its end, and `keep` longer. Those of grants are all kept.
 local function note(account, id, part, ...)
   local at = part.at and string.format('%d', part.at) or ''
-  call('XADD', account.turns, 'MAXLEN', '~', most_turns, '*', 'hold', id, 'admitted_at', at,
+  local most = account.grants and EXACT or most_turns
+  call('XADD', account.grants or account.turns, 'MAXLEN', '~', string.format('%d', most), '*', 'hold', id, 'admitted_at', at,
     'settled_at', string.format('%d', now), 'held', string.format('%d', part.tokens),
     'held_money', string.format('%d', part.money), ...)
-  live(account.turns, DAY + keep)
+  if not account.grants then live(account.turns, DAY + keep) end
 end
 
 -- Charge expired leases in full. Those beyond DUE_AT_ONCE stay held until the next operation, which
