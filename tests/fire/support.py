@@ -50,7 +50,7 @@ def serving(
         FIRE_UPSTREAM=upstream,
         **environ,
     ):
-        wait_for(lambda: _answers(port))
+        wait_for(lambda: _answers(port), 3 * PATIENCE)
         yield port
 
 
