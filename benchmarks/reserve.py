@@ -53,7 +53,9 @@ def limits_of(size: int, mix: str) -> tuple[Limit, ...]:
             if IS_OLD:
                 known = {"r": "rate", "b": "budget", "s": "concurrency"}[kind]
                 given = {"name": given["name"], "kind": known, "limit": MOST}
-                found.append(Limit(account=account, **given, **({"window": 60} if kind == "r" else {})))
+                found.append(
+                    Limit(account=account, **given, **({"window": 60} if kind == "r" else {}))
+                )
             else:
                 found.append(Limit(account=account, amount=MOST, **given))
     return tuple(found)

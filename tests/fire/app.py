@@ -1,5 +1,5 @@
-"""The application of these tests' workers: roomy, but for budgets of tokens and of money; its ledger
-has much time.
+"""The application of these tests' workers: roomy, but for budgets of tokens and money. Its ledger has
+much time.
 """
 
 import os
@@ -28,8 +28,6 @@ INPUT, OUTPUT = 8, 100
 HOLD = INPUT + OUTPUT
 HOLD_MONEY = 9_877 + OUTPUT * 9_877
 """Nano-dollars: 8 x 1,234.567 and each token of output at 9,876.543, each rounded up."""
-PAID, PAID_MONEY = 8 + 4, 49_383
-"""An answer of the fake upstream: 8 x 1,234.567 + 4 x 9,876.543 nano-dollars, rounded up once."""
 LEASE = 2.0
 """Seconds, where a test waits for its end: a worker that stands still for longer loses holds."""
 PATIENCE = 10.0
@@ -62,6 +60,11 @@ amount = "{0}"
 window = "month"
 """
 """With the amount of money that everybody has."""
+
+
+def cost(input_tokens: int, output_tokens: int) -> int:
+    """The nano-dollars of a turn, by the prices above."""
+    return -(-(input_tokens * 1_234_567 + output_tokens * 9_876_543) // 1_000)
 
 
 def money_limits(user: str) -> tuple[Limit, Limit, Limit]:

@@ -12,10 +12,7 @@ from chatnest.ledger.base import Ledger
 from chatnest.ledger.limit import MOST
 from tests.fire.app import (
     CONFIG,
-    HOLD,
-    HOLD_MONEY,
-    PAID,
-    PAID_MONEY,
+    cost,
     money_limits,
     open_ledger,
 )
@@ -27,6 +24,13 @@ from tests.support.waiting import PATIENCE, wait_for
 DONE = b"event: done"
 
 
+def write_config(folder: Path, money: int = MOST) -> Path:
+    """A file with a price and limits of money."""
+    config = folder / "chatnest.toml"
+    config.write_text(CONFIG.format(amount_text(money)))
+    return config
+
+
 @contextmanager
 def serving(
     folder: Path, upstream: str, ledger: str, *options: str, money: int = MOST, **environ: str
@@ -35,8 +39,7 @@ def serving(
     each limit of money, in nano-dollars.
     """
     port = free_port()
-    config = folder / "chatnest.toml"
-    config.write_text(CONFIG.format(amount_text(money)))
+    config = write_config(folder, money)
     command = ["-m", "uvicorn", "tests.fire.app:create_app", "--factory", *options]
     command += ["--port", str(port), "--log-level", "error", "--backlog", "2048"]
     root = str(Path(__file__).parents[2])
@@ -99,16 +102,17 @@ class Books(books.Books):
         return self._look(look)
 
     def check_money(self, *users: str) -> int:
-        """Check that each turn has its price, and each account of ``users`` the sum of its turns.
-        Returns the number of turns.
+        """Check that each turn was charged its price, or what it held, and each account of
+        ``users`` the sum of its turns. Returns the number of turns.
         """
         turns = self.turns()
-        prices = {"done": (PAID, PAID_MONEY), "expired": (HOLD, HOLD_MONEY)}
         for turn in turns:
-            assert (turn.tokens, turn.money) == prices.get(
-                turn.outcome, (turn.tokens, turn.money)
-            ), turn
-            assert 0 < turn.money <= HOLD_MONEY, turn
+            charged = cost(turn.input_tokens, turn.output_tokens)
+            if turn.outcome == "expired":
+                charged = turn.held_money
+            assert 0 < turn.money == charged, turn
+            assert turn.tokens <= turn.held, turn
+            assert turn.admitted_at is None or turn.money <= turn.held_money, turn
         for user in users:
             for limit, (used, held) in zip(money_limits(user), self.money(user), strict=True):
                 mine = [

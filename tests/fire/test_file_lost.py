@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chatnest.testing import Answer, FakeUpstream
-from tests.fire.support import DONE, Books, chat
+from tests.fire.support import DONE, Books, chat, write_config
 from tests.servers.support import KEY, Client, Process, ask, children
 from tests.support.soak import amount
 from tests.support.waiting import PATIENCE, wait_for
@@ -29,7 +29,7 @@ USERS, EACH, FRESH = ("ann", "bob", "cid", "dot"), amount(5, 25), 8 + 4
 def serve(folder: Path, upstream: FakeUpstream) -> Iterator[Process]:
     options = ("--port", "0", "--workers", "2", "--ledger", "sqlite:books.db")
     process = Process(
-        ["-m", "chatnest", "serve", *options],
+        ["-m", "chatnest", "serve", *options, "--config", str(write_config(folder))],
         cwd=folder,
         CHATNEST_PROVIDER__BASE_URL=upstream.base_url,
         CHATNEST_IDENTITY__HEADER="X-User",
@@ -173,7 +173,9 @@ def test_all_that_runs_is_charged_once_and_nothing_starts_before_the_adoption(
         assert len({turn.id for turn in books.turns()}) == len(USERS) * EACH
         assert chat(port, "ann").status == 200
         wait_for(lambda: books.used_and_held("header:ann") == ((EACH + 1) * FRESH, 0))
-        assert books.verdict().drifts == ()
+        turns = len(USERS) * EACH + 1
+        assert books.check_money(*[f"header:{user}" for user in USERS]) == turns
+        assert len(upstream.requests) == turns
 
 
 def _generation(path: Path) -> int:
@@ -221,4 +223,5 @@ def test_adopting_the_file_in_use_changes_nothing(tmp_path: Path, upstream: Fake
         assert chat(process.port, "ann").status == 200
         assert "the file was in its place" in adopt(tmp_path)
         wait_for(lambda: all(chat(process.port, "ann").status == 200 for _ in range(6)))
-    assert Books(f"sqlite:{tmp_path / 'books.db'}").verdict().drifts == ()
+    turns = Books(f"sqlite:{tmp_path / 'books.db'}").check_money("header:ann")
+    assert turns == len(upstream.requests)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chatnest.testing import Answer, FailPoints, FakeUpstream
-from tests.fire.app import HOLD, LEASE
+from tests.fire.app import LEASE
 from tests.fire.support import DONE, Books, chat, limits, send, serving
 from tests.servers.support import Client
 from tests.support.soak import amount
@@ -72,10 +72,10 @@ def test_the_others_go_on_and_nothing_is_lost(
     assert whole == [False] * EACH + [True] * OTHERS * EACH
     books = Books(where)
     turns = books.turns()
+    calls = len(upstream.requests)
+    assert calls <= books.check_money("ann", "bob", "cid") <= calls + 1  # killed before its call
     done = [turn for turn in turns if turn.outcome == "done"]
     assert len(done) >= OTHERS * EACH + OTHERS  # every settlement that was told is there
-    assert all(turn.tokens == HOLD for turn in turns if turn.outcome == "expired")
-    assert books.verdict().drifts == ()
     assert served < 20, "two seconds, where nothing else runs"
     assert free < LEASE + 20, "a second more than the lease, where nothing else runs"
 

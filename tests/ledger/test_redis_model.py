@@ -27,15 +27,15 @@ class RedisDriver(DirectRedis):
 
     direct: ClassVar[DirectRedis]
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(self.direct.server, self.direct.connection, clock)
+    def __init__(self, clock: Clock, keep_days: int = 36_500) -> None:
+        super().__init__(self.direct.server, self.direct.connection, clock, keep_days)
 
     def restart(self) -> None:
         """The server keeps what it has."""
 
     def figures(self) -> Figures:
         figures: Figures = {}
-        for account in ("ann", "bob", "team"):
+        for account in ("ann", "bob", "team", "house"):
             packed = self.ask("HGETALL", f"{self.prefix}:{{{account}}}:counters")
             for field, counter in zip(packed[::2], packed[1::2], strict=True):
                 name, colon, day = field.decode().partition(":")
