@@ -106,9 +106,9 @@ class PlainBooks:
 
     def adjust(self, adjustment: Adjustment) -> None:
         counter = self.counter(adjustment.key)
-        counter.adjusted += adjustment.amount
-        if not counter.ends:
+        if counter.is_empty:
             set_end(self, adjustment.key, counter)
+        counter.adjusted += adjustment.amount
 
     def counter(self, key: str) -> Counter:
         return self.counters[key]

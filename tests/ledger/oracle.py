@@ -12,7 +12,7 @@ A life writes down what it did, so that every ledger can do the same: see storie
 
 import random
 from calendar import monthrange
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -27,7 +27,9 @@ from chatnest.ledger import model
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Admitted, Charge, Cost, Hold, Limit, Refused, Reservation
 from chatnest.ledger.books import GRANTED, HoldState, scale_of
+from chatnest.ledger.sliding import Sliding
 from chatnest.ledger.standing import refusal_of, state_of
+from chatnest.ledger.window import ListWindow
 from chatnest.prices import Price, Prices
 from tests.ledger.lives import PlainBooks
 from tests.ledger.support import DAY, HOUR, MINUTE, SECOND, utc
@@ -35,7 +37,7 @@ from tests.ledger.support import DAY, HOUR, MINUTE, SECOND, utc
 KINDS = ("windows", "clocks", "pruning")
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Berlin", "Pacific/Kiritimati")
 RATES = [(-1, 1_501, 9_001), (1, 701, 4_003), (4, 2_003, 11_111)]
-"""Prices of a token of input and of output in pico-dollars, from so many days after the start on."""
+"""Pico-dollars of a token of input and of output, from so many days after the start on."""
 
 STARTS = [
     "2024-02-27T22:00",  # before a 29 February
@@ -96,6 +98,8 @@ class Spent:
 
     def __post_init__(self) -> None:
         self.now, self.slid = dict(self.held), self.at
+        self.places = {(each.name, each.account) for each in self.limits}
+        self.sliding = [each for each in self.limits if each.kind == "rate"]
         for each in self.limits:
             if each.kind == "budget":
                 day = local_day(self.at, each.timezone)
@@ -103,7 +107,7 @@ class Spent:
                 self.days[each.name, each.account] = day, ends
 
     def counts_on(self, name: str, account: str) -> bool:
-        return any((each.name, each.account) == (name, account) for each in self.limits)
+        return (name, account) in self.places
 
 
 def dollars(picos: int) -> str:
@@ -184,12 +188,11 @@ class Life:
         """
         for turn in self.turns.values():
             turn.slid = min(turn.slid, self.now)
-            for each in turn.limits:
-                if each.kind == "rate":
-                    late = 0 if each.unit == "requests" else each.length // 60
-                    for is_late, extra in ((False, 0), (True, late)):
-                        if turn.slid + each.length + extra <= self.now:
-                            turn.left.add((each.name, each.account, is_late))
+            for each in turn.sliding:
+                late = 0 if each.unit == "requests" else each.length // 60
+                for is_late, extra in ((False, 0), (True, late)):
+                    if turn.slid + each.length + extra <= self.now:
+                        turn.left.add((each.name, each.account, is_late))
 
     def weighs(self, limit: Limit) -> tuple[int, int]:
         """What is used and held under a limit of the calendar, or of streams: at least, and with
@@ -359,7 +362,7 @@ class Life:
         return refusal_of(self.books, state, needed, self.now).by_held
 
     def asked_later(self, wish: Reservation, wait: int) -> Admitted | Refused:
-        return model.reserve(deepcopy(self.books), wish, self.now + wait)
+        return model.reserve(copy_of(self.books), wish, self.now + wait)
 
     def end(self) -> None:
         if not self.holds:
@@ -496,6 +499,20 @@ class Life:
             self.step()
         self.check(always=True)
         self.check_windows()
+
+
+def copy_of(books: PlainBooks) -> PlainBooks:
+    """Books of one's own with the same figures."""
+    other = PlainBooks()
+    other.zones = dict(books.zones)
+    other.counters.update({key: copy(each) for key, each in books.counters.items()})
+    other.holds = {key: copy(each) for key, each in books.holds.items()}
+    other.live = {key: other.holds[key] for key in books.live}
+    for key, window in books.windows.items():
+        other.windows[key] = ListWindow(window)
+    for key, sliding in books.slidings.items():
+        other.slidings[key] = Sliding(sliding.serial, [copy(each) for each in sliding.buckets])
+    return other
 
 
 def hold_of(books: PlainBooks, hold: Hold) -> Hold:

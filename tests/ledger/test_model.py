@@ -51,9 +51,9 @@ class MemoryDriver:
     def adjust(self, adjustment: Adjustment) -> None:
         books = self.ledger._books
         counter = books.counter(adjustment.key)
-        counter.adjusted += adjustment.amount
-        if not counter.ends:
+        if counter.is_empty:
             set_end(books, adjustment.key, counter)
+        counter.adjusted += adjustment.amount
         books._keep()
 
     def figures(self) -> Figures:

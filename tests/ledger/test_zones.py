@@ -141,6 +141,23 @@ async def test_a_change_and_back_gives_nothing(tokyo: Changeable):
     assert (await tokyo.audit().verdict()).drifts == ()
 
 
+async def test_a_day_without_use_is_no_longer_in_another_zone(tokyo: Changeable, clock: Clock):
+    clock.now = utc("2026-06-01T13:00")
+    asked = wish(budget(1_000, "cid"))
+    await admit(tokyo, asked)
+    await tokyo.release(asked)  # this day would have ended at midnight of UTC
+    await tokyo.audit().change_zone("tokens", "Asia/Tokyo")
+    limit = budget(1_000, "cid", "Asia/Tokyo")
+    hold = (await admit(tokyo, wish(limit, tokens=1_000))).hold
+    await tokyo.settle(hold, Charge(tokens=1_000))
+    await refuse(tokyo, wish(limit))
+
+    clock.now = utc("2026-06-01T15:00")  # midnight of Tokyo
+
+    assert await balance(tokyo, limit) == (0, 0)
+    await admit(tokyo, wish(limit, tokens=1_000))
+
+
 async def test_on_the_same_day_it_counts_as_well(tokyo: Changeable):
     await tokyo.audit().change_zone("tokens", "Europe/Berlin")
 

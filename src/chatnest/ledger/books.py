@@ -58,6 +58,11 @@ class Counter(msgspec.Struct):
     adjusted: int = 0
     ends: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing counts here, so that the day has no end yet."""
+        return not (self.settled or self.held or self.adjusted)
+
 
 class HoldRecord(msgspec.Struct, gc=False):
     """A hold and its state. ``until`` is the end of the lease while the hold is RESERVED, and the
@@ -131,7 +136,7 @@ def is_part_of_lifetime(key: str, name: str, account: str) -> bool:
 
 
 def set_end(books: Books, key: str, counter: Counter) -> None:
-    """Let a counter know when its day ends, if it has a day."""
+    """Let a counter know when its day ends, if it has a day. An empty one forgets another end."""
     name, day, _ = key.split(":", 2)
     if is_day(day):
         scale = books.zone(name)

@@ -231,7 +231,8 @@ def _admit(
         else:
             if window is not None:
                 counter = books.counter(key)
-                counter.ends = max(counter.ends, day_end(now, limit.timezone))
+                ends = day_end(now, limit.timezone)
+                counter.ends = ends if counter.is_empty else max(counter.ends, ends)
             lines[key] = Line(key, limit.unit)
             held += amount
         states.append(
@@ -251,9 +252,9 @@ def _weigh(books: Books, hold: Hold) -> None:
     for line in hold.lines:
         if line.serial < 0:
             counter = books.counter(line.key)
-            counter.held += amounts[line.unit]
-            if not counter.ends and line.unit != "streams":
+            if counter.is_empty and line.unit != "streams":
                 set_end(books, line.key, counter)
+            counter.held += amounts[line.unit]
 
 
 def _end(books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge, now: int) -> None:

@@ -226,9 +226,9 @@ class RowBooks:
         ).rowcount
         if made:
             counter = self.counter(adjustment.key)
-            counter.adjusted += adjustment.amount
-            if not counter.ends:
+            if counter.is_empty:
                 set_end(self, adjustment.key, counter)
+            counter.adjusted += adjustment.amount
         return bool(made)
 
     def adjustment(self, account: str, adjustment_id: str) -> Adjustment:

@@ -9,13 +9,13 @@ local done = call('GET', done_key)
 local first = not done
 if first then
   local c = counter(account, field)
-  c.adjusted = c.adjusted + amount
   if ends > 0 then
-    if c.ends == 0 then c.ends = ends end
+    if is_empty(c) then c.ends = ends end
   else
     call('HSETNX', account.counters, '!ever', '1') -- a grant
     account.grants = grants_key
   end
+  c.adjusted = c.adjusted + amount
   write(account, field, c)
   live_counters(account, math.max(0, ends - now) + keep)
   note(account, id, { tokens = 0, money = 0 }, 'tokens', string.format('%d', amount), 'source', 'none',

@@ -47,6 +47,10 @@ local function unpacked(packed)
   }
 end
 
+local function is_empty(c)
+  return c.settled == 0 and c.held == 0 and c.adjusted == 0
+end
+
 local function counter(account, field)
   return unpacked(call('HGET', account.counters, field))
 end
@@ -162,6 +166,7 @@ local function finish(account, part, cost, state)
       end
     else
       local c = counter(account, field)
+      local begins = c.ends == 0 or part.state == '-' and is_empty(c)
       if part.state == 'R' then c.held = math.max(0, c.held - held) end
       if unit ~= 'S' then
         if part.state == 'X' then
@@ -172,7 +177,7 @@ local function finish(account, part, cost, state)
         c.settled = c.settled + charge
         c.overrun = c.overrun + math.max(0, charge - held)
         if state == 'expired' then c.expired = c.expired + charge end
-        if c.ends == 0 and part.ends then c.ends = part.ends[field] or 0 end
+        if begins and part.ends then c.ends = part.ends[field] or c.ends end
       end
       write(account, field, c)
     end

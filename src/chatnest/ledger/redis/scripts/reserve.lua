@@ -159,8 +159,8 @@ for i, limit in ipairs(limits) do
       places[limit.place] = -1
       local budget = limit.kind == 'budget'
       local account, c = limit.account, counted[limit.place]
+      if budget then c.ends = is_empty(c) and limit.stop or math.max(c.ends, limit.stop) end
       c.held = c.held + amount
-      if budget then c.ends = math.max(c.ends, limit.stop) end
       write(account, limit.field, c)
       table.insert(lines[limit.index], limit.unit .. '=' .. limit.field)
       if budget and c.fresh then forget_days(limit) end
