@@ -180,7 +180,7 @@ class Life:
     def expire(self) -> None:
         for turn in self.turns.values():
             if turn.state is HoldState.RESERVED and turn.until <= self.now:
-                turn.state, turn.now, turn.ended = HoldState.EXPIRED, dict(turn.held), self.latest
+                turn.state, turn.now, XX
 
     def slide(self) -> None:
         """Those that are ahead of the clock count from now on, and those that have left are gone,
@@ -378,7 +378,7 @@ class Life:
                 model.release(books, wish, self.now)
             self.tell("release", (wish,), None)
             if turn.state in {HoldState.RESERVED, HoldState.EXPIRED}:
-                turn.state, turn.ended = HoldState.RELEASED, self.latest
+                turn.state, turn.ended = HoldState.RELEASED, self.now
                 turn.now = dict.fromkeys(turn.now, 0)
             return
         share = self.dice.choice([0.0, 0.2, 1.0, 1.7])
@@ -396,7 +396,7 @@ class Life:
         self.tell("settle", (hold, charge), found)
         assert found.first == (turn.state in {HoldState.RESERVED, HoldState.EXPIRED})
         if found.first:
-            turn.state, turn.ended = HoldState.SETTLED, self.latest
+            turn.state, turn.ended = HoldState.SETTLED, self.now
             turn.now |= {"tokens": charge.tokens, "money": charge.money}
 
     def change(self) -> None:

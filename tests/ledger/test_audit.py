@@ -22,7 +22,18 @@ from chatnest.ledger.audit import (
     LiveHold,
     TurnRecord,
 )
-from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Line, Reservation
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Cost,
+    Hold,
+    Ledger,
+    Limit,
+    Line,
+    Reservation,
+)
+from chatnest.ledger.books import GRANTED
+from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.verification import judge, verify
@@ -36,6 +47,7 @@ from tests.ledger.support import (
     SECOND,
     Clock,
     admit,
+    amounts,
     balance,
     budget,
     rate,
@@ -464,6 +476,31 @@ async def test_a_file_of_an_older_schema_is_brought_up_to_date_and_keeps_its_bal
     )
     for what in ("PRAGMA user_version", columns):
         assert rows(fresh, what) == rows(path, what)
+
+
+@pytest.mark.parametrize("day", [TODAY, GRANTED])
+async def test_adjustments_stay_exact_in_every_store(books: Books, day: str):
+    limit = amounts("money", MOST, "day")
+    await admit(books.ledger, wish(limit, money=Cost(5, 0)))  # the books know its unit
+
+    def large(number: int, amount: int) -> Adjustment:
+        made = adjustment(amount, f"large-{number}")
+        return msgspec.structs.replace(made, name="money", day=day)
+
+    await books.audit.adjust(large(1, MOST - 4))
+    for number, amount in ((2, 5), (3, MOST)):
+        with pytest.raises(ConfigurationError, match="adjustments of at most 9,000,000,000,000"):
+            await books.audit.adjust(large(number, amount))
+    adjusted = await books.audit.adjust(large(4, 3))
+    assert adjusted.balance.adjusted == MOST - 1
+    if day == TODAY:  # what was refused left nothing
+        refused = await refuse(books.ledger, wish(limit, money=Cost(7, 0)))
+        assert refused.state is not None
+        assert refused.state.used == MOST - 1
+    await books.audit.adjust(large(5, -MOST))
+    with pytest.raises(ConfigurationError, match="at most"):
+        await books.audit.adjust(large(6, -MOST))
+    assert await books.drifts() == []
 
 
 async def test_reading_waits_for_no_writer_and_no_writer_waits_for_it(path: Path, clock: Clock):

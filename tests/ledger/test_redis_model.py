@@ -12,6 +12,7 @@ import pytest
 
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.books import GRANTED, HoldState
+from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis.keys import Part
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
@@ -53,7 +54,7 @@ class RedisDriver(DirectRedis):
             ends = self.ledger._books.end_of(adjustment.name, adjustment.day)
         field = f"{adjustment.name}:{adjustment.day}"
         keys = self.ledger._keys.of_adjustment(adjustment.account, adjustment.id)
-        args = adjustment.id, field, adjustment.amount, adjustment.reason, ends, DAY
+        args = adjustment.id, field, adjustment.amount, adjustment.reason, ends, DAY, MOST
         self.run([self.ledger._steps.run("adjust", Part([adjustment.account]), args, keys)])
 
     def end(self) -> None:

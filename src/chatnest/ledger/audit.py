@@ -25,6 +25,7 @@ __all__ = [
     "Verdict",
     "ZoneChange",
     "check_kept",
+    "check_total",
 ]
 
 _MOST: Final[Mapping[Unit, int]] = {"tokens": 10**12, "requests": 10**12, "money": MOST}
@@ -260,6 +261,18 @@ class Audited(Protocol):
 
     def audit(self) -> Audit:
         """The same books, for an audit."""
+
+
+def check_total(adjustment: Adjustment, before: int) -> None:
+    """Raise ConfigurationError for an amount with which the adjustments of a counter, or the grants
+    of an account, would no longer be exact in every store. ``before`` is their sum.
+    """
+    total = before + adjustment.amount
+    if abs(total) > MOST:
+        raise ConfigurationError(
+            f"amount: expected adjustments of at most {MOST:,} together, got {total:,} with the "
+            f"{before:,} of before. Correct the amount."
+        )
 
 
 def check_kept(adjustment: Adjustment, now: int, keep: int, scale: str) -> None:

@@ -24,9 +24,11 @@ from chatnest.ledger.audit import (
     Verdict,
     ZoneChange,
     check_kept,
+    check_total,
 )
 from chatnest.ledger.books import GRANTED, unit_of_scale, zone_of_scale
 from chatnest.ledger.days import day_of, is_zone
+from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis.books import Books
 from chatnest.ledger.redis.keys import Keys, Part, tag_of
 from chatnest.ledger.redis.reader import Account, Reader, account_of
@@ -134,9 +136,12 @@ class RedisAudit:
                 adjustment.reason,
                 ends,
                 self._keep + _REMEMBERED,
+                MOST,
             ),
             self._keys.of_adjustment(tag, adjustment.id),
         )
+        if first == 2:
+            check_total(adjustment, int(packed))
         amount, at, field, reason = done.decode().split(" ", 3)
         name, day = field.split(":")
         made = Adjustment(

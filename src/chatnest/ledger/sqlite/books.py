@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from chatnest.ledger.audit import Adjustment
+from chatnest.ledger.audit import Adjustment, check_total
 from chatnest.ledger.base import Charge, Facts, Hold, Line
 from chatnest.ledger.books import (
     EVER,
@@ -226,6 +226,7 @@ class RowBooks:
         ).rowcount
         if made:
             counter = self.counter(adjustment.key)
+            check_total(adjustment, counter.adjusted)
             if counter.is_empty:
                 set_end(self, adjustment.key, counter)
             counter.adjusted += adjustment.amount

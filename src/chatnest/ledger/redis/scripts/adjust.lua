@@ -1,14 +1,18 @@
 -- Correct a counter, once for each id. The key after the account's keys records the adjustment of
 -- that id as 'AMOUNT AT FIELD REASON'. Answers { whether this call made it, now, the record, the
--- counter }.
+-- counter }, or { 2, now, '', the sum of before } for a sum above `most`.
 
-local id, field, amount, reason, ends, remember = text(), text(), int(), text(), int(), int()
+local id, field, amount, reason, ends, remember, most =
+  text(), text(), int(), text(), int(), int(), int()
 local account, done_key, grants_key = accounts[1], KEYS[6], KEYS[7]
 
 local done = call('GET', done_key)
 local first = not done
 if first then
   local c = counter(account, field)
+  if math.abs(c.adjusted + amount) > most then
+    return { 2, now, '', string.format('%d', c.adjusted) }
+  end
   if ends > 0 then
     if is_empty(c) then c.ends = ends end
   else
