@@ -1,5 +1,5 @@
-"""The application of these tests' workers: roomy, but for budgets of tokens and money. Its ledger has
-much time.
+"""The application of these tests' workers: roomy, but for budgets of tokens and of money. It gives
+its ledger much time.
 """
 
 import os

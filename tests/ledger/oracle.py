@@ -180,7 +180,8 @@ class Life:
     def expire(self) -> None:
         for turn in self.turns.values():
             if turn.state is HoldState.RESERVED and turn.until <= self.now:
-                turn.state, turn.now, XX
+                turn.state, turn.now = HoldState.EXPIRED, dict(turn.held)
+                turn.ended = self.now
 
     def slide(self) -> None:
         """Those that are ahead of the clock count from now on, and those that have left are gone,

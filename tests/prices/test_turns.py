@@ -69,7 +69,7 @@ async def turn(upstream: Any, answer: Answer, price: Any = PRICE) -> tuple[Hold,
         (TokenUsage(1_000, 40), "flex", 1_000 * 8_000 + 40 * 40_000, "unknown_tier"),
     ],
 )
-async def test_a_turn_is_charged_by_its_classes_and_the_tier_that_served_it(
+async def test_a_turn_is_charged_by_its_classes_and_its_tier(  # noqa: PLR0917  # a table
     upstream, caplog, usage: TokenUsage, tier: str | None, nanos: int, note: str
 ):
     more = {} if tier is None else {"service_tier": tier}
