@@ -19,7 +19,7 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 from chatnest.ledger.base import Charge, Limit, Reservation
 from chatnest.ledger.memory import MemoryLedger
@@ -65,7 +65,7 @@ def wish(limits: tuple[Limit, ...]) -> Reservation:
     """A reservation of an output that is not lowered."""
     given: dict[str, Any] = {"tokens": 600, "min_tokens": 64}
     if not IS_OLD:
-        from chatnest.ledger.base import Cost  # noqa: PLC0415  # the other tree has none
+        from chatnest.ledger.base import Cost  # the other tree has none
 
         given = {"output": 500, "min_output": 64, "input_tokens": 100, "money": Cost(30_000, 2_000)}
     return Reservation(id=uuid.uuid4().hex, limits=limits, **given)
@@ -104,7 +104,7 @@ class Tree:
             text=True,
         )
 
-    def __enter__(self) -> "Tree":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, TypeVar
 
 import msgspec
@@ -51,6 +52,10 @@ _KEPT: Final = 62 * 24 * _HOUR
 _WESTERNMOST: Final = 12 * _HOUR
 """Milliseconds by which a time zone is behind UTC at most."""
 
+_FEW_DAYS: Final = 3
+"""Maximum days that are looked up without an index of the days that an account has."""
+_NO_DAYS: Final[frozenset[str]] = frozenset()
+
 _Entry = TypeVar("_Entry")
 
 
@@ -91,7 +96,8 @@ class DictBooks(Holds):
         self._windows: OrderedDict[str, ListWindow] = OrderedDict()
         self._slidings: OrderedDict[str, Sliding] = OrderedDict()
         self._long: set[str] = set()  # names with windows of several days
-        self._ever: dict[str, dict[str, set[str]]] = {}  # name with a lifetime, account: days
+        self._ever: set[str] = set()  # names with a lifetime
+        self._days: dict[str, dict[str, set[str]]] = {}  # name with several days, account: days
         self._zones: dict[str, str] = {}
         self.zone: Callable[[str], str | None] = self._zones.get
         self._read = _LookedUp(self._counters, Counter)
@@ -140,7 +146,10 @@ class DictBooks(Holds):
 
     def sums(self, name: str, account: str, first: str, last: str, start: int) -> tuple[int, int]:
         used = held = 0
-        for day in days_between(first, last):
+        days: Collection[str] = days_between(first, last)
+        if len(days) > _FEW_DAYS:
+            days = [day for day in self._days_of(name, account) if first <= day <= last]
+        for day in days:
             key = f"{name}:{day}:{account}"
             counter = self._read.get(key) or self._counters.get(key)
             if counter is not None and counter.ends > start:
@@ -151,42 +160,50 @@ class DictBooks(Holds):
     def all_sums(self, name: str, account: str) -> tuple[int, int]:
         self.keep_ever(name)
         used = held = 0
-        for day in self._ever[name].get(account, ()):
-            counter = self._counters.get(f"{name}:{day}:{account}")
-            if counter is not None:
-                used += counter.settled + counter.adjusted
-                held += counter.held
-        for key, counter in self._read.items():  # new ones, of this operation
-            if key not in self._counters and is_part_of_lifetime(key, name, account):
-                used += counter.settled + counter.adjusted
-                held += counter.held
+        for day in self._days_of(name, account):
+            counter = self._counters.get(key := f"{name}:{day}:{account}") or self._read[key]
+            used += counter.settled + counter.adjusted
+            held += counter.held
         return used, held
 
     def keep_ever(self, name: str) -> None:
-        if name not in self._ever:
-            self._index(name)
+        self._ever.add(name)
 
-    def _index(self, name: str) -> None:
-        """Know the days of each account under a name that has a lifetime from now on."""
-        self._ever[name] = {}
-        for key in self._counters:
-            if key.startswith(f"{name}:"):
-                self._enter(key)
+    def _days_of(self, name: str, account: str) -> AbstractSet[str]:
+        """The days with a counter of an account, with those that the operation may add."""
+        if name not in self._days:
+            self._days[name] = {}
+            for key in self._counters:
+                self._enter(key, name)
+        days: AbstractSet[str] = self._days[name].get(account, _NO_DAYS)
+        for key in self._read:
+            if key not in self._counters and is_part_of_lifetime(key, name, account):
+                days = days | {key.split(":", 2)[1]}
+        return days
 
-    def _enter(self, key: str) -> None:
+    def _enter(self, key: str, only: str = "") -> None:
         name, day, account = key.split(":", 2)
-        if name in self._ever and day and day != GRANTED:
-            self._ever[name].setdefault(account, set()).add(day)
+        if name in self._days and (only in {"", name}) and day and day != GRANTED:
+            self._days[name].setdefault(account, set()).add(day)
+
+    def _leave(self, key: str) -> None:
+        name, day, account = key.split(":", 2)
+        accounts = self._days.get(name, {})
+        days = accounts.get(account)
+        if days is not None:
+            days.discard(day)
+            if not days:
+                del accounts[account]
 
     def _keep(self) -> None:
         """Store the entries that the operation has changed, except empty ones."""
         for key, counter in self._read.items():
             if counter.settled or counter.held or counter.adjusted:
-                if self._ever and key not in self._counters:
+                if self._days and key not in self._counters:
                     self._enter(key)
                 self._counters[key] = counter
-            else:
-                self._counters.pop(key, None)
+            elif self._counters.pop(key, None) is not None:
+                self._leave(key)
         for key, window in self._slid.items():
             if window:
                 self._windows[key] = window
@@ -278,17 +295,17 @@ class DictBooks(Holds):
                 first = long_ago
             if counter.held or day >= first:  # the names that are not days come after them
                 counters[key] = counter
-            elif name in self._ever:
-                self._add_up(counter, name, day, account)
+                continue
+            self._leave(key)
+            if name in self._ever:
+                self._add_up(counter, name, account)
 
-    def _add_up(self, counter: Counter, name: str, day: str, account: str) -> None:
+    def _add_up(self, counter: Counter, name: str, account: str) -> None:
         """Add a day that is dropped to the sum of an account's earlier days."""
-        total = self._counters.setdefault(f"{name}:{EVER}:{account}", Counter())
+        total = self._counters.setdefault(key := f"{name}:{EVER}:{account}", Counter())
+        self._enter(key)
         for figure in ("settled", "overrun", "expired", "adjusted"):
             setattr(total, figure, getattr(total, figure) + getattr(counter, figure))
-        days = self._ever[name].setdefault(account, set())
-        days.discard(day)
-        days.add(EVER)
 
 
 def _is_address(account: str) -> bool:

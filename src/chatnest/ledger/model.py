@@ -206,9 +206,9 @@ def _grant(wish: Reservation, costs: dict[Unit, Cost], states: list[LimitState])
 def _admit(
     books: Books, wish: Reservation, output: int, before: list[LimitState], now: int
 ) -> tuple[Hold, tuple[LimitState, ...]]:
+    tokens = wish.input_tokens + output
     money = wish.money.fixed + wish.money.per_output * output
-    hold = Hold(id=wish.id, tokens=wish.input_tokens + output, money=money, output=output, lines=())
-    amounts = amounts_of(hold.tokens, hold.money)
+    amounts = amounts_of(tokens, money)
     lines: dict[str, Line] = {}
     windows = set()
     states = []
@@ -229,20 +229,21 @@ def _admit(
             if resets_at is None:
                 resets_at = now + window * 1000
         else:
-            if window is not None:
+            if key not in lines:
+                lines[key] = Line(key, limit.unit)
                 counter = books.counter(key)
-                ends = day_end(now, limit.timezone)
-                counter.ends = ends if counter.is_empty else max(counter.ends, ends)
-            lines[key] = Line(key, limit.unit)
+                if window is not None:
+                    ends = day_end(now, limit.timezone)
+                    counter.ends = ends if counter.is_empty else max(counter.ends, ends)
+                counter.held += amount
             held += amount
         states.append(
             LimitState(
                 limit=limit, used=used, held=held, resets_at=resets_at, granted=state.granted
             )
         )
-    hold = msgspec.structs.replace(hold, lines=tuple(lines.values()))
+    hold = Hold(id=wish.id, tokens=tokens, money=money, output=output, lines=tuple(lines.values()))
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
-    _weigh(books, hold)
     return hold, tuple(states)
 
 

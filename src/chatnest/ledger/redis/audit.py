@@ -140,7 +140,7 @@ class RedisAudit:
             ),
             self._keys.of_adjustment(tag, adjustment.id),
         )
-        if first == 2:
+        if not done:
             check_total(adjustment, int(packed))
         amount, at, field, reason = done.decode().split(" ", 3)
         name, day = field.split(":")
