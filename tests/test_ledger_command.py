@@ -12,6 +12,8 @@ from uuid import uuid4
 import anyio
 import pytest
 
+from chatnest.cli.ledger import _amount_of
+from chatnest.errors import ConfigurationError
 from chatnest.ledger import days
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Reservation, wall_clock
 from chatnest.ledger.redis import RedisLedger
@@ -339,6 +341,13 @@ async def test_who_has_read_enough_may_leave(tmp_path: Path):
 
     done = await anyio.run_process(command, cwd=tmp_path, check=False)
     assert (done.stdout.count(b"\n"), said(done.stderr.decode())) == (1, "")
+
+
+@pytest.mark.parametrize("amount", ["NaN", "inf", "1e3", "", "0.0000000001", "--5", "1_000", "٣"])
+@pytest.mark.parametrize("unit", ["money", "tokens"])
+def test_an_amount_is_digits_and_a_point(amount: str, unit: str):
+    with pytest.raises(ConfigurationError, match="AMOUNT: expected"):
+        _amount_of(amount, unit)
 
 
 def test_help_brings_nothing_that_costs_time():

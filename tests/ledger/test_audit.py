@@ -503,6 +503,12 @@ async def test_adjustments_stay_exact_in_every_store(books: Books, day: str):
     assert await books.drifts() == []
 
 
+@pytest.mark.parametrize("amount", [MOST + 1, 10**40, -(10**16)])
+def test_no_adjustment_is_larger_than_a_limit_may_be(amount: int):
+    with pytest.raises(ConfigurationError, match="amount"):
+        adjustment(amount)
+
+
 async def test_reading_waits_for_no_writer_and_no_writer_waits_for_it(path: Path, clock: Clock):
     ledger = SQLiteLedger(path, clock=clock, busy_timeout=0.05)
     await ledger.audit().adjust(adjustment(-30))
