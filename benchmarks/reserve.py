@@ -45,19 +45,17 @@ def limits_of(size: int, mix: str) -> tuple[Limit, ...]:
     for word in SIZES[size].split():
         account, kinds = word.split(":")
         for kind in kinds:
-            given: dict[str, Any] = {
+            each: dict[str, dict[str, Any]] = {
                 "r": {"name": "requests", "unit": "requests", "window": 60},
                 "b": {"name": f"{unit}-{window}", "unit": unit, "window": window},
                 "s": {"name": "streams", "unit": "streams"},
-            }[kind]
+            }
+            given: dict[str, Any] = {"account": account, "amount": MOST} | each[kind]
             if IS_OLD:
                 known = {"r": "rate", "b": "budget", "s": "concurrency"}[kind]
-                given = {"name": given["name"], "kind": known, "limit": MOST}
-                found.append(
-                    Limit(account=account, **given, **({"window": 60} if kind == "r" else {}))
-                )
-            else:
-                found.append(Limit(account=account, amount=MOST, **given))
+                given = {"account": account, "name": given["name"], "kind": known, "limit": MOST}
+                given |= {"window": 60} if kind == "r" else {}
+            found.append(Limit(**given))
     return tuple(found)
 
 

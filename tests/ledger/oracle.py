@@ -157,7 +157,7 @@ class Life:
         self.odd = False  # whether a clock was set back, or a zone changed
         self.story: list[tuple[int, str, tuple[Any, ...], object]] = []
         begins = local_day(self.now, "UTC")
-        self.rates = [(begins + timedelta(days), *rates) for days, *rates in RATES]
+        self.rates = [(begins + timedelta(days), taken, given) for days, taken, given in RATES]
         self.prices = Prices.of(
             [
                 {"from": day.isoformat(), "input": dollars(taken), "output": dollars(given)}
