@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import msgspec
 import pytest
 
 from chatnest.cli.ledger import _amount_of
@@ -134,6 +135,20 @@ async def test_balances_and_holds_are_shown(command: Command):
     (held,) = command.lines("holds", "--json")
     assert (held["id"], held["tokens"]) == ("second", 100)
     assert held["expires_at"].endswith("Z")
+
+
+async def test_warnings_are_shown(command: Command, ledger: Ledger):
+    assert command("warnings").stdout.split() == [
+        *("account", "limit", "window", "threshold", "used", "of", "since", "state")
+    ]
+    limit = msgspec.structs.replace(budget(1_000, "group:team:acme"), warn_at=(50, 500))
+    await ledger.settle(await hold(ledger, "third", limit), Charge(tokens=70))
+    shown = command("warnings").stdout.splitlines()
+    row = [*("group:team:acme", "tokens", TODAY, "5", "%", "70", "1,000"), "pending"]
+    assert [*shown[1].split()[:7], shown[1].split()[-1]] == row
+    (found,) = command.lines("warnings", "--json")
+    assert (found["kind"], found["name"], found["threshold"]) == ("team", "acme", 0.05)
+    assert (found["state"], found["at"][-1]) == ("pending", "Z")
 
 
 async def test_every_settled_turn_is_exported_and_nothing_that_was_said(command: Command):

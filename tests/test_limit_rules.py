@@ -44,12 +44,31 @@ def rule(**given: Any) -> LimitRule:
         ({"window": "year"}, "limits.own: window: expected seconds or one of day, week, month"),
         ({"window": None}, "limits.own: window: expected none for streams"),
         ({"timezone": "Mars"}, "timezone: expected an IANA time zone, got 'Mars'"),
+        ({"warn_at": [0.5, 0]}, "limits.own: warn_at: expected at most 10 parts of the amount"),
+        ({"warn_at": [0.5, 0.5]}, "in rising order, got [0.5, 0.5]"),
+        ({"warn_at": [0.8, 0.5]}, "in rising order, got [0.8, 0.5]"),
+        ({"warn_at": [1.1]}, "at most 1, in rising order, got [1.1]"),
+        ({"warn_at": [0.1234]}, "with at most three digits after the point, got 0.1234"),
+        ({"warn_at": [float("nan")]}, "with at most three digits after the point, got nan"),
+        ({"warn_at": 0.8, "window": "60s"}, "warn_at: expected none for a limit without a window"),
+        ({"warn_at": [True]}, "three digits after the point, got True"),
+        ({"warn_at": ["most"]}, "three digits after the point, got 'most'"),
+        ({"warn_at": [n / 20 for n in range(1, 12)]}, "warn_at: expected at most 10 parts"),
+        (
+            {"warn_at": [0.8], "unit": "streams", "amount": 1, "window": None},
+            "warn_at: expected none for a limit without a window of the calendar",
+        ),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(given: dict[str, Any], says: str):
     with pytest.raises(ConfigurationError) as caught:
         rule(**given)
     assert says in caught.value.detail
+
+
+def test_parts_of_an_amount_are_exact_thousandths():
+    assert rule(warn_at=[0.001, 0.29, 0.57, 1]).limit_of("ann").warn_at == (1, 290, 570, 1_000)
+    assert rule().limit_of("ann").warn_at == ()
 
 
 @pytest.mark.parametrize(

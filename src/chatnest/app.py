@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from chatnest._util.identifiers import new_request_id
 from chatnest.accounting.local_books import WhenAway
+from chatnest.alerts.warning import OnWarning
 from chatnest.asgi.heads import check_head
 from chatnest.asgi.http import bounded, local_path, respond, respond_json
 from chatnest.asgi.upgrades import closing, warn_of_server
@@ -83,6 +84,9 @@ class ChatNestApp:
     - ``drain_at_signal``: seconds that open answers get after SIGTERM, for a server that would wait
       for them without a limit.
     - ``ping_interval``: seconds between pings.
+    - ``on_warning``: an async function that gets a BudgetWarning when a limit with ``warn_at``
+      reaches a threshold, such as a Webhook. It is called within ``tended``, at least once for each
+      warning, and again if it raises or takes more than 5 s.
     - ``formats``: the wire formats, each at its own path: names such as ``"ai-sdk"``, or formats.
       Default: ``["native"]``.
 
@@ -121,6 +125,7 @@ class ChatNestApp:
         drain_at_signal: float | None = None,
         formats: Sequence[WireFormat | FormatName] = (),
         observers: Sequence[Observer] = (),
+        on_warning: OnWarning | None = None,
     ) -> None:
         parts = Parts(
             provider=provider,
@@ -152,6 +157,7 @@ class ChatNestApp:
             drain_at_signal=drain_at_signal,
             formats=formats,
             observers=observers,
+            on_warning=on_warning,
         )
         self.profiles: dict[str, Profile] = parts.profiles
         self.provider: Provider = parts.provider
@@ -230,8 +236,8 @@ class ChatNestApp:
         return lifespan_of(self)
 
     def tended(self) -> AbstractAsyncContextManager[None]:
-        """Within this block, pending settlements are written and old runs are deleted. See
-        Lifetime.tended.
+        """Within this block, pending settlements are written, old runs are deleted, and warnings
+        are delivered. See Lifetime.tended.
         """
         return self._lifetime.tended()
 

@@ -12,6 +12,7 @@ from anyio import CancelScope, fail_after, move_on_after
 from starlette.types import Receive, Send
 
 from chatnest.accounting.accounts import Accounts
+from chatnest.alerts.deliveries import Deliveries
 from chatnest.bounds import Bounds
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger, Limit
@@ -44,6 +45,7 @@ class Lifetime:
         run_log: RunLog,
         bounds: Bounds,
         drain_at_signal: float | None,
+        deliveries: Deliveries,
         budgets: tuple[Limit, ...] = (),
     ) -> None:
         if drain_at_signal is not None and not 0 <= drain_at_signal < math.inf:
@@ -58,6 +60,7 @@ class Lifetime:
         self._run_log = run_log
         self._bounds = bounds
         self._drain_at_signal = drain_at_signal
+        self._deliveries = deliveries
         self._budgets = budgets
 
     async def ready(self) -> None:
@@ -130,14 +133,15 @@ class Lifetime:
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Within this block, do the background work: write settlements as soon as the ledger is
-        back, and remove expired runs. Outside of it, the next request does both. SIGTERM begins a
-        drain if ``drain_at_signal`` is set.
+        back, and remove expired runs. Outside of it, the next request does both. Warnings of
+        budgets are delivered within it alone. SIGTERM begins a drain if ``drain_at_signal`` is set.
         """
         failure: Exception | None = None
         signalled = anyio.Event()
         async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
             tasks.start_soon(_forget_runs, self._run_log)
+            tasks.start_soon(self._deliveries.tend)
             if self._drain_at_signal is not None:
                 tasks.start_soon(self._drain_when, signalled, self._drain_at_signal)
                 stack.enter_context(at_signal(signalled.set))

@@ -7,6 +7,8 @@ from typing import get_args
 from chatnest._util.arguments import check_kinds, check_parts, check_positive
 from chatnest.accounting.accounts import Accounts
 from chatnest.accounting.local_books import WhenAway
+from chatnest.alerts.deliveries import Deliveries
+from chatnest.alerts.warning import OnWarning
 from chatnest.answering import Answering
 from chatnest.attempts import Attempts
 from chatnest.bounds import Bounds, ResolvedBounds
@@ -79,6 +81,7 @@ class Parts:
         drain_at_signal: float | None,
         formats: Sequence[WireFormat | FormatName],
         observers: Sequence[Observer],
+        on_warning: OnWarning | None,
     ) -> None:
         check_positive(ping_interval=ping_interval, plan_seconds=plan_seconds)
         check_kinds(
@@ -108,9 +111,15 @@ class Parts:
             plan_lookup=_plan_lookup(plan_of, plan_seconds, resolved),
         )
         chain = PolicyChain(standard_policies() if policies is None else policies)
-        for policy in policies or ():
-            if isinstance(policy, LimitRules):
-                policy.check(self.models.candidates)
+        rules = [policy for policy in policies or () if isinstance(policy, LimitRules)]
+        for policy in rules:
+            policy.check(self.models.candidates)
+        deliveries = Deliveries(
+            self.ledger,
+            on_warning,
+            watches=any(rule.warn_at for policy in rules for rule in policy.rules),
+            currency=currency,
+        )
         self.accounts: Accounts = Accounts(
             self.ledger,
             resolved,
@@ -118,6 +127,7 @@ class Parts:
             charge_timeouts=charge_unanswered is True or not all(local),
             when_away=when_away,
             currency=currency,
+            nudge=deliveries.nudge,
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
@@ -128,6 +138,7 @@ class Parts:
             run_log=log,
             bounds=resolved,
             drain_at_signal=drain_at_signal,
+            deliveries=deliveries,
             budgets=chain.budgets,
         )
         observing = Observers(observers)

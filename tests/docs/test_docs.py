@@ -119,6 +119,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
     "": "answer answering app attempts conversation incoming lifespan lookups requests turn",
+    "alerts": "deliveries webhook",
     "accounting": "accounts budget_warnings charge hidden local_books outbox refusals throttle",
     "asgi": "data_urls heads http resumption",
     "client": "answer errors frames responses",

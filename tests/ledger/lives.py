@@ -7,7 +7,7 @@ After every operation two things are checked. The balances of all limits are the
 sides. And promise A, in two halves. At an admission, each limit holds for the sum of its window:
 ``settled + adjusted + held <= amount + grants + overrun``. And between admissions ``settled + held
 - overrun`` of a counter never rises, but for holds that the books never saw. When a life ends,
-every figure of every counter is compared.
+every figure of every counter is compared, and every threshold that was crossed.
 
 The limits are of all units and windows, and change while holds run: their amounts, their windows,
 and whether they are enforced. Operators grant and correct.
@@ -43,11 +43,11 @@ from chatnest.ledger.books import (
     HoldRecord,
     HoldState,
     counter_key,
-    set_end,
 )
 from chatnest.ledger.calendar import span_of_window
 from chatnest.ledger.limit import Unit, Window
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import ListWindow
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
 from tests.support.soak import SOAKS, amount
@@ -68,6 +68,8 @@ SETTINGS = settings(
 )
 
 
+CrossingKey = tuple[str, str, str, int]
+
 ALL_DAYS = "0", EVER, -1
 """The first of them, the last, and the end that they must be after."""
 
@@ -82,6 +84,19 @@ class PlainBooks:
         self.live: dict[str, HoldRecord] = {}
         self.zones: dict[str, str] = {}
         self.slidings: defaultdict[str, Sliding] = defaultdict(Sliding)
+        self.watch_rows: defaultdict[tuple[str, str, str], WatchRow] = defaultdict(WatchRow)
+        self.crossings: dict[CrossingKey, Crossing] = {}
+
+    def watched(self, name: str, account: str, period: str) -> WatchRow:
+        return self.watch_rows[name, account, period]
+
+    def watches(self, name: str, account: str) -> list[Watch]:
+        rows = [row for key, row in self.watch_rows.items() if key[:2] == (name, account)]
+        return [row.watch for row in rows if row.watch is not None]
+
+    def cross(self, crossing: Crossing) -> None:
+        assert crossing.key not in self.crossings
+        self.crossings[crossing.key] = crossing
 
     def sliding(self, key: str) -> Sliding:
         return self.slidings[key]
@@ -103,12 +118,6 @@ class PlainBooks:
 
     def all_sums(self, name: str, account: str) -> tuple[int, int]:
         return self.sums(name, account, *ALL_DAYS)
-
-    def adjust(self, adjustment: Adjustment) -> None:
-        counter = self.counter(adjustment.key)
-        if counter.is_empty:
-            set_end(self, adjustment.key, counter)
-        counter.adjusted += adjustment.amount
 
     def counter(self, key: str) -> Counter:
         return self.counters[key]
@@ -171,6 +180,9 @@ class Driver(Protocol):
     def figures(self) -> Figures:
         """Settled, held, overrun, expired and adjusted of every counter that is not all zeros."""
 
+    def crossings(self) -> list[CrossingKey]:
+        """Every threshold that was crossed."""
+
     def end(self) -> None:
         """Leave nothing behind."""
 
@@ -178,8 +190,8 @@ class Driver(Protocol):
 def _others(account: str, zone: str) -> list[Limit]:
     """Limits of the other units and windows, with the names of one zone."""
 
-    def limit(  # noqa: PLR0917  # a table
-        name: str, unit: Unit, amount: int, window: Window, starts: int = 1, timezone: str = zone
+    def limit(
+        name: str, unit: Unit, amount: int, window: Window, starts: int = 1, *warn_at: int
     ) -> Limit:
         return Limit(
             name=f"{name}-{zone[:3]}",
@@ -188,17 +200,18 @@ def _others(account: str, zone: str) -> list[Limit]:
             amount=amount,
             window=window,
             starts=starts,
-            timezone="UTC" if isinstance(window, int) else timezone,
+            timezone="UTC" if isinstance(window, int) else zone,
+            warn_at=warn_at,
         )
 
     return [
         limit("minute", "tokens", 1_200, 10),
         limit("burst", "money", 2_500, 60),
-        limit("calls", "requests", 5, "day"),
-        limit("dollars", "money", 6_000, "month", 31),
-        limit("dollars", "money", 2_000, "day"),
-        limit("prepaid", "money", 0, "lifetime"),
-        limit("weekly", "tokens", 3_000, "week", 3),
+        limit("calls", "requests", 5, "day", 1, 200, 1_000),
+        limit("dollars", "money", 6_000, "month", 31, 1, 100, 500),
+        limit("dollars", "money", 2_000, "day", 1, 3),
+        limit("prepaid", "money", 0, "lifetime", 1, 1, 500),
+        limit("weekly", "tokens", 3_000, "week", 3, 1, 200),
     ]
 
 
@@ -494,9 +507,17 @@ class Lives(RuleBasedStateMachine):
         window=st.sampled_from([None, "day", "week", "month", "lifetime"]),
         starts=st.sampled_from([1, 3, 31]),
         is_shadow=st.booleans(),
+        warn_at=st.sampled_from([(), (1,), (5, 300), (100, 200, 1_000)]),
     )
     def change_a_limit(  # noqa: PLR0917  # Hypothesis gives them by name
-        self, who: str, index: int, factor: float, window: Window, starts: int, is_shadow: bool
+        self,
+        who: str,
+        index: int,
+        factor: float,
+        window: Window,
+        starts: int,
+        is_shadow: bool,
+        warn_at: tuple[int, ...],
     ) -> None:
         first = FIRST_LIMITS[who][index]
         if isinstance(first.window, int):
@@ -513,6 +534,7 @@ class Lives(RuleBasedStateMachine):
             window=window,
             starts=starts,
             mode="shadow" if is_shadow else "enforce",
+            warn_at=warn_at if first.kind == "budget" else (),
         )
 
     @rule(who=WHO, index=st.integers(3, OF_ONE - 1), amount=st.sampled_from([-90, 40, 3_000]))
@@ -542,7 +564,7 @@ class Lives(RuleBasedStateMachine):
             reason="a test",
             at=self.clock.now,
         )
-        self.books.adjust(made)
+        model.correct(self.books, made, self.clock.now)
         self.lives.adjust(made)
         self.moved = False
 
@@ -576,6 +598,7 @@ class Lives(RuleBasedStateMachine):
                     for key, c in self.books.counters.items()
                     if c.settled or c.held or c.adjusted
                 }
+                assert sorted(self.lives.crossings()) == sorted(self.books.crossings)
             finally:
                 for call in self.calls:
                     call.close()

@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 
-from chatnest.ledger import days
+from chatnest.ledger import days, model
 from chatnest.ledger.audit import Adjustment
-from chatnest.ledger.books import set_end
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.sqlite import window as sqlite_window
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
+from chatnest.ledger.sqlite.watches import CROSSINGS, read_crossing
 from tests.ledger.conftest import Tell
 from tests.ledger.lives import (
     FIRST_LIMITS,
     STARTS,
     Answer,
+    CrossingKey,
     Driver,
     Figures,
     Lives,
@@ -50,11 +51,11 @@ class MemoryDriver:
 
     def adjust(self, adjustment: Adjustment) -> None:
         books = self.ledger._books
-        counter = books.counter(adjustment.key)
-        if counter.is_empty:
-            set_end(books, adjustment.key, counter)
-        counter.adjusted += adjustment.amount
+        model.correct(books, adjustment, self.ledger.now())
         books._keep()
+
+    def crossings(self) -> list[CrossingKey]:
+        return [crossing.key for crossing in self.ledger._books.crossings.all()]
 
     def figures(self) -> Figures:
         return {
@@ -116,6 +117,13 @@ class SQLiteDriver:
 
     def adjust(self, adjustment: Adjustment) -> None:
         self.ledger.file.transact([lambda books: books.adjust(adjustment)])
+
+    def crossings(self) -> list[CrossingKey]:
+        def read(books: RowBooks) -> list[CrossingKey]:
+            return [read_crossing(row).key for row in books.execute(CROSSINGS)]
+
+        (found,) = self.ledger.file.transact([read])
+        return found  # type: ignore[return-value]
 
     def figures(self) -> Figures:
         def read(books: RowBooks) -> Figures:

@@ -16,7 +16,7 @@ from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis.keys import Part
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
-from tests.ledger.lives import Driver, Figures, Lives, in_shards, live
+from tests.ledger.lives import CrossingKey, Driver, Figures, Lives, in_shards, live
 from tests.ledger.server import Server
 from tests.ledger.support import DAY, Clock
 
@@ -33,6 +33,20 @@ class RedisDriver(DirectRedis):
 
     def restart(self) -> None:
         """The server keeps what it has."""
+
+    def crossings(self) -> list[CrossingKey]:
+        """They are the same in the counters of an account, and among those to tell."""
+        found = []
+        for account in ("ann", "bob", "team"):
+            for field in self.ask("HKEYS", f"{self.prefix}:{{{account}}}:counters"):
+                name, _, rest = field.decode().partition(":~!")
+                period, colon, threshold = rest.partition(":")
+                if colon:
+                    found.append((name, account, period, int(threshold)))
+        members = self.ask("ZRANGE", self.ledger._keys.of_pending("ann"), 0, -1)
+        words = [member.decode().split(" ") for member in members]
+        assert sorted(found) == sorted((w[0], w[-1], w[1], int(w[2])) for w in words)
+        return found
 
     def figures(self) -> Figures:
         figures: Figures = {}

@@ -37,7 +37,8 @@ class Accounts:
 
     ``charge_unanswered`` is whether a call that reached the model without any answer is charged
     for its input. ``charge_timeouts`` is whether this also holds for a call that took too long.
-    ``when_away`` decides whether turns are admitted while the ledger is unavailable.
+    ``when_away`` decides whether turns are admitted while the ledger is unavailable. ``nudge`` is
+    called after the end of a hold whose limits have ``warn_at``.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Accounts:
         charge_timeouts: bool = True,
         when_away: WhenAway | None = None,
         currency: str = "USD",
+        nudge: Callable[[], None] | None = None,
     ) -> None:
+        self._nudge = nudge
         self.currency: str = currency
         self.ledger = ledger
         self.outbox: Outbox = Outbox(bounds.ledger_seconds)
@@ -153,6 +156,8 @@ class Accounts:
         self._local.settle(hold, charge)
         if await self.outbox.settle(hold.id, partial(self.ledger.settle, hold, charge)):
             await self.outbox.flush()
+        if hold.watched and self._nudge is not None:
+            self._nudge()
         return charge
 
     def _refusal(self, refused: Refused, wish: Reservation | None = None) -> LimitExceeded:

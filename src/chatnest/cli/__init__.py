@@ -103,7 +103,8 @@ def _add_ledger(commands: Any) -> None:
         "principal", nargs="?", metavar="PRINCIPAL", help="the only principal to show"
     )
     holds = action("holds", "show the holds (reservations) of running answers")
-    for each in show, holds:
+    warnings = action("warnings", "show the thresholds of limits that were reached")
+    for each in show, holds, warnings:
         each.add_argument("--json", action="store_true", help="one JSON object per line")
     export = action("export", "export settled turns and adjustments, one JSON object per line")
     export.add_argument("--since", required=True, metavar="TIME", help="an ISO 8601 date or time")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from chatnest.alerts.warning import warning_of
 from chatnest.amounts import amount_text, nanos_of
 from chatnest.config.build import naming_keys, open_ledger
 from chatnest.config.sections import Config, LedgerSection, load_config
@@ -29,6 +30,7 @@ from chatnest.ledger.base import Ledger
 from chatnest.ledger.books import GRANTED
 from chatnest.ledger.days import day_of
 from chatnest.ledger.limit import Unit
+from chatnest.ledger.watch import Crossing
 from chatnest.policies.limits import LimitRule
 from chatnest.stores.reasons import reason_of
 from chatnest.stores.survey import Reason
@@ -148,6 +150,32 @@ async def _holds(audit: Audit, options: Namespace, _: Config) -> int:
     return 0
 
 
+async def _warnings(audit: Audit, options: Namespace, config: Config) -> int:
+    found = await audit.warnings()
+    if options.json:
+        _write(_warning(crossing, config.ledger.currency) for crossing in found)
+        return 0
+    rows = [
+        [
+            crossing.account,
+            crossing.limit,
+            crossing.window,
+            f"{crossing.threshold / 10:g} %",
+            _quantity(crossing.unit, crossing.used),
+            _quantity(crossing.unit, crossing.amount),
+            _time(crossing.at),
+            crossing.state,
+        ]
+        for crossing in found
+    ]
+    _table(["account", "limit", "window", "threshold", "used", "of", "since", "state"], rows)
+    return 0
+
+
+def _warning(crossing: Crossing, currency: str) -> dict[str, Any]:
+    return _document(warning_of(crossing, currency)) | {"state": crossing.state}
+
+
 async def _export(audit: Audit, options: Namespace, _: Config) -> int:
     async with aclosing(audit.records(_since(options.since))) as records:
         async for record in records:
@@ -262,6 +290,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "adopt": _adopt,
     "show": _show,
     "holds": _holds,
+    "warnings": _warnings,
     "export": _export,
     "adjust": _adjust,
     "grant": _grant,

@@ -10,11 +10,12 @@ import msgspec
 from starlette.types import Scope
 
 from chatnest.accounting.local_books import WhenAway
+from chatnest.alerts.webhook import Webhook
 from chatnest.app import ChatNestApp
 from chatnest.config.catalogue import models_of, provider_of
 from chatnest.config.keys import KeySection
 from chatnest.config.prices import prices_of
-from chatnest.config.sections import Config, LedgerSection, load_config
+from chatnest.config.sections import AlertsSection, Config, LedgerSection, load_config
 from chatnest.config.sources import naming_sources, split_argument
 from chatnest.errors import ConfigurationError
 from chatnest.identity.base import Identify, Identity
@@ -29,6 +30,9 @@ from chatnest.policies import standard_policies
 from chatnest.wire import named_formats
 
 __all__ = ["bearer_keys", "build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
+
+WEBHOOK_SECRET: Final = "CHATNEST_WEBHOOK_SECRET"  # noqa: S105  # its name
+"""The variable with the secret of ``alerts.webhook``, or several with spaces between them."""
 
 _KEYS: Final[Mapping[str, str]] = {
     "allowed_profiles": "chat.allowed_profiles",
@@ -46,9 +50,11 @@ _KEYS: Final[Mapping[str, str]] = {
     "path": "chat.path",
     "ping_interval": "chat.ping_interval",
     "prefix": "ledger.prefix",
+    "secret": WEBHOOK_SECRET,
     "timezone": "budget.timezone",
     "trusted_proxies": "identity.trusted_proxies",
     "url": "ledger.url",
+    "webhook": "alerts.webhook",
 }
 """Python argument → configuration key."""
 
@@ -113,7 +119,20 @@ def _build(config: Config) -> ChatNestApp:
         bounds=config.bounds,
         formats=named_formats(chat.formats, chat.format),
         drain_at_signal=config.server.drain_seconds,
+        on_warning=_webhook(config.alerts),
     )
+
+
+def _webhook(section: AlertsSection) -> Webhook | None:
+    if section.webhook is None:
+        return None
+    secrets = os.environ.get(WEBHOOK_SECRET, "").split()
+    if not secrets:
+        raise ConfigurationError(
+            f"alerts.webhook: expected its secret in {WEBHOOK_SECRET}, got none. Set it in the "
+            "environment, as whsec_ and the output of `openssl rand -base64 32`."
+        )
+    return Webhook(section.webhook, secret=secrets)
 
 
 def open_profiles(config: Config) -> list[str]:

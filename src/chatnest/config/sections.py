@@ -175,6 +175,12 @@ class LedgerSection(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+class AlertsSection(msgspec.Struct, frozen=True, kw_only=True):
+    """The section ``[alerts]``."""
+
+    webhook: str | None = None
+
+
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[server]``."""
 
@@ -236,6 +242,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     identity: IdentitySection = IdentitySection()
     budget: BudgetSection = BudgetSection()
     ledger: LedgerSection = LedgerSection()
+    alerts: AlertsSection = AlertsSection()
     bounds: Bounds = Bounds()
     runs: RunSettings = RunSettings()
     server: ServerSection = ServerSection()
@@ -251,6 +258,7 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "identity": IdentitySection,
     "budget": BudgetSection,
     "ledger": LedgerSection,
+    "alerts": AlertsSection,
     "bounds": Bounds,
     "runs": RunSettings,
     "server": ServerSection,

@@ -11,6 +11,7 @@ from chatnest.ledger.base import Facts, Line
 from chatnest.ledger.books import GRANTED, unit_of_scale
 from chatnest.ledger.days import span_of
 from chatnest.ledger.limit import MOST, Unit
+from chatnest.ledger.watch import Crossing
 
 __all__ = [
     "Adjusted",
@@ -232,6 +233,9 @@ class Audit(Protocol):
 
     def records(self, since: int) -> AsyncGenerator[TurnRecord | Adjustment, None]:
         """The settlements, expiries and adjustments since ``since`` (ms), oldest first."""
+
+    async def warnings(self) -> list[Crossing]:
+        """The thresholds that accounts have reached, oldest first, delivered or not."""
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         """Correct a counter. Idempotent by the account and the adjustment's id.

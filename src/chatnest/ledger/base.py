@@ -11,6 +11,7 @@ import msgspec
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.limit import Limit, Unit
+from chatnest.ledger.watch import Watch
 from chatnest.prices.money import MAX_COST, MAX_PICOS, MAX_TOKENS, nanos_of
 
 __all__ = [
@@ -116,7 +117,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An admitted reservation: ``tokens`` or ``money`` (nano-dollars) on each line of that unit,
-    and one on the others. ``output`` is the maximum tokens of the answer.
+    and one on the others. ``output`` is the maximum tokens of the answer. ``watched`` are the
+    windows of its admission whose limits have ``warn_at``.
 
     It contains all that a settlement needs, so that a ledger can settle a hold it has forgotten.
     """
@@ -126,6 +128,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lines: tuple[Line, ...]
     money: int = 0
     output: int = 0
+    watched: tuple[Watch, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,6 +9,7 @@ from chatnest.ledger.base import Hold
 from chatnest.ledger.days import day_of, end_of, span_of
 from chatnest.ledger.limit import Limit, Unit
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import Window
 
 __all__ = [
@@ -48,7 +49,8 @@ class Counter(msgspec.Struct):
 
     ``expired`` is the part of ``settled`` that was charged for expired holds. ``adjusted`` is
     signed, and separate, so that corrections do not change ``settled``. ``ends`` is when the day
-    ends, in the latest of the time zones in which it was counted.
+    ends, in the latest of the time zones in which it was counted. In a counter of grants it is how
+    many grants there were.
     """
 
     settled: int = 0
@@ -115,6 +117,15 @@ class Books(Protocol):
 
     def due(self, now: int) -> list[HoldRecord]:
         """The RESERVED holds whose lease has ended by ``now``."""
+
+    def watched(self, name: str, account: str, period: str, /) -> WatchRow:
+        """The row of a watched window, empty if it is new."""
+
+    def watches(self, name: str, account: str, /) -> list[Watch]:
+        """The latest watch of each window that was watched for an account under a name."""
+
+    def cross(self, crossing: Crossing, /) -> None:
+        """Store a new crossing, whose delivery is pending."""
 
 
 def counter_key(limit: Limit, now: int) -> str:

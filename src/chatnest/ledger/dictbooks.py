@@ -22,9 +22,11 @@ from chatnest.ledger.base import (
     Settlement,
 )
 from chatnest.ledger.books import EVER, GRANTED, Counter, counter_key, is_part_of_lifetime
+from chatnest.ledger.crossings import Crossings
 from chatnest.ledger.days import day_of, days_between
 from chatnest.ledger.holds import Holds
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import ListWindow
 
 __all__ = ["OTHER_ADDRESSES", "OTHER_PRINCIPALS", "DictBooks"]
@@ -106,6 +108,10 @@ class DictBooks(Holds):
         self.counter: Callable[[str], Counter] = self._read.__getitem__
         self.window: Callable[[str], ListWindow] = self._slid.__getitem__
         self.sliding: Callable[[str], Sliding] = self._moved.__getitem__
+        self.crossings: Crossings = Crossings(max_keys)
+        self.watched: Callable[[str, str, str], WatchRow] = self.crossings.watched
+        self.watches: Callable[[str, str], list[Watch]] = self.crossings.watches
+        self.cross: Callable[[Crossing], None] = self.crossings.cross
         self._say_again = 0
 
     def __len__(self) -> int:

@@ -26,6 +26,10 @@ is held beside it, stay exact in every store: below 2^53.
 _LAST_START: Final[Mapping[object, int]] = {"week": 7, "month": 31}
 _UTC: Final = "UTC"
 
+_MOST_THRESHOLDS: Final = 10
+_WHOLE: Final = 1_000
+"""The thousandths of a whole amount."""
+
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit that a request must fit under.
@@ -46,8 +50,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     A limit with the mode ``"shadow"`` is counted, and refuses nothing. The figures of a ``hidden``
     limit appear in no header field, refusal or ``/limits``.
 
-    Raises ConfigurationError for invalid values, and for a ``window``, ``starts`` or ``timezone``
-    that the limit does not use.
+    ``warn_at`` are thousandths of the amount, and of what was granted, in rising order, at most 10.
+    The first time in a window that as much is used, the books keep a warning.
+
+    Raises ConfigurationError for invalid values, and for a ``window``, ``starts``, ``timezone`` or
+    ``warn_at`` that the limit does not use.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = _UTC
     mode: Mode = "enforce"
     hidden: bool = False
+    warn_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name or '"' in self.name or " " in self.name:
@@ -76,7 +84,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self!r}: expected a unit of {', '.join(get_args(Unit))}, and a mode of "
                 f"{', '.join(get_args(Mode))}."
             )
-        if wrong := _wrong_window(self):
+        if wrong := _wrong_window(self) or (self.warn_at and _wrong_thresholds(self)):
             raise ConfigurationError(f"{self!r}: {wrong}")
 
     @property
@@ -123,4 +131,23 @@ def _wrong_window(limit: Limit) -> str:
     last = _LAST_START.get(window, 1)
     if type(limit.starts) is not int or not 1 <= limit.starts <= last:
         return f"starts: expected a day from 1 to {last} for a {window}, got {limit.starts!r}."
+    return ""
+
+
+def _wrong_thresholds(limit: Limit) -> str:
+    given = limit.warn_at
+    if not isinstance(limit.window, str):
+        return (
+            "warn_at: expected none for a limit without a window of the calendar, got one. Leave "
+            "it out, or count by the day, the week, the month or the lifetime."
+        )
+    if (
+        len(given) > _MOST_THRESHOLDS
+        or any(type(each) is not int or not 1 <= each <= _WHOLE for each in given)
+        or list(given) != sorted(set(given))
+    ):
+        return (
+            f"warn_at: expected at most {_MOST_THRESHOLDS} parts of the amount above 0 and at most "
+            f"1, in rising order, got {[each / _WHOLE for each in given]}."
+        )
     return ""

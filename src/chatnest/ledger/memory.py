@@ -18,6 +18,7 @@ from chatnest.ledger.base import (
     wall_clock,
 )
 from chatnest.ledger.dictbooks import DictBooks
+from chatnest.ledger.watch import Crossing
 
 __all__ = ["MemoryLedger"]
 
@@ -63,6 +64,14 @@ class MemoryLedger:
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         with self._lock:
             return self._books.usage(limits, self._clock())
+
+    async def next_crossing(self) -> Crossing | None:
+        with self._lock:
+            return self._books.crossings.next(self._clock())
+
+    async def end_crossing(self, crossing: Crossing, state: str) -> None:
+        with self._lock:
+            self._books.crossings.end(crossing, state)
 
     def now(self) -> int:
         """The time of this process's clock."""

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from chatnest.errors import UnitConflict, ZoneConflict
+from chatnest.ledger.audit import Adjustment, check_total
 from chatnest.ledger.base import (
     Admitted,
     Charge,
@@ -32,6 +33,7 @@ from chatnest.ledger.base import (
     amounts_of,
 )
 from chatnest.ledger.books import (
+    GRANTED,
     Books,
     HoldRecord,
     HoldState,
@@ -44,10 +46,13 @@ from chatnest.ledger.books import (
 from chatnest.ledger.days import day_end
 from chatnest.ledger.limit import Limit, Unit
 from chatnest.ledger.standing import longest, refusal_of, state_of
+from chatnest.ledger.watch import Watch
+from chatnest.ledger.watching import look_at, watch_of
 
 __all__ = [
     "EXACT",
     "check_scale",
+    "correct",
     "expire",
     "release",
     "renew",
@@ -127,6 +132,8 @@ def settle(books: Books, hold: Hold, charge: Charge, now: int) -> Settlement:
     if record.state in {HoldState.SETTLED, HoldState.RELEASED}:
         return Settlement(tokens=record.charged, money=record.charged_money, first=False)
     _end(books, record, HoldState.SETTLED, charge, now)
+    if record.hold.watched:
+        look_at(books, record.hold.watched, now)
     return Settlement(tokens=charge.tokens, money=charge.money, first=True)
 
 
@@ -142,12 +149,31 @@ def release(books: Books, wish: Reservation, now: int) -> None:
         books.add(HoldRecord(hold, HoldState.RELEASED, now))
     elif record.state in {HoldState.RESERVED, HoldState.EXPIRED}:
         _end(books, record, HoldState.RELEASED, _NOTHING, now)
+        if record.hold.watched:
+            look_at(books, record.hold.watched, now)
+
+
+def correct(books: Books, adjustment: Adjustment, now: int) -> None:
+    """Correct a counter by hand. Raises ConfigurationError for an amount that is too large."""
+    expire(books, now)
+    counter = books.counter(adjustment.key)
+    check_total(adjustment, counter.adjusted)
+    if adjustment.day == GRANTED:
+        counter.ends += 1  # how many there are
+    elif counter.is_empty:
+        set_end(books, adjustment.key, counter)
+    counter.adjusted += adjustment.amount
+    look_at(books, books.watches(adjustment.name, adjustment.account), now)
 
 
 def expire(books: Books, now: int) -> None:
     """Charge expired holds in full: their workers may have crashed after spending the tokens."""
-    for record in books.due(now):
+    ended = books.due(now)
+    for record in ended:
         _end(books, record, HoldState.EXPIRED, record.hold, now)
+    for record in ended:
+        if record.hold.watched:
+            look_at(books, record.hold.watched, now)
 
 
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
@@ -210,6 +236,7 @@ def _admit(
     money = wish.money.fixed + wish.money.per_output * output
     amounts = amounts_of(tokens, money)
     lines: dict[str, Line] = {}
+    watched: dict[Watch, None] = {}
     windows = set()
     states = []
     # If two limits of a wish share a counter or a window, the request counts once.
@@ -236,13 +263,22 @@ def _admit(
                     ends = day_end(now, limit.timezone)
                     counter.ends = ends if counter.is_empty else max(counter.ends, ends)
                 counter.held += amount
+            if limit.warn_at:
+                watched[watch_of(limit, now)] = None
             held += amount
         states.append(
             LimitState(
                 limit=limit, used=used, held=held, resets_at=resets_at, granted=state.granted
             )
         )
-    hold = Hold(id=wish.id, tokens=tokens, money=money, output=output, lines=tuple(lines.values()))
+    hold = Hold(
+        id=wish.id,
+        tokens=tokens,
+        money=money,
+        output=output,
+        lines=tuple(lines.values()),
+        watched=tuple(watched),
+    )
     books.add(HoldRecord(hold, HoldState.RESERVED, now + wish.lease))
     return hold, tuple(states)
 

@@ -1,6 +1,7 @@
 """LimitRules: declared limits of principals, of their groups and of all requests. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
     principal has no such group is not limited by the rule. ``models`` restricts it to requests for
     these models of the catalogue; None is all of them.
 
+    ``warn_at`` are parts of the amount, such as 0.8, with at most three digits after the point.
+
     ``unit``, ``window``, ``starts``, ``timezone`` and ``mode`` are those of a Limit; seconds may
     also be written as ``"60s"``. ``amount`` is a whole number or, for money, a text such as
     ``"200.00"``, in the ledger's currency. It may be a table by plan, for principals alone, since
@@ -53,6 +56,7 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     mode: Mode = "enforce"
     hidden: bool = False
+    warn_at: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.amount, Mapping) and self.per != _PRINCIPAL:
@@ -82,6 +86,7 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
                 timezone=self.timezone,
                 mode=self.mode,
                 hidden=self.hidden,
+                warn_at=_thousandths(self.warn_at),
             )
         except ConfigurationError as exc:
             wrong = exc.detail.rpartition("): ")[2]
@@ -206,3 +211,20 @@ def _account(per: str, turn: Turn) -> str | None:
         return EVERYBODY
     value = turn.groups.get(per)
     return None if value is None else f"group:{per}:{value}"
+
+
+def _thousandths(parts: object) -> tuple[int, ...]:
+    """Parts of a whole, such as 0.8, as thousandths."""
+    found = []
+    for part in parts if isinstance(parts, list | tuple) else (parts,):
+        try:
+            exact = Decimal(str(part)) * 1000
+        except ArithmeticError:
+            exact = Decimal("NaN")
+        if isinstance(part, bool) or not exact.is_finite() or exact % 1:
+            raise ConfigurationError(
+                "warn_at: expected parts of the amount, such as [0.5, 0.8], with at most three "
+                f"digits after the point, got {part!r}."
+            )
+        found.append(int(exact))
+    return tuple(found)

@@ -18,6 +18,8 @@ from chatnest.ledger.base import (
 from chatnest.ledger.books import counter_key
 from chatnest.ledger.calendar import span_of_window
 from chatnest.ledger.redis.keys import Part, has_account
+from chatnest.ledger.watch import Watch
+from chatnest.ledger.watching import watch_of
 
 __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "states_of"]
 
@@ -37,6 +39,7 @@ class Admission:
         self._lines: list[tuple[int, Line]] = []
         self._states: list[tuple[int, LimitState]] = []
         self._over: list[tuple[int, str]] = []
+        self._watched: list[tuple[int, Watch]] = []
         self._granted: dict[int, int] = {}
         self._now = 0
 
@@ -51,6 +54,8 @@ class Admission:
             if has_account(limit):
                 line = Line(counter_key(limit, admitted_at), limit.unit, state.serial)
                 self._lines.append((index, line))
+            if limit.warn_at:
+                self._watched.append((index, watch_of(limit, admitted_at)))
             if state.over:
                 self._over.append((index, limit.name))
 
@@ -63,6 +68,9 @@ class Admission:
             money=money.fixed + money.per_output * self.output,
             output=self.output,
             lines=tuple(dict.fromkeys(lines)),
+            watched=tuple(
+                dict.fromkeys(watch for _, watch in sorted(self._watched, key=itemgetter(0)))
+            ),
         )
         over = tuple(name for _, name in sorted(self._over))
         states = tuple(

@@ -36,6 +36,7 @@ from chatnest.ledger.redis.records import Entry, records_of, standing
 from chatnest.ledger.redis.server import Server
 from chatnest.ledger.redis.steps import Steps
 from chatnest.ledger.verification import judge, verify
+from chatnest.ledger.watch import Crossing
 
 __all__ = ["RedisAudit"]
 
@@ -118,6 +119,11 @@ class RedisAudit:
             at = record.at if isinstance(record, Adjustment) else record.settled_at
             if at >= since:
                 yield record
+
+    async def warnings(self) -> list[Crossing]:
+        tags = await self._reader.tags("counters")
+        found = [each for a in await self._reader.accounts(tags) for each in a.crossings]
+        return sorted(found, key=lambda each: (each.at, *each.key))
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         scales = await self._books.zones()

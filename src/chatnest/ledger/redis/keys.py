@@ -7,8 +7,9 @@ by themselves, except those of a lifetime.
 ``counters``   hash          ``NAME:DAY`` to ``settled held overrun expired      end of the last
                              adjusted ends``; ``NAME:ever`` and                  window + keep_days,
                              ``NAME:granted`` of a lifetime; ``NAME:late`` and   62 days with one of
-                             ``NAME:~WINDOW``, the sums of windows               several days; never
-                                                                                 with a lifetime
+                             ``NAME:~WINDOW``, the sums of windows;              several days; never
+                             ``NAME:~!WINDOW`` and ``NAME:~!WINDOW:THRESHOLD``   with a lifetime
+                             of limits with ``warn_at``
 ``holds``      hash          hold to ``STATE TOKENS,MONEY,OUTPUT ADMITTED_AT     lease + keep_days
                              LINES``, for live and expired holds
 ``due``        sorted set    hold by the end of its lease                        lease + keep_days
@@ -21,6 +22,8 @@ by themselves, except those of a lifetime.
                              each expiry, and its release, with every account
                              that it charged; each adjustment. No content of
                              messages. ``turns:granted`` has those of grants.    never
+``pending``    sorted set    reached thresholds whose warnings are not           30 days
+                             delivered yet, beside the mark of their slot
 ``adjust:ID``  string        an adjustment                                       keep_days + 35;
                                                                                  never for a grant
 ============== ============= =================================================== ================
@@ -40,6 +43,7 @@ from chatnest.ledger.base import Limit, Line, Reservation
 from chatnest.ledger.books import GRANTED
 from chatnest.ledger.days import day_end, day_of, end_of
 from chatnest.ledger.limit import Unit
+from chatnest.ledger.watch import Watch
 
 __all__ = [
     "Days",
@@ -49,9 +53,11 @@ __all__ = [
     "fields_of",
     "has_account",
     "letter_of",
-    "line_of",
+    "lines_of",
     "split_line",
     "tag_of",
+    "unit_of",
+    "word_of",
 ]
 
 _DAY = 86_400_000
@@ -112,6 +118,10 @@ class Keys:
     def home_of(self, mark: str) -> str:
         """The tag of a mark's key."""
         return mark.removeprefix(f"{self._prefix}:{{").partition("}:")[0]
+
+    def of_pending(self, tag: str) -> str:
+        """The key of pending crossings, in the slot of this tag."""
+        return self.of(self.home_of(self.of_mark(tag)), "pending")
 
     def pattern(self, kind: str) -> str:
         """The pattern with which ``SCAN`` finds keys of this kind. It may match other keys, too."""
@@ -224,6 +234,11 @@ def letter_of(unit: Unit) -> str:
     return _LETTERS[unit]
 
 
+def unit_of(letter: str) -> Unit:
+    """The unit of a letter in the scripts."""
+    return _UNITS[letter]
+
+
 def line_of(word: str, account: str) -> Line:
     """The line of a word such as ``T=NAME:DAY``, as the scripts keep it for an account."""
     letter, _, field = word.partition("=")
@@ -231,6 +246,20 @@ def line_of(word: str, account: str) -> Line:
         return Line(f"{field}:{account}", _UNITS[letter])
     place, _, serial = field.rpartition(":")
     return Line(f"{place}:{account}", _UNITS[letter.upper()], int(serial))
+
+
+def word_of(watch: Watch) -> str:
+    """A watch as the scripts keep it in the lines of a hold. It has no ``=``, unlike a line."""
+    name = watch.name.replace("%", "%25").replace("=", "%3D")
+    return (
+        f"!{name}:{watch.period}:{watch.first}:{watch.last}:{watch.start}:"
+        f"{letter_of(watch.unit)}:{watch.amount}:{','.join(map(str, watch.thresholds))}"
+    )
+
+
+def lines_of(words: Iterable[str], account: str) -> tuple[Line, ...]:
+    """The lines among the words that the scripts keep for an account."""
+    return tuple(line_of(word, account) for word in words if word and not word.startswith("!"))
 
 
 def fields_of(lines: Iterable[Line], tag: str) -> str:

@@ -54,10 +54,12 @@ from chatnest.ledger.redis.answers import (
     states_of,
 )
 from chatnest.ledger.redis.books import Books
+from chatnest.ledger.redis.crossings import Crossings
 from chatnest.ledger.redis.keys import Keys, Part
 from chatnest.ledger.redis.marks import Marks
 from chatnest.ledger.redis.server import Server
 from chatnest.ledger.redis.steps import Steps
+from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import RedisSurvey
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class RedisLedger:
             max_turns=max_turns,
             clock=clock,
         )
+        self._crossings = Crossings(self._server, self._keys, self._books)
         self._max_turns = max_turns
         self._clock = clock
 
@@ -157,9 +160,11 @@ class RedisLedger:
     async def settle(self, hold: Hold, charge: Charge) -> Settlement:
         settlements = []
         for part in self._keys.parts_of_lines(hold.lines, hold.id):
-            tokens, first, _, money = await self._steps.settle(
+            tokens, first, _, money, *crossed = await self._steps.settle(
                 part, hold, charge, _record(part, charge)
             )
+            if crossed:
+                self._crossings.note(part.tag)
             settlements.append(Settlement(tokens=tokens, money=money, first=first == 1))
         # After a settlement that failed half-way, the repetition that does the last step is first.
         return settlements[-1]
@@ -179,6 +184,12 @@ class RedisLedger:
             _, now, *figures = await self._steps.run_limits("usage", part, (), ())
             states.extend(states_of(part, figures, now))
         return in_order(states)
+
+    async def next_crossing(self) -> Crossing | None:
+        return await self._crossings.next()
+
+    async def end_crossing(self, crossing: Crossing, state: str) -> None:
+        await self._crossings.end(crossing, state)
 
     def now(self) -> int:
         """The server's time, estimated from its last answer."""

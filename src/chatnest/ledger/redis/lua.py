@@ -7,12 +7,15 @@ from typing import Final
 __all__ = ["texts"]
 
 _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "reserve": ("mark", "common", "limits", "reserve"),
-    "usage": ("mark", "common", "limits", "usage"),
-    "settle": ("mark", "common", "settle"),
-    "release": ("mark", "common", "release"),
-    "renew": ("mark", "common", "renew"),
-    "adjust": ("mark", "common", "adjust"),
+    "reserve": ("mark", "watch", "common", "limits", "reserve"),
+    "usage": ("mark", "watch", "common", "limits", "usage"),
+    "settle": ("mark", "watch", "common", "settle"),
+    "release": ("mark", "watch", "common", "release"),
+    "renew": ("mark", "watch", "common", "renew"),
+    "adjust": ("mark", "watch", "common", "adjust"),
+    "next": ("mark", "next"),
+    "delivered": ("mark", "delivered"),
+    "turn": ("mark", "turn"),
     "check": ("mark", "check"),
     "zone": ("mark", "zone"),
     "enrol": ("mark", "enrol"),

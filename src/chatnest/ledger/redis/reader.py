@@ -13,10 +13,11 @@ import msgspec
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.audit import Balance, LiveHold
 from chatnest.ledger.books import GRANTED
-from chatnest.ledger.redis.keys import Keys, line_of
+from chatnest.ledger.redis.keys import Keys, lines_of, unit_of
 from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
 from chatnest.ledger.redis.records import Entry, read_entry
 from chatnest.ledger.redis.server import Server
+from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["Account", "Reader", "account_of"]
@@ -31,6 +32,9 @@ _KEYS: Final = 200
 """Maximum accounts or streams that are passed to one script."""
 
 
+_WATCH: Final = ":~!"
+"""Follows the name in a field about a watched window."""
+
 _decode_accounts = msgspec.msgpack.Decoder(list[tuple[list[str], list[str], list[str]]]).decode
 _decode_streams = msgspec.msgpack.Decoder(list[tuple[int, int, list[tuple[str, list[str]]]]]).decode
 
@@ -40,6 +44,7 @@ class Account(msgspec.Struct, frozen=True):
 
     balances: tuple[Balance, ...] = ()
     holds: tuple[LiveHold, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
     def by_key(self) -> dict[str, tuple[Balance | None, list[tuple[str, int]]]]:
         """The balance of each counter, and the holds on it."""
@@ -170,7 +175,12 @@ def _account(tag: str, counters: list[str], holds: list[str], due: list[str]) ->
         for hold_id, packed in _pairs(holds).items()
         if packed.startswith("R ")
     ]
-    return Account(tuple(balances), tuple(live))
+    crossings = [
+        _crossing(account, field, packed)
+        for field, packed in _pairs(counters).items()
+        if _WATCH in field and field.count(":") > 1
+    ]
+    return Account(tuple(balances), tuple(live), tuple(crossings))
 
 
 def _is_counter(field: str) -> bool:
@@ -186,9 +196,26 @@ def _hold(hold_id: str, packed: str, account: str, ends: int) -> LiveHold:
         id=hold_id,
         tokens=int(tokens),
         money=int(money),
-        lines=tuple(line_of(line, account) for line in lines if line),
+        lines=lines_of(lines, account),
         admitted_at=int(at),
         expires_at=ends,
+    )
+
+
+def _crossing(account: str, field: str, packed: str) -> Crossing:
+    name, _, place = field.partition(_WATCH)
+    window, _, threshold = place.partition(":")
+    unit, used, amount, at, state = packed.split(" ")
+    return Crossing(
+        limit=name,
+        account=account,
+        window=window,
+        threshold=int(threshold),
+        unit=unit_of(unit),
+        used=int(used),
+        amount=int(amount),
+        at=int(at),
+        state=state,
     )
 
 

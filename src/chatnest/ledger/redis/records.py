@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from chatnest.ledger.audit import Adjustment, TurnRecord
-from chatnest.ledger.redis.keys import line_of
+from chatnest.ledger.redis.keys import lines_of
 
 __all__ = ["Entry", "read_entry", "records_of", "standing"]
 
@@ -44,7 +44,7 @@ def read_entry(account: str, name: str, fields: list[str]) -> Entry:
     if lines.startswith("["):
         keys = _read_keys(lines)
     else:
-        found = [line_of(word, account) for word in lines.split()]
+        found = lines_of(lines.split(), account)
         keys = tuple(line.key for line in found if line.serial < 0)
     milliseconds, _, number = name.partition("-")
     return Entry(account, (int(milliseconds), int(number)), named, keys)

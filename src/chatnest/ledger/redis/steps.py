@@ -20,7 +20,9 @@ from chatnest.ledger.redis.keys import (
     letter_of,
     split_line,
     tag_of,
+    word_of,
 )
+from chatnest.ledger.watching import watch_of
 
 __all__ = ["Steps"]
 
@@ -78,7 +80,12 @@ class Steps:
         common = (self.keep, self._max_turns, len(part.homes))
         time_at = _TIME_AT.get(name, 1)
         answer = await self._books.run(
-            name, part.tag, [*keys, *more_keys], [*common, *args], time_at=time_at, limits=limits
+            name,
+            part.tag,
+            [*keys, *more_keys, self._keys.of_pending(part.tag)],
+            [*common, *args],
+            time_at=time_at,
+            limits=limits,
         )
         self._ahead = answer[time_at] - wall_clock()
         return answer
@@ -106,7 +113,7 @@ class Steps:
             answer: list[int] = await self.run(
                 name,
                 part,
-                (len(part.limits), *words, *args),
+                (len(part.limits), *words, *args, *self._watches(name, part, now)),
                 (*more_keys, *windows),
                 now,
                 limits=[limit for _, limit in part.limits],
@@ -167,20 +174,31 @@ class Steps:
             (
                 *(hold.id, self.remember, charge.tokens, charge.money, hold.tokens, hold.money),
                 *(len(places) // 2, *places),
-                *chain.from_iterable(self._lines_of(part, tag) for tag in part.homes),
+                *chain.from_iterable(self._lines_of(part, tag, hold) for tag in part.homes),
                 *record,
             ),
             (self._keys.of_end(part.homes[0], hold.id), *buckets),
         )
 
-    def _lines_of(self, part: Part, tag: str) -> list[str | int]:
-        """The counters of an account in a hold, and when their days end."""
+    def _lines_of(self, part: Part, tag: str, hold: Hold) -> list[str | int]:
+        """The counters and watches of an account in a hold, and when the days of these end."""
         ends: list[str | int] = []
         for line in part.lines:
             name, day, account = split_line(line)
             if line.serial < 0 and tag_of(account) == tag and is_day(day):
                 ends += [f"{name}:{day}", self._books.end_of(name, day)]
-        return [fields_of(part.lines, tag), len(ends) // 2, *ends]
+        words = [word_of(watch) for watch in hold.watched if tag_of(watch.account) == tag]
+        return [" ".join([fields_of(part.lines, tag), *words]), len(ends) // 2, *ends]
+
+    @staticmethod
+    def _watches(name: str, part: Part, now: int) -> list[str | int]:
+        """The watches of a reservation, each with the place of its account."""
+        watches: list[str | int] = []
+        for _, limit in part.limits:
+            if limit.warn_at and name == "reserve":
+                place = part.homes.index(tag_of(limit.account)) + 1
+                watches += [place, word_of(watch_of(limit, now))]
+        return watches
 
     def _windows_of(self, part: Part) -> list[str]:
         """The keys of the windows of amounts in a part."""

@@ -30,7 +30,9 @@ from chatnest.ledger.base import Facts, Line
 from chatnest.ledger.sqlite.adopt import change_zone
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
+from chatnest.ledger.sqlite.watches import CROSSINGS, read_crossing
 from chatnest.ledger.verification import judge, verify
+from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import StoreChanged
 
 __all__ = ["SQLiteAudit"]
@@ -63,6 +65,7 @@ _ADJUSTMENTS: Final = (
     " ORDER BY at, rowid LIMIT ?"
 )
 _ALL: Final = 2**62
+_WARNINGS: Final = CROSSINGS + "ORDER BY at, name, account, threshold"
 
 _read_facts = msgspec.json.Decoder(Facts).decode
 _read_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
@@ -125,6 +128,9 @@ class SQLiteAudit:
                 yield record
             if len(page) < _PAGE:
                 return
+
+    async def warnings(self) -> list[Crossing]:
+        return await self._look(lambda rows: [read_crossing(r) for r in rows.execute(_WARNINGS)])
 
     async def adjust(self, adjustment: Adjustment) -> Adjusted:
         scales = await self._look(_scales)

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from chatnest.ledger.audit import Adjustment, check_total
+from chatnest.ledger import model
+from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Charge, Facts, Hold, Line
 from chatnest.ledger.books import (
     EVER,
@@ -14,17 +15,18 @@ from chatnest.ledger.books import (
     HoldRecord,
     HoldState,
     is_part_of_lifetime,
-    set_end,
 )
 from chatnest.ledger.days import days_between
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.sqlite.watches import RowWatches, end_crossing, next_crossing, read_watched
 from chatnest.ledger.sqlite.window import RowWindow
+from chatnest.ledger.watch import Crossing, Watch, WatchRow
 
 __all__ = ["RowBooks"]
 
 _SELECT_HOLDS: Final = (
-    "SELECT id, state, until, charged, charged_money, tokens, money, output, lines, admitted_at"
-    " FROM holds "
+    "SELECT id, state, until, charged, charged_money, tokens, money, output, lines, watched,"
+    " admitted_at FROM holds "
 )
 _FIGURES: Final = "settled, held, overrun, expired, adjusted, ends"
 _SELECT_COUNTER: Final = (
@@ -46,7 +48,7 @@ ON CONFLICT (name, account, day) DO UPDATE SET settled = excluded.settled, held 
 """
 _NEW_HOLD: Final = """
 INSERT INTO holds (id, state, until, charged, charged_money, tokens, money, output, lines,
-    admitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    watched, admitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _FIRST_DAY: Final = "0"
 """A text before all days."""
@@ -88,6 +90,7 @@ class RowBooks:
         self._turns: dict[str, tuple[object, ...]] = {}
         self._zones: dict[str, str | None] = {}
         self._ever: set[str] = set()
+        self._watches: RowWatches | None = None
 
     def touch(self) -> None:
         """Write without a change: a file that can only be read may be locked for reading, too."""
@@ -181,6 +184,28 @@ class RowBooks:
             self._execute("UPDATE zones SET ever = 1 WHERE name = ?", (name,))
             self._ever.add(name)
 
+    def watched(self, name: str, account: str, period: str) -> WatchRow:
+        return self._watching().watched(name, account, period)
+
+    def watches(self, name: str, account: str) -> list[Watch]:
+        return self._watching().watches(name, account)
+
+    def cross(self, crossing: Crossing) -> None:
+        self._watching().cross(crossing)
+
+    def _watching(self) -> RowWatches:
+        if self._watches is None:
+            self._watches = RowWatches(self._connection)
+        return self._watches
+
+    def next_crossing(self) -> Crossing | None:
+        """As Watched.next_crossing."""
+        return next_crossing(self._connection, self.now)
+
+    def end_crossing(self, crossing: Crossing, state: str) -> None:
+        """As Watched.end_crossing."""
+        end_crossing(self._connection, crossing, state)
+
     def due(self, now: int) -> list[HoldRecord]:
         if self._live is None:
             self._live = {}
@@ -225,11 +250,7 @@ class RowBooks:
             msgspec.structs.astuple(adjustment),
         ).rowcount
         if made:
-            counter = self.counter(adjustment.key)
-            check_total(adjustment, counter.adjusted)
-            if counter.is_empty:
-                set_end(self, adjustment.key, counter)
-            counter.adjusted += adjustment.amount
+            model.correct(self, adjustment, self.now)
         return bool(made)
 
     def adjustment(self, account: str, adjustment_id: str) -> Adjustment:
@@ -242,6 +263,8 @@ class RowBooks:
     def write(self) -> None:
         """Write the changes back."""
         self._write_holds()
+        if self._watches is not None:
+            self._watches.write(self.now)
         self._executemany(
             _WRITE_COUNTER,
             [
@@ -271,8 +294,9 @@ class RowBooks:
             figures = record.state, record.until, record.charged, record.charged_money
             if was is None:
                 lines = msgspec.json.encode(hold.lines).decode()
+                watched = msgspec.json.encode(hold.watched).decode() if hold.watched else ""
                 amounts = hold.tokens, hold.money, hold.output
-                new.append((hold_id, *figures, *amounts, lines, row.admitted_at))
+                new.append((hold_id, *figures, *amounts, lines, watched, row.admitted_at))
             elif figures != was:
                 changed.append((*figures, hold_id))
             before = was[0] if was else HoldState.RESERVED
@@ -289,10 +313,17 @@ class RowBooks:
             changed,
         )
 
-    def _keep(self, row: tuple[str, int, int, int, int, int, int, int, str, int]) -> None:
-        hold_id, state, until, charged, charged_money, *amounts, lines, admitted_at = row
+    def _keep(self, row: tuple[str, int, int, int, int, int, int, int, str, str, int]) -> None:
+        hold_id, state, until, charged, charged_money, *amounts, lines, watched, admitted_at = row
         tokens, money, output = amounts
-        hold = Hold(id=hold_id, tokens=tokens, money=money, output=output, lines=_read_lines(lines))
+        hold = Hold(
+            id=hold_id,
+            tokens=tokens,
+            money=money,
+            output=output,
+            lines=_read_lines(lines),
+            watched=read_watched(watched) if watched else (),
+        )
         was = HoldState(state), until, charged, charged_money
         record = HoldRecord(hold, *was)
         self._holds[hold_id] = _HoldRow(record, admitted_at, was)

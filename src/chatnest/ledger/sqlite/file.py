@@ -48,6 +48,11 @@ _PRUNE: Final = tuple(
     )
 )
 
+_PRUNE_WATCHES: Final = (
+    "DELETE FROM watches WHERE changed_at < :time AND period <> 'ever'",
+    "DELETE FROM crossings WHERE at < :time",
+)
+
 _OLD_COUNTERS: Final = """
 SELECT name, account, day FROM counters
 WHERE changed_at < :time AND held = 0 AND day NOT IN ('ever', 'granted') LIMIT :most
@@ -176,6 +181,9 @@ class BookFile:
             old = {"time": self._clock() - self._keep, "most": _PRUNED_AT_ONCE}
             forgotten = [connection.execute(statement, old).rowcount for statement in _PRUNE]
             forgotten.append(self._prune_counters(connection))
+            watched = {"time": old["time"] - _KEPT_DAYS * _DAY}  # a window, and settlements after
+            for statement in _PRUNE_WATCHES:
+                connection.execute(statement, watched)
             connection.execute("COMMIT")
         return max(forgotten) >= _PRUNED_AT_ONCE
 

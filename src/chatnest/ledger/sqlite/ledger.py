@@ -31,6 +31,7 @@ from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
 from chatnest.ledger.sqlite.survey import look
 from chatnest.ledger.sqlite.writer import Writer
+from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import SQLiteSurvey
 
 __all__ = ["SQLiteLedger"]
@@ -120,6 +121,12 @@ class SQLiteLedger:
 
     async def usage(self, limits: tuple[Limit, ...]) -> tuple[LimitState, ...]:
         return await self._run(lambda books: model.usage(books, limits, books.now))
+
+    async def next_crossing(self) -> Crossing | None:
+        return await self._run(RowBooks.next_crossing)
+
+    async def end_crossing(self, crossing: Crossing, state: str) -> None:
+        await self._run(lambda books: books.end_crossing(crossing, state))
 
     def now(self) -> int:
         """The time of this machine's clock."""

@@ -10,7 +10,7 @@ from chatnest.stores.wal import STRICT
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_schema", "prepare"]
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 APPLICATION_ID: Final = 0x63686E74  # "chnt": identifies the file, also to file(1)
 
 _ADJUSTMENTS_OF_2: Final = f"""
@@ -84,6 +84,39 @@ CREATE TABLE zones (
 _EVER: Final = "ALTER TABLE zones ADD COLUMN ever INTEGER NOT NULL DEFAULT 0;"
 """Whether days of this name that are no longer kept are added up."""
 
+_WARNINGS: Final = f"""
+ALTER TABLE holds ADD COLUMN watched TEXT NOT NULL DEFAULT '';
+CREATE TABLE watches (
+    name TEXT NOT NULL,
+    account TEXT NOT NULL,
+    period TEXT NOT NULL,
+    grants INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    watch TEXT NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (name, account, period)
+) {STRICT};
+CREATE INDEX watches_by_change ON watches (changed_at);
+CREATE TRIGGER a_mark_never_falls BEFORE UPDATE ON watches
+WHEN NEW.mark < OLD.mark AND NEW.grants = OLD.grants
+BEGIN SELECT RAISE(ABORT, 'the mark of a watched window only rises'); END;
+CREATE TABLE crossings (
+    name TEXT NOT NULL,
+    account TEXT NOT NULL,
+    period TEXT NOT NULL,
+    threshold INTEGER NOT NULL CHECK (threshold BETWEEN 1 AND 1000),
+    unit TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (name, account, period, threshold)
+) {STRICT};
+CREATE INDEX crossings_pending ON crossings (due) WHERE state = 'pending';
+"""
+"""The windows that holds watch, with the highest threshold crossed, and a row for each crossing."""
+
 _IDENTITY: Final = f"""
 CREATE TABLE books (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -139,8 +172,14 @@ CREATE INDEX turns_by_time ON turns (settled_at);
 {_ADJUSTMENTS}
 {_ZONES}
 {_EVER}
+{_WARNINGS}
 {_IDENTITY}
 PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_FROM_5: Final = f"""
+{_WARNINGS}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -168,7 +207,7 @@ FROM (
     FROM counters_of_4
 ) AS split;
 DROP TABLE counters_of_4;
-PRAGMA user_version = {SCHEMA_VERSION};
+{_FROM_5}
 """  # noqa: S608  # constants only
 
 _FROM_3: Final = f"""
@@ -196,6 +235,7 @@ ALTER TABLE counters ADD COLUMN adjusted INTEGER NOT NULL DEFAULT 0;
     2: _FROM_2,
     3: _FROM_3,
     4: _FROM_4,
+    5: _FROM_5,
 }
 """Schema version of a file → the statements that bring it up to date."""
 

@@ -18,9 +18,18 @@ if first then
   else
     call('HSETNX', account.counters, '!ever', '1') -- a grant
     account.grants = grants_key
+    c.ends = c.ends + 1
   end
   c.adjusted = c.adjusted + amount
   write(account, field, c)
+  local all, words = call('HGETALL', account.counters), ''
+  for i = 1, #all, 2 do
+    local word = string.match(all[i + 1], '^%d+ %d+ %d+ (!.*)$')
+    if word and string.match(all[i], '^[^:]*:') == string.match(field, '^[^:]*:') then
+      words = words .. ' ' .. word
+    end
+  end
+  look(account, words, keep)
   live_counters(account, math.max(0, ends - now) + keep)
   note(account, id, { tokens = 0, money = 0 }, 'tokens', string.format('%d', amount), 'source', 'none',
     'outcome', 'adjusted', 'reason', reason, 'lines', 'T=' .. field)

@@ -113,7 +113,7 @@ end
 -- Holds: the field ID has 'STATE TOKENS,MONEY,OUTPUT ADMITTED_AT LINE LINE ...', for the lines of this
 -- account; one of before has no MONEY and OUTPUT. STATE is R(eserved) or X (expired). LINE is
 -- UNIT=FIELD with T(okens), M(oney), Q for requests or S(treams); for a bucket with a small letter and
--- NAME:WINDOW:SERIAL. `due` has the end of the lease, or for an expired hold the time to forget it.
+-- NAME:WINDOW:SERIAL; the words of watches follow. `due` has the end of the lease, or for an expired hold the time to forget it.
 
 local function part_of(account, id)
   local packed = call('HGET', account.holds, id)
@@ -201,6 +201,7 @@ end
 local function expire(account)
   local due = call('ZRANGEBYSCORE', account.due, '-inf', string.format('%d', now),
     'LIMIT', 0, DUE_AT_ONCE)
+  local ended = {}
   for _, id in ipairs(due) do
     local part = part_of(account, id)
     if not part or part.state == 'X' then
@@ -210,11 +211,13 @@ local function expire(account)
       if part.lines ~= '' then
         note(account, id, part, 'tokens', string.format('%d', part.tokens),
           'money', string.format('%d', part.money),
-          'source', 'estimated', 'outcome', 'expired', 'lines', part.lines)
+          'source', 'estimated', 'outcome', 'expired', 'lines', plain(part.lines))
       end
       part.state = 'X'
       keep_part(account, id, part, now + keep, keep)
+      ended[#ended + 1] = part.lines
     end
   end
+  for _, lines in ipairs(ended) do look(account, lines, keep) end
 end
 for _, account in ipairs(accounts) do expire(account) end

@@ -10,10 +10,11 @@ if call('EXISTS', KEYS[end_at]) == 0 then
     local part = part_of(account, id)
     if part then
       finish(account, part, { tokens = 0, money = 0 }, 'released')
+      look(account, part.lines, keep)
       drop_part(account, id)
       if part.state == 'X' and part.lines ~= '' then
         note(account, id, part, 'tokens', '0', 'money', '0', 'source', 'none',
-          'outcome', 'released', 'lines', part.lines)
+          'outcome', 'released', 'lines', plain(part.lines))
       end
     end
   end

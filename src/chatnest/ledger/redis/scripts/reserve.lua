@@ -8,6 +8,8 @@ local RETRY_HELD = 5000
 local end_key = KEYS[4 * #accounts + 2]
 local id, wanted, least, lease = text(), int(), int(), int()
 local input, money_fixed, money_per = int(), int(), int()
+local watches = {} -- each an account's index and a word
+while read_args < #ARGV do watches[#watches + 1] = { int(), text() } end
 local fixed = { T = input, M = money_fixed, Q = 1, S = 1 }
 local per = { T = 1, M = money_per, Q = 0, S = 0 }
 
@@ -174,6 +176,7 @@ for i, limit in ipairs(limits) do
     state.held = state.held + amount
   end
 end
+for _, watch in ipairs(watches) do table.insert(lines[watch[1]], watch[2]) end
 for i, account in ipairs(accounts) do
   part.lines = table.concat(lines[i], ' ')
   keep_part(account, id, part, now + lease, lease + keep)

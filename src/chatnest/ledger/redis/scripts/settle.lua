@@ -1,5 +1,5 @@
 -- Charge a hold once; as settle in model.py. Answers { tokens, whether this call charged it, now,
--- money }.
+-- money }, or also the thresholds that were reached.
 
 local id, remember = text(), int()
 local cost = { tokens = int(), money = int() }
@@ -24,6 +24,7 @@ for _, account in ipairs(accounts) do
     or { state = '-', tokens = held_tokens, money = held_money, output = 0, lines = lines }
   part.ends = ends
   finish(account, part, cost, 'settled')
+  look(account, part.lines, keep)
   drop_part(account, id)
   home = home or part
 end
@@ -32,4 +33,5 @@ local record = {}
 while read_args < #ARGV do record[#record + 1] = text() end
 note(accounts[1], id, home, 'tokens', string.format('%d', cost.tokens),
   'money', string.format('%d', cost.money), unpack(record))
+if crossed > 0 then return { cost.tokens, 1, now, cost.money, crossed } end
 return { cost.tokens, 1, now, cost.money }
