@@ -31,7 +31,9 @@ def test_it_has_every_path_and_the_schema_of_each_body():
     document = chat(formats=[*FORMAT_NAMES, Plain()]).openapi("/api/chat")
 
     assert set(document["paths"]["/api/chat/plain/{conversation}/stream"]) == {"get", "delete"}
-    assert set(document["paths"]) >= {"/api/chat", "/api/chat/limits", "/api/chat/plain/models"}
+    assert set(document["paths"]) >= {
+        *("/api/chat", "/api/chat/limits", "/api/chat/usage", "/api/chat/plain/models")
+    }
     for path, item in document["paths"].items():
         for operation in item.values():
             assert operation["responses"].keys() & {"200", "204"}, path

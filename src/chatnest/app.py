@@ -46,7 +46,8 @@ __all__ = ["ChatNestApp"]
 
 _LIMITS: Final = "/limits"
 _OPENAPI: Final = "/openapi.json"
-_OTHERS: Final = (_LIMITS, _OPENAPI)
+_USAGE: Final = "/usage"
+_OTHERS: Final = (_LIMITS, _USAGE, _OPENAPI)
 
 _log = logging.getLogger("chatnest.app")
 
@@ -172,6 +173,7 @@ class ChatNestApp:
         self._limits = parts.limits
         self._models = parts.model_list
         self._run = parts.run
+        self._usage = parts.usage
         self._streams = parts.streams
         self._has_keys = parts.has_keys
         self._knows_server = False
@@ -289,6 +291,8 @@ class ChatNestApp:
         """Serve a path that belongs to no format."""
         if path.endswith(_LIMITS):
             return self._limits.serve(exchange)
+        if path.endswith(_USAGE):
+            return self._usage.serve(exchange)
         if exchange.scope["method"] not in {"GET", "HEAD"}:
             raise MethodNotAllowed("GET", "HEAD")
         mounted_at = exchange.scope.get("root_path", "") + path.removesuffix(_OPENAPI)

@@ -81,6 +81,7 @@ class Lifetime:
         await self._check_zones()
 
     async def _check_zones(self) -> None:
+        await self._accounts.keep_currency()
         if self._budgets:
             await self.ledger.usage(self._budgets)
 
@@ -123,6 +124,7 @@ class Lifetime:
             await self.drain(0)
             with move_on_after(self._bounds.settle_seconds):
                 await self._accounts.outbox.flush(most=sys.maxsize)
+                await self._accounts.refusals.flush()
             self._accounts.outbox.end()
             async with AsyncExitStack() as stack:  # closes all, even if one of them fails
                 stack.push_async_callback(self.ledger.aclose)
@@ -140,6 +142,7 @@ class Lifetime:
         signalled = anyio.Event()
         async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
             tasks.start_soon(self._accounts.outbox.tend)
+            tasks.start_soon(self._accounts.refusals.tend)
             tasks.start_soon(_forget_runs, self._run_log)
             tasks.start_soon(self._deliveries.tend)
             if self._drain_at_signal is not None:

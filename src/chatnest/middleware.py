@@ -20,11 +20,13 @@ __all__ = ["ChatNestMiddleware"]
 _OPENAI: Final = "/v1/"
 """The beginning of all paths of OpenAI's API."""
 
+_RESERVED: Final = ("/", "/limits", "/usage")
+
 
 class ChatNestMiddleware:
-    """Serves ``path``, ``path/limits`` and ``path/runs/...`` with ``chat``, and passes everything
-    else to ``app``: other paths, websockets, lifespan. These pass unchanged, except that the
-    response to a request with ``Upgrade`` closes the connection.
+    """Serves ``path``, ``path/limits``, ``path/usage`` and ``path/runs/...`` with ``chat``, and
+    passes everything else to ``app``: other paths, websockets, lifespan. These pass unchanged,
+    except that the response to a request with ``Upgrade`` closes the connection.
 
     Lifespan events go to both. For an application without lifespan (Django), the middleware
     handles them. As the outermost layer it sees the connection's own address; below authentication
@@ -57,10 +59,10 @@ class ChatNestMiddleware:
 
     def _set_up(self, chat: ChatNestApp | None, path: str, allow_origins: Sequence[str]) -> None:
         check_origins(allow_origins)
-        if not path.startswith("/") or path.endswith(("/", "/limits")) or set("?#") & set(path):
+        if not path.startswith("/") or path.endswith(_RESERVED) or set("?#") & set(path):
             raise ConfigurationError(
                 f"path: expected a path such as /api/chat, got {path!r}. It must begin with '/', "
-                "must not end with '/' or '/limits', and must not contain '?' or '#'."
+                "must not end with '/', '/limits' or '/usage', and must not contain '?' or '#'."
             )
         self.chat: ChatNestApp = chat if chat is not None else ChatNestApp()
         self._served: ASGIApp = self.chat
@@ -69,8 +71,8 @@ class ChatNestMiddleware:
             self._served = with_cors(self._served, allow_origins)
             self._missing = with_cors(self._missing, allow_origins)
         formats = self.chat.formats.paths
-        limits = [f"{each}/limits" for each in ("", *formats)]
-        below = [f"{path}{each}" for each in (*formats, *limits, "/openapi.json")]
+        others = [f"{each}/{name}" for each in ("", *formats) for name in ("limits", "usage")]
+        below = [f"{path}{each}" for each in (*formats, *others, "/openapi.json")]
         self._paths = {*below, *(f"{each}/" for each in below)}
         self._path = path
         at_root = (each for each in self.chat.formats.all if each.path.startswith(_OPENAI))

@@ -16,6 +16,7 @@ from chatnest.endpoints.chat import ChatEndpoint
 from chatnest.endpoints.limits import LimitsEndpoint
 from chatnest.endpoints.models import ModelsEndpoint
 from chatnest.endpoints.run import RunEndpoint
+from chatnest.endpoints.usage import UsageEndpoint
 from chatnest.errors import ConfigurationError
 from chatnest.identity.access import Access, AllowedProfiles
 from chatnest.identity.base import Identify
@@ -128,6 +129,7 @@ class Parts:
             when_away=when_away,
             currency=currency,
             nudge=deliveries.nudge,
+            has_prices=any(each.prices is not None for each in self.models.candidates),
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
@@ -201,6 +203,13 @@ class Parts:
             access=access, look_ups=look_ups, models=self.models, bounds=resolved
         )
         self.has_keys: bool = bool(getattr(identify, "challenge", ""))
+        self.usage: UsageEndpoint = UsageEndpoint(
+            access=access,
+            look_ups=look_ups,
+            ledger=self.ledger,
+            bounds=resolved,
+            currency=currency,
+        )
         self.limits: LimitsEndpoint = LimitsEndpoint(
             access=access,
             look_ups=look_ups,

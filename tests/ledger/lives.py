@@ -18,7 +18,7 @@ charges what is due.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -35,7 +35,17 @@ from hypothesis.stateful import (
 
 from chatnest.ledger import days, model
 from chatnest.ledger.audit import Adjustment
-from chatnest.ledger.base import Admitted, Charge, Cost, Hold, Ledger, Limit, Line, Reservation
+from chatnest.ledger.base import (
+    Admitted,
+    Charge,
+    Cost,
+    Facts,
+    Hold,
+    Ledger,
+    Limit,
+    Line,
+    Reservation,
+)
 from chatnest.ledger.books import (
     EVER,
     GRANTED,
@@ -47,6 +57,7 @@ from chatnest.ledger.books import (
 from chatnest.ledger.calendar import span_of_window
 from chatnest.ledger.limit import Unit, Window
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.usage import KEPT_DAYS, UsageRow, Use, first_day, row_of, use_of
 from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import ListWindow
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, budget, rate, streams, utc
@@ -86,6 +97,10 @@ class PlainBooks:
         self.slidings: defaultdict[str, Sliding] = defaultdict(Sliding)
         self.watch_rows: defaultdict[tuple[str, str, str], WatchRow] = defaultdict(WatchRow)
         self.crossings: dict[CrossingKey, Crossing] = {}
+        self.usage: defaultdict[UsageRow, Use] = defaultdict(Use)
+
+    def spend(self, row: UsageRow, use: Use, sign: int) -> None:
+        self.usage[row].add(use, sign)
 
     def watched(self, name: str, account: str, period: str) -> WatchRow:
         return self.watch_rows[name, account, period]
@@ -160,6 +175,7 @@ def finish(call: Coroutine[Any, Any, object], answer: object) -> object:
 
 
 Figures = dict[str, tuple[int, int, int, int, int]]
+Usage = dict[UsageRow, Use]
 
 
 class Driver(Protocol):
@@ -182,6 +198,12 @@ class Driver(Protocol):
 
     def crossings(self) -> list[CrossingKey]:
         """Every threshold that was crossed."""
+
+    def usage(self) -> Usage:
+        """The roll-up, without rows that are all zeros."""
+
+    def recorded(self) -> Usage | None:
+        """The same by the records, where there are any."""
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -273,8 +295,10 @@ class Lives(RuleBasedStateMachine):
         self.calls: list[Coroutine[Any, Any, object]] = []
         self.expected: list[object] = []
         self.wishes: list[Reservation] = []
+        self.all_wishes: list[Reservation] = []
         self.holds: list[Hold] = []
         self.ceilings: defaultdict[str, int] = defaultdict(int)
+        self.charges: dict[str, tuple[Charge, int]] = {}
         self.made = 0
         # The books know the zones of all names from the first admission on.
         first = Reservation(
@@ -378,6 +402,7 @@ class Lives(RuleBasedStateMachine):
             lease=lease,
         )
         self.wishes.append(reservation)
+        self.all_wishes.append(reservation)
         for _ in range(times):
             # One that was refused may be admitted now, should a lease of 0 have ended.
             self.reserve_one(reservation)
@@ -433,7 +458,11 @@ class Lives(RuleBasedStateMachine):
     def settle(self, pick: int, tokens: int, money: int, times: int) -> None:
         hold = self.pick_hold(pick)
         if hold is not None:
-            self.again(times, "settle", hold, Charge(tokens=tokens, money=money))
+            self.settle_one(times, hold, charge_of(pick, tokens, money))
+
+    def settle_one(self, times: int, hold: Hold, charge: Charge) -> None:
+        if self.again(times, "settle", hold, charge).first:
+            self.charges[hold.id] = charge, self.clock.now
 
     @rule(pick=PICKS, times=TIMES)
     def release(self, pick: int, times: int) -> None:
@@ -465,7 +494,7 @@ class Lives(RuleBasedStateMachine):
         }
         hold = Hold(id=self.new_id(), tokens=held, money=held, lines=tuple(lines.values()))
         self.holds.append(hold)
-        self.again(times, "settle", hold, Charge(tokens=tokens, money=tokens))
+        self.settle_one(times, hold, charge_of(len(indexes), tokens, tokens))
         for line in hold.lines:
             if line.unit != "streams":
                 self.ceilings[line.key] += 1 if line.unit == "requests" else min(tokens, held)
@@ -599,10 +628,48 @@ class Lives(RuleBasedStateMachine):
                     if c.settled or c.held or c.adjusted
                 }
                 assert sorted(self.lives.crossings()) == sorted(self.books.crossings)
+                self.check_usage()
             finally:
                 for call in self.calls:
                     call.close()
                 self.lives.end()
+
+    def check_usage(self) -> None:
+        """The roll-up of both sides, the records and what happened say the same."""
+        expected: defaultdict[UsageRow, Use] = defaultdict(Use)
+        for hold_id, record in self.books.holds.items():
+            if record.state is HoldState.SETTLED:
+                charge, now = self.charges[hold_id]
+                expected[row_of(charge, now)].add(use_of(charge))
+            elif record.state is HoldState.EXPIRED:
+                hold = record.hold
+                row = UsageRow(days.day_of(record.until, "UTC"), outcome="expired")
+                expected[row].add(Use(1, hold.tokens, money=hold.money, estimated=1))
+        wanted = self.kept(expected)
+        assert self.kept(self.books.usage) == wanted
+        assert self.kept(self.lives.usage()) == wanted
+        recorded = self.lives.recorded()
+        assert recorded is None or self.kept(recorded) == wanted
+
+    def kept(self, usage: Mapping[UsageRow, Use]) -> Usage:
+        """The rows that every ledger keeps, however far the clock was ahead once."""
+        first = first_day(self.latest, KEPT_DAYS)
+        return {row: use for row, use in usage.items() if row.day >= first and use != Use()}
+
+
+def charge_of(pick: int, tokens: int, money: int) -> Charge:
+    """One of a few kinds of charges."""
+    return Charge(
+        tokens=tokens,
+        money=money,
+        input_tokens=tokens // 3,
+        output_tokens=tokens - tokens // 3,
+        source=("provider", "estimated")[pick % 2],
+        outcome=("done", "cancelled")[pick // 2 % 2],
+        principal=("ann", "bob")[pick // 4 % 2],
+        model=("small", "large")[pick % 2],
+        facts=Facts(groups={"team": "acme"} if pick % 3 else {}, cached_tokens=tokens // 6),
+    )
 
 
 def live(machine: type[Lives], tell: Callable[[str], None]) -> None:

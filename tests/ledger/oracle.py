@@ -416,7 +416,7 @@ class Life:
                 reason="a top-up",
             )
             for books in (self.books, self.twin):
-                books.adjust(grant)
+                model.correct(books, grant, self.now)
             self.tell("adjust", (grant,), None)
             self.grants[old.account] += more
         elif old.kind == "budget" and self.kind != "pruning" and dice.random() < 0.5:

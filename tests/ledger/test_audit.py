@@ -397,6 +397,9 @@ V5 = """
 ALTER TABLE holds DROP COLUMN watched;
 DROP TABLE watches;
 DROP TABLE crossings;
+DROP TABLE usage;
+DROP TABLE refusals;
+ALTER TABLE books DROP COLUMN currency;
 PRAGMA user_version = 5;
 """
 V4 = (

@@ -17,10 +17,13 @@ from chatnest.ledger import days, model
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.sqlite import SQLiteLedger
+from chatnest.ledger.sqlite import audit as sqlite_audit
 from chatnest.ledger.sqlite import window as sqlite_window
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
 from chatnest.ledger.sqlite.watches import CROSSINGS, read_crossing
+from chatnest.ledger.usage import UsageRow, Use
+from chatnest.ledger.verification import recounted
 from tests.ledger.conftest import Tell
 from tests.ledger.lives import (
     FIRST_LIMITS,
@@ -30,6 +33,7 @@ from tests.ledger.lives import (
     Driver,
     Figures,
     Lives,
+    Usage,
     finish,
     in_shards,
     live,
@@ -63,6 +67,12 @@ class MemoryDriver:
             for key, c in self.ledger._books._counters.items()
             if c.settled or c.held or c.adjusted
         }
+
+    def usage(self) -> Usage:
+        return dict(self.ledger._books._usage._rows)
+
+    def recorded(self) -> None:
+        """It has no records."""
 
     def end(self) -> None:
         """Nothing to do."""
@@ -135,6 +145,18 @@ class SQLiteDriver:
 
         (figures,) = self.ledger.file.transact([read])
         return figures  # type: ignore[return-value]
+
+    def usage(self) -> Usage:
+        def read(books: RowBooks) -> Usage:
+            found = books._execute("SELECT * FROM usage").fetchall()
+            return {UsageRow(*row[:6]): Use(*row[6:]) for row in found}
+
+        (usage,) = self.ledger.file.transact([read])
+        return usage  # type: ignore[return-value]
+
+    def recorded(self) -> Usage:
+        with self.ledger.file.snapshot() as rows:
+            return recounted(record for _, record in sqlite_audit._turns(rows))
 
     def end(self) -> None:
         self.ledger.file.close()

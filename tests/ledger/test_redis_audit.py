@@ -34,7 +34,8 @@ async def test_records_that_were_dropped_leave_things_open(make_redis: MakeRedis
 
     verdict = await ledger.audit().verdict()
     assert verdict.drifts == ()
-    dropped, differs = verdict.unsure
+    dropped, differs, usage = verdict.unsure
+    assert usage == "usage: the roll-up may differ because records are missing."
     assert "ann: records of 2026-06-01 are missing" in dropped
     assert "tokens:2026-06-01:ann: settled may differ" in differs
 
@@ -80,7 +81,7 @@ async def test_what_changes_while_it_is_read_is_no_drift(
         return read
 
     monkeypatch.setattr(audit._reader, "entries", meanwhile)
-    for busy, unsure in ((2, 0), (99, 1)):
+    for busy, unsure in ((2, 0), (99, 2)):  # a counter, and a row of usage
         await audit.adjust(give(-1, f"id-{busy}"))
         times[0] = busy
         verdict = await audit.verdict()

@@ -43,9 +43,12 @@ async def test_every_key_ends_by_itself(
         keys = list(client.scan_iter(f"ends-{seed}:*"))
         lives = {key: client.pttl(key) for key in keys}
     kinds = {key.decode().rpartition("}:")[2].partition(":")[0] for key in keys}
-    assert kinds == {"counters", "holds", "due", "turns", "window", "end", "check", "mark", "zones"}
+    a_day = {"counters", "holds", "due", "turns", "window", "end", "check"}
+    assert kinds == a_day | {"usage", "mark", "zones"}
     for kind in "mark", "zones":
         assert lives.pop(f"ends-{seed}:{{%books}}:{kind}".encode()) == -1
+    for key in [key for key in lives if b":usage:" in key]:
+        assert 400 * DAY - MINUTE < lives.pop(key) <= 400 * DAY + HOUR
     assert all(0 < life <= 3 * DAY + HOUR for life in lives.values()), lives
     # A day's counters are kept for as long as was said, after its end.
     for key, life in lives.items():

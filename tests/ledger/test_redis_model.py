@@ -14,9 +14,13 @@ from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.books import GRANTED, HoldState
 from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis.keys import Part
+from chatnest.ledger.redis.reader import account_of
+from chatnest.ledger.redis.records import counted, read_entry
+from chatnest.ledger.redis.usage import rows_of
+from chatnest.ledger.verification import recounted
 from tests.ledger.conftest import Tell
 from tests.ledger.direct_redis import DirectRedis
-from tests.ledger.lives import CrossingKey, Driver, Figures, Lives, in_shards, live
+from tests.ledger.lives import CrossingKey, Driver, Figures, Lives, Usage, in_shards, live
 from tests.ledger.server import Server
 from tests.ledger.support import DAY, Clock
 
@@ -61,6 +65,20 @@ class RedisDriver(DirectRedis):
                     figures[f"{name}:{day}:{account}"] = settled, held, overrun, expired, adjusted
         return figures
 
+    def usage(self) -> Usage:
+        keys = self.ask("KEYS", f"{self.prefix}:*:usage:*")
+        found = [[word.decode() for word in self.ask("HGETALL", key)] for key in keys]
+        return rows_of(found, "1970-01-01")
+
+    def recorded(self) -> Usage:
+        entries = []
+        for key in self.ask("KEYS", f"{self.prefix}:*:turns:*"):
+            account = account_of(key.decode().partition("{")[2].partition("}")[0])
+            for name, fields in self.ask("XRANGE", key, "-", "+"):
+                words = [word.decode() for word in fields]
+                entries.append(read_entry(account, name.decode(), words))
+        return recounted(counted(entries))
+
     def adjust(self, adjustment: Adjustment) -> None:
         """The script of the audit, without its question whether the day is still kept."""
         ends = 0
@@ -86,12 +104,20 @@ class LivesOfRedis(Lives):
         return RedisDriver(clock)
 
     def pass_time(self, milliseconds: int) -> None:
+        self.touch_all()
+        super().pass_time(milliseconds)
+
+    def touch_all(self) -> None:
         self.look()
-        for wish in self.wishes:  # what weighs on nothing is in no account
+        for wish in self.all_wishes:  # what weighs on nothing is in no account
             record = self.books.hold(wish.id)
             if record and record.state in LAPSING and not record.hold.lines:
                 self.both("reserve", wish)
-        super().pass_time(milliseconds)
+
+    def teardown(self) -> None:
+        if hasattr(self, "lives"):
+            self.touch_all()
+        super().teardown()
 
 
 @pytest.mark.soak

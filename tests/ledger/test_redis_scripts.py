@@ -74,6 +74,7 @@ async def test_a_turn_leaves_a_record_without_content(
         records = [fields for _, fields in client.xrange("records:{ann}:turns:2026-06-01")]
     assert records[0] == {
         "hold": "hold-0",
+        "counted": "1",
         "admitted_at": str(NOON),
         "settled_at": str(NOON + SECOND),
         "held": "100",

@@ -12,6 +12,7 @@ from chatnest.accounting.budget_warnings import BudgetWarnings
 from chatnest.accounting.charge import ChargeRules
 from chatnest.accounting.local_books import LocalBooks, WhenAway
 from chatnest.accounting.outbox import Outbox
+from chatnest.accounting.refusal_counts import RefusalCounts
 from chatnest.accounting.refusals import KnownRefusals
 from chatnest.accounting.throttle import Throttle
 from chatnest.bounds import Bounds
@@ -21,6 +22,7 @@ from chatnest.errors import (
 )
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.ledger.calendar import seconds_of
+from chatnest.ledger.usage import UsageBooks
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
@@ -38,7 +40,8 @@ class Accounts:
     ``charge_unanswered`` is whether a call that reached the model without any answer is charged
     for its input. ``charge_timeouts`` is whether this also holds for a call that took too long.
     ``when_away`` decides whether turns are admitted while the ledger is unavailable. ``nudge`` is
-    called after the end of a hold whose limits have ``warn_at``.
+    called after the end of a hold whose limits have ``warn_at``. ``has_prices`` is whether turns
+    cost money, in ``currency``.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class Accounts:
         when_away: WhenAway | None = None,
         currency: str = "USD",
         nudge: Callable[[], None] | None = None,
+        has_prices: bool = False,
     ) -> None:
         self._nudge = nudge
         self.currency: str = currency
+        self._must_keep_currency = has_prices
         self.ledger = ledger
         self.outbox: Outbox = Outbox(bounds.ledger_seconds)
         self._bounds = bounds
@@ -61,7 +66,16 @@ class Accounts:
         self._local = LocalBooks(when_away if when_away is not None else WhenAway(), ledger.now)
         self._known = KnownRefusals()
         self._throttle = Throttle()
+        self.refusals: RefusalCounts = RefusalCounts(ledger, bounds.ledger_seconds)
         self._warnings = BudgetWarnings()
+
+    async def keep_currency(self) -> None:
+        """Keep the currency in the ledger, once, if models have prices. Raises ConfigurationError
+        if the ledger counts in another one, or LedgerUnavailable.
+        """
+        if self._must_keep_currency and isinstance(self.ledger, UsageBooks):
+            await self.ledger.keep_currency(self.currency)
+        self._must_keep_currency = False
 
     def weigh(self, turn: Turn, limits: "LimitsOf") -> "Admission":
         """The admission of ``turn``, before its tokens are counted. ``limits`` returns the limits
@@ -92,6 +106,7 @@ class Accounts:
             input_tokens=turn.input_tokens,
             money=dearest(turn, limits, self.ledger.now),
             lease=LEASE,
+            principal=turn.principal,
         )
         answer = await self._reserve(wish)
         if isinstance(answer, Refused):
@@ -112,6 +127,8 @@ class Accounts:
         deadline = current_time() + self._bounds.ledger_seconds
         try:
             with CancelScope(deadline=deadline) as in_time:
+                if self._must_keep_currency:  # without a start, the first turn does it
+                    await self.keep_currency()
                 answer = await self.ledger.reserve(wish)
             if not in_time.cancelled_caught:
                 await self.outbox.flush()  # inside the try: a disconnect here releases the hold
@@ -156,6 +173,8 @@ class Accounts:
         self._local.settle(hold, charge)
         if await self.outbox.settle(hold.id, partial(self.ledger.settle, hold, charge)):
             await self.outbox.flush()
+            if self.refusals:
+                await self.refusals.flush_if_due()
         if hold.watched and self._nudge is not None:
             self._nudge()
         return charge
@@ -165,6 +184,7 @@ class Accounts:
         if state is None:  # only for an id that was released before, and this one is new
             raise LedgerUnavailable
         limit = state.limit
+        self.refusals.count(limit.name, refused.now)
         needed = None
         if wait is None and wish is not None:
             cost = wish.costs()[limit.unit]

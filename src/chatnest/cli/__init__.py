@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``, ``ledger``, ``prices``, ``key``, ``doctor``, ``check``."""
+"""The command line: ``chatnest serve``, ``ledger``, ``usage``, ``prices`` and more."""
 
 import argparse
 import hashlib
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands)
     _add_ledger(commands)
+    _add_usage(commands)
     _add_prices(commands)
     _add_key(commands)
     _add_doctor(commands)
@@ -82,10 +83,47 @@ def _key(options: argparse.Namespace) -> None:
     )
 
 
-def _add_ledger(commands: Any) -> None:
+def _of_books() -> argparse.ArgumentParser:
+    """The flags that name the books."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", type=Path, metavar="FILE.toml", help="the configuration file")
     shared.add_argument("--ledger", metavar="URL", help="sqlite:FILE or redis://HOST")
+    return shared
+
+
+def _add_usage(commands: Any) -> None:
+    usage = commands.add_parser(
+        "usage",
+        help="show who used what, on which model",
+        description="Show the turns, tokens and cost of the last days, from the roll-up of the "
+        "ledger, which is kept for 400 days. Days are of UTC.",
+        parents=[_of_books()],
+    )
+    add = usage.add_argument
+    add(
+        "--by",
+        metavar="NAMES",
+        help="day, principal, model, profile, outcome and names of groups, with commas between "
+        "them; by default principal",
+    )
+    add(
+        "--since",
+        default="30d",
+        metavar="DAYS",
+        help="a number of days with today, such as 30d, which is the default, or a date",
+    )
+    form = usage.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object per line")
+    form.add_argument("--csv", action="store_true", help="comma-separated values")
+    form.add_argument(
+        "--format", choices=["focus"], help="the columns of FOCUS 1.0, for a tool that reads bills"
+    )
+    add("--refusals", action="store_true", help="how often each limit refused, by hour, instead")
+    usage.set_defaults(run=_usage)
+
+
+def _add_ledger(commands: Any) -> None:
+    shared = _of_books()
     shared.set_defaults(run=_ledger)
     ledger = commands.add_parser(
         "ledger",
@@ -224,6 +262,12 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _ledger(options: argparse.Namespace) -> None:
     from chatnest.cli.ledger import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
+def _usage(options: argparse.Namespace) -> None:
+    from chatnest.cli.usage import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

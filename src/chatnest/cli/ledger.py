@@ -1,39 +1,34 @@
 """``chatnest ledger``: show the books, correct them and verify them."""
 
-import os
 import sys
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import msgspec
 
 from chatnest.alerts.warning import warning_of
 from chatnest.amounts import amount_text, nanos_of
-from chatnest.config.build import naming_keys, open_ledger
-from chatnest.config.sections import Config, LedgerSection, load_config
-from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.cli.books import Command, run_on_books
+from chatnest.cli.output import shown, time_text, write_documents, write_error, write_table
+from chatnest.config.sections import Config
+from chatnest.errors import ConfigurationError
 from chatnest.ledger.audit import (
     Adjusted,
     Adjustment,
     Audit,
-    Audited,
     Balance,
     TurnRecord,
     Verdict,
 )
-from chatnest.ledger.base import Ledger
 from chatnest.ledger.books import GRANTED
 from chatnest.ledger.days import day_of
 from chatnest.ledger.limit import Unit
+from chatnest.ledger.usage import UsageRow
 from chatnest.ledger.watch import Crossing
 from chatnest.policies.limits import LimitRule
-from chatnest.stores.reasons import reason_of
-from chatnest.stores.survey import Reason
 
 __all__ = ["run"]
 
@@ -42,67 +37,27 @@ _UNAVAILABLE: Final = 1
 _UNSURE: Final = 3
 """Exit codes. A ConfigurationError gives 2."""
 
-_PATIENCE: Final = 10.0
-"""Minimum timeout in seconds. An audit can wait longer than a chat."""
-
 _TIMES: Final = ("admitted_at", "settled_at", "expires_at", "at")
 
-_Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
+_EFFECTS: Final = {
+    "adopt": "; nothing was adopted",
+    "adjust": "; the adjustment may have been made: it is safe to repeat the command",
+    "grant": "; the grant may have been made: it is safe to repeat the command",
+    "verify": "; nothing was verified",
+}
 
 
 def run(options: Namespace) -> None:
     """Run one of the actions, and exit. Raises ConfigurationError."""
-    flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
-    config = load_config(options.config, os.environ, flags)
-    with naming_keys(config):
-        ledger = _open(config.ledger, may_be_missing=options.action == "adopt")
-    try:
-        code = anyio.run(_run, ledger, options, config)
-        sys.stdout.flush()
-    except LedgerUnavailable as exc:
-        _write_error(_unavailable(ledger, options.action, reason_of(exc)))
+    action = options.action
+    run_on_books(
+        options,
+        _COMMANDS[action],
+        may_be_missing=action == "adopt",
+        effect=_EFFECTS.get(action, ""),
         # Without the ledger it is unknown whether the books have a drift.
-        code = _UNSURE if options.action == "verify" else _UNAVAILABLE
-    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
-
-
-async def _run(ledger: Ledger, options: Namespace, config: Config) -> int:
-    if not isinstance(ledger, Audited):
-        raise ConfigurationError(
-            "ledger.url: expected a ledger that several processes can read, got memory:. Pass the "
-            "ledger of the servers, such as --ledger sqlite:chatnest.db."
-        )
-    try:
-        return await _COMMANDS[options.action](ledger.audit(), options, config)
-    finally:
-        await ledger.aclose()
-
-
-def _open(section: LedgerSection, *, may_be_missing: bool) -> Ledger:
-    scheme, _, path = section.url.partition(":")
-    is_there = Path(path).is_file() and Path(path).stat().st_size > 0
-    if scheme == "sqlite" and path and not is_there and not may_be_missing:
-        raise ConfigurationError(
-            f"ledger.url: expected the file of a ledger, got {path!r}, which is missing or empty. "
-            "Pass the right file with --ledger."
-        )
-    patient = max(section.timeout, _PATIENCE), max(section.busy_timeout, _PATIENCE)
-    return open_ledger(
-        msgspec.structs.replace(section, timeout=patient[0], busy_timeout=patient[1])
+        unavailable=_UNSURE if action == "verify" else _UNAVAILABLE,
     )
-
-
-def _unavailable(ledger: Ledger, action: str, reason: Reason) -> str:
-    effects = {
-        "adopt": "; nothing was adopted",
-        "adjust": "; the adjustment may have been made: it is safe to repeat the command",
-        "grant": "; the grant may have been made: it is safe to repeat the command",
-        "verify": "; nothing was verified",
-    }
-    return f"{ledger!r} is unavailable: {reason}{effects.get(action, '')}"
 
 
 # ---------------------------------------------------------------- actions
@@ -111,11 +66,13 @@ def _unavailable(ledger: Ledger, action: str, reason: Reason) -> str:
 async def _show(audit: Audit, options: Namespace, _: Config) -> int:
     balances = await audit.balances(options.principal)
     if options.json:
-        _write(msgspec.to_builtins(balance) | {"used": balance.used} for balance in balances)
+        write_documents(
+            msgspec.to_builtins(balance) | {"used": balance.used} for balance in balances
+        )
         return 0
     if not balances:
         of_principal = "" if options.principal is None else f" of {options.principal!r}"
-        _write_error(f"the ledger has no records{of_principal}")
+        write_error(f"the ledger has no records{of_principal}")
         return 0
     figures = ("used", "held", "settled", "adjusted", "expired", "overrun")
     rows = [
@@ -127,33 +84,33 @@ async def _show(audit: Audit, options: Namespace, _: Config) -> int:
         ]
         for b in balances
     ]
-    _table(["principal", "limit", "day", *figures], rows)
+    write_table(["principal", "limit", "day", *figures], rows)
     return 0
 
 
 async def _holds(audit: Audit, options: Namespace, _: Config) -> int:
     holds, now = await audit.holds(), await audit.now()
     if options.json:
-        _write(_document(hold) for hold in holds)
+        write_documents(_document(hold) for hold in holds)
         return 0
     rows = [
         [
             hold.id,
             f"{hold.tokens:,}",
-            _time(hold.admitted_at),
+            time_text(hold.admitted_at),
             f"{(hold.expires_at - now) / 1000:,.0f} s" if hold.expires_at > now else "ended",
             ", ".join(dict.fromkeys(line.key.split(":", 2)[2] for line in hold.lines)),
         ]
         for hold in holds
     ]
-    _table(["hold", "tokens", "since", "lease", "accounts"], rows)
+    write_table(["hold", "tokens", "since", "lease", "accounts"], rows)
     return 0
 
 
 async def _warnings(audit: Audit, options: Namespace, config: Config) -> int:
     found = await audit.warnings()
     if options.json:
-        _write(_warning(crossing, config.ledger.currency) for crossing in found)
+        write_documents(_warning(crossing, config.ledger.currency) for crossing in found)
         return 0
     rows = [
         [
@@ -163,12 +120,12 @@ async def _warnings(audit: Audit, options: Namespace, config: Config) -> int:
             f"{crossing.threshold / 10:g} %",
             _quantity(crossing.unit, crossing.used),
             _quantity(crossing.unit, crossing.amount),
-            _time(crossing.at),
+            time_text(crossing.at),
             crossing.state,
         ]
         for crossing in found
     ]
-    _table(["account", "limit", "window", "threshold", "used", "of", "since", "state"], rows)
+    write_table(["account", "limit", "window", "threshold", "used", "of", "since", "state"], rows)
     return 0
 
 
@@ -180,7 +137,7 @@ async def _export(audit: Audit, options: Namespace, _: Config) -> int:
     async with aclosing(audit.records(_since(options.since))) as records:
         async for record in records:
             kind = "turn" if isinstance(record, TurnRecord) else "adjustment"
-            _write([{"type": kind} | _document(record)])
+            write_documents([{"type": kind} | _document(record)])
     return 0
 
 
@@ -261,13 +218,18 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
     for drift in verdict.drifts:
         place = f"{drift.name} of {drift.day}" if drift.day else drift.name
         sys.stdout.write(
-            f"drift: {_shown(drift.account)}, {place}: {drift.figure} is {drift.recorded:,}, "
+            f"drift: {shown(drift.account)}, {place}: {drift.figure} is {drift.recorded:,}, "
             f"but the records add up to {drift.recomputed:,}\n"
         )
+    for found in verdict.usage:
+        sys.stdout.write(
+            f"drift: usage of {_row(found.row)}: {found.figure} is {found.recorded:,}, but the "
+            f"records add up to {found.recomputed:,}\n"
+        )
     for sentence in verdict.unsure:
-        sys.stdout.write(f"cannot be verified: {_shown(sentence)}\n")
+        sys.stdout.write(f"cannot be verified: {shown(sentence)}\n")
     sys.stdout.write(_summary(verdict))
-    if verdict.drifts:
+    if verdict.drifts or verdict.usage:
         return _DRIFT
     return _UNSURE if verdict.unsure else 0
 
@@ -275,7 +237,7 @@ async def _verify(audit: Audit, _: Namespace, __: Config) -> int:
 async def _timezone(audit: Audit, options: Namespace, _: Config) -> int:
     change = await audit.change_zone(options.name, options.zone)
     sys.stdout.write(
-        f"{_shown(change.name)}: days of {change.after} instead of {change.before}; use "
+        f"{shown(change.name)}: days of {change.after} instead of {change.before}; use "
         "on a day that reaches into both still counts\n"
     )
     return 0
@@ -286,7 +248,7 @@ async def _adopt(audit: Audit, _: Namespace, __: Config) -> int:
     return 0
 
 
-_COMMANDS: Final[Mapping[str, _Command]] = {
+_COMMANDS: Final[Mapping[str, Command]] = {
     "adopt": _adopt,
     "show": _show,
     "holds": _holds,
@@ -315,8 +277,10 @@ def _only_name(account: str, balances: Iterable[Balance]) -> str:
 def _sentence(adjusted: Adjusted) -> str:
     made, balance = adjusted.adjustment, adjusted.balance
     place = made.name if made.day == GRANTED else f"{made.name} of {made.day}"
-    what = f"{_shown(made.account)}, {place}: {_change(adjusted)}"
-    earlier = "" if adjusted.first else f", already made at {_time(made.at)}; nothing was changed"
+    what = f"{shown(made.account)}, {place}: {_change(adjusted)}"
+    earlier = (
+        "" if adjusted.first else f", already made at {time_text(made.at)}; nothing was changed"
+    )
     if made.day == GRANTED:
         return f"{what}{earlier}; granted {_quantity(balance.unit, balance.adjusted)}\n"
     used, held = _quantity(balance.unit, balance.used), _quantity(balance.unit, balance.held)
@@ -350,8 +314,14 @@ def _quantity(unit: str, amount: int) -> str:
     return amount_text(amount) if unit == "money" else f"{amount:,}"
 
 
+def _row(row: UsageRow) -> str:
+    named = zip(row._fields, row, strict=True)
+    return ", ".join(f"{name} {shown(value)}" for name, value in named if value not in {"", "{}"})
+
+
 def _summary(verdict: Verdict) -> str:
-    summary = f"{verdict.checked:,} counters, {len(verdict.drifts):,} drifts"
+    drifts = len(verdict.drifts) + len(verdict.usage)
+    summary = f"{verdict.checked:,} counters, {drifts:,} drifts"
     if verdict.old:
         summary += f"; not checked: {verdict.old:,} of days whose records are being deleted"
     return summary + "\n"
@@ -369,45 +339,7 @@ def _since(text: str) -> int:
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _time(at: int) -> str:
-    """A time in the form of RFC 3339, in UTC, to the millisecond."""
-    found = datetime.fromtimestamp(at / 1000, UTC)
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _document(value: msgspec.Struct) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(value)
-    times = {key: _time(document[key]) for key in _TIMES if document.get(key) is not None}
+    times = {key: time_text(document[key]) for key in _TIMES if document.get(key) is not None}
     return document | times
-
-
-def _write(documents: Iterable[dict[str, Any]]) -> None:
-    for document in documents:
-        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table with columns as wide as needed. Numbers are aligned to the right."""
-    rows = [[_shown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    numeric = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
-    numeric = numeric or [False] * len(head)
-    for row in (head, *rows):
-        cells = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, numeric, strict=True)
-        ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
-
-
-def _shown(text: str) -> str:
-    """A name in printable form: a name that a user chose must not control the terminal."""
-    return text if text.isprintable() else repr(text)
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(",", "").replace(".", "", 1).isdecimal()
-
-
-def _write_error(sentence: str) -> None:
-    sys.stderr.write(f"chatnest: {sentence}\n")

@@ -39,6 +39,7 @@ _KEYS: Final[Mapping[str, str]] = {
     "allow_client_system_prompt": "chat.allow_client_system_prompt",
     "anonymous_daily_token_limit": "budget.anonymous_daily_token_limit",
     "client_system_prompt": "chat.client_system_prompt",
+    "currency": "ledger.currency",
     "default_plan": "chat.default_plan",
     "default_profile": "chat.default_profile",
     "events": "chat.events",

@@ -11,6 +11,7 @@ from chatnest.ledger.base import Facts, Line
 from chatnest.ledger.books import GRANTED, unit_of_scale
 from chatnest.ledger.days import span_of
 from chatnest.ledger.limit import MOST, Unit
+from chatnest.ledger.usage import Refusals, UsageRow, Used
 from chatnest.ledger.watch import Crossing
 
 __all__ = [
@@ -23,10 +24,12 @@ __all__ = [
     "Figure",
     "LiveHold",
     "TurnRecord",
+    "UsageDrift",
     "Verdict",
     "ZoneChange",
     "check_kept",
     "check_total",
+    "usage_key",
 ]
 
 _MOST: Final[Mapping[Unit, int]] = {"tokens": 10**12, "requests": 10**12, "money": MOST}
@@ -203,17 +206,40 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}:{self.day or ''}:{self.account}"
 
 
+class UsageDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of the roll-up that differs from its records: ``recorded`` in the row, and
+    ``recomputed`` from the records.
+    """
+
+    row: UsageRow
+    figure: str
+    recorded: int
+    recomputed: int
+
+    @property
+    def key(self) -> str:
+        return usage_key(self.row)
+
+
+def usage_key(row: UsageRow) -> str:
+    """A text for a row of the roll-up. No counter has such a key."""
+    return f"usage {msgspec.json.encode(row).decode()}"
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a verification.
 
     ``unsure`` has a sentence for each figure that could not be verified. ``old`` is the number of
-    counters whose differences are expected, because records of their days were forgotten.
+    counters whose differences are expected, because records of their days were forgotten. ``usage``
+    has the differences of the roll-up, of whose rows ``rows`` were compared.
     """
 
     checked: int
     drifts: tuple[Drift, ...]
     unsure: tuple[str, ...] = ()
     old: int = 0
+    usage: tuple[UsageDrift, ...] = ()
+    rows: int = 0
 
 
 class Audit(Protocol):
@@ -254,6 +280,17 @@ class Audit(Protocol):
         """Make the store at the ledger's address the books from now on, also for running servers.
         Returns a sentence about what was found.
         """
+
+    async def usage(self, since: str, by: tuple[str, ...]) -> list[Used]:
+        """The roll-up from the day ``since`` on, in sums by the names ``by``: fields of a row, or
+        names of groups. Sorted by their values.
+        """
+
+    async def refusals(self, since: str) -> list[Refusals]:
+        """The refusals by limits from the day ``since`` on, by hour and limit."""
+
+    async def currency(self) -> str:
+        """The currency of all amounts of money; empty if the books have counted none."""
 
     async def verdict(self) -> Verdict:
         """Compare all counters with the sums of their records."""

@@ -57,7 +57,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     ``output`` is the maximum tokens of the answer. A limit with less left grants less output, down
     to ``min_output``. A token of the input costs one token, like one of the output; ``money`` is
     the cost in nano-dollars at the dearest price that may apply. ``lease`` (TTL) is in
-    milliseconds.
+    milliseconds. ``principal`` is who asks: a ledger may keep the usage beside its account.
 
     Raises ConfigurationError for costs so large that a store could not count them exactly.
     """
@@ -69,6 +69,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     money: Cost = Cost(0, 0)
     lease: int = 30_000
+    principal: str = ""
 
     def __post_init__(self) -> None:
         money, most = self.money, max(self.output, self.min_output)

@@ -9,6 +9,7 @@ from chatnest.ledger.base import Hold
 from chatnest.ledger.days import day_of, end_of, span_of
 from chatnest.ledger.limit import Limit, Unit
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.usage import UsageRow, Use
 from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import Window
 
@@ -126,6 +127,9 @@ class Books(Protocol):
 
     def cross(self, crossing: Crossing, /) -> None:
         """Store a new crossing, whose delivery is pending."""
+
+    def spend(self, row: UsageRow, use: Use, sign: int, /) -> None:
+        """Add figures to a row of the roll-up, or take them out with a ``sign`` of -1."""
 
 
 def counter_key(limit: Limit, now: int) -> str:

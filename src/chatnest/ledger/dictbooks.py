@@ -26,6 +26,8 @@ from chatnest.ledger.crossings import Crossings
 from chatnest.ledger.days import day_of, days_between
 from chatnest.ledger.holds import Holds
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.usage import Refusals, UsageRow, Use, Used
+from chatnest.ledger.usage_rows import UsageRows
 from chatnest.ledger.watch import Crossing, Watch, WatchRow
 from chatnest.ledger.window import ListWindow
 
@@ -86,7 +88,8 @@ class DictBooks(Holds):
     windows whose entries have all left. Days that count in a lifetime are added up instead. If
     that is not enough, new accounts share one account for each limit, with the limit of a single
     account: addresses once nine tenths of the keys are in use, others once all of them are.
-    Counters of streams, which live as long as a hold, are never shared.
+    Counters of streams, which live as long as a hold, are never shared. ``max_keys`` also bounds
+    the rows of the roll-up, as UsageRows describes.
     """
 
     def __init__(self, max_keys: int) -> None:
@@ -113,6 +116,11 @@ class DictBooks(Holds):
         self.watches: Callable[[str, str], list[Watch]] = self.crossings.watches
         self.cross: Callable[[Crossing], None] = self.crossings.cross
         self._say_again = 0
+        self._usage = UsageRows(max_keys)
+        self.spend: Callable[[UsageRow, Use, int], None] = self._usage.spend
+        self.refuse: Callable[[Mapping[tuple[str, str], int]], None] = self._usage.refuse
+        self.refusals: Callable[[str], list[Refusals]] = self._usage.refusals
+        self.own_usage: Callable[[str, str], list[Used]] = self._usage.of
 
     def __len__(self) -> int:
         return len(self._counters) + len(self._windows) + len(self._slidings)

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from chatnest.ledger.base import (
     Admitted,
@@ -18,6 +18,7 @@ from chatnest.ledger.base import (
     wall_clock,
 )
 from chatnest.ledger.dictbooks import DictBooks
+from chatnest.ledger.usage import Refusals, Used, check_currency
 from chatnest.ledger.watch import Crossing
 
 __all__ = ["MemoryLedger"]
@@ -39,6 +40,7 @@ class MemoryLedger:
     def __init__(self, *, clock: Callable[[], int] = wall_clock, max_keys: int = 100_000) -> None:
         self._clock = clock
         self._books = DictBooks(max_keys)
+        self._currency = ""
         self._lock = threading.Lock()  # for threads; there is no await inside it
         _warn_if_one_of_several()
 
@@ -72,6 +74,24 @@ class MemoryLedger:
     async def end_crossing(self, crossing: Crossing, state: str) -> None:
         with self._lock:
             self._books.crossings.end(crossing, state)
+
+    async def own_usage(self, principal: str, since: str) -> list[Used]:
+        with self._lock:
+            return self._books.own_usage(principal, since)
+
+    async def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
+        with self._lock:
+            self._books.refuse(counts)
+
+    async def refusals(self, since: str) -> list[Refusals]:
+        """The refusals by limits from the day ``since`` on, by hour and limit."""
+        with self._lock:
+            return self._books.refusals(since)
+
+    async def keep_currency(self, currency: str) -> None:
+        with self._lock:
+            check_currency(self._currency, currency)
+            self._currency = currency
 
     def now(self) -> int:
         """The time of this process's clock."""

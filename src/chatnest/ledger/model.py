@@ -46,6 +46,7 @@ from chatnest.ledger.books import (
 from chatnest.ledger.days import day_end
 from chatnest.ledger.limit import Limit, Unit
 from chatnest.ledger.standing import longest, refusal_of, state_of
+from chatnest.ledger.usage import expired_row, expired_use, row_of, use_of
 from chatnest.ledger.watch import Watch
 from chatnest.ledger.watching import look_at, watch_of
 
@@ -321,5 +322,18 @@ def _end(books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge
         counter.overrun += max(0, charge - held)
         if state is HoldState.EXPIRED:
             counter.expired += charge
+    _roll_up(books, record, state, cost, now)
     record.state, record.until = state, now
     record.charged, record.charged_money = cost.tokens, cost.money
+
+
+def _roll_up(
+    books: Books, record: HoldRecord, state: HoldState, cost: Hold | Charge, now: int
+) -> None:
+    """Count the end of a hold in the roll-up, in place of an earlier one."""
+    if record.state is HoldState.EXPIRED:
+        books.spend(expired_row(record.until), expired_use(record.hold), -1)
+    if isinstance(cost, Hold):
+        books.spend(expired_row(now), expired_use(cost), 1)
+    elif state is HoldState.SETTLED:
+        books.spend(row_of(cost, now), use_of(cost), 1)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from chatnest.ledger.audit import (
     Adjustment,
@@ -10,13 +11,18 @@ from chatnest.ledger.audit import (
     Figure,
     LiveHold,
     TurnRecord,
+    UsageDrift,
     Verdict,
 )
 from chatnest.ledger.base import amounts_of
 from chatnest.ledger.books import EVER, GRANTED, unit_of_scale
-from chatnest.ledger.days import span_of
+from chatnest.ledger.days import day_of, end_of, span_of
+from chatnest.ledger.usage import FIGURES, UsageRow, Use, groups_text
 
-__all__ = ["judge", "verify"]
+__all__ = ["Recount", "judge", "recounted", "usage_drifts", "verify"]
+
+
+_DAY: Final = 86_400_000
 
 
 def verify(
@@ -71,6 +77,69 @@ def _drifts(balance: Balance, sums: dict[Figure, int]) -> Iterable[Drift]:
                 recorded=recorded,
                 recomputed=recomputed,
             )
+
+
+class Recount:
+    """The roll-up by the records."""
+
+    def __init__(self) -> None:
+        self.rows: dict[UsageRow, Use] = {}
+
+    def add(self, record: TurnRecord) -> None:
+        """Count a record in its row."""
+        facts = record.facts
+        row = UsageRow(
+            day_of(record.settled_at, "UTC"),
+            record.principal,
+            record.model,
+            record.profile,
+            record.outcome,
+            groups_text(facts.groups),
+        )
+        use = Use(
+            1,
+            record.tokens,
+            record.input_tokens,
+            facts.cached_tokens,
+            facts.cache_written_tokens,
+            record.output_tokens,
+            facts.reasoning_tokens,
+            record.money,
+            int(record.source == "estimated"),
+        )
+        self.rows.setdefault(row, Use()).add(use)
+
+    def watching(self, records: Iterable[TurnRecord]) -> Iterable[TurnRecord]:
+        """Count records while somebody else reads them."""
+        for record in records:
+            self.add(record)
+            yield record
+
+
+def recounted(records: Iterable[TurnRecord]) -> dict[UsageRow, Use]:
+    """The roll-up by these records."""
+    recount = Recount()
+    for record in records:
+        recount.add(record)
+    return recount.rows
+
+
+def usage_drifts(
+    kept: Mapping[UsageRow, Use], recount: Mapping[UsageRow, Use], since: int
+) -> list[UsageDrift]:
+    """The figures of the roll-up that differ from the sums of the records. Days that began before
+    ``since`` (ms) may lack records, and are left out.
+    """
+    none = Use()
+    return [
+        UsageDrift(row=row, figure=figure, recorded=recorded, recomputed=recomputed)
+        for row in sorted({*kept, *recount})
+        if end_of(row.day, "UTC") - _DAY >= since
+        for figure in FIGURES
+        for recorded in [getattr(kept.get(row, none), figure)]
+        for recomputed in [getattr(recount.get(row, none), figure)]
+        if recorded != recomputed
+    ]
 
 
 def judge(

@@ -14,7 +14,7 @@ __all__ = ["Formats", "Route", "more_paths_of"]
 
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _FIELD: Final = re.compile(r"[\t\x20-\x7e]+")
-_RESERVED: Final = re.compile(r"(.*/)?(limits|openapi\.json|runs(/.*)?)")
+_RESERVED: Final = re.compile(r"(.*/)?(limits|usage|openapi\.json|runs(/.*)?)")
 _PLACEHOLDER: Final = re.compile(r"\\\{(run|conversation|model)\\\}")
 _VALUES: Final = {"run": "(?P<run>[0-9a-f]{32})", "conversation": "(?P<conversation>.+)"}
 _ONE_SEGMENT: Final = {"run": _VALUES["run"], "conversation": "(?P<conversation>[^/]+)"}

@@ -27,7 +27,7 @@ _ERRORS: Final = {
     "400": "The request is invalid.",
     "401": "The request has no valid key.",
     "403": "The profile is not open to the principal.",
-    "404": "The model is unknown.",
+    "404": "The model is unknown, or the path.",
     "413": "The body or the conversation is too large.",
     "422": "The Idempotency-Key belongs to another request.",
     "429": "A limit is reached. Retry-After has the seconds to wait.",
@@ -70,6 +70,7 @@ def openapi_document(
             for method, action in more.actions.items():
                 path[method.lower()] = _more(each, name, more, action)
     paths[f"{prefix}/limits"] = {"get": _limits()}
+    paths[f"{prefix}/usage"] = {"get": _usage()}
     document: dict[str, Any] = {
         "openapi": _VERSION,
         "info": {"title": title, "version": version},
@@ -155,6 +156,20 @@ def _errors(format_: WireFormat, *, chat: bool) -> dict[str, Any]:
 
 def _described(*statuses: str) -> dict[str, Any]:
     return {status: {"description": _ERRORS[status]} for status in statuses}
+
+
+def _usage() -> dict[str, Any]:
+    return {
+        "operationId": "usage",
+        "summary": "Get what was used in the last 30 days",
+        "responses": {
+            "200": {
+                "description": "The usage of the principal, by day (UTC) and model.",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            **_described("401", "403", "404", "429", "503"),
+        },
+    }
 
 
 def _limits() -> dict[str, Any]:

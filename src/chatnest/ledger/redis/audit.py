@@ -21,10 +21,12 @@ from chatnest.ledger.audit import (
     Drift,
     LiveHold,
     TurnRecord,
+    UsageDrift,
     Verdict,
     ZoneChange,
     check_kept,
     check_total,
+    usage_key,
 )
 from chatnest.ledger.books import GRANTED, unit_of_scale, zone_of_scale
 from chatnest.ledger.days import day_of, is_zone
@@ -32,10 +34,12 @@ from chatnest.ledger.limit import MOST
 from chatnest.ledger.redis.books import Books
 from chatnest.ledger.redis.keys import Keys, Part, tag_of
 from chatnest.ledger.redis.reader import Account, Reader, account_of
-from chatnest.ledger.redis.records import Entry, records_of, standing
+from chatnest.ledger.redis.records import Entry, counted, records_of, standing
 from chatnest.ledger.redis.server import Server
 from chatnest.ledger.redis.steps import Steps
-from chatnest.ledger.verification import judge, verify
+from chatnest.ledger.redis.usage import rows_of, sums_of
+from chatnest.ledger.usage import Refusals, UsageRow, Use, Used
+from chatnest.ledger.verification import judge, recounted, usage_drifts, verify
 from chatnest.ledger.watch import Crossing
 
 __all__ = ["RedisAudit"]
@@ -49,13 +53,17 @@ does nothing.
 """
 
 
+AnyDrift = Drift | UsageDrift
+
+
 class _Round(msgspec.Struct, frozen=True):
     """One reading of the books: the differences, and the counters that changed during it."""
 
     keys: frozenset[str]
-    drifts: Mapping[str, tuple[Drift, ...]]
+    drifts: Mapping[str, tuple[AnyDrift, ...]]
     moving: frozenset[str]
     gaps: tuple[str, ...]
+    rows: frozenset[str]
 
 
 class RedisAudit:
@@ -162,6 +170,15 @@ class RedisAudit:
         balance = Balance.at(made.key, map(int, packed.split()), scales)
         return Adjusted(adjustment=made, first=first == 1, balance=balance)
 
+    async def usage(self, since: str, by: tuple[str, ...]) -> list[Used]:
+        return sums_of(await self._reader.usage(since), since, by)
+
+    async def refusals(self, since: str) -> list[Refusals]:
+        return await self._reader.refusals(since)
+
+    async def currency(self) -> str:
+        return await self._books.currency()
+
     async def change_zone(self, name: str, zone: str) -> ZoneChange:
         scale = (await self._books.zones()).get(name)
         if scale is None:
@@ -202,7 +219,8 @@ class RedisAudit:
 
     async def verdict(self) -> Verdict:
         first = await self._round()
-        open_keys, seen, certain = set(first.keys), dict[str, tuple[Drift, ...]](), list[Drift]()
+        open_keys, seen = set(first.keys), dict[str, tuple[AnyDrift, ...]]()
+        certain: list[AnyDrift] = []
         latest = first
         for turn in range(_ROUNDS):
             if turn:
@@ -216,15 +234,31 @@ class RedisAudit:
                 certain.extend(found)
             if not open_keys:
                 break
-        busy = [f"{key}: the counter changed during every reading." for key in sorted(open_keys)]
+        rows = latest.rows
+        busy = [
+            f"{key}: the {'row' if key in rows else 'counter'} changed during every reading."
+            for key in sorted(open_keys)
+        ]
         kept_since = await self.now() - self._keep - _DAY
-        verdict = judge(len(first.keys), certain, kept_since=kept_since, gaps=latest.gaps)
-        return msgspec.structs.replace(verdict, unsure=(*verdict.unsure, *busy))
+        drifts = [drift for drift in certain if isinstance(drift, Drift)]
+        verdict = judge(
+            len(first.keys) - len(first.rows), drifts, kept_since=kept_since, gaps=latest.gaps
+        )
+        usage = [drift for drift in certain if isinstance(drift, UsageDrift)]
+        unsure = [*verdict.unsure, *busy]
+        if usage and latest.gaps:
+            unsure.append("usage: the roll-up may differ because records are missing.")
+            usage = []
+        return msgspec.structs.replace(
+            verdict, unsure=tuple(unsure), usage=tuple(usage), rows=len(first.rows)
+        )
 
     async def _round(self) -> _Round:
         tags = set(await self._reader.tags("counters", "holds"))
         scales = await self._books.zones()
         before = await self._reader.accounts(tags)
+        since = await self.now() - self._keep - _DAY
+        rows_before = await self._rows(since)
         entries: list[Entry] = []
         gaps = []
         streams = await self._reader.streams("")
@@ -238,16 +272,27 @@ class RedisAudit:
         states, were = _by_key(after), _by_key(before)
         moving = {key for key in {*states, *were} if states.get(key) != were.get(key)}
         turns, adjustments = standing(entries)
-        drifts = defaultdict[str, tuple[Drift, ...]](tuple)
+        drifts = defaultdict[str, tuple[AnyDrift, ...]](tuple)
         balances = [balance for each in after for balance in each.balances]
         holds = [hold for account in after for hold in account.holds]
         for drift in verify(balances, holds, turns, adjustments, scales):
             drifts[drift.key] += (drift,)
-        keys = frozenset({*states, *drifts})
-        return _Round(keys, drifts, frozenset(moving), tuple(gaps))
+        rows = await self._rows(since)
+        moving |= {
+            usage_key(row) for row in {*rows, *rows_before} if rows.get(row) != rows_before.get(row)
+        }
+        for found in usage_drifts(rows, recounted(counted(entries)), since):
+            drifts[found.key] += (found,)
+        used = frozenset(map(usage_key, rows))
+        keys = frozenset({*states, *drifts, *used})
+        return _Round(keys, drifts, frozenset(moving), tuple(gaps), used)
+
+    async def _rows(self, since: int) -> dict[UsageRow, Use]:
+        day = day_of(since, "UTC")
+        return rows_of(await self._reader.usage(day), day)
 
 
-def _sizes(drifts: Iterable[Drift]) -> list[tuple[str, int]]:
+def _sizes(drifts: Iterable[AnyDrift]) -> list[tuple[str, int]]:
     return [(drift.figure, drift.recorded - drift.recomputed) for drift in drifts]
 
 

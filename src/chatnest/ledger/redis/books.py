@@ -106,6 +106,13 @@ class Books:
             self._zones.learn({name: kept})
             check_scale(name, kept, zone)
 
+    async def currency(self, given: str = "") -> str:
+        """The currency of the books, which is ``given`` if they had none."""
+        home = self._keys.home
+        answer = await self.run("currency", home, [self._keys.of(home, "currency")], [given])
+        kept: str = answer[2].decode()
+        return kept
+
     def end_of(self, name: str, day: str) -> int:
         """When a day of a limit ends; the latest time at which it may, if its zone is not known."""
         scale = self._zones.scale(name)

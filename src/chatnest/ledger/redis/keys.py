@@ -24,6 +24,9 @@ by themselves, except those of a lifetime.
                              messages. ``turns:granted`` has those of grants.    never
 ``pending``    sorted set    reached thresholds whose warnings are not           30 days
                              delivered yet, beside the mark of their slot
+``usage:MONTH`` hash         the roll-up of usage: ``DAY NAMES`` to its figures  400 days
+``refusals:M`` hash          refusals in a month, by hour and name of a limit    400 days
+``currency``   string        the currency of all amounts of money                never
 ``adjust:ID``  string        an adjustment                                       keep_days + 35;
                                                                                  never for a grant
 ============== ============= =================================================== ================
@@ -71,12 +74,13 @@ _SLOTS: Final = 16_384
 class Part(msgspec.Struct):
     """The part of an operation that one script does: the tags of the accounts that it charges, and
     the limits that it checks, each with its index in the operation. The first account has the key
-    that records the hold's end.
+    that records the hold's end. One part of a hold ``keeps`` its usage.
     """
 
     homes: list[str]
     limits: list[tuple[int, Limit]] = []
     lines: list[Line] = []
+    keeps: bool = False
 
     @property
     def tag(self) -> str:
@@ -170,12 +174,15 @@ class Keys:
                 parts[0].homes.append(own)
             else:
                 parts.append(Part([own]))
+        self._choose_keeper([part for part in parts if part.homes], wish.principal)
         for part in parts:
             if not part.homes:
                 part.homes.append(tag_of(part.limits[0][1].account))
         return parts
 
-    def parts_of_lines(self, lines: Iterable[Line], hold_id: str) -> list[Part]:
+    def parts_of_lines(
+        self, lines: Iterable[Line], hold_id: str, principal: str = ""
+    ) -> list[Part]:
         """The parts of a hold: the same as those in which it was admitted."""
         parts: dict[int, Part] = {}
         for line in lines:
@@ -186,7 +193,30 @@ class Keys:
                 part.homes.append(tag)
         if not parts:
             parts[0] = Part([_tag_of_id(hold_id)])
-        return [parts[slot] for slot in sorted(parts)]
+        found = [parts[slot] for slot in sorted(parts)]
+        self._choose_keeper(found, principal)
+        return found
+
+    def _choose_keeper(self, parts: Sequence[Part], principal: str) -> None:
+        """Let one part of a hold keep its usage: the one in the slot of the principal, if any."""
+        slot = self.slot(tag_of(principal))
+        keeper = next((part for part in parts if self.slot(part.tag) == slot), parts[0])
+        keeper.keeps = True
+
+    def of_usage(self, part: Part, principal: str, day: str) -> str:
+        """The key of the roll-up for a step: the principal's own, if it is in the same slot."""
+        own = tag_of(principal)
+        tag = own if principal and self.slot(own) == self.slot(part.tag) else part.tag
+        return self.of(tag, f"usage:{day[:7]}")
+
+    def of_refusals(self, day: str) -> str:
+        """The key of the refusals in the month of a day."""
+        return self.of(self.home, f"refusals:{day[:7]}")
+
+    def of_own_usage(self, principal: str, days: Iterable[str]) -> list[str]:
+        """The keys of a principal's roll-up, of the months of these days."""
+        months = dict.fromkeys(day[:7] for day in days)
+        return [self.of(tag_of(principal), f"usage:{month}") for month in months]
 
     def slot(self, tag: str) -> int:
         """The slot of a tag's keys; 0 without a cluster."""

@@ -26,7 +26,7 @@ a tenant's) takes one step for each, in the order of the slots:
 them holds and settlements. A settlement whose hold was lost is charged all the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ from chatnest.ledger.base import (
     Settlement,
     wall_clock,
 )
+from chatnest.ledger.days import day_of, days_between
 from chatnest.ledger.redis.answers import (
     ADMITTED,
     REFUSED,
@@ -55,10 +56,12 @@ from chatnest.ledger.redis.answers import (
 )
 from chatnest.ledger.redis.books import Books
 from chatnest.ledger.redis.crossings import Crossings
-from chatnest.ledger.redis.keys import Keys, Part
+from chatnest.ledger.redis.keys import Keys, Part, tag_of
 from chatnest.ledger.redis.marks import Marks
 from chatnest.ledger.redis.server import Server
 from chatnest.ledger.redis.steps import Steps
+from chatnest.ledger.redis.usage import decode_hashes, rows_of
+from chatnest.ledger.usage import KEPT_MILLISECONDS, OWN, Used, check_currency, gathered
 from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import RedisSurvey
 
@@ -133,7 +136,7 @@ class RedisLedger:
             end_key = self._keys.of_end(part.homes[0], wish.id)
             args = (
                 *(wish.id, admission.output, wish.min_output, wish.lease),
-                *(wish.input_tokens, wish.money.fixed, wish.money.per_output),
+                *(wish.input_tokens, wish.money.fixed, wish.money.per_output, int(part.keeps)),
             )
             answer = await self._steps.run_limits("reserve", part, (end_key,), args)
             if answer[0] == REFUSED:  # not for a hold that has ended: its admission counts
@@ -159,7 +162,7 @@ class RedisLedger:
 
     async def settle(self, hold: Hold, charge: Charge) -> Settlement:
         settlements = []
-        for part in self._keys.parts_of_lines(hold.lines, hold.id):
+        for part in self._keys.parts_of_lines(hold.lines, hold.id, charge.principal):
             tokens, first, _, money, *crossed = await self._steps.settle(
                 part, hold, charge, _record(part, charge)
             )
@@ -190,6 +193,25 @@ class RedisLedger:
 
     async def end_crossing(self, crossing: Crossing, state: str) -> None:
         await self._crossings.end(crossing, state)
+
+    async def own_usage(self, principal: str, since: str) -> list[Used]:
+        days = days_between(since, max(since, day_of(self.now(), "UTC")))
+        answer = await self._books.run(
+            "own", tag_of(principal), self._keys.of_own_usage(principal, days), ()
+        )
+        rows = rows_of(decode_hashes(answer[2]), since)
+        return gathered([(r, use) for r, use in rows.items() if r.principal == principal], OWN)
+
+    async def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
+        key = self._keys.of_refusals(day_of(self.now(), "UTC"))
+        args: list[str | int] = [len(counts)]
+        for (hour, name), number in counts.items():
+            args += [f"{hour} {name}", number]
+        args.append(KEPT_MILLISECONDS)
+        await self._books.run("refuse", self._keys.home, [key], args)
+
+    async def keep_currency(self, currency: str) -> None:
+        check_currency(await self._books.currency(currency), currency)
 
     def now(self) -> int:
         """The server's time, estimated from its last answer."""

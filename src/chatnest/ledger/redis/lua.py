@@ -24,6 +24,10 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "put": ("put",),
     "look": ("look",),
     "page": ("page",),
+    "own": ("mark", "own"),
+    "rows": ("rows",),
+    "refuse": ("mark", "refuse"),
+    "currency": ("mark", "currency"),
 }
 """Script → the files that it consists of, in order."""
 

@@ -17,6 +17,8 @@ from chatnest.ledger.redis.keys import Keys, lines_of, unit_of
 from chatnest.ledger.redis.mark import SCHEMA, Mark, trouble
 from chatnest.ledger.redis.records import Entry, read_entry
 from chatnest.ledger.redis.server import Server
+from chatnest.ledger.redis.usage import decode_hashes
+from chatnest.ledger.usage import Refusals, day_before
 from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import StoreChanged
 
@@ -27,6 +29,11 @@ _VALUES: Final = 1_000
 
 _ENTRIES: Final = 250
 """Maximum entries of streams in one answer. Each has a dozen values."""
+
+_ROW_VALUES: Final = 10_000
+"""Maximum values of the roll-up in one answer: a few milliseconds of the server's time."""
+
+_LONGEST_MONTH: Final = 31
 
 _KEYS: Final = 200
 """Maximum accounts or streams that are passed to one script."""
@@ -120,6 +127,40 @@ class Reader:
                 left.popleft()
                 room, start = room - 1 - len(page), "-"
 
+    async def usage(self, since: str) -> list[list[str]]:
+        """The hashes of the roll-up that may have rows from the day ``since`` on."""
+        # After a clock was set back, a row may be in the hash of the month before.
+        first = f"usage:{day_before(since, _LONGEST_MONTH)[:7]}"
+        found: list[list[str]] = []
+        keys = await self._scan("usage:*")
+        kinds: defaultdict[str, list[str]] = defaultdict(list)
+        for tag, kind in keys:
+            if kind >= first:
+                kinds[tag].append(kind)
+        for batch in self._batches(sorted(kinds)):
+            left = deque((tag, kind) for tag in batch for kind in sorted(kinds[tag]))
+            while left:
+                named = [self._keys.of(tag, kind) for tag, kind in list(left)[:_KEYS]]
+                (packed,) = await self._ask("rows", left[0][0], named, _ROW_VALUES)
+                hashes = decode_hashes(packed)
+                found.extend(hashes)
+                for _ in hashes:
+                    left.popleft()
+        return found
+
+    async def refusals(self, since: str) -> list[Refusals]:
+        """The refusals from a day on, by hour and limit."""
+        home, sums = self._keys.home, defaultdict[tuple[str, str], int](int)
+        for tag, kind in sorted(await self._scan("refusals:*")):
+            if tag == home and kind >= f"refusals:{since[:7]}":
+                (packed,) = await self._ask("rows", home, [self._keys.of(home, kind)], _ROW_VALUES)
+                (words,) = decode_hashes(packed)
+                for field, number in _pairs(words).items():
+                    hour, _, name = field.partition(" ")
+                    sums[hour, name] += int(number)
+        found = sorted(sums.items())
+        return [Refusals(*place, number) for place, number in found if place[0] >= since]
+
     async def streams(self, first: str) -> list[tuple[str, str]]:
         """The tags and days with records, from the day ``first`` on, and those with grants."""
         found = [
@@ -133,10 +174,10 @@ class Reader:
         """The tags with keys of these kinds."""
         return sorted({tag for tag, kind in await self._scan() if kind in kinds})
 
-    async def _scan(self) -> list[tuple[str, str]]:
+    async def _scan(self, kinds: str = "*") -> list[tuple[str, str]]:
         """The tag and the kind of each key."""
         head = self._keys.of("*", "*").removesuffix("{*}:*")
-        keys = await self._server.link().scan(self._keys.pattern("*"))
+        keys = await self._server.link().scan(self._keys.pattern(kinds))
         parts = (key.removeprefix(head + "{").partition("}:") for key in keys)
         return [(tag, kind) for tag, _, kind in parts]
 

@@ -9,7 +9,7 @@ import msgspec
 from chatnest.ledger.audit import Adjustment, TurnRecord
 from chatnest.ledger.redis.keys import lines_of
 
-__all__ = ["Entry", "read_entry", "records_of", "standing"]
+__all__ = ["Entry", "counted", "read_entry", "records_of", "standing"]
 
 _read_keys = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -80,6 +80,28 @@ def standing(entries: Iterable[Entry]) -> tuple[list[TurnRecord], list[Adjustmen
     return turns, adjustments
 
 
+def counted(entries: Iterable[Entry]) -> list[TurnRecord]:
+    """The final costs of holds that are counted as usage: each once, however many accounts it was
+    charged to.
+    """
+    best: dict[str, Entry] = {}
+    turns = []
+    for entry in entries:
+        if entry.fields.get("counted") != "1":
+            continue
+        hold_id = entry.fields["hold"]
+        if entry.is_added:
+            turns.append(_turn(entry.fields, entry.lines))
+        elif hold_id not in best or best[hold_id].rank < entry.rank:
+            best[hold_id] = entry
+    turns.extend(
+        _turn(entry.fields, entry.lines)
+        for entry in best.values()
+        if entry.fields["outcome"] != "released"
+    )
+    return turns
+
+
 def records_of(entries: Iterable[Entry]) -> list[TurnRecord | Adjustment]:
     """The same, oldest first. Equal costs of a hold in several accounts are one record."""
     turns, adjustments = standing(entries)
@@ -95,7 +117,7 @@ def records_of(entries: Iterable[Entry]) -> list[TurnRecord | Adjustment]:
 
 
 def _turn(fields: dict[str, str], lines: Iterable[str]) -> TurnRecord:
-    values: dict[str, Any] = dict(fields)
+    values: dict[str, Any] = {key: text for key, text in fields.items() if key != "counted"}
     if "facts" in values:
         values["facts"] = msgspec.json.decode(values["facts"])
     values["id"] = values.pop("hold")

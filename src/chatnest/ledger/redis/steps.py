@@ -22,6 +22,7 @@ from chatnest.ledger.redis.keys import (
     tag_of,
     word_of,
 )
+from chatnest.ledger.redis.usage import usage_of
 from chatnest.ledger.watching import watch_of
 
 __all__ = ["Steps"]
@@ -72,8 +73,11 @@ class Steps:
         now: int | None = None,
         *,
         limits: Sequence[Limit] = (),
+        principal: str = "",
     ) -> Any:
-        """Run a script over the accounts of ``part``. Raises LedgerUnavailable."""
+        """Run a script over the accounts of ``part``. ``principal`` is whose usage it is. Raises
+        LedgerUnavailable.
+        """
         now = self.now() if now is None else now
         today = day_of(now, "UTC")
         keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
@@ -82,7 +86,10 @@ class Steps:
         answer = await self._books.run(
             name,
             part.tag,
-            [*keys, *more_keys, self._keys.of_pending(part.tag)],
+            [
+                *(*keys, *more_keys, self._keys.of_pending(part.tag)),
+                self._keys.of_usage(part, principal, today),
+            ],
             [*common, *args],
             time_at=time_at,
             limits=limits,
@@ -173,11 +180,13 @@ class Steps:
             part,
             (
                 *(hold.id, self.remember, charge.tokens, charge.money, hold.tokens, hold.money),
+                *(usage_of(charge) if part.keeps else ("", 0)),
                 *(len(places) // 2, *places),
                 *chain.from_iterable(self._lines_of(part, tag, hold) for tag in part.homes),
                 *record,
             ),
             (self._keys.of_end(part.homes[0], hold.id), *buckets),
+            principal=charge.principal,
         )
 
     def _lines_of(self, part: Part, tag: str, hold: Hold) -> list[str | int]:

@@ -27,11 +27,14 @@ from chatnest.ledger.audit import (
     check_kept,
 )
 from chatnest.ledger.base import Facts, Line
+from chatnest.ledger.days import day_of
 from chatnest.ledger.sqlite.adopt import change_zone
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
+from chatnest.ledger.sqlite.usage import all_usage, read_usage
 from chatnest.ledger.sqlite.watches import CROSSINGS, read_crossing
-from chatnest.ledger.verification import judge, verify
+from chatnest.ledger.usage import Refusals, Used, gathered
+from chatnest.ledger.verification import Recount, judge, usage_drifts, verify
 from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import StoreChanged
 
@@ -148,15 +151,31 @@ class SQLiteAudit:
     async def adopt(self) -> str:
         return await _in_thread(self._adopt)
 
+    async def usage(self, since: str, by: tuple[str, ...]) -> list[Used]:
+        return await self._look(lambda rows: gathered(read_usage(rows, since, by), by))
+
+    async def refusals(self, since: str) -> list[Refusals]:
+        return await self._look(lambda rows: list(_refusals(rows, since)))
+
+    async def currency(self) -> str:
+        return await self._look(_currency)
+
     async def verdict(self) -> Verdict:
         return await self._look(self._verify)
 
     def _verify(self, rows: sqlite3.Connection) -> Verdict:
         balances = list(_balances(rows))
-        turns = (record for _, record in _turns(rows))
+        recount = Recount()
+        turns = recount.watching(record for _, record in _turns(rows))
         adjustments = (record for _, record in _adjustments(rows))
         drifts = verify(balances, _holds(rows), turns, adjustments, _scales(rows))
-        return judge(len(balances), drifts, kept_since=self._clock() - self._keep)
+        since = self._clock() - self._keep
+        kept = all_usage(rows, day_of(since, "UTC"))
+        return msgspec.structs.replace(
+            judge(len(balances), drifts, kept_since=since),
+            usage=tuple(usage_drifts(kept, recount.rows, since)),
+            rows=len(kept),
+        )
 
     async def _look(self, look: Callable[[sqlite3.Connection], _T]) -> _T:
         def read() -> _T:
@@ -202,6 +221,17 @@ def _holds(rows: sqlite3.Connection) -> Iterator[LiveHold]:
             admitted_at=admitted_at,
             expires_at=until,
         )
+
+
+def _refusals(rows: sqlite3.Connection, since: str) -> Iterator[Refusals]:
+    for row in rows.execute("SELECT * FROM refusals WHERE hour >= ? ORDER BY hour, name", (since,)):
+        yield Refusals(*row)
+
+
+def _currency(rows: sqlite3.Connection) -> str:
+    currency: str
+    (currency,) = rows.execute("SELECT currency FROM books").fetchone()
+    return currency
 
 
 def _bounds(rows: sqlite3.Connection) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """RowBooks: rows of the ledger's tables, as the books that the rules read and write."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -18,8 +18,10 @@ from chatnest.ledger.books import (
 )
 from chatnest.ledger.days import days_between
 from chatnest.ledger.sliding import Sliding
+from chatnest.ledger.sqlite.usage import read_own_usage, write_usage
 from chatnest.ledger.sqlite.watches import RowWatches, end_crossing, next_crossing, read_watched
 from chatnest.ledger.sqlite.window import RowWindow
+from chatnest.ledger.usage import UsageRow, Use, Used, check_currency
 from chatnest.ledger.watch import Crossing, Watch, WatchRow
 
 __all__ = ["RowBooks"]
@@ -88,6 +90,7 @@ class RowBooks:
         self._holds: dict[str, _HoldRow] = {}
         self._live: dict[str, HoldRecord] | None = None
         self._turns: dict[str, tuple[object, ...]] = {}
+        self._usage: dict[UsageRow, Use] = {}
         self._zones: dict[str, str | None] = {}
         self._ever: set[str] = set()
         self._watches: RowWatches | None = None
@@ -220,6 +223,28 @@ class RowBooks:
         self._live = {r.hold.id: r for r in live if r.state is HoldState.RESERVED}
         return [record for record in self._live.values() if record.until <= now]
 
+    def spend(self, row: UsageRow, use: Use, sign: int) -> None:
+        self._usage.setdefault(row, Use()).add(use, sign)
+
+    def own_usage(self, principal: str, since: str) -> list[Used]:
+        """What a principal used from the day ``since`` on, by day and model."""
+        return read_own_usage(self._connection, principal, since, self.now)
+
+    def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add to the refusals by hour and limit."""
+        self._executemany(
+            "INSERT INTO refusals VALUES (?, ?, ?)"
+            " ON CONFLICT (hour, name) DO UPDATE SET count = count + excluded.count",
+            [(*place, number) for place, number in counts.items()],
+        )
+
+    def keep_currency(self, currency: str) -> None:
+        """Keep the currency, if there is none. Raises ConfigurationError."""
+        (kept,) = self._execute("SELECT currency FROM books").fetchone()
+        check_currency(kept, currency)
+        if not kept:
+            self._execute("UPDATE books SET currency = ?", (currency,))
+
     def note_turn(self, hold: Hold, charge: Charge, *, admitted: bool) -> None:
         """Record a turn. ``admitted`` is false if the books had forgotten its hold."""
         row = self._holds[hold.id]
@@ -286,6 +311,7 @@ class RowBooks:
             "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._turns.values(),
         )
+        write_usage(self._connection, self._usage)
 
     def _write_holds(self) -> None:
         new, changed = [], []

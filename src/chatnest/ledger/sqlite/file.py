@@ -12,6 +12,7 @@ from chatnest.errors import ConfigurationError
 from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.place import Overwritten, Place
 from chatnest.ledger.sqlite.schema import check_schema, prepare
+from chatnest.ledger.usage import KEPT_DAYS, first_day
 from chatnest.stores.survey import StoreChanged
 from chatnest.stores.wal import log_size, open_wal, without_waiting
 
@@ -51,6 +52,16 @@ _PRUNE: Final = tuple(
 _PRUNE_WATCHES: Final = (
     "DELETE FROM watches WHERE changed_at < :time AND period <> 'ever'",
     "DELETE FROM crossings WHERE at < :time",
+)
+
+_PRUNE_REFUSALS: Final = (
+    "DELETE FROM refusals WHERE (hour, name) IN"
+    " (SELECT hour, name FROM refusals WHERE hour < :day LIMIT :most)"
+)
+_PRUNE_USAGE: Final = (
+    "DELETE FROM usage WHERE (day, principal, model, profile, outcome, groups) IN"
+    " (SELECT day, principal, model, profile, outcome, groups FROM usage WHERE day < :day"
+    " LIMIT :most)"
 )
 
 _OLD_COUNTERS: Final = """
@@ -184,6 +195,9 @@ class BookFile:
             watched = {"time": old["time"] - _KEPT_DAYS * _DAY}  # a window, and settlements after
             for statement in _PRUNE_WATCHES:
                 connection.execute(statement, watched)
+            kept = {"day": first_day(self._clock(), KEPT_DAYS), "most": _PRUNED_AT_ONCE}
+            forgotten.append(connection.execute(_PRUNE_USAGE, kept).rowcount)
+            forgotten.append(connection.execute(_PRUNE_REFUSALS, kept).rowcount)
             connection.execute("COMMIT")
         return max(forgotten) >= _PRUNED_AT_ONCE
 

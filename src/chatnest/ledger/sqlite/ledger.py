@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 from typing import ClassVar, Final, Literal, TypeVar
@@ -31,6 +31,7 @@ from chatnest.ledger.sqlite.books import RowBooks
 from chatnest.ledger.sqlite.file import BookFile
 from chatnest.ledger.sqlite.survey import look
 from chatnest.ledger.sqlite.writer import Writer
+from chatnest.ledger.usage import Used
 from chatnest.ledger.watch import Crossing
 from chatnest.stores.survey import SQLiteSurvey
 
@@ -127,6 +128,15 @@ class SQLiteLedger:
 
     async def end_crossing(self, crossing: Crossing, state: str) -> None:
         await self._run(lambda books: books.end_crossing(crossing, state))
+
+    async def own_usage(self, principal: str, since: str) -> list[Used]:
+        return await self._run(lambda books: books.own_usage(principal, since))
+
+    async def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
+        await self._run(lambda books: books.count_refusals(counts))
+
+    async def keep_currency(self, currency: str) -> None:
+        await self._run(lambda books: books.keep_currency(currency))
 
     def now(self) -> int:
         """The time of this machine's clock."""

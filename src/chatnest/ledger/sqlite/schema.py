@@ -4,8 +4,12 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from chatnest.errors import ConfigurationError
+from chatnest.ledger.base import Facts
 from chatnest.ledger.days import end_of
+from chatnest.ledger.usage import groups_text
 from chatnest.stores.wal import STRICT
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_schema", "prepare"]
@@ -127,6 +131,51 @@ INSERT INTO books VALUES (1, lower(hex(randomblob(8))), 0);
 """  # noqa: S608  # constants only
 """The identity of the books, and a generation that only grows, which reveals an older copy."""
 
+_USAGE: Final = f"""
+CREATE TABLE usage (
+    day TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    model TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    turns INTEGER NOT NULL CHECK (turns >= 0),
+    tokens INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_written_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    money INTEGER NOT NULL,
+    estimated INTEGER NOT NULL,
+    PRIMARY KEY (day, principal, model, profile, outcome, groups)
+) WITHOUT ROWID{STRICT and ", " + STRICT};
+"""
+"""The roll-up of turns, in the order in which a principal's days are read."""
+
+_REFUSALS: Final = f"""
+CREATE TABLE refusals (
+    hour TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (hour, name)
+) WITHOUT ROWID{STRICT and ", " + STRICT};
+"""
+
+_CURRENCY: Final = "ALTER TABLE books ADD COLUMN currency TEXT NOT NULL DEFAULT '';"
+"""The currency of all amounts of money, once there are any."""
+
+_FILL_USAGE: Final = """
+INSERT INTO usage
+SELECT date(settled_at / 1000, 'unixepoch') AS day, principal, model, profile, outcome,
+    of_facts(facts, 'groups') AS groups, count(*), sum(tokens), sum(input_tokens),
+    sum(of_facts(facts, 'cached_tokens')), sum(of_facts(facts, 'cache_written_tokens')),
+    sum(output_tokens), sum(of_facts(facts, 'reasoning_tokens')), sum(money),
+    sum(source = 'estimated')
+FROM turns GROUP BY day, principal, model, profile, outcome, groups;
+"""
+"""Adds up the records that are kept, so that the roll-up begins with them."""
+
 _SCHEMA: Final = f"""
 {_COUNTERS}
 CREATE TABLE holds (
@@ -174,12 +223,19 @@ CREATE INDEX turns_by_time ON turns (settled_at);
 {_EVER}
 {_WARNINGS}
 {_IDENTITY}
+{_USAGE}
+{_REFUSALS}
+{_CURRENCY}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _FROM_5: Final = f"""
 {_WARNINGS}
+{_USAGE}
+{_FILL_USAGE}
+{_REFUSALS}
+{_CURRENCY}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -248,6 +304,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     if _version(connection, path) == SCHEMA_VERSION:
         return
     connection.create_function("end_of", 2, _end_of, deterministic=True)
+    connection.create_function("of_facts", 2, _of_facts, deterministic=True)
     connection.execute("BEGIN IMMEDIATE")
     version = _version(connection, path)  # another process may have done it by now
     for statement in _statements(_FROM.get(version, "")):
@@ -292,6 +349,15 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _of_facts(facts: str, name: str) -> str | int:
+    """A figure of a record's facts, or its groups as the roll-up has them."""
+    read = msgspec.json.decode(facts, type=Facts)
+    if name == "groups":
+        return groups_text(read.groups)
+    figure: int = getattr(read, name)
+    return figure
 
 
 def _end_of(day: str, zone: str | None) -> int:

@@ -1,5 +1,5 @@
 -- The beginning of every operation on accounts, after the mark. KEYS are the mark, four keys for each
--- account whose counters are used, then the others.
+-- account whose counters are used, then the others, and at last one for the roll-up of usage.
 
 local DUE_AT_ONCE, ENTRIES_AT_ONCE, FIELDS_AT_ONCE = 64, 1000, 512
 local SLACK, DAY = 3600000, 86400000
@@ -110,25 +110,58 @@ local function correct_bucket(key, serial, more)
   put_head(key, w)
 end
 
--- Holds: the field ID has 'STATE TOKENS,MONEY,OUTPUT ADMITTED_AT LINE LINE ...', for the lines of this
--- account; one of before has no MONEY and OUTPUT. STATE is R(eserved) or X (expired). LINE is
+-- Usage: the roll-up (usage.py). A field 'DAY NAMES', with the day as a number, has the figures with
+-- commas between them. What is taken out of a row may have been added under another key: the sum of
+-- all keys counts.
+
+local USAGE_KEPT = 400 * DAY
+local EXPIRED_ROW = '["","","","expired","{}"]'
+local usage_key = KEYS[#KEYS]
+local today = math.floor(now / DAY)
+
+local function spend(day, names, figures)
+  local field = string.format('%d %s', day, names)
+  local known, sums, is_nothing = {}, {}, true
+  for figure in string.gmatch(call('HGET', usage_key, field) or '', '-?%d+') do
+    known[#known + 1] = tonumber(figure)
+  end
+  for i, figure in ipairs(figures) do
+    local sum = math.min(EXACT, (known[i] or 0) + figure)
+    if sum ~= 0 then is_nothing = false end
+    sums[i] = string.format('%d', sum)
+  end
+  if is_nothing then
+    call('HDEL', usage_key, field)
+  else
+    call('HSET', usage_key, field, table.concat(sums, ','))
+    live(usage_key, USAGE_KEPT)
+  end
+end
+
+local function spend_expired(day, part, sign)
+  spend(day, EXPIRED_ROW, { sign, sign * part.tokens, 0, 0, 0, 0, 0, sign * part.money, sign })
+end
+
+-- Holds: the field ID has 'STATE TOKENS,MONEY,OUTPUT,KEPT ADMITTED_AT LINE LINE ...', for the lines of
+-- this account; one of before has no MONEY and OUTPUT. KEPT is 1 if an expiry of this part is counted
+-- as usage, which is so for one part of a hold; then the day on which it expired. STATE is R(eserved) or X (expired). LINE is
 -- UNIT=FIELD with T(okens), M(oney), Q for requests or S(treams); for a bucket with a small letter and
 -- NAME:WINDOW:SERIAL; the words of watches follow. `due` has the end of the lease, or for an expired hold the time to forget it.
 
 local function part_of(account, id)
   local packed = call('HGET', account.holds, id)
   if not packed then return nil end
-  local state, tokens, money, output, at, lines =
-    string.match(packed, '^(%u) (%d+),?(%d*),?(%d*) (%d+) ?(.*)$')
+  local state, tokens, money, output, kept, at, lines =
+    string.match(packed, '^(%u) (%d+),?(%d*),?(%d*),?(%d*) (%d+) ?(.*)$')
   return {
     state = state, tokens = tonumber(tokens), money = tonumber(money) or 0,
-    output = tonumber(output) or 0, at = tonumber(at), lines = lines,
+    output = tonumber(output) or 0, kept = tonumber(kept) or 0, at = tonumber(at), lines = lines,
   }
 end
 
 local function keep_part(account, id, part, score, ttl)
-  call('HSET', account.holds, id, string.format('%s %d,%d,%d %d %s', part.state, part.tokens,
-    part.money, part.output, part.at, part.lines))
+  call('HSET', account.holds, id, string.format('%s %d,%d,%d,%d %d %s', part.state, part.tokens,
+    part.money, part.output, part.kept, part.at, part.lines))
   call('ZADD', account.due, score, id)
   live(account.holds, ttl)
   live(account.due, ttl)
@@ -154,6 +187,7 @@ end
 
 -- As _end in model.py. A part that is neither R nor X was forgotten: it is only charged.
 local function finish(account, part, cost, state)
+  if part.state == 'X' and part.kept > 1 then spend_expired(part.kept, part, -1) end
   local amounts, charges = amounts_of(part), amounts_of(cost)
   for unit, field in string.gmatch(part.lines, '(%a)=(%S+)') do
     local of = string.upper(unit)
@@ -208,10 +242,15 @@ local function expire(account)
       drop_part(account, id)
     else
       finish(account, part, part, 'expired')
-      if part.lines ~= '' then
+      if part.lines ~= '' or part.kept > 0 then
         note(account, id, part, 'tokens', string.format('%d', part.tokens),
           'money', string.format('%d', part.money),
-          'source', 'estimated', 'outcome', 'expired', 'lines', plain(part.lines))
+          'source', 'estimated', 'outcome', 'expired', 'lines', plain(part.lines),
+          'counted', part.kept > 0 and '1' or '0')
+      end
+      if part.kept > 0 then
+        part.kept = today
+        spend_expired(today, part, 1)
       end
       part.state = 'X'
       keep_part(account, id, part, now + keep, keep)

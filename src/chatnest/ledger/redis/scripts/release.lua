@@ -12,9 +12,9 @@ if call('EXISTS', KEYS[end_at]) == 0 then
       finish(account, part, { tokens = 0, money = 0 }, 'released')
       look(account, part.lines, keep)
       drop_part(account, id)
-      if part.state == 'X' and part.lines ~= '' then
+      if part.state == 'X' and (part.lines ~= '' or part.kept > 0) then
         note(account, id, part, 'tokens', '0', 'money', '0', 'source', 'none',
-          'outcome', 'released', 'lines', plain(part.lines))
+          'outcome', 'released', 'lines', plain(part.lines), 'counted', part.kept > 0 and '1' or '0')
       end
     end
   end

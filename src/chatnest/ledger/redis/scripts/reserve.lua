@@ -7,7 +7,7 @@ local REFUSED, ADMITTED, ENDED = 0, 1, 2
 local RETRY_HELD = 5000
 local end_key = KEYS[4 * #accounts + 2]
 local id, wanted, least, lease = text(), int(), int(), int()
-local input, money_fixed, money_per = int(), int(), int()
+local input, money_fixed, money_per, keeps_usage = int(), int(), int(), int()
 local watches = {} -- each an account's index and a word
 while read_args < #ARGV do watches[#watches + 1] = { int(), text() } end
 local fixed = { T = input, M = money_fixed, Q = 1, S = 1 }
@@ -178,7 +178,7 @@ for i, limit in ipairs(limits) do
 end
 for _, watch in ipairs(watches) do table.insert(lines[watch[1]], watch[2]) end
 for i, account in ipairs(accounts) do
-  part.lines = table.concat(lines[i], ' ')
+  part.lines, part.kept = table.concat(lines[i], ' '), i == 1 and keeps_usage or 0
   keep_part(account, id, part, now + lease, lease + keep)
   if account.lives then live_counters(account, account.lives) end
 end

@@ -4,6 +4,8 @@
 local id, remember = text(), int()
 local cost = { tokens = int(), money = int() }
 local held_tokens, held_money = int(), int()
+local names, figures = text(), {} -- of the row of usage; no names if another part counts it
+for i = 1, int() do figures[i] = int() end
 local end_key = KEYS[4 * #accounts + 2]
 
 local ended = call('GET', end_key)
@@ -21,7 +23,7 @@ for _, account in ipairs(accounts) do
     ends[field] = int()
   end
   local part = part_of(account, id)
-    or { state = '-', tokens = held_tokens, money = held_money, output = 0, lines = lines }
+    or { state = '-', tokens = held_tokens, money = held_money, output = 0, kept = 0, lines = lines }
   part.ends = ends
   finish(account, part, cost, 'settled')
   look(account, part.lines, keep)
@@ -29,7 +31,8 @@ for _, account in ipairs(accounts) do
   home = home or part
 end
 call('SET', end_key, string.format('S %d %d', cost.tokens, cost.money), 'PX', remember)
-local record = {}
+if names ~= '' then spend(today, names, figures) end
+local record = { 'counted', names ~= '' and '1' or '0' }
 while read_args < #ARGV do record[#record + 1] = text() end
 note(accounts[1], id, home, 'tokens', string.format('%d', cost.tokens),
   'money', string.format('%d', cost.money), unpack(record))

@@ -1,0 +1,76 @@
+"""The roll-up of usage in Redis: fields of hashes as rows, and rows as arguments. No I/O."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Final
+
+import msgspec
+
+from chatnest.ledger.base import Charge
+from chatnest.ledger.usage import FIGURES, UsageRow, Use, Used, groups_text, use_of, values_of
+
+__all__ = ["decode_hashes", "rows_of", "sums_of", "usage_of"]
+
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_WIDTH: Final = len(FIGURES)
+_NOTHING: Final = Use()
+
+_read_names = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
+_read_figures = msgspec.json.Decoder(list[int]).decode
+decode_hashes = msgspec.msgpack.Decoder(list[list[str]]).decode
+
+Hash = Sequence[str]
+"""A hash of the roll-up: fields and values in turn."""
+
+
+def usage_of(charge: Charge) -> tuple[str | int, ...]:
+    """A turn's row without its day, as a text, and its figures, as the scripts take them."""
+    facts = charge.facts
+    names = (charge.principal, charge.model, charge.profile, charge.outcome)
+    text = msgspec.json.encode((*names, groups_text(facts.groups))).decode()
+    return text, _WIDTH, *msgspec.structs.astuple(use_of(charge))
+
+
+def sums_of(hashes: Iterable[Hash], since: str, by: tuple[str, ...]) -> list[Used]:
+    """The sums of rows from a day on by these names, as ``gathered`` has them.
+
+    The figures of many fields are read at once: one by one, a million turns would take seconds.
+    """
+    first = _number_of(since)
+    texts: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    places: dict[str, list[str]] = {}  # of a field, or without days of its names
+    has_day = "day" in by
+    for words in hashes:
+        for field, figures in zip(words[::2], words[1::2], strict=True):
+            day, _, names = field.partition(" ")
+            if int(day) < first:
+                continue
+            place = field if has_day else names
+            found = places.get(place)
+            if found is None:
+                values = values_of(_row(day if has_day else "", names), by)
+                found = places[place] = texts[values]
+            found.append(figures)
+    sums = ((values, _sum(some)) for values, some in sorted(texts.items()))
+    return [Used(values, use) for values, use in sums if use != _NOTHING]
+
+
+def rows_of(hashes: Iterable[Hash], since: str) -> dict[UsageRow, Use]:
+    """The rows of these hashes from a day on."""
+    rows = UsageRow._fields
+    return {UsageRow(*used.by): used.use for used in sums_of(hashes, since, rows)}
+
+
+def _sum(texts: Iterable[str]) -> Use:
+    each = _read_figures(f"[{','.join(texts)}]")
+    return Use(*[sum(each[place::_WIDTH]) for place in range(_WIDTH)])
+
+
+def _number_of(day: str) -> int:
+    return date.fromisoformat(day).toordinal() - _EPOCH
+
+
+def _row(day: str, names: str) -> UsageRow:
+    name = date.fromordinal(int(day) + _EPOCH).isoformat() if day else ""
+    return UsageRow(name, *_read_names(names))
