@@ -12,8 +12,10 @@ from chatnest.ledger.base import Charge, Hold, Ledger, Limit
 from chatnest.ledger.limit import CalendarWindow
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.redis.crossings import Crossings
+from chatnest.ledger.redis.keys import word_of
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.watch import Crossing, Watched
+from chatnest.ledger.watching import watch_of
 from tests.ledger.server import Server
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, admit, utc, wish
 
@@ -300,6 +302,8 @@ async def test_a_name_may_have_any_characters(ledger: Ledger):
 
     (found,) = await told(ledger)
     assert (found.limit, found.account) == (limit.name, limit.account)
+    # Scripts of before take a word with an equals sign for a line of the hold.
+    assert "=" not in word_of(watch_of(limit, found.at))
 
 
 async def test_a_file_of_before_is_watched_from_now_on(path: Path, clock: Clock):
