@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from chatnest.cli import main
@@ -15,8 +16,6 @@ from chatnest.ledger.base import Admitted, Charge, Facts
 from chatnest.ledger.days import day_of
 from chatnest.ledger.sqlite import SQLiteLedger
 from tests.ledger.support import NOON, budget, wish
-
-pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
 
 
 async def fill(path: Path) -> None:
@@ -41,8 +40,8 @@ def run(capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> tupl
 
 
 @pytest.fixture
-async def filled(path: Path) -> Path:
-    await fill(path)
+def filled(path: Path) -> Path:
+    anyio.run(fill, path)
     return path
 
 
@@ -59,7 +58,7 @@ def test_names_are_harmless_in_every_form(filled: Path, capsys: pytest.CaptureFi
     assert "\x1b" not in table
 
     _, text, _ = run(capsys, filled, "--csv")
-    first, _ = csv.DictReader(io.StringIO(text))
+    _, first = csv.DictReader(io.StringIO(text))
     assert (first["principal"], first["money"], first["currency"]) == ("'=1+1", "0.0000015", "EUR")
     for start in "=+-@\t\r\n":
         assert harmless(f"{start}x") == f"'{start}x"
