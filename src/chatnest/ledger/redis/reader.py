@@ -30,8 +30,8 @@ _VALUES: Final = 1_000
 _ENTRIES: Final = 250
 """Maximum entries of streams in one answer. Each has a dozen values."""
 
-_ROW_VALUES: Final = 10_000
-"""Maximum values of the roll-up in one answer: a few milliseconds of the server's time."""
+_ROW_VALUES: Final = 2_000
+"""Maximum values of the roll-up in one answer: a millisecond or two of the server's time."""
 
 _LONGEST_MONTH: Final = 31
 

@@ -38,22 +38,25 @@ def sums_of(hashes: Iterable[Hash], since: str, by: tuple[str, ...]) -> list[Use
     The figures of many fields are read at once: one by one, a million turns would take seconds.
     """
     first = _number_of(since)
-    texts: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    places: dict[str, list[str]] = {}  # of a field, or without days of its names
+    days: dict[tuple[str, ...], defaultdict[str, list[str]]] = {}  # by the values without a day
+    places: dict[str, defaultdict[str, list[str]]] = {}  # the same by the names of a field
     has_day = "day" in by
     for words in hashes:
         for field, figures in zip(words[::2], words[1::2], strict=True):
             day, _, names = field.partition(" ")
             if int(day) < first:
                 continue
-            place = field if has_day else names
-            found = places.get(place)
+            found = places.get(names)
             if found is None:
-                values = values_of(_row(day if has_day else "", names), by)
-                found = places[place] = texts[values]
-            found.append(figures)
-    sums = ((values, _sum(some)) for values, some in sorted(texts.items()))
-    return [Used(values, use) for values, use in sums if use != _NOTHING]
+                values = values_of(UsageRow("", *_read_names(names)), by)
+                found = places[names] = days.setdefault(values, defaultdict(list))
+            found[day if has_day else ""].append(figures)
+    sums = [
+        Used(_with_day(values, by, day), _sum(some))
+        for values, of_days in days.items()
+        for day, some in of_days.items()
+    ]
+    return sorted((each for each in sums if each.use != _NOTHING), key=lambda each: each.by)
 
 
 def rows_of(hashes: Iterable[Hash], since: str) -> dict[UsageRow, Use]:
@@ -71,6 +74,8 @@ def _number_of(day: str) -> int:
     return date.fromisoformat(day).toordinal() - _EPOCH
 
 
-def _row(day: str, names: str) -> UsageRow:
-    name = date.fromordinal(int(day) + _EPOCH).isoformat() if day else ""
-    return UsageRow(name, *_read_names(names))
+def _with_day(values: tuple[str, ...], by: tuple[str, ...], day: str) -> tuple[str, ...]:
+    if not day:
+        return values
+    name = date.fromordinal(int(day) + _EPOCH).isoformat()
+    return tuple([name if each == "day" else value for each, value in zip(by, values, strict=True)])
