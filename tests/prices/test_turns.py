@@ -9,7 +9,7 @@ from chatnest import standard_policies
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Charge, Hold, Reservation
 from chatnest.policies import LimitRule
-from chatnest.prices import Prices
+from chatnest.prices import Prices, PriceTable
 from chatnest.testing import Answer, Conversation, TokenUsage
 from tests.ledger.support import DAY, Clock, utc
 from tests.streams.support import Books, answer_to, ask, serving
@@ -130,7 +130,7 @@ async def test_the_price_in_force_at_the_admission_counts_whatever_it_is_at_the_
 ):
     midnight = utc("2026-08-21T00:00")
     clock = Clock(midnight - 1 if step > 0 else midnight)
-    dated = [PRICE, {"from": "2026-08-21", "input": "4.00", "output": "20.00"}]
+    dated: list[PriceTable] = [PRICE, {"from": "2026-08-21", "input": "4.00", "output": "20.00"}]
     upstream.default = Answer.stall(1, usage=(100, 10))
     books = Kept(clock=clock)
     async with serving(upstream, ledger=books, prices=dated, policies=rules()) as app:
