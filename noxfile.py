@@ -1,4 +1,5 @@
-"""What is checked, and how: ``nox`` runs lint, types and tests; ``nox -l`` lists the rest.
+"""What is checked, and how: ``nox`` runs lint, the site, the packages, types and tests; ``nox -l``
+lists the rest.
 
 Types and tests are one session, ``everything``: to install what both need takes a minute.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10"
-nox.options.sessions = ["lint", "everything"]
+nox.options.sessions = ["lint", "docs", "build", "everything"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False  # it says which one it leaves out
 
@@ -54,6 +55,41 @@ def everything(session: nox.Session) -> None:
             check_types(session)
     finally:  # a wrong type hides no test that fails
         session.run("pytest", *(session.posargs or ["-n", "auto"]), env=node_clients(session))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into build/docs/site: strict, twice, and compared."""
+    session.install("-e", ".[serve,redis,trio]")  # its docstrings are read
+    install(session, "docs")
+    session.run("python", "-m", "docsite", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel and the sdist, into dist/: contents, licences, metadata; the same bytes twice."""
+    install(session, "build")
+    again = Path(session.create_tmp()) / "again"
+    epoch = {"SOURCE_DATE_EPOCH": "1767225600"}  # 2026-01-01
+    for folder in (Path("dist"), again):
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "build", "--outdir", str(folder), silent=True, env=epoch)
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "--ignore", "W002", "dist")  # licences are there twice
+    session.run("python", "-m", "docsite.packages", "dist", str(again))
+
+
+@nox.session
+def kit(session: nox.Session) -> None:
+    """The files for forges and containers, as linters read them."""
+    install(session, "kit")
+    session.run("hadolint", "Dockerfile")
+    schemas = {"dependabot": ".github/dependabot.yml", "compose-spec": "compose.yaml"}
+    for schema, file in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
+    workflows = map(str, Path(".github/workflows").glob("*.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--config", ".github/zizmor.yml", ".github")
 
 
 @nox.session

@@ -12,7 +12,7 @@ from chatnest.testing import Conversation
 from chatnest.wire import FORMAT_NAMES
 from tests.support.plain_format import Plain
 
-PAGE = Path(__file__).parents[1] / "docs/how-to/mount.md"
+PAGE = Path(__file__).parents[1] / "docs/how-to/formats.md"
 
 
 def chat(**options) -> ChatNestApp:

@@ -1,7 +1,8 @@
-"""The English of the source: habits that stop a reader are found by a list of patterns.
+"""The English of the source and of the docs: a list of patterns finds habits that stop a reader.
 
 The patterns do not replace a reader. They are applied to every docstring, comment and string of the
-package, in Python, Lua, JavaScript and HTML. Folders that are not yet rewritten are in PENDING.
+package, in Python, Lua, JavaScript and HTML, and to every page. Folders of the source that are not
+yet rewritten are in PENDING. Pages that are not have their number of findings in PENDING_PAGES.
 """
 
 import ast
@@ -172,6 +173,82 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
             yield line, re.sub(r"[\s*]+", " ", text).strip()
 
 
+# ---------------------------------------------------------------- the texts of a page
+
+PROJECT = Path(__file__).parents[1]
+PAGES = [
+    *(PROJECT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CODE_OF_CONDUCT")),
+    *sorted((PROJECT / "docs").rglob("*.md")),
+]
+
+
+def page_texts(source: str) -> Iterator[tuple[int, str]]:
+    """The paragraphs, rows of tables, items and headings of a page, with their lines.
+
+    Code is left out, and the targets of links. A cell without a full stop is no sentence: *what it
+    is* may head a column.
+    """
+    text = re.sub(r"^```.*?^```$", lambda code: "\n" * code[0].count("\n"), source, flags=BLOCKS)
+    text = re.sub(r"`[^`]*`", "x", text)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    line = 1
+    for part in re.split(r"(\n\s*\n|\n(?=[|#]|- |\d+\. ))", text):
+        is_row = part.startswith("|")
+        for cell in part.split("|") if is_row else [part]:
+            words = re.sub(r"[\s*]+", " ", cell).strip()
+            if " " in words and (not is_row or ". " in f"{words} "):
+                yield line, words
+        line += part.count("\n")
+
+
+BLOCKS = re.MULTILINE | re.DOTALL
+
+PEOPLE = "a person where there is a client, a worker or a program"
+"""Not a fault in a page: its readers, their users and their teams are people."""
+
+PENDING_PAGES: dict[str, int] = {
+    "docs/discussion/accounting.md": 14,
+    "docs/discussion/cells.md": 4,
+    "docs/discussion/disconnects.md": 19,
+    "docs/discussion/performance.md": 9,
+    "docs/discussion/retries.md": 9,
+    "docs/discussion/security.md": 5,
+    "docs/how-to/audit.md": 10,
+    "docs/how-to/check.md": 3,
+    "docs/how-to/claude.md": 1,
+    "docs/how-to/custom-format.md": 1,
+    "docs/how-to/custom-policy.md": 1,
+    "docs/how-to/doctor.md": 2,
+    "docs/how-to/identity.md": 4,
+    "docs/how-to/limits.md": 2,
+    "docs/how-to/models.md": 1,
+    "docs/how-to/other-models.md": 2,
+    "docs/how-to/pick-up.md": 1,
+    "docs/how-to/proxies.md": 4,
+    "docs/how-to/scale-out.md": 5,
+    "docs/how-to/serve.md": 2,
+    "docs/how-to/testing.md": 2,
+    "docs/reference/configuration.md": 2,
+    "docs/reference/limits-and-timeouts.md": 4,
+    "docs/reference/python.md": 1,
+}
+"""Pages that are not yet rewritten, and the most findings that each may have. None at all fails:
+remove the page from here.
+"""
+
+
+def page_findings() -> dict[str, list[str]]:
+    """Every habit in the pages, by page."""
+    found: dict[str, list[str]] = {}
+    for path in PAGES:
+        name = path.relative_to(PROJECT).as_posix()
+        for line, text in page_texts(path.read_text(encoding="utf-8")):
+            for words, habit in habits_in(text):
+                if habit != PEOPLE:
+                    found.setdefault(name, []).append(str(Finding(name, line, words, habit)))
+    return found
+
+
 # ---------------------------------------------------------------- what is found
 
 
@@ -278,3 +355,22 @@ def test_few_places_are_allowed_and_each_is_needed() -> None:
     for each in ALLOWED:
         assert each.reason
         assert any(each.words in text for _, text in texts(ROOT / each.file)), each
+
+
+def test_paragraphs_rows_and_items_of_a_page_are_read() -> None:
+    source = (
+        "# A title\n\nOne [two](three.md)\nfour.\n\n```sh\nmeanwhile\n```\n\n| a b | `x` is. |\n"
+    )
+    assert list(page_texts(source)) == [(1, "# A title"), (3, "One [two] four."), (10, "x is.")]
+
+
+def test_pages_are_plain() -> None:
+    found = page_findings()
+    new = [line for name, lines in found.items() if name not in PENDING_PAGES for line in lines]
+    assert not new, "\n".join(new)
+
+
+@pytest.mark.parametrize("name", sorted(PENDING_PAGES))
+def test_a_pending_page_gets_no_worse(name: str) -> None:
+    found = page_findings().get(name, [])
+    assert 1 <= len(found) <= PENDING_PAGES[name], "\n".join(found)

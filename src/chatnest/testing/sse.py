@@ -129,9 +129,9 @@ class OriginalView:
 def chat_nest_client(data: bytes) -> OriginalView:
     r"""Read a body as the browser client of chat-nest does, which is not a full SSE parser.
 
-    Only ``\n\n`` ends a block, and only ``\n`` ends a line. Only lines that begin with exactly
-    ``event: `` or ``data: `` count, the last of each. Text after the last blank line is dropped.
-    Frames with CRLF never end a block, so their tokens are lost silently.
+    Only ``\n\n`` ends a block, and only ``\n`` ends a line. Only lines that begin with
+    ``event:`` or ``data:`` and a space count, the last of each. Text after the last blank line is
+    dropped. Frames with CRLF never end a block, so their tokens are lost silently.
 
     Raises `ValueError` where the client would throw: data of `token` or `error` that is not JSON.
     """
