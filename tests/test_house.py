@@ -177,7 +177,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "telemetry": ("base", "call_log", "observers"),
     "alerts": ("warning", "deliveries webhook"),
     "accounting": (
-        "bills budget_warnings hidden local_books outbox refusals throttle",
+        "bills budget_warnings hidden local_books outbox refusal_counts refusals throttle",
         "charge",
         "accounts",
     ),
