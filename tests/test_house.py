@@ -174,7 +174,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider",
     ),
     "policies": ("base zone", "anonymous budget concurrency limits rate retry trim"),
-    "telemetry": ("base", "call_log", "observers"),
+    "telemetry": ("base fill series", "access_log call_log metrics", "observers"),
     "alerts": ("warning", "deliveries webhook"),
     "accounting": (
         "bills budget_warnings hidden local_books outbox refusal_counts refusals throttle",
@@ -207,7 +207,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "catalogue",
         "build",
     ),
-    "cli": ("output price_library", "books focus prices", "ledger usage"),
+    "cli": ("output price_library", "books focus metrics prices", "ledger usage"),
     "client": (
         "errors images said",
         "frames responses",
@@ -216,7 +216,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client",
     ),
     "server": (
-        "announcement connections door hosts http10 interpreter workers",
+        "access_lines announcement connections door hosts http10 interpreter",
+        "metrics_page shared_cells workers",
         "front",
         "flow framing site",
         "protocol",
@@ -263,6 +264,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "httptools": ("providers.http.responses", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
     "genai_prices": ("cli.price_library",),
+    "prometheus_client": ("server.metrics_page", "telemetry.metrics"),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite.*"),
     "redis": ("ledger.redis.*", "stores.*"),
     "uvicorn": ("server.*",),
@@ -592,7 +594,16 @@ def test_public_names_are_sorted_and_all_there_are():
 @pytest.mark.parametrize("statement", ["import chatnest", "import chatnest.cli"])
 def test_an_import_brings_nothing_that_costs_time(statement):
     heavy = (
-        *("genai_prices", "openai", "httptools", "httpx2", "tiktoken", "pydantic", "uvicorn"),
+        *(
+            "genai_prices",
+            "openai",
+            "prometheus_client",
+            "httptools",
+            "httpx2",
+            "tiktoken",
+            "pydantic",
+            "uvicorn",
+        ),
         *("sqlite3", "redis"),
     )
     program = f"import sys; {statement}; print([n for n in {heavy!r} if n in sys.modules])"

@@ -102,7 +102,7 @@ class Answering:
             }
         )
         generation.renew_with(partial(self._accounts.renew, hold))
-        if observers.watched:
+        if observers.sees_admissions:
             observers.admitted(turn, admitted)
         return hold
 

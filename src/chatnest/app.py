@@ -39,6 +39,8 @@ from chatnest.providers import Provider
 from chatnest.runs import RunLog, RunSettings
 from chatnest.streams.intake import Intake
 from chatnest.telemetry import Observer
+from chatnest.telemetry.metrics import Cells, Metrics
+from chatnest.telemetry.series import Known
 from chatnest.wire import FormatName, Formats, Route, WireFormat
 from chatnest.wire.openapi import openapi_document
 
@@ -169,6 +171,9 @@ class ChatNestApp:
         self._accounts = parts.accounts
         self._bounds = parts.bounds
         self._chat = parts.chat
+        self._known = parts.known
+        self._metrics: Metrics | None = None
+        self._observers = parts.observers
         self._lifetime = parts.lifetime
         self._limits = parts.limits
         self._models = parts.model_list
@@ -202,6 +207,28 @@ class ChatNestApp:
             version=version("chatnest"),
             has_keys=self._has_keys,
         )
+
+    # ------------------------------------------------ metrics
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics of this worker: a collector for a registry of prometheus-client. They count
+        from the first use of this attribute on.
+        """
+        return self._metrics if self._metrics is not None else self.measure(None)
+
+    def measure(self, cells: Cells | None) -> Metrics:
+        """Count the metrics in ``cells``, which workers may share. Call it before requests."""
+        metrics = self._metrics = Metrics(self._known, cells)
+        self._observers.add(metrics)
+        self._accounts.watch(metrics)
+        self._lifetime.metrics = metrics
+        return metrics
+
+    @property
+    def known(self) -> Known:
+        """The names of the configuration that may become labels of metrics."""
+        return self._known
 
     # ------------------------------------------------ start and end
 

@@ -181,5 +181,5 @@ class OpenCall(msgspec.Struct):
                 status=call.status,
             )
             turn.attempts += (attempt,)
-            if error is not None or observers.watched:
+            if error is not None or observers.sees_attempts:
                 observers.attempted(turn, call, attempt, error)

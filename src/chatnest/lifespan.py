@@ -20,6 +20,7 @@ from chatnest.models import Catalogue
 from chatnest.runs import RunLog
 from chatnest.stores.reasons import reason_of
 from chatnest.streams.open_streams import OpenStreams, at_signal
+from chatnest.telemetry.metrics import Metrics
 
 __all__ = ["Lifetime", "Startable", "fail_startup", "lifespan_of", "serve_lifespan"]
 
@@ -27,6 +28,10 @@ _log = logging.getLogger("chatnest.app")
 
 _FORGET_SECONDS: Final = 1.0
 """Seconds between two searches for expired runs, in each worker."""
+
+
+_GAUGE_SECONDS: Final = 10.0
+"""Seconds between two looks at the limits for the metrics, in each worker."""
 
 
 class Lifetime:
@@ -62,6 +67,8 @@ class Lifetime:
         self._drain_at_signal = drain_at_signal
         self._deliveries = deliveries
         self._budgets = budgets
+        self.metrics: Metrics | None = None
+        """The metrics, whose gauges are read from time to time."""
 
     async def ready(self) -> None:
         """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
@@ -132,6 +139,24 @@ class Lifetime:
                 for provider in reversed(self.models.providers):
                     stack.push_async_callback(provider.aclose)
 
+    async def _tend_metrics(self, metrics: Metrics) -> None:
+        """Read the gauges every few seconds, until cancelled."""
+        outbox = self._accounts.outbox
+        while True:
+            now = self.ledger.now()
+            metrics.note(waiting=len(outbox), now=now)
+            await anyio.sleep(_GAUGE_SECONDS)
+            try:
+                with fail_after(self._bounds.ledger_seconds):
+                    await self.ledger.check()
+                    metrics.read(await self.ledger.usage(metrics.fullest(now)))
+                metrics.found(up=True)
+            except (LedgerUnavailable, TimeoutError):
+                metrics.found(up=False)
+            except Exception:  # noqa: BLE001  # a custom ledger may raise anything
+                _log.exception("%r cannot read its limits for the metrics", self.ledger)
+                return
+
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
         """Within this block, do the background work: write settlements as soon as the ledger is
@@ -145,6 +170,8 @@ class Lifetime:
             tasks.start_soon(self._accounts.refusals.tend)
             tasks.start_soon(_forget_runs, self._run_log)
             tasks.start_soon(self._deliveries.tend)
+            if self.metrics is not None:
+                tasks.start_soon(self._tend_metrics, self.metrics)
             if self._drain_at_signal is not None:
                 tasks.start_soon(self._drain_when, signalled, self._drain_at_signal)
                 stack.enter_context(at_signal(signalled.set))

@@ -42,6 +42,7 @@ from chatnest.streams.intake import Intake
 from chatnest.streams.open_streams import OpenStreams
 from chatnest.telemetry import Observer
 from chatnest.telemetry.observers import Observers
+from chatnest.telemetry.series import Known
 from chatnest.wire import FormatName, Formats, WireFormat, formats_of
 
 __all__ = ["Parts"]
@@ -131,6 +132,13 @@ class Parts:
             nudge=deliveries.nudge,
             has_prices=any(each.prices is not None for each in self.models.candidates),
         )
+        self.known: Known = Known(
+            models=tuple(each.name for each in self.models.candidates),
+            upstreams=tuple(each.upstream for each in self.models.candidates),
+            profiles=tuple(self.profiles),
+            limits=chain.limit_names,
+            currency=currency,
+        )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.lifetime: Lifetime = Lifetime(
             models=self.models,
@@ -143,7 +151,8 @@ class Parts:
             deliveries=deliveries,
             budgets=chain.budgets,
         )
-        observing = Observers(observers)
+        self.observers: Observers = Observers(observers)
+        observing = self.observers
         answering = Answering(
             Attempts(chain, resolved, observing),
             chain,

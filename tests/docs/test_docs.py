@@ -135,8 +135,12 @@ BOUNDED = {
     "providers.refusals": "error_documents faults waits",
     "runs": "base entries keeper key known log_reading memory redis run service writer",
     "runs.sqlite": "file log rows",
-    "server": "announcement connections door framing hosts protocol serve site workers",
+    "server": (
+        "access_lines announcement connections door framing hosts metrics_page protocol serve "
+        "shared_cells site workers"
+    ),
     "streams": "generation intake open_stream open_streams response source",
+    "telemetry": "access_log fill",
     "tokens": "references tokenizer",
     "wire": "caps images openai_problem",
     "wire.ai_sdk": "places",
@@ -145,6 +149,10 @@ BOUNDED = {
     "wire.openai_responses": "growing",
 }
 NO_BOUNDS = {
+    "server.shared_cells._SPARE": "rows of memory",
+    "server.shared_cells._BYTES": "of a number",
+    "telemetry.access_log._DIGITS": "characters in the log",
+    "telemetry.access_log._MILLISECONDS": "of a second",
     "client.errors._NEVER": "no time to wait for",
     "tokens.tokenizer.TOKENS_PER_MESSAGE": "OpenAI's formula",
     "tokens.tokenizer.REPLY_PRIMING_TOKENS": "OpenAI's formula",

@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from chatnest import (
     BALANCED,
@@ -25,6 +26,7 @@ from chatnest import (
 from chatnest.client import ChatNestClient
 from chatnest.errors import ChatNestError, LedgerUnavailable
 from chatnest.events import Delta
+from chatnest.telemetry import AccessLog
 from chatnest.testing import CANARY, Answer, Conversation, faults, parse_events
 from chatnest.wire.native import parse_request
 from tests.hostile.floods import event, streamed
@@ -118,13 +120,19 @@ async def test_nothing_is_told_whatever_the_upstream_does(upstream, name, key):
             system_prompt=SYSTEM,
             allow_client_system_prompt=True,
             ping_interval=0.05,
+            observers=[AccessLog("json"), AccessLog("text")],
         ) as app:
+            metrics = app.metrics
             c = await exchange(app, more=more)
             objects = [app, app.provider, app.ledger, books.charges, books.reservations]
+            shown = generate_latest(metrics)
     untold(c)
     assert c.status == 200 or c.problem()["code"]
+    assert [name for name, _ in lines].count("chatnest.access") == 2
     assert not found(SECRETS, *(text for _, text in lines)), name
     assert not found(SECRETS, *map(repr, objects))
+    assert b"chatnest_turns_total" in shown
+    assert not found((*SECRETS, "127.0.0.1", "ann"), shown)
 
 
 REFUSED: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import uvicorn
 
@@ -264,6 +264,8 @@ class Process:
     """
 
     complaints = COMPLAINTS
+    output: IO[str] | int = subprocess.DEVNULL
+    """Where its standard output goes."""
 
     def __init__(self, arguments: Sequence[str], *, cwd: Path, **environ: str) -> None:
         inherited = {
@@ -276,7 +278,7 @@ class Process:
             cwd=cwd,
             env={**inherited, "PYTHONUNBUFFERED": "1", **UNHURRIED, **environ},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=self.output,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -295,9 +297,8 @@ class Process:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self.wait()
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
         if kind is None:  # else that is what the test has to say
             found = [line for line in self.lines if self.complaints.search(line)]
             assert not found, "".join(self.lines)

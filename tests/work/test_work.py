@@ -7,6 +7,7 @@ has been sent to the client, so that nothing depends on time.
 
 import asyncio
 import gc
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from chatnest.asgi.http import SEND_NOW
 from chatnest.events import ClientEvent, Delta, Numbered, Reasoning
 from chatnest.runs.memory import MemoryRunLog
 from chatnest.server.flow import Flow
+from chatnest.telemetry import AccessLog
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.native.frames import NativeFrames
 
@@ -327,3 +329,43 @@ async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_prop
 
     too_much = {n: (each[n], most) for n, most in REQUEST.items() if each[n] > most}
     assert too_much == {}, ADVICE
+
+
+_OBSERVED: Final = 1.06
+"""How much more work a request may take that is logged and measured."""
+
+
+class Watched(ChatNestApp):
+    """An application with an access log and metrics."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(observers=[AccessLog("json")], **options)
+        assert self.metrics is not None
+
+
+class Lines(logging.Handler):
+    """Takes the lines of the access log, as the one of ``chatnest serve`` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.getMessage()
+
+
+async def test_log_and_metrics_take_little_work_for_a_request_and_none_for_a_token(
+    monkeypatch, record_property
+):
+    log = logging.getLogger("chatnest.access")
+    monkeypatch.setattr(log, "handlers", [Lines()])
+    monkeypatch.setattr(log, "propagate", False)
+    monkeypatch.setattr(log, "level", logging.INFO)
+    log.manager._clear_cache()  # type: ignore[attr-defined]  # as setLevel does
+    kinds = Kind(heap=1, before=0, counted=0), SERVED
+    plain = [await work(kind, monkeypatch) for kind in kinds]
+    monkeypatch.setattr(sys.modules[__name__], "ChatNestApp", Watched)
+    watched = [await work(kind, monkeypatch) for kind in kinds]
+    names = ("calls of ours", "calls of others")
+    record_property("work", str([(watched[0].total[n], plain[0].total[n]) for n in names]))
+
+    for name in names:
+        assert plain[0].total[name] < watched[0].total[name]
+        assert watched[0].total[name] <= _OBSERVED * plain[0].total[name], ADVICE
+        assert watched[1].found[name] <= plain[1].found[name] + 1, ADVICE

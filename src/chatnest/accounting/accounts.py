@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 
 import msgspec
 from anyio import CancelScope, current_time, fail_after
@@ -23,6 +24,7 @@ from chatnest.errors import (
 from chatnest.ledger.base import Admitted, Charge, Hold, Ledger, Limit, Refused, Reservation
 from chatnest.ledger.calendar import seconds_of
 from chatnest.ledger.usage import UsageBooks
+from chatnest.telemetry.base import BooksObserver
 from chatnest.turn import Turn
 from chatnest.wire.ratelimit import rate_limit_fields, seconds_until
 
@@ -68,6 +70,11 @@ class Accounts:
         self._throttle = Throttle()
         self.refusals: RefusalCounts = RefusalCounts(ledger, bounds.ledger_seconds)
         self._warnings = BudgetWarnings()
+        self._observer: BooksObserver | None = None
+
+    def watch(self, observer: BooksObserver) -> None:
+        """Report the calls of the ledger to an observer."""
+        self._observer = self.outbox.observer = observer
 
     async def keep_currency(self) -> None:
         """Keep the currency in the ledger, once, if models have prices. Raises ConfigurationError
@@ -116,6 +123,8 @@ class Accounts:
             if state.limit.hidden and state.limit.kind == "budget":
                 self._warnings.look(state)
         turn.max_output_tokens = answer.hold.output
+        if self._observer is not None:
+            self._observer.admitted(answer)
         return answer
 
     async def _reserve(self, wish: Reservation) -> Admitted | Refused:
@@ -125,26 +134,33 @@ class Accounts:
         soon as the ledger is available again.
         """
         deadline = current_time() + self._bounds.ledger_seconds
+        began = monotonic()
         try:
             with CancelScope(deadline=deadline) as in_time:
                 if self._must_keep_currency:  # without a start, the first turn does it
                     await self.keep_currency()
                 answer = await self.ledger.reserve(wish)
             if not in_time.cancelled_caught:
+                if self._observer is not None:
+                    self._observer.called("reserve", monotonic() - began, failed=False)
                 await self.outbox.flush()  # inside the try: a disconnect here releases the hold
                 return answer
         except (LedgerUnavailable, TimeoutError) as exc:
-            return self._reserve_here(wish, exc)
+            return self._reserve_here(wish, exc, monotonic() - began)
         except BaseException:
             with CancelScope(shield=True):
                 await self.outbox.release(wish.id, partial(self.ledger.release, wish))
             raise
-        return self._reserve_here(wish, None)
+        return self._reserve_here(wish, None, monotonic() - began)
 
-    def _reserve_here(self, wish: Reservation, cause: Exception | None) -> Admitted | Refused:
+    def _reserve_here(
+        self, wish: Reservation, cause: Exception | None, seconds: float
+    ) -> Admitted | Refused:
         """Reserve in the local books. A turn admitted here is still settled in the ledger, even if
         we never learn whether its reservation exists there. Raises LedgerUnavailable.
         """
+        if self._observer is not None:
+            self._observer.called("reserve", seconds, failed=True)
         answer = self._local.reserve(wish) if self._local.may_count(wish.limits) else None
         if not isinstance(answer, Admitted):
             self.outbox.release_later(wish.id, partial(self.ledger.release, wish))

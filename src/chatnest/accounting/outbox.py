@@ -5,12 +5,14 @@ import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import anyio
 from anyio import CancelScope
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.stores.reasons import reason_of
+from chatnest.telemetry.base import BooksObserver
 
 __all__ = ["Operation", "Outbox"]
 
@@ -39,6 +41,7 @@ class Outbox:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.observer: BooksObserver | None = None
         self._seconds = seconds
         self._settlements: dict[str, Operation] = {}
         self._releases: dict[str, Operation] = {}
@@ -100,7 +103,7 @@ class Outbox:
         )
 
     async def _do(self, turn_id: str, operation: Operation, waiting: dict[str, Operation]) -> bool:
-        reason = ""
+        reason, began = "", time.monotonic()
         try:
             with CancelScope(deadline=anyio.current_time() + self._seconds) as in_time:
                 await operation()
@@ -114,6 +117,11 @@ class Outbox:
             _log.exception("ledger failed: turn=%s. Its lease charges the hold in full.", turn_id)
         if reason:
             self._postpone(turn_id, operation, waiting, reason)
+        if self.observer is not None:
+            name: Literal["settle", "release"] = (
+                "settle" if waiting is self._settlements else "release"
+            )
+            self.observer.called(name, time.monotonic() - began, failed=bool(reason))
         return not reason
 
     def _postpone(

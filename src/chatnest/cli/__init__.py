@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``, ``ledger``, ``usage``, ``prices`` and more."""
+"""The command line: ``chatnest serve``, ``ledger``, ``usage``, ``metrics`` and more."""
 
 import argparse
 import hashlib
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_usage(commands)
     _add_prices(commands)
+    _add_metrics(commands)
     _add_key(commands)
     _add_doctor(commands)
     _add_check(commands)
@@ -204,6 +205,19 @@ def _add_prices(commands: Any) -> None:
     )
 
 
+def _add_metrics(commands: Any) -> None:
+    metrics = commands.add_parser(
+        "metrics",
+        help="print alert rules and a dashboard for Prometheus and Grafana",
+        description="Print the alert rules for Prometheus or the dashboard for Grafana, which use "
+        "the metrics of `chatnest serve` with server.metrics_port.",
+    )
+    actions = metrics.add_subparsers(title="actions", dest="action", required=True)
+    actions.add_parser("rules", help="print the alert rules, as YAML")
+    actions.add_parser("dashboard", help="print the dashboard, as JSON")
+    metrics.set_defaults(run=_metrics)
+
+
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser(
         "doctor",
@@ -275,6 +289,12 @@ def _usage(options: argparse.Namespace) -> None:
 def _prices(options: argparse.Namespace) -> None:
     _check_extra("prices", package="genai_prices", extra="prices")
     from chatnest.cli.prices import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    from chatnest.cli.metrics import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

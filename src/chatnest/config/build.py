@@ -1,7 +1,7 @@
 """Builds a ChatNestApp and its parts from a Config."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,9 +27,24 @@ from chatnest.ledger.memory import MemoryLedger
 from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.policies import standard_policies
+from chatnest.telemetry import AccessLog, Observer
 from chatnest.wire import named_formats
 
-__all__ = ["bearer_keys", "build_chat", "load_chat", "naming_keys", "open_ledger", "open_profiles"]
+__all__ = [
+    "LOG_KEY",
+    "access_log_of",
+    "bearer_keys",
+    "build_chat",
+    "load_chat",
+    "naming_keys",
+    "open_ledger",
+    "open_profiles",
+]
+
+LOG_KEY: Final = "CHATNEST_LOG_KEY"
+"""Environment variable of the key of the hashes in the access log."""
+_LEAST_KEY: Final = 16
+"""Minimum characters of that key."""
 
 WEBHOOK_SECRET: Final = "CHATNEST_WEBHOOK_SECRET"  # noqa: S105  # its name
 """The variable with the secret of ``alerts.webhook``, or several with spaces between them."""
@@ -79,13 +94,36 @@ def load_chat(path: str | os.PathLike[str]) -> ChatNestApp:
     return build_chat(load_config(Path(path), os.environ, {}))
 
 
-def build_chat(config: Config) -> ChatNestApp:
+def build_chat(config: Config, observers: Sequence[Observer] = ()) -> ChatNestApp:
     """Build the chat of a configuration. Raises ConfigurationError."""
     with naming_keys(config):
-        return _build(config)
+        return _build(config, observers)
 
 
-def _build(config: Config) -> ChatNestApp:
+def access_log_of(config: Config) -> list[Observer]:
+    """The access log of ``chatnest serve``, if it is on. Its hashes have the key that is in
+    CHATNEST_LOG_KEY in the environment. Raises ConfigurationError for a short one.
+    """
+    form = config.server.access_log
+    if form == "off":
+        return []
+    key = os.environ.get(LOG_KEY, "")
+    if len(key) < _LEAST_KEY and key:
+        raise ConfigurationError(
+            f"{LOG_KEY}: expected at least {_LEAST_KEY} characters, got {len(key)}. Take the "
+            "output of `openssl rand -hex 32`."
+        )
+    return [
+        AccessLog(
+            form,
+            principals=config.server.access_log_principals,
+            key=key.encode() or None,
+            currency=config.ledger.currency,
+        )
+    ]
+
+
+def _build(config: Config, observers: Sequence[Observer]) -> ChatNestApp:
     chat = config.chat
     models = models_of(config)
     return ChatNestApp(
@@ -121,6 +159,7 @@ def _build(config: Config) -> ChatNestApp:
         formats=named_formats(chat.formats, chat.format),
         drain_at_signal=config.server.drain_seconds,
         on_warning=_webhook(config.alerts),
+        observers=observers,
     )
 
 

@@ -34,6 +34,7 @@ from chatnest.ledger.limit import CalendarWindow
 from chatnest.policies.limits import LimitRule
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
+from chatnest.telemetry.access_log import Principals
 from chatnest.tokens.image_rules import Detail
 from chatnest.wire import FORMAT_NAMES, FormatName
 
@@ -191,12 +192,18 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: int = 75
     announce_seconds: float = 0.0
     drain_seconds: float = 10.0
+    access_log: Literal["text", "json", "off"] = "text"
+    access_log_principals: Principals = "names"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     allow_origins: list[str] = []
     allow_hosts: list[str] = []
 
     def __post_init__(self) -> None:
         check_integer("server.port", self.port, 0, 65_535)
         check_integer("server.workers", self.workers, 1)
+        if self.metrics_port is not None:
+            check_integer("server.metrics_port", self.metrics_port, 0, 65_535)
         if not 1 <= self.idle_seconds <= _MAX_SECONDS:
             raise ConfigurationError(
                 f"server.idle_seconds: expected whole seconds from 1 to {_MAX_SECONDS:,}, "

@@ -47,6 +47,7 @@ class AnonymousBudget:
         check_zone(timezone)
         self._limit = limit
         self._timezone = timezone
+        self.limit_names: tuple[str, ...] = (_NAME,)
         self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:

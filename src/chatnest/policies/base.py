@@ -30,6 +30,7 @@ __all__ = [
     "Classifies",
     "Finishes",
     "Limits",
+    "Named",
     "Policy",
     "PolicyChain",
     "Prepares",
@@ -100,6 +101,13 @@ class Zoned(Protocol):
     """
 
 
+@runtime_checkable
+class Named(Protocol):
+    """Has the names of its limits, so that metrics show them. Others are counted together."""
+
+    limit_names: tuple[str, ...]
+
+
 Policy = Prepares | Limits | Classifies | Watches | Finishes
 
 
@@ -163,6 +171,12 @@ class PolicyChain:
             _check_hooks(policy)
         self.needs_headers: bool = any(map(_needs_headers, policies))
         """Whether turns have the header fields of their requests."""
+        self.limit_names: tuple[str, ...] = tuple(
+            dict.fromkeys(
+                name for each in policies if isinstance(each, Named) for name in each.limit_names
+            )
+        )
+        """The names of the limits that are known in advance, for metrics."""
         self._prepares = [p for p in policies if isinstance(p, Prepares)]
         self._limits = [p for p in policies if isinstance(p, Limits)]
         self._classifies = [p for p in policies if isinstance(p, Classifies)]

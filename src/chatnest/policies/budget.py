@@ -24,6 +24,7 @@ class DailyBudget:
     def __init__(self, *, timezone: str = "UTC") -> None:
         check_zone(timezone)
         self._timezone = timezone
+        self.limit_names: tuple[str, ...] = (_NAME,)
         self.zones: dict[str, str] = {_NAME: timezone}
 
     def limits(self, turn: Turn) -> Iterable[Limit]:

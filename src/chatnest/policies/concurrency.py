@@ -14,6 +14,8 @@ class ConcurrentStreams:
     ledger is the slot, so the slot of a worker that died is free when the lease ends.
     """
 
+    limit_names: tuple[str, ...] = ("streams",)
+
     def limits(self, turn: Turn) -> Iterable[Limit]:
         return _limits(turn.principal, turn.profile.max_concurrent_streams)
 

@@ -147,6 +147,7 @@ class LimitRules:
 
     def __init__(self, rules: Sequence[LimitRule]) -> None:
         self.rules: tuple[LimitRule, ...] = tuple(rules)
+        self.limit_names: tuple[str, ...] = tuple(dict.fromkeys(rule.name for rule in self.rules))
         self.zones: dict[str, str] = {}
         units: dict[str, Unit] = {}
         for rule in self.rules:

@@ -18,6 +18,7 @@ class RequestRate:
 
     def __init__(self, *, window: int = 60) -> None:
         check_integer("window", window, 1)
+        self.limit_names: tuple[str, ...] = ("requests",)
         self._window = window
 
     def limits(self, turn: Turn) -> Iterable[Limit]:

@@ -1,6 +1,7 @@
 """``chatnest serve``: opens the socket, prints the addresses, runs uvicorn with its workers."""
 
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp
 
 from chatnest._util.addresses import is_loopback
 from chatnest.app import ChatNestApp
-from chatnest.config.build import build_chat, naming_keys, open_profiles
+from chatnest.config.build import LOG_KEY, access_log_of, build_chat, naming_keys, open_profiles
 from chatnest.config.catalogue import facts_of
 from chatnest.config.sections import Config
 from chatnest.config.sources import PORT
@@ -26,10 +27,14 @@ from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.server.announcement import Announcement
 from chatnest.server.connections import backlog
+from chatnest.server.metrics_page import MetricsPage
 from chatnest.server.protocol import BoundedProtocol
+from chatnest.server.shared_cells import SharedCells
 from chatnest.server.site import CONFIG_VARIABLE, create_app, log_warnings, make_site
 from chatnest.server.workers import Workers
 from chatnest.stores.reasons import reason_of
+from chatnest.telemetry.metrics import Metrics
+from chatnest.telemetry.series import Layout, families_of
 
 __all__ = ["serve"]
 
@@ -45,32 +50,53 @@ def serve(config: Config) -> None:
     """Serve until a signal. Raises ConfigurationError before a worker starts."""
     _check_workers(config)
     chat = build_chat(config)  # once before the workers, so that an error is reported once
+    access_log_of(config)
     make_site(config, chat)
     with naming_keys(config):
         anyio.run(_check_ledger, chat)
+    page = _metrics_page(config)
     listener = _listen(config)
-    _print_start(config, listener, chat)
+    _print_start(config, listener, chat, page)
     for warning in reasoning_warnings(config):
         _note("warning: {}: {}: {}".format(*warning))
     os.environ[CONFIG_VARIABLE] = msgspec.json.encode(config).decode()
+    os.environ.setdefault(LOG_KEY, secrets.token_hex(32))  # one key for all workers
     seconds = config.server.announce_seconds
     announcement = Announcement(seconds) if seconds else None
     with listener, listener.dup() as door:
         if config.server.workers > 1:
-            _run_workers(config, listener, door, announcement)
+            cells = None if page is None else _share(config, chat, page)
+            _run_workers(config, listener, door, announcement, cells)
         else:
-            settings = _settings(config, partial(create_app, announcement, door))
+            settings = _settings(config, partial(create_app, announcement, door, page))
             uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _run_workers(
-    config: Config, listener: socket.socket, door: socket.socket, announcement: Announcement | None
+    config: Config,
+    listener: socket.socket,
+    door: socket.socket,
+    announcement: Announcement | None,
+    cells: SharedCells | None,
 ) -> None:
     log_warnings()
-    app = partial(create_app, announcement.to_workers() if announcement else None, door)
+    app = partial(create_app, announcement.to_workers() if announcement else None, door, cells)
     workers = Workers(_settings(config, app), [listener], door)  # installs its signal handlers
     with announcement.before_end() if announcement else nullcontext():
         workers.run()
+
+
+def _metrics_page(config: Config) -> MetricsPage | None:
+    port = config.server.metrics_port
+    return None if port is None else MetricsPage(config.server.metrics_host, port)
+
+
+def _share(config: Config, chat: ChatNestApp, page: MetricsPage) -> SharedCells:
+    """Show the metrics of all workers, which they count in memory that they share."""
+    layout = Layout(families_of(chat.known))
+    cells = SharedCells(layout, workers=config.server.workers)
+    page.show(Metrics(chat.known, cells))
+    return cells
 
 
 def _settings(config: Config, app: Callable[[], ASGIApp]) -> uvicorn.Config:
@@ -169,7 +195,9 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> None:
+def _print_start(
+    config: Config, listener: socket.socket, chat: ChatNestApp, page: MetricsPage | None
+) -> None:
     host, port = listener.getsockname()[:2]
     host = "localhost" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  # a comparison
     base, path = f"http://{host}:{port}", config.chat.path
@@ -181,6 +209,7 @@ def _print_start(config: Config, listener: socket.socket, chat: ChatNestApp) -> 
         *_format_lines(config, base),
         *_model_lines(config, chat),
         f"  ledger    {chat.ledger!r}",
+        *([] if page is None else [f"  metrics   GET {page.url}"]),
     ]
     if config.sources.get("server.port") == PORT:
         lines.append(f"  port      {port}, from {PORT}")

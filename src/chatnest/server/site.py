@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatnest.app import ChatNestApp
 from chatnest.asgi.http import NO_SNIFFING
-from chatnest.config.build import build_chat, naming_keys
+from chatnest.config.build import access_log_of, build_chat, naming_keys
 from chatnest.config.catalogue import facts_of
 from chatnest.config.sections import Config
 from chatnest.errors import (
@@ -33,10 +33,13 @@ from chatnest.errors import (
     ServerShutdown,
 )
 from chatnest.middleware import ChatNestMiddleware
+from chatnest.server.access_lines import AccessLines
 from chatnest.server.announcement import Announcement, OfParent
 from chatnest.server.front import Front
 from chatnest.server.hosts import OnlyForHosts, hosts_of
 from chatnest.server.interpreter import serving_only
+from chatnest.server.metrics_page import MetricsPage
+from chatnest.server.shared_cells import SharedCells
 from chatnest.stores.reasons import reason_of
 from chatnest.wire import NativeFormat
 
@@ -72,15 +75,25 @@ _PAGE_HEADERS: Final = (
 
 
 def create_app(
-    announcement: Announcement | OfParent | None = None, listener: socket.socket | None = None
+    announcement: Announcement | OfParent | None = None,
+    listener: socket.socket | None = None,
+    metered: SharedCells | MetricsPage | None = None,
 ) -> ASGIApp:
     """Build the application of a worker from the configuration in its environment.
 
-    The application accepts connections of ``listener`` itself, beside uvicorn; see Door.
+    The application accepts connections of ``listener`` itself, beside uvicorn; see Door. Its
+    metrics are counted in the cells of ``metered``, or shown on its page.
     """
     log_warnings()
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=Config)
-    return make_site(config, build_chat(config), announcement, listener)
+    accesses = access_log_of(config)
+    lines = AccessLines(sys.stdout) if accesses else None
+    chat = build_chat(config, accesses)
+    if isinstance(metered, SharedCells):
+        chat.measure(metered)
+    elif metered is not None:
+        metered.show(chat.metrics)
+    return make_site(config, chat, announcement, listener, lines)
 
 
 def log_warnings() -> None:
@@ -93,6 +106,7 @@ def make_site(
     chat: ChatNestApp,
     announcement: Announcement | OfParent | None = None,
     listener: socket.socket | None = None,
+    lines: AccessLines | None = None,
 ) -> ASGIApp:
     """Build the page at ``/``, the health checks ``/healthz`` and ``/readyz``, and the chat.
 
@@ -158,6 +172,7 @@ def make_site(
         )
     hosts = hosts_of(config)
     app = app if hosts is None else OnlyForHosts(app, hosts, chat.formats)
+    app = app if lines is None else lines.of(app)
     front = Front(
         *(app, chat.intake, config.chat.path, listener),
         by_origin=bool(config.server.allow_origins),

@@ -1,5 +1,6 @@
 """Telemetry: an application reports each step of its requests to observers, such as its log."""
 
+from chatnest.telemetry.access_log import AccessLog
 from chatnest.telemetry.base import (
     Admitted,
     Asked,
@@ -12,6 +13,7 @@ from chatnest.telemetry.base import (
 )
 
 __all__ = [
+    "AccessLog",
     "Admitted",
     "Asked",
     "Attempted",

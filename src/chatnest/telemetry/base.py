@@ -9,11 +9,12 @@ own, and is not observed. No event has text of a conversation or of an answer.
 """
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from chatnest.errors import ChatNestError
+from chatnest.ledger.base import Admitted as Admission
 from chatnest.ledger.base import Facts
 from chatnest.turn import Attempt
 
@@ -21,6 +22,7 @@ __all__ = [
     "Admitted",
     "Asked",
     "Attempted",
+    "BooksObserver",
     "Ended",
     "FirstPiece",
     "Observation",
@@ -115,6 +117,7 @@ class Ended(_OfTurn, frozen=True, kw_only=True):
     ``estimated`` or ``none``, and ``money`` in nano-dollars; ``held`` and ``held_money`` were
     reserved. ``facts`` are those of its record in the ledger. ``attempts`` is the number of calls,
     and ``seconds`` the time since Asked, as is ``first_piece_seconds``, None without an answer.
+    ``calls`` are those that have ended, and ``status`` is the HTTP status of the response.
     """
 
     seconds: float
@@ -129,6 +132,8 @@ class Ended(_OfTurn, frozen=True, kw_only=True):
     held: int = 0
     held_money: int = 0
     facts: Facts = Facts()
+    calls: tuple[Attempt, ...] = ()
+    status: int = 200
 
 
 Observation = Asked | Refused | Admitted | Attempted | FirstPiece | Ended
@@ -139,9 +144,23 @@ with ``assert_never``.
 
 @runtime_checkable
 class Observer(Protocol):
-    """Sees the requests of an application."""
+    """Sees the requests of an application. With an attribute ``sees``, a tuple of classes of
+    events, it sees these alone, and the others are not made for it.
+    """
 
     def observe(self, event: Observation, /) -> None:
         """Receive an event. It runs on the event loop, so it must return at once. An exception is
         logged, once for each observer, and changes nothing.
         """
+
+
+class BooksObserver(Protocol):
+    """Sees the calls of a ledger that admit and settle turns."""
+
+    def called(
+        self, operation: Literal["reserve", "settle", "release"], seconds: float, *, failed: bool
+    ) -> None:
+        """A call has ended. ``failed`` is whether the ledger was unavailable."""
+
+    def admitted(self, admission: Admission) -> None:
+        """A turn is admitted. Its Ended event follows."""

@@ -3,10 +3,16 @@
 import logging
 from collections.abc import Iterable, Mapping
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from chatnest._util.arguments import check_plain
-from chatnest.errors import ChatNestError, ClientGone, ConfigurationError, LimitExceeded
+from chatnest.errors import (
+    ChatNestError,
+    ClientGone,
+    ConfigurationError,
+    InternalError,
+    LimitExceeded,
+)
 from chatnest.ledger.base import Admitted as Admission
 from chatnest.ledger.base import Charge, Hold
 from chatnest.telemetry.base import (
@@ -26,6 +32,7 @@ __all__ = ["Observers"]
 
 _log = logging.getLogger("chatnest.telemetry")
 
+_KINDS: Final[tuple[type[Observation], ...]] = get_args(Observation)
 _NO_HOLD: Final = Hold(id="", tokens=0, lines=())
 _NO_CHARGE: Final = Charge(tokens=0)
 
@@ -42,15 +49,29 @@ class Observers:
             raise ConfigurationError(
                 f"observers: expected a list of observers, got {observers!r}. Put it in a list."
             )
-        checked = [_checked(number, observer) for number, observer in enumerate(observers)]
-        self.watched: bool = bool(checked)
-        self._observers: tuple[Observer, ...] = (CallLog(), *checked)
+        self.watched: bool = False
+        self.sees_admissions: bool = False
+        self.sees_attempts: bool = False
+        """Whether an observer sees the attempts that did not fail."""
+        self._seers: dict[type[Observation], tuple[Observer, ...]] = dict.fromkeys(_KINDS, ())
+        self._log = CallLog()
         self._failed: set[int] = set()
+        for number, observer in enumerate(observers):
+            self.add(observer, f"observers[{number}]")
+
+    def add(self, observer: Observer, place: str = "observer") -> None:
+        """Add an observer. Raises ConfigurationError for an invalid one."""
+        for kind in _wanted(place, observer):
+            self._seers[kind] += (observer,)
+        self.watched = True
+        self.sees_admissions = bool(self._seers[Admitted])
+        self.sees_attempts = bool(self._seers[Attempted])
 
     def asked(self, turn: Turn) -> None:
         """The turn begins; its times count from here."""
         turn.asked_at = monotonic()
-        self._report(Asked(**_facts(turn), conversation=turn.conversation))
+        if seers := self._seers[Asked]:
+            self._report(seers, Asked(**_facts(turn), conversation=turn.conversation))
 
     def refused(
         self,
@@ -65,9 +86,11 @@ class Observers:
         seconds: float = 0.0,
     ) -> None:
         """A request was not admitted. A client that has disconnected was not refused."""
-        if error is None or isinstance(error, ClientGone):
+        seers = self._seers[Refused]
+        if error is None or isinstance(error, ClientGone) or not seers:
             return
         self._report(
+            seers,
             Refused(
                 id=request_id,
                 time=time(),
@@ -81,7 +104,7 @@ class Observers:
                 plan=plan,
                 profile=profile,
                 model=model,
-            )
+            ),
         )
 
     def not_admitted(self, turn: Turn, error: ChatNestError | None) -> None:
@@ -103,8 +126,11 @@ class Observers:
 
     def admitted(self, turn: Turn, admission: Admission) -> None:
         """The ledger has admitted the turn."""
-        hold = admission.hold
+        hold, seers = admission.hold, self._seers[Admitted]
+        if not seers:
+            return
         self._report(
+            seers,
             Admitted(
                 **_facts(turn),
                 seconds=monotonic() - turn.asked_at,
@@ -113,14 +139,20 @@ class Observers:
                 held=hold.tokens,
                 held_money=hold.money,
                 over=admission.over,
-            )
+            ),
         )
 
     def attempted(
         self, turn: Turn, call: ModelCall, attempt: Attempt, error: ChatNestError | None
     ) -> None:
-        """A call of the model has ended."""
+        """A call of the model has ended. The log has the calls that failed."""
+        seers = self._seers[Attempted]
+        if error is not None:
+            seers = (self._log, *seers)
+        if not seers:
+            return
         self._report(
+            seers,
             Attempted(
                 **_facts(turn),
                 number=len(turn.attempts),
@@ -129,45 +161,56 @@ class Observers:
                 address=call.place,
                 content_type=call.content_type,
                 max_output_tokens=turn.max_output_tokens,
-            )
+            ),
         )
 
     def first_piece(self, turn: Turn) -> None:
         """The model has begun to answer."""
         turn.first_piece_seconds = monotonic() - turn.asked_at
-        self._report(FirstPiece(**_facts(turn), seconds=turn.first_piece_seconds))
+        if seers := self._seers[FirstPiece]:
+            self._report(seers, FirstPiece(**_facts(turn), seconds=turn.first_piece_seconds))
 
     def ended(self, turn: Turn, hold: Hold = _NO_HOLD, charge: Charge = _NO_CHARGE) -> None:
         """The turn is settled, or was not admitted."""
+        seers = self._seers[Ended]
+        if not seers:
+            return
         usage, charged = turn.answer.usage, turn.charged
         taken = min(turn.input_tokens, charged)
         if usage is not None and usage.total_tokens == charged:
             taken = usage.input_tokens
+        outcome, first = turn.outcome, turn.first_piece_seconds
+        status = 200
+        if outcome != "done" and (first is None or not turn.request.submission.stream):
+            status = _STATUS.get(outcome, InternalError.status)
         self._report(
+            seers,
             Ended(
                 **_facts(turn),
                 seconds=monotonic() - turn.asked_at,
-                outcome=turn.outcome,
+                outcome=outcome,
                 finish_reason=turn.answer.finish_reason,
                 input_tokens=taken,
                 output_tokens=charged - taken,
                 source=turn.source,
                 attempts=len(turn.attempts),
-                first_piece_seconds=turn.first_piece_seconds,
+                first_piece_seconds=first,
                 money=charge.money,
                 held=hold.tokens,
                 held_money=hold.money,
                 facts=charge.facts,
-            )
+                calls=turn.attempts,
+                status=status,
+            ),
         )
 
-    def _report(self, event: Observation) -> None:
-        for number, observer in enumerate(self._observers):
+    def _report(self, seers: tuple[Observer, ...], event: Observation) -> None:
+        for observer in seers:
             try:
                 observer.observe(event)
             except Exception:  # noqa: BLE001  # an observer never breaks a request
-                if number not in self._failed:
-                    self._failed.add(number)
+                if id(observer) not in self._failed:
+                    self._failed.add(id(observer))
                     name = type(observer).__name__
                     _log.exception("observer failed: observer=%s. It is not logged again.", name)
 
@@ -184,12 +227,32 @@ def _facts(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _checked(number: int, observer: Observer) -> Observer:
+def _wanted(place: str, observer: Observer) -> tuple[type[Observation], ...]:
+    """The events that a valid observer wants to see."""
     written = getattr(observer, "observe", None)
     if isinstance(observer, type) or not callable(written):
         raise ConfigurationError(
-            f"observers[{number}]: expected an object with observe(event), got {observer!r}. "
+            f"{place}: expected an object with observe(event), got {observer!r}. "
             "Pass an instance that defines it."
         )
-    check_plain(f"observers[{number}]: observe", written)
-    return observer
+    check_plain(f"{place}: observe", written)
+    wanted: Any = getattr(observer, "sees", _KINDS)
+    if not isinstance(wanted, tuple) or not set(wanted) <= set(_KINDS):
+        raise ConfigurationError(
+            f"{place}: sees: expected a tuple of classes of events, got {wanted!r}. Leave it "
+            "out for all."
+        )
+    return wanted
+
+
+def _statuses(error: type[ChatNestError]) -> dict[str, int]:
+    """The status of each code of an error and those below it."""
+    found = {error.code: error.status}
+    for below in error.__subclasses__():
+        found = _statuses(below) | found
+    return found
+
+
+_STATUS: Final[Mapping[str, int]] = _statuses(ChatNestError) | {
+    InternalError.code: InternalError.status
+}

@@ -1,0 +1,100 @@
+"""AccessLines: writes the lines of the access log to standard output, from a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Awaitable
+from queue import SimpleQueue
+from typing import Final, TextIO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["AccessLines"]
+
+_log = logging.getLogger("chatnest.cli")
+
+_MOST: Final = 10_000
+"""Maximum lines that wait. Further ones are dropped while the reader of the output is stuck."""
+_ATOMIC: Final = 4_096
+"""Bytes that a pipe takes in one piece (PIPE_BUF), so that lines of workers do not mix."""
+_END_SECONDS: Final = 1.0
+"""Maximum seconds for the last lines at the end of the process."""
+
+
+class AccessLines(logging.Handler):
+    """Writes each record as one line. A reader that does not read never stops the event loop: its
+    lines are dropped, and counted in the log. After a failure to write, no more lines are written.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        super().__init__()
+        self._output = output
+        self._lines: SimpleQueue[str] = SimpleQueue()
+        self._dropped = 0
+        self._works = True
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True, name="access log")
+        self._thread.start()
+
+    def of(self, app: ASGIApp) -> ASGIApp:
+        """Write the access log of ``app``, which then has no other handler, until its lifespan
+        ends.
+        """
+        log = logging.getLogger("chatnest.access")
+        log.addHandler(self)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+        def with_lines(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            async def end(message: Message) -> None:
+                if message["type"].startswith("lifespan.shutdown."):
+                    self.close()
+                await send(message)
+
+            # Not a coroutine, which saves a frame.
+            return app(scope, receive, end if scope["type"] == "lifespan" else send)
+
+        return with_lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        if not self._works:
+            return
+        if self._lines.qsize() < _MOST:
+            self._lines.put(record.getMessage())
+        else:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Write the lines that wait, for at most a second. logging calls it at the end."""
+        if not self._ends.is_set():
+            self._ends.set()
+            self._lines.put("")
+            self._thread.join(_END_SECONDS)
+        super().close()
+
+    def _write(self) -> None:
+        while self._works:
+            text = ""
+            if line := self._lines.get():
+                text = f"{line}\n"
+            while not self._lines.empty():
+                if not (line := self._lines.get()):
+                    continue
+                if len(text) + len(line) >= _ATOMIC:
+                    self._put(text)
+                    text = ""
+                text += f"{line}\n"
+            self._put(text)
+            if self._ends.is_set() and self._lines.empty():
+                return
+
+    def _put(self, text: str) -> None:
+        try:
+            self._output.write(text)
+            self._output.flush()
+        except (OSError, ValueError) as exc:
+            self._works = False
+            _log.warning("access log ended: cause=%r. Its reader is gone.", exc)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            _log.warning("access log: lines=%d dropped, because they were not read.", dropped)
