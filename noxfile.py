@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict inside, and complete for those who use the package."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "types", "unit", "integration")
     check_types(session)
 
@@ -95,7 +95,7 @@ def kit(session: nox.Session) -> None:
 @nox.session
 def quick(session: nox.Session) -> None:
     """Tests that start no process, on asyncio, against the sources: under a minute."""
-    session.install("-e", ".[metrics,serve,prices,redis,trio]")
+    session.install("-e", ".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit")
     chosen = ["-m", "not process and not soak", "--loops", "asyncio"]
     workers = str((os.cpu_count() or 1) + 1)  # tests wait now and then
@@ -148,14 +148,14 @@ def node_clients(session: nox.Session) -> dict[str, str]:
 def built(session: nox.Session, *groups: str) -> None:
     """Install the wheel of the sources as they are now, and what all tests need."""
     session.install("--no-cache-dir", "--force-reinstall", "--no-deps", ".")
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration", *groups)
 
 
 @nox.session(python=VERSIONS)
 def versions(session: nox.Session) -> None:
     """Tests that start no process, on each Python that is installed: ``nox -s versions-3.13``."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit")
     session.run("pytest", *(session.posargs or ["-n", "auto"]), "-m", "not process and not soak")
 
@@ -164,7 +164,7 @@ def versions(session: nox.Session) -> None:
 def redis_server(session: nox.Session) -> None:
     """RedisLedger against another server: ``nox -s redis_server -- /usr/bin/redis-server``."""
     binary, *arguments = session.posargs or [shutil.which("redis-server") or "redis-server"]
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration")
     session.run(
         *("pytest", "-n", "auto", "-k", "redis", *(arguments or ["tests/ledger"])),
@@ -175,7 +175,7 @@ def redis_server(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """What repeats things at random, at length: some ninety minutes on two cores."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration")
     several = ["-n", "auto", "-m", "soak", "--ignore=tests/endurance"]
     alone = ["-m", "soak", "tests/endurance"]  # which measures, and loads both cores by itself
@@ -188,7 +188,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def warnings(session: nox.Session) -> None:
     """All tests as Python's developers' mode and asyncio's debug mode see them."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration")
     checked = {"PYTHONDEVMODE": "1", "PYTHONASYNCIODEBUG": "1"}
     session.run("pytest", *(session.posargs or ["-n", "auto", "-W", "error"]), env=checked)
@@ -197,7 +197,7 @@ def warnings(session: nox.Session) -> None:
 @nox.session
 def cells(session: nox.Session) -> None:
     """Every framework under every server, into docs/discussion/cells.md: some eight minutes."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration")
     report = f"{session.create_tmp()}/cells.xml"
     options = ["-o", "junit_family=xunit1", "--junitxml", report]  # which has properties
@@ -208,7 +208,7 @@ def cells(session: nox.Session) -> None:
 @nox.session
 def clients(session: nox.Session) -> None:
     """Every official client in every case, into docs/reference/clients.md: some five minutes."""
-    session.install(".[metrics,serve,prices,redis,trio]")
+    session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit", "integration")
     report = f"{session.create_tmp()}/clients.xml"
     options = ["-n", "2", "-o", "junit_family=xunit1", "--junitxml", report]  # it has properties

@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "incoming",
         "answering",
         "runs",
+        "live",
         "endpoints lifespan",
         "parts",
         "app",
@@ -174,7 +175,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "provider",
     ),
     "policies": ("base zone", "anonymous budget concurrency limits rate retry trim"),
-    "telemetry": ("base fill series", "access_log call_log metrics", "observers"),
+    "telemetry": (
+        "base fill semconv series",
+        "access_log call_log metrics",
+        "instruments observers",
+        "opentelemetry",
+    ),
     "alerts": ("warning", "deliveries webhook"),
     "accounting": (
         "bills budget_warnings hidden local_books outbox refusal_counts refusals throttle",
@@ -207,7 +213,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "catalogue",
         "build",
     ),
-    "cli": ("output price_library", "books focus metrics prices", "ledger usage"),
+    "cli": ("output price_library screen", "books focus metrics prices", "ledger top usage"),
     "client": (
         "errors images said",
         "frames responses",
@@ -267,6 +273,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("server.metrics_page", "telemetry.metrics"),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite.*"),
     "redis": ("ledger.redis.*", "stores.*"),
+    "opentelemetry": ("telemetry.instruments", "telemetry.opentelemetry"),
     "uvicorn": ("server.*",),
     "socket": (
         *(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from time import monotonic
 
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
@@ -82,6 +83,7 @@ class Answering:
         renewed until the generation ends.
         """
         turn, observers = generation.turn, self._observers
+        turn.asked_at = monotonic()
         if observers.watched:
             observers.asked(turn)
         try:

@@ -77,7 +77,11 @@ class Attempts:
         retried, or get its own HTTP status.
         """
         turn = generation.turn
-        call = turn.call = ModelCall(request=_request(turn, candidate), request_id=turn.id)
+        call = turn.call = ModelCall(
+            request=_request(turn, candidate), request_id=turn.id, api=candidate.api
+        )
+        if candidate.trace and self.observers.tracing:
+            call.headers = self.observers.trace_headers(turn.id, candidate.upstream)
         answer = turn.answer
         answer.tokens_left = turn.max_output_tokens
         answer.bytes_left = self._bounds.answer_bytes

@@ -16,11 +16,13 @@ from chatnest.alerts.deliveries import Deliveries
 from chatnest.bounds import Bounds
 from chatnest.errors import ConfigurationError, LedgerUnavailable, ServerShutdown
 from chatnest.ledger.base import Ledger, Limit
+from chatnest.live import LiveAnswers
 from chatnest.models import Catalogue
 from chatnest.runs import RunLog
 from chatnest.stores.reasons import reason_of
 from chatnest.streams.open_streams import OpenStreams, at_signal
 from chatnest.telemetry.metrics import Metrics
+from chatnest.telemetry.observers import Observers
 
 __all__ = ["Lifetime", "Startable", "fail_startup", "lifespan_of", "serve_lifespan"]
 
@@ -49,6 +51,8 @@ class Lifetime:
         streams: OpenStreams,
         run_log: RunLog,
         bounds: Bounds,
+        observers: Observers,
+        live: LiveAnswers,
         drain_at_signal: float | None,
         deliveries: Deliveries,
         budgets: tuple[Limit, ...] = (),
@@ -64,6 +68,8 @@ class Lifetime:
         self._streams = streams
         self._run_log = run_log
         self._bounds = bounds
+        self._observers = observers
+        self._live = live
         self._drain_at_signal = drain_at_signal
         self._deliveries = deliveries
         self._budgets = budgets
@@ -133,6 +139,7 @@ class Lifetime:
                 await self._accounts.outbox.flush(most=sys.maxsize)
                 await self._accounts.refusals.flush()
             self._accounts.outbox.end()
+            await self._observers.aclose()
             async with AsyncExitStack() as stack:  # closes all, even if one of them fails
                 stack.push_async_callback(self.ledger.aclose)
                 stack.push_async_callback(self._run_log.aclose)
@@ -161,7 +168,8 @@ class Lifetime:
     async def tended(self) -> AsyncIterator[None]:
         """Within this block, do the background work: write settlements as soon as the ledger is
         back, and remove expired runs. Outside of it, the next request does both. Warnings of
-        budgets are delivered within it alone. SIGTERM begins a drain if ``drain_at_signal`` is set.
+        budgets are delivered within it alone. Running answers are shown to operators, and stopped
+        by them. SIGTERM begins a drain if ``drain_at_signal`` is set.
         """
         failure: Exception | None = None
         signalled = anyio.Event()
@@ -170,6 +178,7 @@ class Lifetime:
             tasks.start_soon(self._accounts.refusals.tend)
             tasks.start_soon(_forget_runs, self._run_log)
             tasks.start_soon(self._deliveries.tend)
+            tasks.start_soon(self._live.tend)
             if self.metrics is not None:
                 tasks.start_soon(self._tend_metrics, self.metrics)
             if self._drain_at_signal is not None:

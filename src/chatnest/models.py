@@ -40,7 +40,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     and without this, the model gets no images. ``image_detail`` is the resolution in which it sees
     them, where its provider lets us choose. ``prices`` are in dollars per million tokens, such as
     ``{"input": "0.25", "output": "2.00"}``, a list of them with dates, or ``"free"``. Without them
-    the model cannot have a limit in money.
+    the model cannot have a limit in money. ``trace`` is whether its calls carry the ``traceparent``
+    of their trace; by default, the settings of the provider's server decide.
 
     Raises ConfigurationError.
     """
@@ -53,6 +54,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     max_image_tokens: int | None = None
     image_detail: Detail = "low"
     prices: PricesGiven | None = None
+    trace: bool | None = None
 
     def __post_init__(self) -> None:
         check_parts(provider=self.provider)
@@ -78,7 +80,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     image, or None for a model that takes no images. ``least_output`` is the smallest limit of the
     output that its API accepts. ``added_tokens`` are those that its provider adds to the input of
     each request: the definitions of tools that it runs itself. ``prices`` is None for a model
-    without a price, which is not a free one.
+    without a price, which is not a free one. ``api`` is the dialect of its provider, or empty, and
+    ``trace`` whether its calls carry a ``traceparent``.
     """
 
     name: str
@@ -92,6 +95,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     least_output: int = 1
     added_tokens: int = 0
     prices: Prices | None = None
+    api: str = ""
+    trace: bool = False
 
     @property
     def takes_images(self) -> bool:
@@ -269,6 +274,8 @@ def _candidate(name: str, model: Model) -> Candidate:
         least_output=getattr(provider, "least_output_tokens", 1),
         added_tokens=added and added + tool_tokens_of(upstream),
         prices=None if model.prices is None else Prices.of(model.prices, f"models.{name}.prices"),
+        api=getattr(provider, "api", ""),
+        trace=getattr(provider, "trace", False) if model.trace is None else model.trace,
     )
 
 

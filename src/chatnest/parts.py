@@ -27,6 +27,7 @@ from chatnest.incoming import ClientSystemPrompt, Incoming
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.memory import MemoryLedger
 from chatnest.lifespan import Lifetime
+from chatnest.live import LiveAnswers
 from chatnest.lookups import LookUps
 from chatnest.models import Catalogue, Model
 from chatnest.policies import LimitRules, Policy, standard_policies
@@ -140,6 +141,7 @@ class Parts:
             currency=currency,
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
+        observing = self.observers = Observers(observers)
         self.lifetime: Lifetime = Lifetime(
             models=self.models,
             ledger=self.ledger,
@@ -147,12 +149,12 @@ class Parts:
             streams=self.streams,
             run_log=log,
             bounds=resolved,
+            observers=observing,
+            live=LiveAnswers(log, self.streams, resolved),
             drain_at_signal=drain_at_signal,
             deliveries=deliveries,
             budgets=chain.budgets,
         )
-        self.observers: Observers = Observers(observers)
-        observing = self.observers
         answering = Answering(
             Attempts(chain, resolved, observing),
             chain,

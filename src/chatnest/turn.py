@@ -41,7 +41,8 @@ class ModelCall(msgspec.Struct, kw_only=True):
     events that had arrived by then: they cost as much as those that were read. ``hidden_tokens``
     is the maximum tokens that the model may think without showing them, for an answer that breaks
     off before its usage; None if the provider does not know. ``place``, ``status`` and
-    ``content_type`` are for the log: the address, and the head of the response.
+    ``content_type`` are for the log: the address, and the head of the response. ``api`` is the
+    provider's dialect, or empty. ``headers`` are header fields to send with the request.
     """
 
     request: ModelRequest
@@ -52,6 +53,8 @@ class ModelCall(msgspec.Struct, kw_only=True):
     place: str = ""
     status: int = 0
     content_type: str = ""
+    api: str = ""
+    headers: Mapping[str, str] = {}
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +140,7 @@ class Turn:
         prices: Prices | None = None,
     ) -> None:
         self.asked_at: float = 0.0
-        """When observers saw its beginning, by the monotonic clock."""
+        """When it began, by the monotonic clock."""
         self.first_piece_seconds: float | None = None
         """Seconds from there to the first piece, if there are observers."""
         self.id: str = turn_id

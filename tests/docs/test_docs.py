@@ -50,6 +50,8 @@ def _model_in_the_environment(monkeypatch):
 def test_python_examples_run(text, tmp_path, monkeypatch):
     if "pydantic_ai" in text:
         pytest.importorskip("pydantic_ai")
+    if "opentelemetry.exporter" in text:
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(text, "example", "exec"), names)
@@ -118,7 +120,7 @@ LIMITS_PAGE = ROOT / "docs/reference/limits-and-timeouts.md"
 
 # Modules that work for a request, or serve it: what they count to is a bound, or stands below.
 BOUNDED = {
-    "": "answer answering app attempts conversation incoming lifespan lookups requests turn",
+    "": "answer answering app attempts conversation incoming lifespan live lookups requests turn",
     "alerts": "deliveries webhook",
     "accounting": "accounts budget_warnings charge hidden local_books outbox refusals throttle",
     "asgi": "data_urls heads http resumption",
@@ -162,6 +164,7 @@ NO_BOUNDS = {
     "identity.base._SHOWN": "characters in the log",
     "identity.plan_lookup._LOG_SECONDS": "lines in the log",
     "tokens.references._PER_NODE": "an estimate of bytes",
+    "live._BYTES_PER_TOKEN": "an estimate",
     "turn._UNLIMITED": "no limit at all",
     "turn._FAR": "what is refused either way, counted or not",
     "answer._MOST_LATE": "how pieces are kept",

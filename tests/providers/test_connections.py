@@ -93,6 +93,7 @@ class Call:
 
     def __init__(self, noted: Any = lambda: None) -> None:
         self._noted = noted
+        self.headers: dict[str, str] = {}
 
     @property
     def sent(self) -> bool:

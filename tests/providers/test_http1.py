@@ -1,6 +1,7 @@
 """Http1Connection on a wire that leads nowhere: what a server may say, and what is made of it."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from math import inf
 from typing import Any
@@ -87,6 +88,9 @@ class Wire:
 
 class Call:
     sent = False
+
+    def __init__(self) -> None:
+        self.headers: Mapping[str, str] = {}
 
 
 class Peer:

@@ -29,6 +29,7 @@ from chatnest.events import ClientEvent, Delta, Numbered, Reasoning
 from chatnest.runs.memory import MemoryRunLog
 from chatnest.server.flow import Flow
 from chatnest.telemetry import AccessLog
+from chatnest.telemetry.opentelemetry import OpenTelemetry
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.native.frames import NativeFrames
 
@@ -67,6 +68,9 @@ BURST_OF_THINKING = Kind(heap=60, before=3, counted=10, thinks=True)
 
 _THINKING: Final = 1.3
 """How much more work a piece of thinking may take than a piece of text."""
+
+_OBSERVED: Final = 1.06
+"""How much more work a request may take with the observers that ship, and without an SDK."""
 
 THOUGHT = TOKEN.replace(b'"content": ', b'"reasoning_content": ')
 THOUGHT = b"%x%b" % (
@@ -320,6 +324,22 @@ async def test_a_piece_of_thinking_takes_about_the_work_of_a_piece_of_text(
 
     for name in ("sends", "callbacks of the event loop", "calls of ours", "calls of others"):
         assert thought[name] <= _THINKING * said[name], (name, thought[name], said[name])
+
+
+@pytest.mark.parametrize("kind", [SERVED, BURST], ids=["served", "burst"])
+async def test_observers_add_no_work_to_a_token(kind, monkeypatch):
+    plain = (await work(kind, monkeypatch)).found
+    observed = (await work(kind, monkeypatch, observers=[OpenTelemetry()])).found
+    names = ("sends", "callbacks of the event loop", "calls of ours", "calls of others")
+    assert {name: observed[name] for name in names} == {name: plain[name] for name in names}
+
+
+async def test_observers_add_little_work_to_a_request(monkeypatch, record_property):
+    kind = Kind(heap=1, before=0, counted=0)
+    plain = (await work(kind, monkeypatch)).total["calls of ours"]
+    observed = (await work(kind, monkeypatch, observers=[OpenTelemetry()])).total["calls of ours"]
+    record_property("work", str((plain, observed)))
+    assert observed <= _OBSERVED * plain, (plain, observed, ADVICE)
 
 
 async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_property):

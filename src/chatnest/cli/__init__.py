@@ -1,4 +1,4 @@
-"""The command line: ``chatnest serve``, ``ledger``, ``usage``, ``metrics`` and more."""
+"""The command line: ``chatnest serve``, ``top``, ``usage``, ``ledger``, ``metrics`` and more."""
 
 import argparse
 import hashlib
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"chatnest {version('chatnest')}")
     commands = parser.add_subparsers(title="commands", required=True)
     _add_serve(commands)
+    _add_top(commands)
     _add_ledger(commands)
     _add_usage(commands)
     _add_prices(commands)
@@ -172,6 +173,32 @@ def _add_ledger(commands: Any) -> None:
     action("verify", "compare balances with records; exit codes: 1, they differ; 3, unknown")
 
 
+def _add_top(commands: Any) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE.toml", help="the configuration file")
+    shared.add_argument("--ledger", metavar="URL", help="sqlite:FILE or redis://HOST")
+    shared.add_argument("--json", action="store_true", help="one JSON object per line")
+    top = commands.add_parser(
+        "top",
+        help="show the running answers of all workers, and stop one",
+        description="Show the running answers of all workers that share a ledger. On a terminal "
+        "the table is live: choose a row, s stops it, q quits. Tokens are estimates.",
+        parents=[shared],
+    )
+    top.add_argument("--once", action="store_true", help="show them once, also on a terminal")
+    top.set_defaults(run=_top, action=None)
+    actions = top.add_subparsers(title="actions", dest="action")
+    stop = actions.add_parser(
+        "stop",
+        help="stop an answer",
+        description="Stop an answer, and show what it was charged. Exit codes: 0, it is stopped; "
+        "1, there is no such answer, or the ledger is unavailable; 3, its worker is silent.",
+        parents=[shared],
+    )
+    stop.add_argument("id", metavar="ID", help="the id, as in the table")
+    stop.set_defaults(run=_top)
+
+
 def _add_prices(commands: Any) -> None:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", type=Path, metavar="FILE.toml", help="the configuration file")
@@ -276,6 +303,12 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _ledger(options: argparse.Namespace) -> None:
     from chatnest.cli.ledger import run  # noqa: PLC0415  # as in _serve
+
+    run(options)
+
+
+def _top(options: argparse.Namespace) -> None:
+    from chatnest.cli.top import run  # noqa: PLC0415  # as in _serve
 
     run(options)
 

@@ -18,7 +18,7 @@ from chatnest.ledger.audit import Audit, Audited
 from chatnest.ledger.base import Ledger
 from chatnest.stores.reasons import reason_of
 
-__all__ = ["Command", "run_on_books"]
+__all__ = ["Command", "open_books", "run_on_books"]
 
 _PATIENCE: Final = 10.0
 """Minimum timeout in seconds. An audit can wait longer than a chat."""
@@ -42,7 +42,7 @@ def run_on_books(
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
     with naming_keys(config):
-        ledger = _open(config.ledger, may_be_missing=may_be_missing)
+        ledger = open_books(config.ledger, may_be_missing=may_be_missing)
     try:
         code = anyio.run(_run, ledger, command, options, config)
         sys.stdout.flush()
@@ -67,7 +67,8 @@ async def _run(ledger: Ledger, command: Command, options: Namespace, config: Con
         await ledger.aclose()
 
 
-def _open(section: LedgerSection, *, may_be_missing: bool) -> Ledger:
+def open_books(section: LedgerSection, *, may_be_missing: bool = False) -> Ledger:
+    """Open a ledger, with more patience than a chat has. Raises ConfigurationError."""
     scheme, _, path = section.url.partition(":")
     is_there = Path(path).is_file() and Path(path).stat().st_size > 0
     if scheme == "sqlite" and path and not is_there and not may_be_missing:

@@ -1,13 +1,21 @@
 """Output of commands: tables, JSON lines, times and names that are safe to print."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-__all__ = ["harmless", "shown", "time_text", "write_documents", "write_error", "write_table"]
+__all__ = [
+    "harmless",
+    "shown",
+    "table_lines",
+    "time_text",
+    "write_documents",
+    "write_error",
+    "write_table",
+]
 
 
 def write_documents(documents: Iterable[dict[str, Any]]) -> None:
@@ -17,7 +25,12 @@ def write_documents(documents: Iterable[dict[str, Any]]) -> None:
 
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table with columns as wide as needed. Numbers are aligned to the right."""
+    """Write a table."""
+    sys.stdout.write("".join(f"{line}\n" for line in table_lines(head, rows)))
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table with columns as wide as needed. Numbers are aligned to the right."""
     rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     numeric = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
@@ -27,7 +40,7 @@ def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(row, widths, numeric, strict=True)
         ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        yield "  ".join(cells).rstrip()
 
 
 def shown(text: str) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -159,7 +160,7 @@ def _build(config: Config, observers: Sequence[Observer]) -> ChatNestApp:
         formats=named_formats(chat.formats, chat.format),
         drain_at_signal=config.server.drain_seconds,
         on_warning=_webhook(config.alerts),
-        observers=observers,
+        observers=[*observers, *_observers(config)],
     )
 
 
@@ -173,6 +174,26 @@ def _webhook(section: AlertsSection) -> Webhook | None:
             "environment, as whsec_ and the output of `openssl rand -base64 32`."
         )
     return Webhook(section.webhook, secret=secrets)
+
+
+def _observers(config: Config) -> list[Observer]:
+    telemetry = config.telemetry
+    if not telemetry.otel:
+        return []
+    if find_spec("opentelemetry") is None:
+        raise ConfigurationError(
+            "telemetry.otel: expected the package opentelemetry-api, got none. Install the extra "
+            "`otel`: pip install '.[otel]' in a copy of the repository."
+        )
+    from chatnest.telemetry.opentelemetry import OpenTelemetry  # noqa: PLC0415  # takes 60 ms
+
+    return [
+        OpenTelemetry(
+            semconv=telemetry.semconv,
+            principal=telemetry.principal,
+            trusted_proxies=config.identity.trusted_proxies,
+        )
+    ]
 
 
 def open_profiles(config: Config) -> list[str]:

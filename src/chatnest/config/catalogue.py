@@ -213,6 +213,7 @@ def models_of(config: Config) -> dict[str, Model] | None:
                 encoding=section.encoding,
                 max_image_tokens=section.max_image_tokens,
                 image_detail=section.image_detail,
+                trace=section.trace,
                 prices=prices_of(place, section),
             )
     return models
@@ -262,6 +263,7 @@ def _build(
             proxy=section.proxy,
             ca_file=section.ca_file,
             trust_env=section.trust_env,
+            trace=section.trace,
         )
         match section.api:
             case "openai-chat":

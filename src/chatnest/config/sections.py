@@ -35,6 +35,7 @@ from chatnest.policies.limits import LimitRule
 from chatnest.profiles import DEFAULT_PROFILES, HARD_CAPS, HardCaps, Profile
 from chatnest.runs.base import RunSettings
 from chatnest.telemetry.access_log import Principals
+from chatnest.telemetry.semconv import Generation
 from chatnest.tokens.image_rules import Detail
 from chatnest.wire import FORMAT_NAMES, FormatName
 
@@ -71,6 +72,7 @@ class NamedProvider(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     ca_file: str | None = None
     trust_env: bool = True
+    trace: bool = False
     organization: str | None = None
     project: str | None = None
 
@@ -100,6 +102,7 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = None
     max_image_tokens: int | None = None
     image_detail: Detail = "low"
+    trace: bool | None = None
     price: str | dict[str, Any] | None = None
     prices: list[dict[str, Any]] | None = None
     max_tokens_field: LimitField | None = None
@@ -182,6 +185,14 @@ class AlertsSection(msgspec.Struct, frozen=True, kw_only=True):
     webhook: str | None = None
 
 
+class TelemetrySection(msgspec.Struct, frozen=True, kw_only=True):
+    """The section ``[telemetry]``."""
+
+    otel: bool = False
+    semconv: Generation | None = None
+    principal: bool = False
+
+
 class ServerSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section ``[server]``."""
 
@@ -253,6 +264,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Bounds = Bounds()
     runs: RunSettings = RunSettings()
     server: ServerSection = ServerSection()
+    telemetry: TelemetrySection = TelemetrySection()
     demo: bool = False
     written: tuple[str, ...] = ()
     sources: dict[str, str] = {}
@@ -269,6 +281,7 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "bounds": Bounds,
     "runs": RunSettings,
     "server": ServerSection,
+    "telemetry": TelemetrySection,
 }
 
 _NAMED: Final[Mapping[str, type[msgspec.Struct]]] = {

@@ -11,7 +11,7 @@ from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 from chatnest._util.loops import call_soon
 from chatnest._util.signals import intercepted_signals
-from chatnest.errors import ServerShutdown, SlowBody, StreamTimeout
+from chatnest.errors import ChatNestError, ServerShutdown, SlowBody, StreamTimeout
 from chatnest.streams.open_stream import Audience, OpenStream
 from chatnest.streams.source import Source
 
@@ -67,6 +67,16 @@ class OpenStreams:
             if stream.cut_off:
                 with CancelScope(shield=True), move_on_after(self._settle_seconds):
                     await here.leave_together()
+
+    def sources(self) -> list[Source]:
+        """The sources of all open streams."""
+        return [stream.source for stream in list(self._streams)]
+
+    def stop(self, source: Source, error: ChatNestError) -> None:
+        """End the stream of a source with ``error``, from any event loop."""
+        for stream, loop in list(self._streams.items()):
+            if stream.source is source:
+                _in_their_loops({stream: loop}, lambda each: each.source.stop(error))
 
     def _local(self) -> "_Here":
         try:

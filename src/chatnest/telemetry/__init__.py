@@ -10,6 +10,7 @@ from chatnest.telemetry.base import (
     Observation,
     Observer,
     Refused,
+    Tracing,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Observation",
     "Observer",
     "Refused",
+    "Tracing",
 ]

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
+from starlette.types import Scope
 
 from chatnest.errors import ChatNestError
+from chatnest.events import Usage
 from chatnest.ledger.base import Admitted as Admission
 from chatnest.ledger.base import Facts
 from chatnest.turn import Attempt
@@ -28,6 +30,7 @@ __all__ = [
     "Observation",
     "Observer",
     "Refused",
+    "Tracing",
 ]
 
 
@@ -90,7 +93,11 @@ class Admitted(_OfTurn, frozen=True, kw_only=True):
 
 class Attempted(_OfTurn, frozen=True, kw_only=True):
     """A call of the model has ended, the ``number``-th of its turn. ``error`` is what ended it, or
-    None. ``address`` and ``content_type`` are the provider's, or empty.
+    None. ``address`` and ``content_type`` are the provider's, or empty, and ``api`` is its dialect,
+    such as ``openai-chat``. ``temperature`` and ``effort`` were asked for.
+
+    ``usage``, if the provider has reported it by then, also names the response and the model that
+    gave it. ``first_piece_seconds`` is the time from the beginning of the call.
     """
 
     number: int
@@ -99,6 +106,12 @@ class Attempted(_OfTurn, frozen=True, kw_only=True):
     address: str
     content_type: str
     max_output_tokens: int
+    api: str = ""
+    temperature: float | None = None
+    effort: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    first_piece_seconds: float | None = None
 
 
 class FirstPiece(_OfTurn, frozen=True, kw_only=True):
@@ -144,8 +157,10 @@ with ``assert_never``.
 
 @runtime_checkable
 class Observer(Protocol):
-    """Sees the requests of an application. With an attribute ``sees``, a tuple of classes of
-    events, it sees these alone, and the others are not made for it.
+    """Sees the requests of an application.
+
+    An observer may have ``sees``, a tuple of classes of events: the others are not made for it. It
+    may have ``async def aclose()``, which is awaited after the last turn has ended.
     """
 
     def observe(self, event: Observation, /) -> None:
@@ -164,3 +179,17 @@ class BooksObserver(Protocol):
 
     def admitted(self, admission: Admission) -> None:
         """A turn is admitted. Its Ended event follows."""
+
+
+@runtime_checkable
+class Tracing(Protocol):
+    """An observer that continues the traces of clients and servers has these methods as well."""
+
+    def arrived(self, scope: Scope, head: Mapping[bytes, bytes], /) -> None:
+        """A request for an answer has arrived, in the task that serves it. ``head`` has its header
+        fields.
+        """
+
+    def trace_headers(self, turn_id: str, model: str, /) -> Mapping[str, str]:
+        """The header fields that continue the trace of a turn in its next call of the model."""
+        ...

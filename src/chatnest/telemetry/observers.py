@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any, Final, get_args
 
+from anyio import CancelScope
+
 from chatnest._util.arguments import check_plain
 from chatnest.errors import (
     ChatNestError,
@@ -24,6 +26,7 @@ from chatnest.telemetry.base import (
     Observation,
     Observer,
     Refused,
+    Tracing,
 )
 from chatnest.telemetry.call_log import CallLog
 from chatnest.turn import Attempt, ModelCall, Turn
@@ -32,16 +35,17 @@ __all__ = ["Observers"]
 
 _log = logging.getLogger("chatnest.telemetry")
 
-_KINDS: Final[tuple[type[Observation], ...]] = get_args(Observation)
 _NO_HOLD: Final = Hold(id="", tokens=0, lines=())
 _NO_CHARGE: Final = Charge(tokens=0)
+_KINDS: Final[tuple[type[Observation], ...]] = get_args(Observation)
 
 
 class Observers:
     """The observers of an application, and the log.
 
     If ``watched`` is False, the log of failed calls is the only observer, so callers may skip all
-    other events. Raises ConfigurationError for an invalid observer.
+    other events. ``tracing`` are those that continue traces. Raises ConfigurationError for an
+    invalid observer.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -53,7 +57,9 @@ class Observers:
         self.sees_admissions: bool = False
         self.sees_attempts: bool = False
         """Whether an observer sees the attempts that did not fail."""
-        self._seers: dict[type[Observation], tuple[Observer, ...]] = dict.fromkeys(_KINDS, ())
+        self.tracing: list[Tracing] = []
+        self._all: list[Observer] = []
+        self._by_kind: dict[type[Observation], list[Observer]] = {kind: [] for kind in _KINDS}
         self._log = CallLog()
         self._failed: set[int] = set()
         for number, observer in enumerate(observers):
@@ -62,16 +68,42 @@ class Observers:
     def add(self, observer: Observer, place: str = "observer") -> None:
         """Add an observer. Raises ConfigurationError for an invalid one."""
         for kind in _wanted(place, observer):
-            self._seers[kind] += (observer,)
+            self._by_kind[kind].append(observer)
+        self._all.append(observer)
+        if isinstance(observer, Tracing):
+            self.tracing.append(observer)
         self.watched = True
-        self.sees_admissions = bool(self._seers[Admitted])
-        self.sees_attempts = bool(self._seers[Attempted])
+        self.sees_admissions = bool(self._by_kind[Admitted])
+        self.sees_attempts = bool(self._by_kind[Attempted])
+
+    async def aclose(self) -> None:
+        """Close the observers that can be closed. Raises nothing."""
+        with CancelScope(shield=True):
+            for observer in self._all:
+                close = getattr(observer, "aclose", None)
+                if close is not None:
+                    try:
+                        await close()
+                    except Exception:  # noqa: BLE001  # as in _report
+                        self._note_failure(observer)
+
+    # ------------------------------------------------ traces
+
+    def trace_headers(self, turn_id: str, model: str) -> dict[str, str]:
+        """The header fields that continue the trace of a turn in its next call of the model."""
+        found: dict[str, str] = {}
+        for tracing in self.tracing:
+            try:
+                found |= tracing.trace_headers(turn_id, model)
+            except Exception:  # noqa: BLE001  # as in _report
+                self._note_failure(tracing)
+        return found
+
+    # ------------------------------------------------ steps
 
     def asked(self, turn: Turn) -> None:
         """The turn begins; its times count from here."""
-        turn.asked_at = monotonic()
-        if seers := self._seers[Asked]:
-            self._report(seers, Asked(**_facts(turn), conversation=turn.conversation))
+        self._report(Asked, turn, conversation=turn.request.conversation)
 
     def refused(
         self,
@@ -86,26 +118,24 @@ class Observers:
         seconds: float = 0.0,
     ) -> None:
         """A request was not admitted. A client that has disconnected was not refused."""
-        seers = self._seers[Refused]
-        if error is None or isinstance(error, ClientGone) or not seers:
+        if error is None or isinstance(error, ClientGone):
             return
-        self._report(
-            seers,
-            Refused(
-                id=request_id,
-                time=time(),
-                status=error.status,
-                code=error.code,
-                limit=error.limit if isinstance(error, LimitExceeded) else None,
-                retry_after=error.retry_after,
-                seconds=seconds,
-                principal=principal,
-                groups=groups,
-                plan=plan,
-                profile=profile,
-                model=model,
-            ),
+        event = Refused(
+            id=request_id,
+            time=time(),
+            status=error.status,
+            code=error.code,
+            limit=error.limit if isinstance(error, LimitExceeded) else None,
+            retry_after=error.retry_after,
+            seconds=seconds,
+            principal=principal,
+            groups=groups,
+            plan=plan,
+            profile=profile,
+            model=model,
         )
+        for observer in self._by_kind[Refused]:
+            self._show(observer, event)
 
     def not_admitted(self, turn: Turn, error: ChatNestError | None) -> None:
         """A turn was refused, or its client disconnected before it was admitted."""
@@ -115,7 +145,7 @@ class Observers:
             return
         self.refused(
             turn.id,
-            error,
+            error if error is not None else InternalError(),  # a policy stopped what had not begun
             principal=turn.principal,
             profile=turn.profile.name,
             model=turn.model,
@@ -126,105 +156,118 @@ class Observers:
 
     def admitted(self, turn: Turn, admission: Admission) -> None:
         """The ledger has admitted the turn."""
-        hold, seers = admission.hold, self._seers[Admitted]
-        if not seers:
+        if not self._by_kind[Admitted]:
             return
+        hold = admission.hold
         self._report(
-            seers,
-            Admitted(
-                **_facts(turn),
-                seconds=monotonic() - turn.asked_at,
-                input_tokens=turn.input_tokens,
-                max_output_tokens=turn.max_output_tokens,
-                held=hold.tokens,
-                held_money=hold.money,
-                over=admission.over,
-            ),
+            Admitted,
+            turn,
+            seconds=monotonic() - turn.asked_at,
+            input_tokens=turn.input_tokens,
+            max_output_tokens=turn.max_output_tokens,
+            held=hold.tokens,
+            held_money=hold.money,
+            over=admission.over,
         )
 
     def attempted(
         self, turn: Turn, call: ModelCall, attempt: Attempt, error: ChatNestError | None
     ) -> None:
-        """A call of the model has ended. The log has the calls that failed."""
-        seers = self._seers[Attempted]
-        if error is not None:
-            seers = (self._log, *seers)
-        if not seers:
-            return
+        """A call of the model has ended."""
+        asked, answer = call.request, turn.answer
         self._report(
-            seers,
-            Attempted(
-                **_facts(turn),
-                number=len(turn.attempts),
-                attempt=attempt,
-                error=error,
-                address=call.place,
-                content_type=call.content_type,
-                max_output_tokens=turn.max_output_tokens,
-            ),
+            Attempted,
+            turn,
+            self._log if error is not None else None,
+            number=len(turn.attempts),
+            attempt=attempt,
+            error=error,
+            address=call.place,
+            content_type=call.content_type,
+            max_output_tokens=turn.max_output_tokens,
+            api=call.api,
+            temperature=asked.temperature,
+            effort=asked.effort,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            first_piece_seconds=answer.waited if answer.said else None,
         )
 
     def first_piece(self, turn: Turn) -> None:
         """The model has begun to answer."""
         turn.first_piece_seconds = monotonic() - turn.asked_at
-        if seers := self._seers[FirstPiece]:
-            self._report(seers, FirstPiece(**_facts(turn), seconds=turn.first_piece_seconds))
+        if self._by_kind[FirstPiece]:
+            self._report(FirstPiece, turn, seconds=turn.first_piece_seconds)
 
     def ended(self, turn: Turn, hold: Hold = _NO_HOLD, charge: Charge = _NO_CHARGE) -> None:
         """The turn is settled, or was not admitted."""
-        seers = self._seers[Ended]
-        if not seers:
+        if not self._by_kind[Ended]:
             return
         usage, charged = turn.answer.usage, turn.charged
         taken = min(turn.input_tokens, charged)
-        if usage is not None and usage.total_tokens == charged:
+        if usage is not None and usage.input_tokens + usage.output_tokens == charged:
             taken = usage.input_tokens
         outcome, first = turn.outcome, turn.first_piece_seconds
         status = 200
         if outcome != "done" and (first is None or not turn.request.submission.stream):
             status = _STATUS.get(outcome, InternalError.status)
         self._report(
-            seers,
-            Ended(
-                **_facts(turn),
-                seconds=monotonic() - turn.asked_at,
-                outcome=outcome,
-                finish_reason=turn.answer.finish_reason,
-                input_tokens=taken,
-                output_tokens=charged - taken,
-                source=turn.source,
-                attempts=len(turn.attempts),
-                first_piece_seconds=first,
-                money=charge.money,
-                held=hold.tokens,
-                held_money=hold.money,
-                facts=charge.facts,
-                calls=turn.attempts,
-                status=status,
-            ),
+            Ended,
+            turn,
+            seconds=monotonic() - turn.asked_at,
+            outcome=outcome,
+            finish_reason=turn.answer.finish_reason,
+            input_tokens=taken,
+            output_tokens=charged - taken,
+            source=turn.source,
+            attempts=len(turn.attempts),
+            first_piece_seconds=first,
+            money=charge.money,
+            held=hold.tokens,
+            held_money=hold.money,
+            facts=charge.facts,
+            calls=turn.attempts,
+            status=status,
         )
 
-    def _report(self, seers: tuple[Observer, ...], event: Observation) -> None:
-        for observer in seers:
+    def _report(
+        self, kind: type[Observation], turn: Turn, log: CallLog | None = None, **facts: Any
+    ) -> None:
+        """Make an event of a turn for those that see it, and ``log``. It is one function, since a
+        request calls it several times.
+        """
+        seeing = self._by_kind[kind]
+        if not seeing and log is None:
+            return
+        event = kind(
+            id=turn.id,
+            time=time(),
+            principal=turn.principal,
+            groups=turn.groups,
+            plan=turn.plan,
+            profile=turn.profile.name,
+            model=turn.model,
+            **facts,
+        )
+        if log is not None:
+            self._show(log, event)
+        for observer in seeing:
             try:
                 observer.observe(event)
             except Exception:  # noqa: BLE001  # an observer never breaks a request
-                if id(observer) not in self._failed:
-                    self._failed.add(id(observer))
-                    name = type(observer).__name__
-                    _log.exception("observer failed: observer=%s. It is not logged again.", name)
+                self._note_failure(observer)
 
+    def _show(self, observer: Observer, event: Observation) -> None:
+        try:
+            observer.observe(event)
+        except Exception:  # noqa: BLE001  # as above
+            self._note_failure(observer)
 
-def _facts(turn: Turn) -> dict[str, Any]:
-    return {
-        "id": turn.id,
-        "time": time(),
-        "principal": turn.principal,
-        "groups": turn.groups,
-        "plan": turn.plan,
-        "profile": turn.profile.name,
-        "model": turn.model,
-    }
+    def _note_failure(self, observer: object) -> None:
+        if id(observer) not in self._failed:
+            self._failed.add(id(observer))
+            name = type(observer).__name__
+            _log.exception("observer failed: observer=%s. It is not logged again.", name)
 
 
 def _wanted(place: str, observer: Observer) -> tuple[type[Observation], ...]:

@@ -88,6 +88,8 @@ class AnthropicProvider:
         self.route: Route = find_route(self._base_url, self._server)
         self._key = key_of(api_key, is_needed=self._base_url == DEFAULT_BASE_URL)
         self.is_local: bool = is_local(urlsplit(self._base_url).hostname or "")
+        self.api: str = "anthropic-messages"
+        self.trace: bool = self._server.trace
         self._options = checked_options(options, RESERVED)
         self.added_tokens: int = tokens_of_tools(self._options)
         self._max_event_bytes = max_event_bytes

@@ -8,7 +8,7 @@ never reached the model costs nothing. Neither follows redirects or inflates a b
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import httpx2
@@ -77,7 +77,8 @@ class _Connections:
         kept = self._take()
         connection = kept or await self._connect()
         try:
-            request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+            more = _lines(call.headers) if call.headers else b""
+            request = b"%b%d\r\n%b\r\n%b" % (self._head, len(body), more, body)
             return await connection.ask(request, call, late)
         except TransportError:
             if kept is not None:
@@ -147,6 +148,10 @@ class _Connections:
                 return
             del self._idle[connection]
             connection.abort()
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
 
 
 class _Address:

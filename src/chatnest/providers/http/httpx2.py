@@ -63,7 +63,7 @@ class Httpx2Transport:
         try:
             request = httpx2.Request(
                 *(self._head.method, self._head.url),
-                headers=list(self._head.fields),
+                headers=[*self._head.fields, *call.headers.items()],
                 content=body,
                 extensions={"timeout": timeout, "trace": trace},
             )

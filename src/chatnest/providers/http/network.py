@@ -44,7 +44,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     additional fields of its address. ``proxy`` is the address of an HTTP proxy. ``ca_file`` names a
     file of certificates (PEM) to trust in addition to those of the operating system. Without
     ``trust_env``, the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and
-    SSL_CERT_DIR are ignored. Raises ConfigurationError, without the value: it may be secret.
+    SSL_CERT_DIR are ignored. With ``trace``, requests carry the ``traceparent`` of their trace.
+    Raises ConfigurationError, without the value: it may be secret.
     """
 
     headers: Mapping[str, str] = {}
@@ -52,6 +53,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     ca_file: str | None = None
     trust_env: bool = True
+    trace: bool = False
 
     def __post_init__(self) -> None:
         check_headers(self.headers, _OURS)

@@ -48,6 +48,9 @@ class Sent(Protocol):
     sent: bool
     """Whether the request may have reached the server. The transport sets it."""
 
+    headers: Mapping[str, str]
+    """Header fields of this request alone, in addition to those of the head."""
+
 
 class Response(Protocol):
     """A response whose head has arrived. Names of header fields are in lower case."""

@@ -60,7 +60,7 @@ async def request_head(
             max_retries=0,
             http_client=http,
         )
-        await _post(client, path, {})
+        await _post(client, path, {}, {})
     head = recorder.head
     added = {name.lower() for name in server.headers}
     kept = [field for field in head.fields if field[0].lower() not in added]
@@ -80,24 +80,28 @@ class _Recorder(httpx2.AsyncBaseTransport):
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, request=request)
 
 
-async def _post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> Any:
+async def _post(
+    client: openai.AsyncOpenAI, path: str, body: dict[str, Any], headers: Mapping[str, str]
+) -> Any:
     return await client.post(
         path,
         cast_to=httpx2.Response,
         body=body,
-        options={"headers": _HEADERS},
+        options={"headers": {**_HEADERS, **headers}},
         stream=True,
         stream_cls=openai.AsyncStream[Any],
     )
 
 
-async def ask(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> Httpx2Response:
-    """Send a request to ``path`` with the user's client.
+async def ask(
+    client: openai.AsyncOpenAI, path: str, body: dict[str, Any], more: Mapping[str, str]
+) -> Httpx2Response:
+    """Send a request to ``path`` with the user's client, and with ``more`` header fields.
 
     Raises StatusError, TransportError, UpstreamError.
     """
     try:
-        response = await _post(client, path, body)
+        response = await _post(client, path, body, more)
     except openai.APIStatusError as exc:
         headers: Mapping[str, str] = exc.response.headers
         refusal = read_refusal(exc.response.content[:ERROR_BYTES])

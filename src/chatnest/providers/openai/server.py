@@ -88,6 +88,7 @@ class OpenAIServer:
         )
         address = self.base_url if client is None else str(client.base_url)
         self.host: str = urlsplit(address).hostname or ""
+        self.trace: bool = self._settings.trace
         self.is_local: bool = is_local(self.host)
         # Retries are a policy of chatnest, also with the user's client.
         self._own_client = None if client is None else client.with_options(max_retries=0)
@@ -142,7 +143,7 @@ class OpenAIServer:
             else:
                 call.sent = True  # the client does not report it
                 plain = msgspec.json.decode(_encoder.encode(request))  # schemas are raw
-                response = await self._sdk.ask(self._own_client, self._path, plain)
+                response = await self._sdk.ask(self._own_client, self._path, plain, call.headers)
         except TransportError as exc:
             cause = type(exc.__cause__).__name__  # its text may contain addresses
             raise UpstreamUnavailable(facts={"cause": cause}) from exc

@@ -113,6 +113,8 @@ class OpenAIProvider:
         )
         self.route: Route = self._server.route
         self.is_local: bool = self._server.is_local
+        self.api: str = "openai-chat"
+        self.trace: bool = self._server.trace
         self._told = parameters if parameters is not None else ModelParameters()
         self._include_usage = include_usage
         self._models: dict[str, _Known] = {}

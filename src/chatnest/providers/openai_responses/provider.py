@@ -78,6 +78,8 @@ class OpenAIResponsesProvider:
         )
         self.route: Route = self._server.route
         self.is_local: bool = self._server.is_local
+        self.api: str = "openai-responses"
+        self.trace: bool = self._server.trace
         self.least_output_tokens: int = 1 if self.is_local else _LEAST_OUTPUT
         self._told = parameters if parameters is not None else ResponsesParameters()
         self._obfuscates = self._server.host.endswith(_OBFUSCATING)

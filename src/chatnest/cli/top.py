@@ -1,0 +1,239 @@
+"""``chatnest top``: the running answers of all workers, and how to stop one."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from chatnest.amounts import amount_text
+from chatnest.cli.books import open_books
+from chatnest.cli.output import write_table
+from chatnest.cli.screen import Screen
+from chatnest.config.build import naming_keys
+from chatnest.config.sections import load_config
+from chatnest.errors import ConfigurationError, LedgerUnavailable
+from chatnest.ledger.audit import Audit, Audited, LiveHold
+from chatnest.ledger.base import Ledger
+from chatnest.live import LOOK_SECONDS, Board, LiveTurn, Receipt
+from chatnest.runs.base import RunSettings
+from chatnest.runs.place import beside
+from chatnest.stores.reasons import reason_of
+
+__all__ = ["Row", "run"]
+
+_FAILED: Final = 1
+_SILENT: Final = 3
+"""Exit codes: nothing to stop, or the ledger is unavailable; the answer's worker is silent."""
+
+_ONCE_SECONDS: Final = 3 * LOOK_SECONDS
+"""Maximum seconds to wait for the workers' states."""
+
+_STOP_SECONDS: Final = 15.0
+"""Maximum seconds to wait for a receipt."""
+
+_POLL_SECONDS: Final = 0.1
+_DRAW_SECONDS: Final = 1.0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A running answer: its hold in the ledger, and its state, unless its worker is silent."""
+
+    hold: LiveHold
+    state: LiveTurn | None
+    seconds: float
+
+    @property
+    def who(self) -> str:
+        """The principal, or an account of the hold."""
+        if self.state is not None:
+            return self.state.principal
+        return self.hold.lines[0].key.split(":", 2)[2] if self.hold.lines else "?"
+
+    def cells(self) -> list[str]:
+        """The cells of the table."""
+        state, hold = self.state, self.hold
+        seen = ["?"] * 3 if state is None else [state.model, state.profile, f"{self._tokens:,}"]
+        held = [f"{hold.tokens:,}", amount_text(hold.money) if hold.money else "-"]
+        return [hold.id, self.who, *seen[:2], f"{self.seconds:.0f}", seen[2], *held]
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON. Money is in nano-dollars."""
+        state = {} if self.state is None else msgspec.to_builtins(self.state)
+        return {
+            **state,
+            "id": self.hold.id,
+            "principal": self.who,
+            "seconds": round(self.seconds, 1),
+            "held_tokens": self.hold.tokens,
+            "held_money": self.hold.money,
+        }
+
+    @property
+    def _tokens(self) -> int:
+        return 0 if self.state is None else self.state.output_tokens
+
+
+HEAD: Final = ("id", "who", "model", "profile", "seconds", "tokens", "held", "money held")
+
+
+def run(options: Namespace) -> None:
+    """Show the running answers, or stop one, and exit. Raises ConfigurationError."""
+    flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
+    config = load_config(options.config, os.environ, flags)
+    with naming_keys(config):
+        ledger = open_books(config.ledger)
+    try:
+        code = anyio.run(_run, ledger, options)
+    except LedgerUnavailable as exc:
+        sys.stderr.write(f"{ledger!r} is unavailable: {reason_of(exc)}\n")
+        code = _FAILED
+    sys.exit(code)
+
+
+async def _run(ledger: Ledger, options: Namespace) -> int:
+    if not isinstance(ledger, Audited):
+        raise ConfigurationError(
+            "ledger.url: expected a ledger that several processes can read, got memory:. Pass the "
+            "ledger of the servers, such as --ledger sqlite:chatnest.db."
+        )
+    log = beside(ledger, RunSettings())
+    place = getattr(ledger, "path", None)
+    top = Top(ledger.audit(), Board(log), None if place is None else Path(f"{place}-runs"))
+    try:
+        if options.action == "stop":
+            return await _stop(top, options)
+        if options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            _write(await top.rows_once(), as_json=options.json)
+            return 0
+        return await _watch(top)
+    finally:
+        await log.aclose()
+        await ledger.aclose()
+
+
+class Top:
+    """The running answers, as the ledger and the workers report them.
+
+    ``file`` is the file of the runs, if it is one: a server makes it for its first answer, and this
+    process must not, since it may belong to another user.
+    """
+
+    def __init__(self, audit: Audit, board: Board, file: Path | None) -> None:
+        self._audit = audit
+        self._board = board
+        self._file = file
+
+    @property
+    def _is_open(self) -> bool:
+        return self._file is None or self._file.exists()
+
+    async def rows(self) -> list[Row]:
+        """The running answers, the oldest first."""
+        holds, now = await self._audit.holds(), await self._audit.now()
+        return [
+            Row(
+                hold=hold,
+                state=await self._board.shown(hold.id) if self._is_open else None,
+                seconds=max(0, now - hold.admitted_at) / 1000,
+            )
+            for hold in holds
+        ]
+
+    async def watch(self) -> None:
+        """Ask the workers for their states."""
+        if self._is_open:
+            await self._board.wish(watch=True)
+
+    async def rows_once(self) -> list[Row]:
+        """The running answers, after the workers had time to report them."""
+        await self.watch()
+        until = anyio.current_time() + _ONCE_SECONDS
+        while True:
+            rows = await self.rows()
+            if all(row.state is not None for row in rows) or anyio.current_time() > until:
+                return rows
+            await anyio.sleep(_POLL_SECONDS)
+
+    async def stop(self, turn_id: str) -> Receipt | None:
+        """Stop an answer, and return its receipt. None if there is no such answer, or TimeoutError
+        if its worker is silent.
+        """
+        with anyio.fail_after(_STOP_SECONDS):
+            while True:
+                if (receipt := await self._receipt(turn_id)) is not None:
+                    return receipt
+                if all(hold.id != turn_id for hold in await self._audit.holds()):
+                    await anyio.sleep(2 * _POLL_SECONDS)  # the receipt follows the settlement
+                    return await self._receipt(turn_id)
+                if self._is_open and turn_id not in (await self._board.wishes()).stop:
+                    await self._board.wish(stop=[turn_id])
+                await anyio.sleep(_POLL_SECONDS)
+
+    async def _receipt(self, turn_id: str) -> Receipt | None:
+        return await self._board.receipt(turn_id) if self._is_open else None
+
+
+def shown_receipt(receipt: Receipt) -> str:
+    """A receipt as a line."""
+    money = f" and {amount_text(receipt.money)} of money" if receipt.money else ""
+    return (
+        f"stopped {receipt.id}: {receipt.outcome}, charged {receipt.charged:,} tokens{money} "
+        f"({receipt.source})"
+    )
+
+
+async def _stop(top: Top, options: Namespace) -> int:
+    try:
+        receipt = await top.stop(options.id)
+    except TimeoutError:
+        sys.stderr.write(
+            f"the worker of {options.id} does not answer. When its lease has expired, the answer "
+            "is charged what it holds.\n"
+        )
+        return _SILENT
+    if receipt is None:
+        sys.stderr.write(f"no running answer has the id {options.id!r}. It may have ended.\n")
+        return _FAILED
+    text = msgspec.json.encode(receipt).decode() if options.json else shown_receipt(receipt)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _write(rows: Sequence[Row], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            sys.stdout.write(msgspec.json.encode(row.document()).decode() + "\n")
+    elif rows:
+        write_table(HEAD, [row.cells() for row in rows])
+    else:
+        sys.stdout.write("no running answers\n")
+
+
+async def _watch(top: Top) -> int:
+    """Draw the table again and again, until a key ends it."""
+    note = ""
+    with Screen(HEAD) as screen:
+        while True:
+            await top.watch()
+            screen.draw([row.cells() for row in await top.rows()], note)
+            with anyio.move_on_after(_DRAW_SECONDS):
+                key = await screen.key()
+                if key == "q":
+                    return 0
+                if key == "s" and (chosen := screen.chosen) is not None:
+                    note = await _stopped(top, chosen)
+                screen.redraw(note)
+
+
+async def _stopped(top: Top, turn_id: str) -> str:
+    with anyio.CancelScope(shield=True):
+        try:
+            receipt = await top.stop(turn_id)
+        except TimeoutError:
+            return f"the worker of {turn_id} does not answer"
+    return f"{turn_id} has ended" if receipt is None else shown_receipt(receipt)
