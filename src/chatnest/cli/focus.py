@@ -13,7 +13,7 @@ from chatnest.ledger.usage import Used
 __all__ = ["BY", "write_focus"]
 
 BY: Final = ("day", "principal", "model", "groups")
-"""What a row of the export is about."""
+"""The names by which rows of the export are added up."""
 
 _WHO: Final = "chatnest"
 _NULL: Final = ""

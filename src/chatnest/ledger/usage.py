@@ -1,7 +1,7 @@
 """Usage: the roll-up of what turns used and cost, by day, principal, model and outcome. No I/O.
 
 A row is written in the step that settles a turn, or that charges an expired hold, so that the rows
-are the sums of the records at all times. Rows are kept longer than records.
+are always the sums of the records. Rows are kept longer than records.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,16 +51,16 @@ EXPIRED: Final = "expired"
 NO_GROUPS: Final = "{}"
 
 OWN: Final = ("day", "model")
-"""What a principal's own usage is added up by."""
+"""The names by which a principal's own usage is added up."""
 
 OWN_DAYS: Final = 30
 """Days of a principal's own usage, with today."""
 
 
 class UsageRow(NamedTuple):
-    """What a row is about. ``day`` is of UTC; ``groups`` is a JSON object with sorted keys.
+    """The names of a row. ``day`` is of UTC; ``groups`` is a JSON object with sorted keys.
 
-    A turn whose worker never settled it has the outcome ``expired``, and no other names: who asked
+    A turn whose worker never settled it has the outcome ``expired``, and no other names: the caller
     is known when it is settled.
     """
 
@@ -128,7 +128,7 @@ class UsageBooks(Protocol):
     """A ledger that keeps the roll-up."""
 
     async def own_usage(self, principal: str, since: str) -> list[Used]:
-        """What a principal used from the day ``since`` on, by day and model, in their order. Raises
+        """The usage of a principal from the day ``since`` on, by day and model, in their order. Raises
         LedgerUnavailable.
         """
 

@@ -79,7 +79,7 @@ class UsageRows:
             del self._rows[first]
 
     def of(self, principal: str, since: str) -> list[Used]:
-        """What a principal used from the day ``since`` on, by day and model."""
+        """The usage of a principal from the day ``since`` on, by day and model."""
         rows = self._rows.items()
         mine = ((row, use) for row, use in rows if row.principal == principal and row.day >= since)
         return gathered(mine, OWN)

@@ -12,7 +12,7 @@ __all__ = ["usage_document"]
 
 
 def usage_document(used: Iterable[Used], since: str, currency: str) -> dict[str, Any]:
-    """What a principal used from the day ``since`` on, by day and model."""
+    """The usage of a principal from the day ``since`` on, by day and model."""
     return {
         "since": since,
         "currency": currency,

@@ -227,7 +227,7 @@ class RowBooks:
         self._usage.setdefault(row, Use()).add(use, sign)
 
     def own_usage(self, principal: str, since: str) -> list[Used]:
-        """What a principal used from the day ``since`` on, by day and model."""
+        """The usage of a principal from the day ``since`` on, by day and model."""
         return read_own_usage(self._connection, principal, since, self.now)
 
     def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
