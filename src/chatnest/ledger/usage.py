@@ -128,8 +128,8 @@ class UsageBooks(Protocol):
     """A ledger that keeps the roll-up."""
 
     async def own_usage(self, principal: str, since: str) -> list[Used]:
-        """The usage of a principal from the day ``since`` on, by day and model, in their order. Raises
-        LedgerUnavailable.
+        """The usage of a principal from the day ``since`` on, by day and model, in their order.
+        Raises LedgerUnavailable.
         """
 
     async def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:

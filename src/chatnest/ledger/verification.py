@@ -110,7 +110,7 @@ class Recount:
         self.rows.setdefault(row, Use()).add(use)
 
     def watching(self, records: Iterable[TurnRecord]) -> Iterable[TurnRecord]:
-        """Count records while somebody else reads them."""
+        """Count records while a verification reads them."""
         for record in records:
             self.add(record)
             yield record

@@ -111,8 +111,8 @@ local function correct_bucket(key, serial, more)
 end
 
 -- Usage: the roll-up (usage.py). A field 'DAY NAMES', with the day as a number, has the figures with
--- commas between them. Figures that are taken out of a row may have been added under another key: the sum of
--- all keys counts.
+-- commas between them. Figures that are taken out of a row may have been added under another key: the
+-- sum of all keys counts.
 
 local USAGE_KEPT = 400 * DAY
 local EXPIRED_ROW = '["","","","expired","{}"]'
