@@ -132,7 +132,9 @@ async def kept(log: Log, *run_ids: str, key: str | None = None) -> AsyncIterator
 
     async def keep(writing: Writing) -> None:
         with writing.scope:
-            await keeper.keep(writing.writer)
+            async with anyio.create_task_group() as tasks:
+                with keeper.keeping(writing.writer, tasks):
+                    await anyio.sleep_forever()
 
     async with anyio.create_task_group() as tasks:
         for run_id, writing in zip(run_ids, writings, strict=True):

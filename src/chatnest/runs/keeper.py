@@ -1,13 +1,14 @@
 """LogKeeper: keeps the log of all runs of an event loop, with one operation for many of them."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final
 
 import anyio
-from anyio import WouldBlock
+from anyio import CancelScope, WouldBlock
+from anyio.abc import TaskGroup
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.runs.known import LEASE, KnownRuns
@@ -27,24 +28,47 @@ _AT_ONCE: Final = 100
 class LogKeeper:
     """Appends the events of runs to the log, renews their leases, and obeys the log's signals.
 
-    The task of each run calls ``keep``. A single task looks after all runs while the others wait;
-    when its run ends, the next one takes over.
+    One task looks after all runs. It belongs to the task group of one of them; when that run ends,
+    or is cancelled, a task in the group of another run takes over.
     """
 
     def __init__(self, known: KnownRuns) -> None:
         self._known = known
         self._log = known.log
         self._writers: dict[str, RunWriter] = {}
-        self._turn = anyio.Lock()
+        self._groups: dict[str, TaskGroup] = {}  # of the runs whose group may have the task
+        self._task: tuple[str, CancelScope] | None = None  # by the id of its run
         self._look_at = 0.0
         self._is_unavailable = False
 
-    async def keep(self, writer: RunWriter) -> None:
-        """Keep the log of a run until cancelled."""
+    @contextmanager
+    def keeping(self, writer: RunWriter, tasks: TaskGroup) -> Iterator[None]:
+        """Keep the log of a run within this block, perhaps by a task in ``tasks``."""
         run_id = writer.run.run_id
         self._writers[run_id] = writer
+        self._groups[run_id] = tasks
         try:
-            async with self._turn:
+            if self._task is None:
+                self._start()
+            yield
+        finally:
+            del self._writers[run_id]
+            self._groups.pop(run_id, None)
+            if self._task is not None and self._task[0] == run_id:
+                self._task[1].cancel()
+                self._start()
+
+    def _start(self) -> None:
+        """Start the task in the group of the oldest run."""
+        self._task = None
+        for run_id, tasks in self._groups.items():
+            self._task = run_id, (scope := CancelScope())
+            tasks.start_soon(self._look_after_all, run_id, scope)
+            break
+
+    async def _look_after_all(self, run_id: str, scope: CancelScope) -> None:
+        try:
+            with scope:
                 now = anyio.current_time()
                 if self._look_at < now:  # no run was kept until now
                     self._look_at = now + self._log.poll_seconds
@@ -52,7 +76,9 @@ class LogKeeper:
                     await anyio.sleep_until(self._look_at)
                     await self._look()
         finally:
-            del self._writers[run_id]
+            if self._task == (run_id, scope):  # its whole group was cancelled
+                self._groups.pop(run_id, None)
+                self._start()
 
     async def _look(self) -> None:
         now = anyio.current_time()

@@ -115,6 +115,7 @@ class Run:
         self._readers: list[RunReader] = []
         self._deserted_at = anyio.current_time()
         self._read_until = self._deserted_at
+        self._watch: Callable[[], None] | None = None
         self._changed = _Signal()
         self._audience_changed = _Signal()
 
@@ -190,19 +191,22 @@ class Run:
 
     # ------------------------------------------------ for readers
 
+    def attend(self, watch: Callable[[], None]) -> None:
+        """See Audience: most runs have a reader from their start to their end, and no such task."""
+        self._watch = watch
+        if not self._readers:
+            watch()
+
     async def watch(self, gone: Callable[[], None]) -> None:
-        """See Audience: call ``gone`` when the run is deserted."""
-        while True:
-            if self._readers:
-                await self._audience_changed.event().wait()
-                continue
+        """See Audience: call ``gone`` if the run stays deserted."""
+        while not self._readers:
             deserted = max(self._deserted_at, self._read_until)
             left = deserted + self._linger - anyio.current_time()
             if left <= 0:
-                break
+                gone()
+                return
             with anyio.move_on_after(left):
                 await self._audience_changed.event().wait()
-        gone()
 
     async def tend(self, _: float) -> float:
         """See Audience: each reader has a clock of its own."""
@@ -217,8 +221,10 @@ class Run:
             yield
         finally:
             self._readers.remove(reader)
-            self._deserted_at = anyio.current_time()
-            self._audience_changed.send()
+            if not self._readers:
+                self._deserted_at = anyio.current_time()
+                if self._watch is not None:
+                    self._watch()
 
     def read_elsewhere(self) -> None:
         """A reader at another worker has just read."""

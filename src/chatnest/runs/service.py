@@ -220,17 +220,15 @@ class Runs:
         turn = chat.turn(chat.id if key is None else hold_id(key, chat.id))
         generation = Generation(turn, run, self._answering.answer, self._bounds, (chat.model,))
         self._known.here[run.run_id] = HostedRun(run, generation)
-        hosts.start_soon(self._host, run, generation)
+        hosts.start_soon(self._host, run, generation, hosts)
         return run
 
-    async def _host(self, run: Run, generation: Generation) -> None:
+    async def _host(self, run: Run, generation: Generation, hosts: TaskGroup) -> None:
         """Generate a run, and keep its log."""
         writer = RunWriter(generation, run, self._known.log)
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keeper().keep, writer)
+            with self._keeper().keeping(writer, hosts):
                 await self._streams.run(generation, run)
-                tasks.cancel_scope.cancel()
         finally:
             with move_on_after(self._bounds.settle_seconds, shield=True):
                 await writer.close()

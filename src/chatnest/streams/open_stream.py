@@ -25,6 +25,11 @@ _WRITE: Final = f"{__name__}.OpenStream.write"
 class Audience(Protocol):
     """The reader of a stream: a Response, or a Run with its own readers."""
 
+    def attend(self, watch: Callable[[], None], /) -> None:
+        """Call ``watch`` when there is no reader, or at once: it starts the task that is below. It
+        does nothing after the end of the stream.
+        """
+
     async def watch(self, gone: Callable[[], None], /) -> None:
         """Call ``gone`` after the last reader has disconnected."""
 
@@ -64,7 +69,7 @@ class OpenStream:
     async def run(self) -> None:
         """Write until the end. Errors of clients and models end the stream and are not raised."""
         async with self._tasks as tasks:
-            tasks.start_soon(self._audience.watch, self.abandon, name=_WATCH)
+            self._audience.attend(self._watch)
             tasks.start_soon(self.source.write, self._end, name=_WRITE)
             try:
                 await self._mind_the_clock()
@@ -78,6 +83,11 @@ class OpenStream:
                 if self.cut_off:
                     await self._end_with_the_server()
                 raise
+
+    def _watch(self) -> None:
+        """Watch for the disconnect of the last reader, in a task of its own."""
+        if not self._tasks.cancel_scope.cancel_called:
+            self._tasks.start_soon(self._audience.watch, self.abandon, name=_WATCH)
 
     def _end(self) -> None:
         """The source has ended, even if it was cancelled or could not send its last event."""

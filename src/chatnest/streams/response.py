@@ -193,6 +193,10 @@ class Response:
 
     # ------------------------------------------------ for the task group
 
+    def attend(self, watch: Callable[[], None]) -> None:
+        """See Audience."""
+        watch()
+
     async def watch(self, gone: Callable[[], None]) -> None:
         """Call ``gone`` once the client has disconnected. ``http.disconnect`` is the only sure
         sign, and it is received once: some servers block forever when they are asked again.
