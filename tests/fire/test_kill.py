@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chatnest.ledger.limit import MOST
 from chatnest.testing import Answer, FailPoints, FakeUpstream
 from tests.fire.app import LEASE
 from tests.fire.support import DONE, Books, chat, limits, send, serving
@@ -86,7 +87,7 @@ def _worker(
     environ = {"FIRE_LEASE": str(LEASE)}
     if points is not None:
         environ["FIRE_POINTS"] = str(points)
-    return serving(folder, upstream.base_url, where, **environ)
+    return serving(folder, upstream.base_url, where, money=MOST, **environ)
 
 
 def _begin(port: int) -> Client:

@@ -351,10 +351,6 @@ async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_prop
     assert too_much == {}, ADVICE
 
 
-_OBSERVED: Final = 1.06
-"""How much more work a request may take that is logged and measured."""
-
-
 class Watched(ChatNestApp):
     """An application with an access log and metrics."""
 
