@@ -71,3 +71,15 @@ def write_lock(path: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+V5 = """
+ALTER TABLE holds DROP COLUMN watched;
+DROP TABLE watches;
+DROP TABLE crossings;
+DROP TABLE usage;
+DROP TABLE refusals;
+ALTER TABLE books DROP COLUMN currency;
+PRAGMA user_version = 5;
+"""
+"""Takes a file of today back to schema 5."""

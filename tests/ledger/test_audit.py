@@ -38,7 +38,7 @@ from chatnest.ledger.redis import RedisLedger
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.verification import judge, verify
 from tests.ledger.server import Server
-from tests.ledger.sqlite_support import rows, write_lock
+from tests.ledger.sqlite_support import V5, rows, write_lock
 from tests.ledger.support import (
     DAY,
     HOUR,
@@ -393,15 +393,6 @@ async def test_memory_has_no_books_that_others_could_read():
 # ---------------------------------------------------------------- SQLite
 
 
-V5 = """
-ALTER TABLE holds DROP COLUMN watched;
-DROP TABLE watches;
-DROP TABLE crossings;
-DROP TABLE usage;
-DROP TABLE refusals;
-ALTER TABLE books DROP COLUMN currency;
-PRAGMA user_version = 5;
-"""
 V4 = (
     V5
     + """

@@ -18,6 +18,7 @@ from chatnest.ledger.sqlite.file import BookFile
 from chatnest.ledger.usage import Refusals, UsageBooks, UsageRow, Use, Used
 from chatnest.ledger.usage_rows import OTHERS, UsageRows
 from tests.ledger.server import Server
+from tests.ledger.sqlite_support import V5
 from tests.ledger.support import DAY, MINUTE, Clock, admit, amounts, budget, wish
 
 pytestmark = pytest.mark.anyio
@@ -268,10 +269,7 @@ async def test_a_file_of_before_begins_with_the_records_that_it_has(
     await books.usage((budget(10**6),))
     await books.aclose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            "DROP TABLE usage; DROP TABLE refusals; ALTER TABLE books DROP COLUMN currency;"
-            "PRAGMA user_version = 5;"
-        )
+        connection.executescript(V5)
 
     assert await drifts(books) == ()
     await books.settle(late, CHARGE)
