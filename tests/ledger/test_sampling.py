@@ -79,7 +79,7 @@ SNAPSHOT = """
 local figures, tokens, streams = redis.call('HGETALL', KEYS[1]), 0, 0
 local holds = redis.call('HVALS', KEYS[2])
 for _, packed in ipairs(holds) do
-  local state, held, lines = string.match(packed, '^(%u) (%d+),%d+,%d+ %d+ ?(.*)$')
+  local state, held, lines = string.match(packed, '^(%u) (%d+)[%d,]* %d+ ?(.*)$')
   if state == 'R' then
     if string.find(lines, 'T=', 1, true) then tokens = tokens + held end
     if string.find(lines, 'S=', 1, true) then streams = streams + 1 end
