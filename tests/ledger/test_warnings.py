@@ -17,6 +17,7 @@ from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.watch import Crossing, Watched
 from chatnest.ledger.watching import watch_of
 from tests.ledger.server import Server
+from tests.ledger.sqlite_support import V5
 from tests.ledger.support import DAY, HOUR, SECOND, Clock, admit, utc, wish
 
 pytestmark = pytest.mark.anyio
@@ -311,13 +312,7 @@ async def test_a_file_of_before_is_watched_from_now_on(path: Path, clock: Clock)
     old = (await admit(books, wish(watched(1_000), tokens=400))).hold
     await books.aclose()
     with closing(sqlite3.connect(path)) as file:
-        for statement in (
-            "DROP TABLE watches",
-            "DROP TABLE crossings",
-            "ALTER TABLE holds DROP COLUMN watched",
-            "PRAGMA user_version = 5",
-        ):
-            file.execute(statement)
+        file.executescript(V5)
     await books.settle(old, Charge(tokens=400))
     assert await told(books) == []
     await spend(books, 200, watched(1_000, 500))
