@@ -220,7 +220,7 @@ local function finish(account, part, cost, state)
 end
 
 -- Add a turn's record to the stream of its account and day. Records are kept as long as the counters
--- of the day: until its end, and `keep` longer. Those of grants are all kept.
+-- of the day: until its end, and `keep` longer. Records of grants never expire.
 local function note(account, id, part, ...)
   local at = part.at and string.format('%d', part.at) or ''
   local most = account.grants and EXACT or most_turns
