@@ -1,8 +1,7 @@
 """The English of the source and of the docs: a list of patterns finds habits that stop a reader.
 
 The patterns do not replace a reader. They are applied to every docstring, comment and string of the
-package, in Python, Lua, JavaScript and HTML, and to every page. Folders of the source that are not
-yet rewritten are in PENDING. Pages that are not have their number of findings in PENDING_PAGES.
+package, in Python, Lua, JavaScript and HTML, and to every page.
 """
 
 import ast
@@ -78,9 +77,6 @@ class Allowed(NamedTuple):
 
 ALLOWED: list[Allowed] = []
 """At most five."""
-
-PENDING: set[str] = set()
-"""Folders, and files at the root, that are not yet rewritten. An entry without a finding fails."""
 
 
 class Finding(NamedTuple):
@@ -206,47 +202,16 @@ BLOCKS = re.MULTILINE | re.DOTALL
 PEOPLE = "a person where there is a client, a worker or a program"
 """Not a fault in a page: its readers, their users and their teams are people."""
 
-PENDING_PAGES: dict[str, int] = {
-    "docs/discussion/accounting.md": 14,
-    "docs/discussion/cells.md": 4,
-    "docs/discussion/disconnects.md": 19,
-    "docs/discussion/performance.md": 9,
-    "docs/discussion/retries.md": 9,
-    "docs/discussion/security.md": 5,
-    "docs/how-to/audit.md": 10,
-    "docs/how-to/check.md": 3,
-    "docs/how-to/claude.md": 1,
-    "docs/how-to/custom-format.md": 1,
-    "docs/how-to/custom-policy.md": 1,
-    "docs/how-to/doctor.md": 2,
-    "docs/how-to/identity.md": 4,
-    "docs/how-to/limits.md": 2,
-    "docs/how-to/models.md": 1,
-    "docs/how-to/other-models.md": 2,
-    "docs/how-to/pick-up.md": 1,
-    "docs/how-to/proxies.md": 4,
-    "docs/how-to/scale-out.md": 5,
-    "docs/how-to/serve.md": 2,
-    "docs/how-to/testing.md": 2,
-    "docs/reference/configuration.md": 2,
-    "docs/reference/limits-and-timeouts.md": 4,
-    "docs/reference/python.md": 1,
-}
-"""Pages that are not yet rewritten, and the most findings that each may have. None at all fails:
-remove the page from here.
-"""
 
-
-def page_findings() -> dict[str, list[str]]:
-    """Every habit in the pages, by page."""
-    found: dict[str, list[str]] = {}
-    for path in PAGES:
-        name = path.relative_to(PROJECT).as_posix()
-        for line, text in page_texts(path.read_text(encoding="utf-8")):
-            for words, habit in habits_in(text):
-                if habit != PEOPLE:
-                    found.setdefault(name, []).append(str(Finding(name, line, words, habit)))
-    return found
+def page_findings() -> list[str]:
+    """Every habit in the pages."""
+    return [
+        str(Finding(path.relative_to(PROJECT).as_posix(), line, words, habit))
+        for path in PAGES
+        for line, text in page_texts(path.read_text(encoding="utf-8"))
+        for words, habit in habits_in(text)
+        if habit != PEOPLE
+    ]
 
 
 # ---------------------------------------------------------------- what is found
@@ -283,11 +248,6 @@ def findings() -> list[Finding]:
 
 
 FOUND = findings()
-
-
-def place(name: str) -> str:
-    """The folder, or the file at the root, by which PENDING names a file."""
-    return name.partition("/")[0]
 
 
 PLAIN = (
@@ -341,13 +301,7 @@ def test_docstrings_comments_and_strings_are_read() -> None:
 
 
 def test_prose_is_plain() -> None:
-    found = [str(each) for each in FOUND if place(each.file) not in PENDING]
-    assert not found, "\n".join(found)
-
-
-@pytest.mark.parametrize("name", sorted(PENDING))
-def test_a_pending_place_still_has_findings(name: str) -> None:
-    assert any(place(each.file) == name for each in FOUND), f"remove {name!r} from PENDING"
+    assert not FOUND, "\n".join(map(str, FOUND))
 
 
 def test_few_places_are_allowed_and_each_is_needed() -> None:
@@ -366,11 +320,4 @@ def test_paragraphs_rows_and_items_of_a_page_are_read() -> None:
 
 def test_pages_are_plain() -> None:
     found = page_findings()
-    new = [line for name, lines in found.items() if name not in PENDING_PAGES for line in lines]
-    assert not new, "\n".join(new)
-
-
-@pytest.mark.parametrize("name", sorted(PENDING_PAGES))
-def test_a_pending_page_gets_no_worse(name: str) -> None:
-    found = page_findings().get(name, [])
-    assert 1 <= len(found) <= PENDING_PAGES[name], "\n".join(found)
+    assert not found, "\n".join(found)
