@@ -1,12 +1,12 @@
-"""Live: the running answers of all workers, for operators, by notes in the store of the runs.
+"""Live: shows operators the running answers of all workers, by notes in the store of the runs.
 
-    chatnest top                      a worker with open streams, twice a second
-    ── note "top": watch, stop ────►  looks at it: nothing there costs one read
-    ◄─ a note an answer ───────────   while it is watched
+    chatnest top                      a worker with open streams
+    ── note "top": watch, stop ────►  reads it twice a second, which is all the work without a note
+    ◄─ a note for each answer ─────   while operators watch
     ◄─ a note with the receipt ────   after a stop, once the answer is settled
 
-A process that can write the store can stop answers, as it can change the books. Nothing is done for
-a token.
+A process that can write to the store can stop answers, just as it can change the books. There is no
+work per token.
 """
 
 import logging
@@ -34,10 +34,10 @@ __all__ = ["Board", "LiveAnswers", "LiveTurn", "Receipt", "Wishes"]
 _log = logging.getLogger("chatnest.live")
 
 LOOK_SECONDS: Final = 0.5
-"""Seconds between two looks of a worker with open streams for an operator's wishes."""
+"""Seconds after which a worker with open streams reads the wishes of operators again."""
 
 _RECEIPT_SECONDS: Final = 0.05
-"""Seconds between two looks whether an answer that was stopped is settled."""
+"""Seconds after which a worker checks again whether a stopped answer is settled."""
 
 WISH_SECONDS: Final = 5.0
 """Seconds for which an operator's wishes count, unless they are written again."""
@@ -49,7 +49,7 @@ _KEPT_SECONDS: Final = 600.0
 """Seconds for which a receipt is kept."""
 
 _MOST_SHOWN: Final = 1_000
-"""Maximum answers of a worker whose state is shown, those with the earliest begin."""
+"""Maximum answers of a worker whose state is shown: the oldest ones."""
 
 _BYTES_PER_TOKEN: Final = 4
 
@@ -62,8 +62,9 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """A running answer, as its worker sees it. ``seconds`` is the time since its request, and
-    ``output_tokens`` an estimate by the bytes that have arrived. ``worker`` is host and process.
+    """A running answer, as its worker sees it. ``seconds`` is the time since its request.
+    ``output_tokens`` is an estimate from the bytes that have arrived. ``worker`` is its host and
+    process id.
     """
 
     id: str
@@ -78,7 +79,7 @@ class LiveTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The charge of a stopped answer, in tokens and nano-dollars, by the figure of ``source``."""
+    """The charge of a stopped answer, in tokens and nano-dollars, and the source of the figures."""
 
     id: str
     outcome: str
@@ -107,8 +108,8 @@ class Board:
         return _NO_WISHES if text is None else _wishes.decode(text)
 
     async def wish(self, *, watch: bool = False, stop: Sequence[str] = ()) -> None:
-        """Add a wish for WISH_SECONDS. Of two operators at the same moment, one may be overwritten,
-        so a wish is repeated until it is fulfilled.
+        """Add a wish, which lasts for WISH_SECONDS. Callers repeat it until it is fulfilled: two
+        operators may write at the same moment, and one wish is then lost.
         """
         others = await self.wishes()
         left = [each for each in others.stop if await self.receipt(each) is None]
@@ -125,7 +126,7 @@ class Board:
         return None if text is None else _turn.decode(text)
 
     async def charge(self, receipt: Receipt) -> None:
-        """Write the receipt of an answer that was stopped."""
+        """Write the receipt of a stopped answer."""
         await self._log.note(f"receipt:{receipt.id}", _text(receipt), seconds=_KEPT_SECONDS)
 
     async def receipt(self, turn_id: str) -> Receipt | None:
@@ -139,7 +140,7 @@ def _text(value: msgspec.Struct) -> str:
 
 
 class LiveAnswers:
-    """The running answers of a worker. ``tend`` shows and stops them as operators want."""
+    """The running answers of a worker. ``tend`` shows or stops them on the wish of an operator."""
 
     def __init__(self, log: RunLog, streams: OpenStreams, bounds: ResolvedBounds) -> None:
         self._board = Board(log)
@@ -150,8 +151,8 @@ class LiveAnswers:
         self._failed = False
 
     async def tend(self) -> None:
-        """Look for wishes while there are open streams, until cancelled. No other process can write
-        a log in memory.
+        """Fulfil wishes while there are open streams, until cancelled. With a log in memory this
+        does nothing, since no other process can write to it.
         """
         shown_at = 0.0
         while self._is_shared:

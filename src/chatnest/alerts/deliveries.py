@@ -1,4 +1,4 @@
-"""Deliveries: deliver the warnings in the books, in the background, each at least once."""
+"""Deliveries: a background task that delivers each warning in the books at least once."""
 
 import logging
 import time
@@ -18,12 +18,12 @@ __all__ = ["Deliveries"]
 _log = logging.getLogger("chatnest.alerts")
 
 _TICK_SECONDS: Final = 0.5
-"""Seconds from a settlement to the search for its warnings, at most."""
+"""Maximum seconds from a settlement to the search for its warnings."""
 _SWEEP_SECONDS: Final = 30.0
-"""Seconds between two searches without a settlement: for warnings of workers that have ended."""
+"""Seconds between two searches without a settlement, for warnings of workers that have ended."""
 _ATTEMPTS: Final = 3
 _ATTEMPT_SECONDS: Final = 5.0
-"""Maximum seconds of one attempt. All attempts end before another worker takes the warning over."""
+"""Maximum seconds of one attempt. All attempts end before another worker may take over."""
 _PAUSE_SECONDS: Final = 0.5
 """Seconds before the second attempt. Each later pause is twice as long."""
 _KEPT: Final = 3 * 86_400_000
@@ -33,9 +33,9 @@ _KEPT: Final = 3 * 86_400_000
 class Deliveries:
     """Delivers warnings to ``on_warning``, and logs them.
 
-    Warnings are searched for soon after a settlement that may have caused one, and twice a minute
-    otherwise if ``watches``: if the limits of this process have ``warn_at``, or there is an
-    ``on_warning``. Raises ConfigurationError for an ``on_warning`` with a ledger that keeps no
+    It searches for warnings soon after a settlement that may have caused one. It also searches
+    twice a minute if there is an ``on_warning``, or if ``watches``: limits of this process have
+    ``warn_at``. Raises ConfigurationError for an ``on_warning`` with a ledger that keeps no
     warnings.
     """
 
@@ -65,7 +65,7 @@ class Deliveries:
         self._sweep_at = 0.0  # by time.monotonic()
 
     def nudge(self) -> None:
-        """Search soon: a hold with ``warn_at`` has ended."""
+        """Search soon, because a hold with ``warn_at`` has ended."""
         self._nudged = self._watches = True
 
     async def tend(self) -> None:
@@ -88,7 +88,7 @@ class Deliveries:
             _log.exception("budget warnings cannot be read from %r", ledger)
 
     async def _deliver(self, ledger: Watched, crossing: Crossing) -> bool:
-        """Deliver a crossing, and note that. Returns whether there is nothing left to do."""
+        """Deliver or drop a crossing, and note that. Returns False if the delivery failed."""
         warning = warning_of(crossing, self._currency)
         if crossing.is_new:
             _log_warning(warning)

@@ -16,17 +16,17 @@ _GROUP: Final = "group:"
 
 
 class BudgetWarning(msgspec.Struct, frozen=True, kw_only=True):
-    """An account has used a part of a limit, for the first time in a window.
+    """An account has reached a threshold of a limit, for the first time in a window.
 
     ``id`` is the same in each delivery of this warning. ``limit`` is the limit's name. ``kind`` is
-    ``"principal"``, ``"global"``, or the name of a group such as ``"team"``, and ``name`` the
+    ``"principal"``, ``"global"``, or the name of a group such as ``"team"``. ``name`` is the
     principal or the value of the group. ``window`` is the day (``"2026-11-30"``), the month
-    (``"2026-11"``), the first day and the length in ISO 8601 of any other (``"2026-11-30/P7D"``),
-    or ``"ever#NUMBER"`` with the number of grants of a lifetime.
+    (``"2026-11"``), the first day and the ISO 8601 length of any other window
+    (``"2026-11-30/P7D"``), or, for a lifetime, ``"ever#NUMBER"`` with the number of grants.
 
-    ``threshold`` is a part of ``amount``, such as 0.8. ``used`` and ``amount``, with grants, are in
-    ``unit``; money is in nano-dollars, billionths of ``currency``. ``at`` is in milliseconds since
-    the epoch, by the ledger's clock.
+    ``threshold`` is a part of ``amount``, such as 0.8. ``amount`` includes grants. ``used`` and
+    ``amount`` are in ``unit``; money is in billionths of ``currency`` (nano-dollars). ``at`` is in
+    milliseconds since the epoch, by the ledger's clock.
     """
 
     id: str

@@ -1,6 +1,6 @@
-"""Webhook: warnings as signed POST requests, in the form of Standard Webhooks.
+"""Webhook: posts warnings as signed requests, in the form of Standard Webhooks.
 
-The form is described at https://github.com/standard-webhooks/standard-webhooks.
+The specification is at https://github.com/standard-webhooks/standard-webhooks.
 """
 
 import binascii
@@ -24,23 +24,23 @@ __all__ = ["Webhook", "WebhookError"]
 
 _PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
-"""Lengths of a secret, by the specification."""
+"""Lengths that the specification allows for a secret."""
 
 
 class WebhookError(Exception):
-    """The receiver did not accept a warning: it answered with another status than 2xx."""
+    """The receiver did not accept a warning: its status was not 2xx."""
 
 
 class Webhook:
     """Posts warnings to ``url``: an ``on_warning`` for ChatNestApp.
 
-    Each request has the header fields ``webhook-id``, which is the id of the warning,
-    ``webhook-timestamp``, and ``webhook-signature``: HMAC-SHA256 of both and the body. ``secret``
-    is ``whsec_`` and 24 to 64 bytes in Base64, or several of these while one replaces another.
+    Each request has the header fields ``webhook-id`` (the id of the warning), ``webhook-timestamp``
+    and ``webhook-signature`` (HMAC-SHA256 of both fields and the body). ``secret`` is ``whsec_``
+    and 24 to 64 bytes in Base64, or a list of several secrets during a change of secrets.
     ``clock`` returns seconds since the epoch. Redirects are not followed.
 
-    Raises ConfigurationError, without the secret. A call raises WebhookError, UpstreamUnavailable
-    or UpstreamTimeout.
+    Raises ConfigurationError, whose text never contains the secret. A call raises WebhookError,
+    UpstreamUnavailable or UpstreamTimeout.
     """
 
     def __init__(

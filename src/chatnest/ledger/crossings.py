@@ -10,13 +10,13 @@ __all__ = ["Crossings"]
 
 
 class Crossings:
-    """At most ``most`` windows and as many crossings, oldest dropped first. Not thread-safe."""
+    """At most ``most`` windows and ``most`` crossings; the oldest are dropped. Not thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._rows: OrderedDict[tuple[str, str, str], WatchRow] = OrderedDict()
         self._crossings: OrderedDict[tuple[str, str, str, int], Crossing] = OrderedDict()
-        self._due: dict[tuple[str, str, str, int], int] = {}  # of those whose delivery is pending
+        self._due: dict[tuple[str, str, str, int], int] = {}  # only pending crossings
 
     def watched(self, name: str, account: str, period: str) -> WatchRow:
         key = name, account, period

@@ -1,7 +1,7 @@
-"""Usage: the roll-up of what turns used and cost, by day, principal, model and outcome. No I/O.
+"""Usage: the roll-up of the tokens and the cost of turns, by day, principal and model. No I/O.
 
-A row is written in the step that settles a turn, or that charges an expired hold, so that the rows
-are always the sums of the records. Rows are kept longer than records.
+The step that settles a turn, or charges an expired hold, also writes its row. So the rows are
+always the sums of the records. Rows are kept longer than records.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 KEPT_DAYS: Final = 400
-"""Days for which a row is kept: a year, and the month before it."""
+"""Days for which a row is kept: a year and a month."""
 
 KEPT_MILLISECONDS: Final = KEPT_DAYS * 86_400_000
 
@@ -51,17 +51,17 @@ EXPIRED: Final = "expired"
 NO_GROUPS: Final = "{}"
 
 OWN: Final = ("day", "model")
-"""The names by which a principal's own usage is added up."""
+"""The names by which a principal's own usage is grouped."""
 
 OWN_DAYS: Final = 30
-"""Days of a principal's own usage, with today."""
+"""Days of a principal's own usage, including today."""
 
 
 class UsageRow(NamedTuple):
-    """The names of a row. ``day`` is of UTC; ``groups`` is a JSON object with sorted keys.
+    """The names of a row. ``day`` is in UTC; ``groups`` is a JSON object with sorted keys.
 
-    A turn whose worker never settled it has the outcome ``expired``, and no other names: the caller
-    is known when it is settled.
+    A turn whose worker never settled it has the outcome ``expired``, and no other names, since only
+    a settlement names the caller.
     """
 
     day: str
@@ -73,10 +73,10 @@ class UsageRow(NamedTuple):
 
 
 class Use(msgspec.Struct, gc=False):
-    """The sums of a row. ``tokens`` are those charged, and ``money`` is in nano-dollars; an expired
-    hold has no other figures. ``cached_tokens`` and ``cache_written_tokens`` are parts of
-    ``input_tokens``, ``reasoning_tokens`` of ``output_tokens``. ``estimated`` is the number of
-    turns whose figures are our own count.
+    """The sums of a row. ``tokens`` is the number of charged tokens, and ``money`` is in
+    nano-dollars. An expired hold has only these figures, and counts as estimated. ``cached_tokens``
+    and ``cache_written_tokens`` are parts of ``input_tokens``, and ``reasoning_tokens`` are a part
+    of ``output_tokens``. ``estimated`` is the number of turns whose figures are our own count.
     """
 
     turns: int = 0
@@ -90,7 +90,7 @@ class Use(msgspec.Struct, gc=False):
     estimated: int = 0
 
     def add(self, other: "Use", sign: int = 1) -> None:
-        """Add the figures of another one, or take them out with a ``sign`` of -1."""
+        """Add the figures of another use. A ``sign`` of -1 subtracts them."""
         self.turns += sign * other.turns
         self.tokens += sign * other.tokens
         self.input_tokens += sign * other.input_tokens
@@ -109,7 +109,7 @@ FIGURES: Final = Use.__struct_fields__
 
 
 class Refusals(msgspec.Struct, frozen=True, order=True):
-    """How often a limit refused in an hour of UTC, such as ``2026-11-30T14``."""
+    """How often a limit refused requests in an hour (UTC), such as ``2026-11-30T14``."""
 
     hour: str
     limit: str
@@ -117,7 +117,7 @@ class Refusals(msgspec.Struct, frozen=True, order=True):
 
 
 class Used(msgspec.Struct, frozen=True):
-    """A row of an answer: the values of what was asked for, and their sums."""
+    """A row of a report: the values of the names by which it is grouped, and the sums."""
 
     by: tuple[str, ...]
     use: Use
@@ -128,19 +128,19 @@ class UsageBooks(Protocol):
     """A ledger that keeps the roll-up."""
 
     async def own_usage(self, principal: str, since: str) -> list[Used]:
-        """The usage of a principal from the day ``since`` on, by day and model, in their order.
+        """The usage of a principal from the day ``since`` on, by day and model, sorted by both.
         Raises LedgerUnavailable.
         """
 
     async def count_refusals(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Add to the refusals by hour, such as ``2026-11-30T14`` (UTC), and name of a limit. Raises
-        LedgerUnavailable.
+        """Add ``counts`` of refusals. Their keys are an hour (UTC), such as ``2026-11-30T14``, and
+        the name of a limit. Raises LedgerUnavailable.
         """
 
     async def keep_currency(self, currency: str) -> None:
-        """Keep the currency of all amounts of money, if the books have none yet.
+        """Store the currency of all amounts of money, if the books have none yet.
 
-        Raises ConfigurationError if they have another one, or LedgerUnavailable.
+        Raises ConfigurationError if they have another currency, or LedgerUnavailable.
         """
 
 
@@ -178,7 +178,7 @@ def expired_row(ended_at: int) -> UsageRow:
 
 
 def expired_use(hold: Hold) -> Use:
-    """The use of one hold that was charged in full."""
+    """The use of one hold that expired and was charged in full."""
     return Use(turns=1, tokens=hold.tokens, money=hold.money, estimated=1)
 
 
@@ -189,7 +189,7 @@ def groups_text(groups: dict[str, str]) -> str:
 
 def gathered(rows: Iterable[tuple[UsageRow, Use]], by: tuple[str, ...]) -> list[Used]:
     """The sums of rows by these names: fields of a row, or names of groups, such as ``team``.
-    Sorted by the values; rows without turns are left out.
+    The result is sorted by their values, and has no rows without turns.
     """
     sums: dict[tuple[str, ...], Use] = {}
     known: dict[UsageRow, Use] = {}
@@ -205,7 +205,7 @@ _NOTHING: Final = Use()
 
 
 def values_of(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a row for these names; empty for a group that it has not."""
+    """The values of a row for these names; empty for a group that the row does not have."""
     groups: dict[str, str] = {}
     if row.groups != NO_GROUPS:
         groups = _read_groups(row.groups)
@@ -215,7 +215,7 @@ def values_of(row: UsageRow, by: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def first_day(now: int, days: int) -> str:
-    """The first of the last ``days`` days, with today."""
+    """The first of the last ``days`` days, including today."""
     return day_before(day_of(now, "UTC"), days - 1)
 
 
@@ -234,5 +234,5 @@ def check_currency(kept: str, asked: str) -> None:
 
 
 def day_before(day: str, days: int) -> str:
-    """The day that was a number of days earlier."""
+    """The day ``days`` days before ``day``."""
     return (date.fromisoformat(day) - timedelta(days=days)).isoformat()

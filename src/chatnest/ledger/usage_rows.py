@@ -1,4 +1,4 @@
-"""UsageRows: the roll-up in a dictionary, bounded. No I/O."""
+"""UsageRows: the roll-up in a bounded dictionary. No I/O."""
 
 import logging
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ __all__ = ["OTHERS", "UsageRows"]
 _log = logging.getLogger("chatnest.ledger")
 
 OTHERS: Final = "\0others"
-"""The principal of further rows when the table is full. No principal has a control character."""
+"""The principal of shared rows, once the table is full. No principal has a control character."""
 
 _MOST_REFUSALS: Final = 10_000
 
 _LOOKS: Final = 64
-"""Maximum rows that one new row drops."""
+"""Maximum old rows that are dropped for one new row."""
 
 
 class UsageRows:
     """Rows of the roll-up, at most ``most`` of them. Not thread-safe.
 
-    Rows are dropped after 400 days. When the table is full, rows of the oldest days are dropped
-    first, and when all are of today, further principals share a row for each model and outcome.
+    Rows are dropped after 400 days. If the table is full, the rows of the oldest day are dropped
+    first. If all rows are of today, further principals share one row for each model and outcome.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,7 +45,7 @@ class UsageRows:
         return len(self._rows)
 
     def spend(self, row: UsageRow, use: Use, sign: int) -> None:
-        """Add figures to a row, or take them out with a ``sign`` of -1."""
+        """Add figures to a row. A ``sign`` of -1 subtracts them."""
         found = self._rows.get(row)
         if found is None:
             if sign < 0:  # the row was dropped
@@ -59,7 +59,7 @@ class UsageRows:
             del self._rows[row]
 
     def refuse(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Add to the refusals by hour and limit. Beyond 10,000, those counted first are dropped."""
+        """Add to the refusals by hour and limit. Beyond 10,000, the oldest counts are dropped."""
         for place, number in counts.items():
             self._refusals[place] = self._refusals.get(place, 0) + number
         while len(self._refusals) > _MOST_REFUSALS:

@@ -1,6 +1,6 @@
-"""Watch: a window of a limit whose use is watched, and the thresholds that it reaches. No I/O.
+"""Watch: a window of a limit with ``warn_at``, and the thresholds that its use reaches. No I/O.
 
-Thresholds are in thousandths of the limit's amount and grants.
+Thresholds are in thousandths of the limit's amount plus grants.
 """
 
 from typing import Final, Protocol, runtime_checkable
@@ -12,20 +12,20 @@ from chatnest.ledger.limit import Unit
 __all__ = ["EVER", "LATEST", "SOONEST", "Crossing", "Watch", "WatchRow", "Watched", "retry_at"]
 
 EVER: Final = "ever"
-"""The period of a lifetime. Each grant begins a new one, ``ever#NUMBER``."""
+"""The period of a lifetime. Each grant begins a new window, ``ever#NUMBER``."""
 
 SOONEST: Final = 30_000
 LATEST: Final = 3_600_000
-"""Bounds of the milliseconds from one attempt to deliver a crossing to the next."""
+"""Minimum and maximum milliseconds between two attempts to deliver a crossing."""
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A window of the calendar of a limit with ``warn_at``, as a hold keeps it from its admission.
+    """A calendar window of a limit with ``warn_at``. A hold keeps it from its admission on.
 
     ``period`` names the window: ``2026-11-30``, ``2026-11``, the first day and the length in ISO
-    8601, or ``ever``. Its use is that of the days from ``first`` to ``last`` that end after
-    ``start`` (ms): ``first`` is the day before it, which another time zone may have counted, and
-    ``last`` its own last day, since a window that is over has days after it.
+    8601, or ``ever``. The use of the window is the sum of the days from ``first`` to ``last`` that
+    end after ``start`` (ms). ``first`` is the day before the window, since another time zone may
+    have counted it. ``last`` is the last day of the window, since later days may have use as well.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class WatchRow(msgspec.Struct):
-    """The record of a watched window: the highest threshold that was crossed since the
-    number of grants was ``grants``, and the latest watch. The mark never falls.
+    """The record of a watched window: ``mark`` is the highest threshold that was crossed while the
+    number of grants was ``grants``, and never falls. ``watch`` is the latest one.
     """
 
     grants: int = 0
@@ -50,10 +50,11 @@ class WatchRow(msgspec.Struct):
 
 
 class Crossing(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the books: a threshold that an account has reached in a window, once.
+    """A row of the books: an account has reached a threshold in a window.
 
-    ``used`` and ``amount``, with grants, are those at ``at`` (ms), in ``unit``. ``state`` is
-    ``dropped`` if all attempts failed for days. ``is_new`` is true for the first attempt.
+    ``used`` and ``amount`` (with grants) are in ``unit``, at the time ``at`` (ms). ``state`` is
+    ``pending``, ``delivered``, or ``dropped`` if all attempts failed for days. ``is_new`` is true
+    in the first attempt to deliver it.
     """
 
     limit: str
@@ -77,8 +78,8 @@ class Watched(Protocol):
     """A ledger that keeps crossings until they are delivered."""
 
     async def next_crossing(self) -> Crossing | None:
-        """A pending crossing, oldest first. Other workers leave it alone for half a
-        minute, or as long as it is old, up to an hour. Raises LedgerUnavailable.
+        """The oldest pending crossing that is due. It is due again after half a minute, or after
+        as long as it is old, up to an hour, so other workers wait. Raises LedgerUnavailable.
         """
 
     async def end_crossing(self, crossing: Crossing, state: str) -> None:
@@ -86,7 +87,7 @@ class Watched(Protocol):
 
 
 def retry_at(at: int, now: int) -> int:
-    """When a crossing of the time ``at`` is tried again, unless this attempt succeeds. The time
-    between attempts doubles.
+    """When to retry a crossing of the time ``at``, unless this attempt succeeds. The time between
+    attempts doubles.
     """
     return now + min(max(now - at, SOONEST), LATEST)

@@ -1,4 +1,4 @@
-"""Watching: the windows that a hold watches, and the thresholds that its end crosses. No I/O."""
+"""Watching: the windows that a hold watches, and the thresholds crossed when it ends. No I/O."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -16,7 +16,7 @@ _FIRST_DAY, _LAST_DAY = "0", "~"
 
 
 def watch_of(limit: Limit, now: int) -> Watch:
-    """The watch of a limit with ``warn_at``, for the window that ``now`` is in."""
+    """The watch of a limit with ``warn_at``, for the window that contains ``now``."""
     if limit.window == "lifetime":
         return _watch(limit, Span(0, 0, _FIRST_DAY, _LAST_DAY))
     return _watch(limit, span_of_window(limit, now))
@@ -53,7 +53,7 @@ def _period(limit: Limit, span: Span) -> str:
 
 
 def look_at(books: Books, watched: Iterable[Watch], now: int) -> None:
-    """Store each threshold that was reached and never was before, in its window."""
+    """Store each threshold that is reached for the first time in its window."""
     for watch in watched:
         most, grants, period = watch.amount, 0, watch.period
         if watch.period == EVER:

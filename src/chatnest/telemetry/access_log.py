@@ -25,11 +25,11 @@ LineForm = Literal["text", "json"]
 Principals = Literal["names", "all", "hashed"]
 
 _SERVED: Final = re.compile(r"(?=.{1,80}$)[A-Za-z0-9]{1,12}(?:[._:/@-][A-Za-z0-9]{1,12})*")
-"""A name of a model, of short words. Any other text of an upstream may be a secret."""
+"""A model's name, made of short words. Any other text of an upstream may be a secret."""
 _WORD: Final = re.compile(r"[a-z]+")
 _REASON: Final = re.compile(r"[A-Za-z_]{1,32}")
 _DIGITS: Final = 16
-"""Digits of a hash that are shown: 64 bits."""
+"""Hexadecimal digits of a hash that are shown: 64 bits."""
 _MOST: Final = 1_000
 """Maximum principals whose hashes are kept."""
 _NOTHING: Final = "0.00"
@@ -47,14 +47,14 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class AccessLog:
-    """Logs one line for each turn at its end, and for each refused request, on the logger
+    """Logs one line for each turn that ends, and for each refused request, on the logger
     ``chatnest.access`` at the level INFO. The message of the record is the whole line: printable
-    ASCII, without a line break. It has no text of a conversation and no address.
+    ASCII, without a line break. By default it has no text of a conversation and no address.
 
-    ``form`` is ``"json"`` or ``"text"``. ``principals`` is ``"names"`` for names as they are and
-    addresses as a keyed hash, ``"hashed"`` for hashes alone, or ``"all"`` for addresses as well.
-    The hash is HMAC-SHA-256 under ``key``, by default a random one, so that it differs after each
-    start. ``currency`` is the one of the amounts. Raises ConfigurationError.
+    ``form`` is ``"json"`` or ``"text"``. ``principals`` is ``"names"`` to log names unchanged and
+    addresses as a keyed hash, ``"hashed"`` to hash both, or ``"all"`` to log both unchanged. The
+    hash is HMAC-SHA-256 under ``key``. The default key is random, so hashes change with each
+    start. ``currency`` is the currency of the amounts. Raises ConfigurationError.
     """
 
     sees: tuple[type[Observation], ...] = (Refused, Ended)
@@ -166,7 +166,7 @@ def _trace() -> str | None:
 
 
 def _served(event: Ended) -> str:
-    """The model that the upstream names, if it is one of the same family as was asked for."""
+    """The model that the upstream reports, or ``other`` if its family is not the requested one."""
     served = event.facts.served_model
     asked = event.calls[-1].model if event.calls else event.model
     family = _WORD.findall(served.rpartition("/")[2].lower())[:1]
@@ -179,14 +179,14 @@ def _json(facts: dict[str, Any]) -> str:
         line = _encode(facts).decode()
     except UnicodeEncodeError:  # a name with half of a pair of surrogates
         line = _DELETE
-    # Some readers of lines end one at U+0085 or U+2028, and a terminal obeys control characters.
+    # Some programs end a line at U+0085 or U+2028, and a terminal obeys control characters.
     if line.isascii() and _DELETE not in line:
         return line
     return json.dumps(facts, separators=(",", ":")).replace(_DELETE, "\\u007f")
 
 
 def _text(facts: dict[str, Any], currency: str) -> str:
-    """A line for people: the time, the status and the outcome, then the facts that are there."""
+    """A line for people: the time, the status and the outcome, then the known facts."""
     words = [facts["time"], str(facts["status"]), facts["outcome"]]
     if (principal := facts["principal"]) is not None:
         words.append(f"principal={_word(principal)}")
@@ -201,6 +201,6 @@ def _text(facts: dict[str, Any], currency: str) -> str:
 
 
 def _word(value: str) -> str:
-    """A value without spaces as it is, any other as a JSON string."""
+    """A plain value unchanged, any other as a JSON string."""
     plain = value.isascii() and value.isprintable() and not set(' "=').intersection(value)
     return value if plain else json.dumps(value)

@@ -36,7 +36,7 @@ __all__ = [
 
 class _OfTurn(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of every event of a turn. ``id`` is the turn's id in the log, in the ledger and in
-    ChatNest-Request-Id. ``time`` is in seconds since 1970. ``groups`` and ``plan`` are those of the
+    ChatNest-Request-Id. ``time`` is in seconds since 1970. ``groups`` and ``plan`` come from the
     Identity.
     """
 
@@ -56,7 +56,7 @@ class Asked(_OfTurn, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The request was refused, with a ``status`` and a ``code``, before any tokens were reserved.
+    """The request was refused before any tokens were reserved, with a ``status`` and a ``code``.
 
     ``limit`` names the limit that refused it, ``retry_after`` is in seconds, and ``seconds`` is the
     time since Asked. The fields of a turn are None if the request was refused before they were
@@ -92,12 +92,12 @@ class Admitted(_OfTurn, frozen=True, kw_only=True):
 
 
 class Attempted(_OfTurn, frozen=True, kw_only=True):
-    """A call of the model has ended, the ``number``-th of its turn. ``error`` is what ended it, or
-    None. ``address`` and ``content_type`` are the provider's, or empty, and ``api`` is its dialect,
-    such as ``openai-chat``. ``temperature`` and ``effort`` were asked for.
+    """A call of the model has ended, the ``number``-th of its turn. ``error`` is the error that
+    ended it, or None. ``address`` and ``content_type`` are the provider's, or empty, and ``api`` is
+    its dialect, such as ``openai-chat``. ``temperature`` and ``effort`` are those of the request.
 
-    ``usage``, if the provider has reported it by then, also names the response and the model that
-    gave it. ``first_piece_seconds`` is the time from the beginning of the call.
+    ``usage`` is None if the provider has not reported it yet. It also names the response and its
+    model. ``first_piece_seconds`` is the time from the beginning of the call.
     """
 
     number: int
@@ -116,7 +116,7 @@ class Attempted(_OfTurn, frozen=True, kw_only=True):
 
 class FirstPiece(_OfTurn, frozen=True, kw_only=True):
     """The first text, thinking or call of a tool has arrived. ``seconds`` is the time since Asked,
-    with all attempts that failed.
+    including failed attempts.
     """
 
     seconds: float
@@ -126,11 +126,12 @@ class Ended(_OfTurn, frozen=True, kw_only=True):
     """The turn is settled, or its client disconnected before it was admitted. ``outcome`` is
     ``"done"`` or the code of an error.
 
-    Its charge is ``input_tokens`` and ``output_tokens``, by the figure of ``source``: ``provider``,
-    ``estimated`` or ``none``, and ``money`` in nano-dollars; ``held`` and ``held_money`` were
-    reserved. ``facts`` are those of its record in the ledger. ``attempts`` is the number of calls,
-    and ``seconds`` the time since Asked, as is ``first_piece_seconds``, None without an answer.
-    ``calls`` are those that have ended, and ``status`` is the HTTP status of the response.
+    The charge is ``input_tokens`` and ``output_tokens``, and ``money`` in nano-dollars. ``source``
+    is where the figures come from: ``provider``, ``estimated``, or ``none`` if nothing was charged.
+    ``held`` tokens and ``held_money`` were reserved. ``facts`` are those of the record in the
+    ledger. ``attempts`` is the number of calls, and ``calls`` are the calls that have ended.
+    ``seconds`` and ``first_piece_seconds`` count from Asked; the latter is None without an answer.
+    ``status`` is the HTTP status of the response.
     """
 
     seconds: float
@@ -159,13 +160,13 @@ with ``assert_never``.
 class Observer(Protocol):
     """Sees the requests of an application.
 
-    An observer may have ``sees``, a tuple of classes of events: the others are not made for it. It
+    An observer may have ``sees``, a tuple of classes of events: it then gets only these events. It
     may have ``async def aclose()``, which is awaited after the last turn has ended.
     """
 
     def observe(self, event: Observation, /) -> None:
-        """Receive an event. It runs on the event loop, so it must return at once. An exception is
-        logged, once for each observer, and changes nothing.
+        """Receive an event. This runs on the event loop, so it must return at once. An exception
+        is logged, once for each observer, and has no other effect.
         """
 
 
@@ -175,7 +176,7 @@ class BooksObserver(Protocol):
     def called(
         self, operation: Literal["reserve", "settle", "release"], seconds: float, *, failed: bool
     ) -> None:
-        """A call has ended. ``failed`` is whether the ledger was unavailable."""
+        """A call has ended after ``seconds``. ``failed`` is whether the ledger was unavailable."""
 
     def admitted(self, admission: Admission) -> None:
         """A turn is admitted. Its Ended event follows."""
@@ -183,7 +184,7 @@ class BooksObserver(Protocol):
 
 @runtime_checkable
 class Tracing(Protocol):
-    """An observer that continues the traces of clients and servers has these methods as well."""
+    """An observer that also continues traces: from clients, and to providers."""
 
     def arrived(self, scope: Scope, head: Mapping[bytes, bytes], /) -> None:
         """A request for an answer has arrived, in the task that serves it. ``head`` has its header

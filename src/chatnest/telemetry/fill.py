@@ -1,4 +1,4 @@
-"""Fill: how much of the limits the accounts have used that were admitted last. No I/O."""
+"""Fill: how much of each limit the most recently admitted accounts have used. No I/O."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ __all__ = ["Fill"]
 _MOST: Final = 1_000
 """Maximum accounts of each limit."""
 _FULLEST: Final = 32
-"""Accounts of each limit that are read again."""
+"""Accounts of each limit that are read from the ledger again."""
 
 
 class Fill:
-    """Keeps the last state of 1,000 accounts of each limit: the ones that were admitted last.
-    ``names`` are the limits of the configuration. Others share a table.
+    """Keeps the last state of the 1,000 accounts of each limit that were admitted most recently.
+    ``names`` are the limits of the configuration. All other limits share one table, ``other``.
     """
 
     def __init__(self, names: Iterable[str], other: str) -> None:
@@ -36,7 +36,7 @@ class Fill:
                 table.popitem(last=False)
 
     def fullest(self, now: int) -> tuple[Limit, ...]:
-        """The limits to read again: the fullest accounts of each."""
+        """The limits of the fullest accounts, to be read again."""
         found: list[Limit] = []
         for table in self._tables.values():
             states = sorted(table.values(), key=lambda state: _ratio(state, now), reverse=True)
@@ -44,7 +44,7 @@ class Fill:
         return tuple(found)
 
     def ratios(self, now: int) -> Iterator[tuple[str, list[float]]]:
-        """The used and held parts of the amounts, for each limit, at ``now`` (ms)."""
+        """For each limit, how full its accounts are at ``now`` (ms): used and held, by amount."""
         for name, table in self._tables.items():
             yield name, [_ratio(state, now) for state in table.values()]
 

@@ -14,15 +14,15 @@ __all__ = ["Instruments"]
 _SECONDS: Final = [
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 ]
-"""The boundaries of the conventions for durations."""
+"""Bucket boundaries for durations, from the conventions."""
 
 _TOKENS: Final = [4**power for power in range(14)]
-"""The boundaries of the conventions for tokens."""
+"""Bucket boundaries for tokens, from the conventions."""
 
 
 class Instruments:
-    """Counters and histograms of a meter. Labels are names of the configuration, and never a
-    client's: models, profiles, limits, outcomes.
+    """Counters and histograms of a meter. Labels are names from the configuration, never from a
+    client: models, profiles, limits, outcomes.
     """
 
     def __init__(self, meter: Meter, names: Names) -> None:
@@ -84,7 +84,8 @@ class Instruments:
         if event.first_piece_seconds is not None:
             self._first_chunk.record(event.first_piece_seconds, labels)
         if event.error is not None:
-            labels = labels | {"error.type": event.error.code}  # the SDK keeps those before
+            # A new dict, since the SDK keeps the old one.
+            labels = labels | {"error.type": event.error.code}
         self._duration.record(event.attempt.seconds, labels)
 
     def refused(self, event: Refused) -> None:

@@ -1,6 +1,6 @@
-"""Metrics: counts the turns of an application, and hands the counts to prometheus-client.
+"""Metrics: counts the turns of an application, for prometheus-client.
 
-It counts when a turn ends, and when the ledger answers. Nothing is counted for a token.
+It counts when a turn ends, and when the ledger answers. It does no work per token.
 """
 
 import platform
@@ -22,14 +22,14 @@ __all__ = ["Cells", "LocalCells", "Metrics", "Row"]
 
 
 class Row(NamedTuple):
-    """The numbers of a worker, and whether it runs."""
+    """The numbers of a worker, and whether that worker is running."""
 
     values: Sequence[float]
     is_live: bool
 
 
 class Cells(Protocol):
-    """Where the numbers of an application are."""
+    """The place where the numbers of an application are stored."""
 
     @property
     def mine(self) -> MutableSequence[float]:
@@ -51,7 +51,7 @@ class LocalCells:
 
 
 class _Timed(NamedTuple):
-    """A histogram: the places of its series, and the bounds of its buckets."""
+    """A histogram: the places of its series in the array, and the bounds of its buckets."""
 
     places: Mapping[tuple[str, ...], int]
     bounds: tuple[float, ...]
@@ -60,8 +60,8 @@ class _Timed(NamedTuple):
 class Metrics:
     """The metrics of an application: a collector for any registry of prometheus-client.
 
-    ``registry.register(chat.metrics)`` suffices. All series are there from the beginning, and their
-    labels come from the configuration: other names are counted as ``other``.
+    Use it with ``registry.register(chat.metrics)``. All series exist from the start. Their labels
+    come from the configuration, and any other name is counted as ``other``.
     """
 
     sees: tuple[type[Observation], ...] = (Refused, Ended)
@@ -176,8 +176,8 @@ class Metrics:
     # ------------------------------------------------ gauges
 
     def note(self, *, waiting: int, now: int) -> None:
-        """Publish the operations that wait, and how full the limits are at ``now`` (ms), by the
-        ledger's clock.
+        """Publish the number of ``waiting`` operations, and how full the limits are at ``now``
+        (ms, by the ledger's clock).
         """
         cells, places = self._cells.mine, self._places
         cells[self._waiting] = waiting
@@ -192,11 +192,11 @@ class Metrics:
         self._cells.mine[self._down] = not up
 
     def fullest(self, now: int) -> tuple[Limit, ...]:
-        """The limits whose states are to be read again, and then given to ``read``."""
+        """The limits to read from the ledger again. Pass their states to ``read``."""
         return self._fill.fullest(now)
 
     def read(self, states: Iterable[LimitState]) -> None:
-        """Keep the states that the ledger has now."""
+        """Store states that were read from the ledger."""
         self._fill.note(states)
 
     # ------------------------------------------------ the collector
@@ -231,7 +231,7 @@ class Metrics:
     def _others(self, core: Any, rows: list[Row]) -> Iterator[Any]:
         lost = sum(row.values[self._streams] for row in rows if not row.is_live)
         lost += sum(row.values[self.layout.lost] for row in rows)
-        # A row that is just being taken over is neither dead nor counted yet.
+        # A row that a new worker is just taking over is neither dead nor counted yet.
         self._expired = max(self._expired, lost)
         yield core.CounterMetricFamily(
             "chatnest_expired_holds",
@@ -281,7 +281,7 @@ def _add(
 
 def _core() -> Any:
     try:
-        # Imported here, since a chat without metrics does without the package.
+        # Imported here, since a chat without metrics does not need the package.
         from prometheus_client import core  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(

@@ -41,11 +41,11 @@ _KINDS: Final[tuple[type[Observation], ...]] = get_args(Observation)
 
 
 class Observers:
-    """The observers of an application, and the log.
+    """The observers of an application, and the log of failed calls.
 
-    If ``watched`` is False, the log of failed calls is the only observer, so callers may skip all
-    other events. ``tracing`` are those that continue traces. Raises ConfigurationError for an
-    invalid observer.
+    If ``watched`` is False, that log is the only observer, so callers may skip all other events.
+    ``tracing`` has the observers that continue traces. Raises ConfigurationError for an invalid
+    observer.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -117,7 +117,7 @@ class Observers:
         plan: str | None = None,
         seconds: float = 0.0,
     ) -> None:
-        """A request was not admitted. A client that has disconnected was not refused."""
+        """A request was refused. A client that has disconnected does not count as refused."""
         if error is None or isinstance(error, ClientGone):
             return
         event = Refused(
@@ -145,7 +145,7 @@ class Observers:
             return
         self.refused(
             turn.id,
-            error if error is not None else InternalError(),  # a policy stopped what had not begun
+            error if error is not None else InternalError(),  # a policy stopped it too early
             principal=turn.principal,
             profile=turn.profile.name,
             model=turn.model,
@@ -233,8 +233,8 @@ class Observers:
     def _report(
         self, kind: type[Observation], turn: Turn, log: CallLog | None = None, **facts: Any
     ) -> None:
-        """Make an event of a turn for those that see it, and ``log``. It is one function, since a
-        request calls it several times.
+        """Make an event of a turn, for the observers that see its kind and for ``log``. It is one
+        function rather than several, since a request calls it several times.
         """
         seeing = self._by_kind[kind]
         if not seeing and log is None:
@@ -271,7 +271,7 @@ class Observers:
 
 
 def _wanted(place: str, observer: Observer) -> tuple[type[Observation], ...]:
-    """The events that a valid observer wants to see."""
+    """The events that an observer sees. Raises ConfigurationError for an invalid observer."""
     written = getattr(observer, "observe", None)
     if isinstance(observer, type) or not callable(written):
         raise ConfigurationError(
@@ -289,7 +289,7 @@ def _wanted(place: str, observer: Observer) -> tuple[type[Observation], ...]:
 
 
 def _statuses(error: type[ChatNestError]) -> dict[str, int]:
-    """The status of each code of an error and those below it."""
+    """The status of each code, of an error class and its subclasses."""
     found = {error.code: error.status}
     for below in error.__subclasses__():
         found = _statuses(below) | found

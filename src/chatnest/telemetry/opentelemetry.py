@@ -1,12 +1,12 @@
 """OpenTelemetry: an observer that makes spans and metrics. It needs the extra ``otel``.
 
-    the host's server span, or the client's from a trusted proxy
+    the host's server span, or the client's span from a trusted proxy
     └── chatnest.turn        from the request to the settlement; event: chatnest.first_piece
         ├── chat gpt-5-mini  a call of the model, here one that failed
         └── chat gpt-5-mini
 
-A refused request is a chatnest.turn with the name of the limit. Only API calls of OpenTelemetry are
-made here: the program brings an SDK, or nothing is recorded.
+A refused request is a chatnest.turn with the name of the limit. This module uses only the API of
+OpenTelemetry: without an SDK in the program, nothing is recorded.
 """
 
 import os
@@ -40,7 +40,7 @@ from chatnest.telemetry.semconv import Attributes, names_of, of_metrics, place_o
 __all__ = ["OpenTelemetry"]
 
 _FLUSH_MILLISECONDS: Final = 5_000
-"""Maximum milliseconds in which an SDK may export what is left when the application ends."""
+"""Maximum milliseconds for an SDK to export the remaining data when the application ends."""
 
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_FAULT: Final = frozenset({"cancelled", "client_gone", "client_stalled", "done"})
@@ -49,7 +49,7 @@ _NO_FAULT: Final = frozenset({"cancelled", "client_gone", "client_stalled", "don
 _LEAST_FAULT: Final = 500
 
 _LOOK_SECONDS: Final = 1.0
-"""Minimum seconds between two looks for an SDK."""
+"""Minimum seconds between two searches for an SDK."""
 
 _FIELDS: Final = ("traceparent", "tracestate")
 
@@ -57,7 +57,7 @@ _propagator: Final = TraceContextTextMapPropagator()
 
 
 class _Client(NamedTuple):
-    """The client's span, and whether a trusted proxy has sent it."""
+    """The client's span, and whether a trusted proxy sent it."""
 
     context: Context
     span: SpanContext
@@ -73,7 +73,7 @@ _client: Final[ContextVar[_Client | None]] = ContextVar("chatnest_client_span", 
 
 
 class _OpenTurn(msgspec.Struct):
-    """A turn that has not ended: its span, and that of the call whose headers have been made."""
+    """A turn that has not ended: its span, and the span of a call whose headers were made."""
 
     span: Span
     call: Span | None = None
@@ -88,10 +88,11 @@ class OpenTelemetry:
     """Makes a span of each turn and of each call of a model, and records metrics.
 
     ``semconv`` is the generation of the GenAI conventions: ``"1.41"``, ``"latest"``, or None for
-    that of OTEL_SEMCONV_STABILITY_OPT_IN, by default 1.41. With ``principal``, spans of turns have
-    the principal, its groups and the client's id of the conversation. The parent of a turn is the
-    current span. Without one, it is the client's ``traceparent`` if it comes from one of
-    ``trusted_proxies``; another one is only linked. The providers are the global ones by default.
+    the one in OTEL_SEMCONV_STABILITY_OPT_IN, by default 1.41. With ``principal``, spans of turns
+    have the principal, its groups and the client's id of the conversation. The parent of a turn is
+    the current span. Without a current span, it is the client's ``traceparent`` if it comes from
+    one of ``trusted_proxies``; any other ``traceparent`` is only linked. The providers are the
+    global ones by default.
 
     Raises ConfigurationError.
     """
@@ -173,8 +174,8 @@ class OpenTelemetry:
                 await anyio.to_thread.run_sync(partial(flush, _FLUSH_MILLISECONDS))
 
     def _look_for_sdk(self) -> None:
-        """Note whether the program has set providers by now. Until then all work would be for
-        nothing. It may set them after it has made this observer.
+        """Note whether the program has set providers by now. It may set them after it has created
+        this observer, and until then all work would be in vain.
         """
         self._look_at = monotonic() + _LOOK_SECONDS
         self._has_metrics |= _records(metrics.get_meter_provider())
@@ -244,7 +245,7 @@ class OpenTelemetry:
         span.end(int((attempt.started + attempt.seconds) * NANOS))
 
     def _end(self, event: Ended) -> None:
-        """End the span of a turn: it is settled."""
+        """End the span of a settled turn."""
         if self._has_metrics:
             self._instruments.ended(event)
         turn = self._turns.pop(event.id, None)

@@ -1,9 +1,9 @@
-"""Semconv: the names of OpenTelemetry's GenAI conventions, in the generation that is set. No I/O.
+"""Semconv: the names of OpenTelemetry's GenAI conventions, in one of two generations. No I/O.
 
-Both generations have the status Development. The first is 1.41, the last one of the common
-repository, and the one of Python's own package. The other is that of
-github.com/open-telemetry/semantic-conventions-genai. It has other names for all metrics and for the
-tokens that were written to a cache, and knows the effort.
+Both generations have the status Development. The first is 1.41: the last one in the common
+repository, which Python's own package has. The other comes from
+github.com/open-telemetry/semantic-conventions-genai. It has other names for all metrics and for
+tokens written to a cache, and an attribute for the effort.
 """
 
 import re
@@ -34,10 +34,9 @@ Generation = Literal["1.41", "latest"]
 
 GENERATIONS: Final[tuple[Generation, ...]] = get_args(Generation)
 OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
-"""The variable that chooses the generation where no setting does, and the word that chooses the
-latest one.
-"""
+"""The variable that chooses the generation if no setting does."""
 _LATEST: Final = "gen_ai_latest_experimental"
+"""The word in the variable that chooses the latest generation."""
 
 Attributes = dict[str, str | bool | int | float | list[str]]
 
@@ -57,21 +56,21 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "openai.azure.com": "azure.ai.openai",
     "amazonaws.com": "aws.bedrock",
 }
-"""The conventions' names of providers, by the end of their host."""
+"""The conventions' names of providers, by the end of the host name."""
 
 _BY_API: Final[Mapping[str, tuple[str, str]]] = {
     "openai-chat": ("openai", "chat_completions"),
     "openai-responses": ("openai", "responses"),
     "anthropic-messages": ("anthropic", ""),
 }
-"""By dialect, the provider of any other host, and OpenAI's name of the API."""
+"""For each dialect, the provider's name for any other host, and OpenAI's name for the API."""
 
 _CUSTOM: Final = "custom"
 """The name of a provider that is not one of chatnest's own."""
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
-    """The names that differ between the generations. None: the generation has none."""
+    """The names that differ between the generations. None means that there is no such name."""
 
     cache_written: str
     effort: str | None
@@ -87,7 +86,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     """The counters of the tokens, of one kind each."""
 
     def of_call(self, event: Attempted) -> Attributes:
-        """The attributes of the span of a call, without those that are always there."""
+        """The attributes of the span of a call, except those of ``place_of``."""
         found: Attributes = {
             "gen_ai.request.max_tokens": event.max_output_tokens,
             "gen_ai.request.stream": True,
@@ -160,8 +159,8 @@ _NAMES: Final[Mapping[Generation, Names]] = {
 
 
 def names_of(chosen: str | None, environ: Mapping[str, str]) -> Names:
-    """The names of a generation: the ``chosen`` one, or that of OTEL_SEMCONV_STABILITY_OPT_IN, or
-    1.41. Raises ConfigurationError.
+    """The names of the ``chosen`` generation. The default is the generation in
+    OTEL_SEMCONV_STABILITY_OPT_IN, or else 1.41. Raises ConfigurationError.
     """
     if chosen is None:
         words = [word.strip() for word in environ.get(OPT_IN, "").split(",")]
@@ -176,7 +175,7 @@ def names_of(chosen: str | None, environ: Mapping[str, str]) -> Names:
 
 @lru_cache(256)
 def place_of(api: str, address: str) -> Attributes:
-    """The attributes of a provider's dialect and address, which are always there."""
+    """The attributes that follow from a provider's dialect and address. All its calls have them."""
     provider, kind = _BY_API.get(api, (_CUSTOM, ""))
     try:
         parts = urlsplit(address)
@@ -196,5 +195,5 @@ def place_of(api: str, address: str) -> Attributes:
 
 @lru_cache(256)
 def of_metrics(api: str, address: str) -> Attributes:
-    """The same, without what metrics do not have."""
+    """The same attributes, except those that metrics do not have."""
     return {n: v for n, v in place_of(api, address).items() if n != "openai.api.type"}

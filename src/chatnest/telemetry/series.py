@@ -1,6 +1,6 @@
-"""Series: all time series of an application, known from its configuration. No I/O.
+"""Series: all time series of an application, which follow from its configuration. No I/O.
 
-Each series has its place in one array of numbers, so that workers can share the array.
+Each series has a fixed place in one array of numbers, so that workers can share the array.
 """
 
 from itertools import product
@@ -23,7 +23,7 @@ _ENDS: Final = (
     *("client_gone", "client_stalled"),
 )
 OUTCOMES: Final = ("done", *_CALLS, *_ENDS)
-"""How a turn can end: the codes of errors that end one after it was admitted."""
+"""How a turn can end: ``done``, and the codes of errors that can end an admitted turn."""
 
 REFUSALS: Final = (
     *("invalid_request", "unauthenticated", "forbidden_profile", "model_not_found", "slow_body"),
@@ -36,7 +36,7 @@ _SOURCES: Final = ("provider", "estimated")
 _CLASSES: Final = ("input", "cached", "cache_written", "output", "reasoning")
 _OPERATIONS: Final = ("reserve", "settle", "release")
 ABOVE: Final = ("0.5", "0.8", "1.0")
-"""Parts of a limit, from which on accounts are counted."""
+"""Parts of a limit's amount. Accounts are counted if they have used at least this part."""
 
 _FIRST: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0, 60.0, 120.0)
 _STREAM: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -48,7 +48,7 @@ Together = Literal["sum", "max", "none"]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """The names of a configuration that may become labels. Clients choose none of them."""
+    """The names of a configuration that become labels. Clients cannot choose any of them."""
 
     models: tuple[str, ...]
     upstreams: tuple[str, ...]
@@ -60,9 +60,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """A metric: one series for each combination of its labels' values.
 
-    A counter or a histogram is the sum of all workers, also of those that have ended. A gauge is
-    the sum or the maximum of the workers that run, or 1 if none of them has set it. ``scale``
-    divides what was counted. A histogram has ``bounds``, the upper bounds of its buckets.
+    A counter or a histogram is the sum over all workers, including those that have ended. A gauge
+    is taken over running workers: ``together`` selects their sum, their maximum, or 1 if no worker
+    has set it. The counted number is divided by ``scale``. A histogram has ``bounds``, the upper
+    bounds of its buckets.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def width(self) -> int:
-        """Numbers of a series: its value, or its buckets and then its sum."""
+        """How many numbers a series has: its value, or its buckets and then its sum."""
         return len(self.bounds) + 2 if self.bounds else 1
 
     @property
