@@ -1,1 +1,1 @@
-"""Accounting: the ledger as a turn sees it, also while the ledger is unavailable."""
+"""Accounting: the ledger as a turn sees it, even while the ledger is unavailable."""

@@ -39,8 +39,8 @@ LEASE = 30_000
 class Accounts:
     """The ledger as a turn sees it: with deadlines, errors for clients, and the charge rules.
 
-    ``charge_unanswered`` is whether a call that reached the model without any answer is charged
-    for its input. ``charge_timeouts`` is whether this also holds for a call that took too long.
+    ``charge_unanswered`` is whether a call that reached the model but got no answer is charged for
+    its input. ``charge_timeouts`` is whether this also applies to a call that took too long.
     ``when_away`` decides whether turns are admitted while the ledger is unavailable. ``nudge`` is
     called after the end of a hold whose limits have ``warn_at``. ``has_prices`` is whether turns
     cost money, in ``currency``.
@@ -77,8 +77,8 @@ class Accounts:
         self._observer = self.outbox.observer = observer
 
     async def keep_currency(self) -> None:
-        """Keep the currency in the ledger, once, if models have prices. Raises ConfigurationError
-        if the ledger counts in another one, or LedgerUnavailable.
+        """Store the currency in the ledger, once, if models have prices. Raises ConfigurationError
+        if the ledger counts in another currency, or LedgerUnavailable.
         """
         if self._must_keep_currency and isinstance(self.ledger, UsageBooks):
             await self.ledger.keep_currency(self.currency)
@@ -89,7 +89,7 @@ class Accounts:
         of a turn.
 
         Raises LimitExceeded if the ledger would certainly refuse the turn, or if too many large
-        requests under its limits were not admitted. Then no tokens need to be counted.
+        requests under its limits were refused before. In both cases its tokens are not counted.
         """
         if turn.is_large or self._known:
             under, now = limits(turn), self.ledger.now()
@@ -102,7 +102,7 @@ class Accounts:
 
     async def admit(self, turn: Turn, limits: tuple[Limit, ...]) -> Admitted:
         """Hold the worst case of ``turn`` under every limit, and lower its maximum output to the
-        tokens that are left. Raises LimitExceeded or LedgerUnavailable, and then holds nothing.
+        tokens that are left. Raises LimitExceeded or LedgerUnavailable; nothing is held then.
         """
         turn.wanted_tokens = turn.max_output_tokens
         wish = Reservation(
@@ -137,7 +137,7 @@ class Accounts:
         began = monotonic()
         try:
             with CancelScope(deadline=deadline) as in_time:
-                if self._must_keep_currency:  # without a start, the first turn does it
+                if self._must_keep_currency:  # without lifespan events, the first turn does this
                     await self.keep_currency()
                 answer = await self.ledger.reserve(wish)
             if not in_time.cancelled_caught:
@@ -197,7 +197,7 @@ class Accounts:
 
     def _refusal(self, refused: Refused, wish: Reservation | None = None) -> LimitExceeded:
         state, wait = refused.state, refused.retry_after
-        if state is None:  # only for an id that was released before, and this one is new
+        if state is None:  # cannot happen: only an id that was released before gets this answer
             raise LedgerUnavailable
         limit = state.limit
         self.refusals.count(limit.name, refused.now)
@@ -225,7 +225,7 @@ LimitsOf = Callable[[Turn], tuple[Limit, ...]]
 
 class Admission(msgspec.Struct, frozen=True):
     """A turn that may be admitted. Its policies prepare it before ``hold``, and may change its
-    limits. ``throttle`` is set if it has counted the turn as a large one.
+    limits. ``throttle`` is set if it has counted this turn as a large request.
     """
 
     accounts: Accounts

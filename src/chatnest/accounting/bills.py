@@ -19,10 +19,10 @@ _NOTHING: Final = Cost(0, 0)
 
 
 def dearest(turn: Turn, limits: tuple[Limit, ...], now: Callable[[], int]) -> Cost:
-    """The most that ``turn`` may cost, at the price in force ``now()`` (ms), which is its price
-    from then on. A model without a price costs nothing here.
+    """The most that ``turn`` may cost, at the price in force at ``now()`` (ms). The turn keeps this
+    price. A turn of a model without a price costs nothing.
 
-    Raises ConfigurationError if it is to be held under a limit of money: it would be free.
+    Raises ConfigurationError if there is a limit of money but no price: the turn would be free.
     """
     if turn.prices is None:
         for limit in limits:
@@ -36,8 +36,8 @@ def dearest(turn: Turn, limits: tuple[Limit, ...], now: Callable[[], int]) -> Co
 
 
 def bill(turn: Turn, usage: Usage | None) -> tuple[int, Facts]:
-    """The charge of a turn in nano-dollars for its usage, and the facts for its record. A turn that
-    is charged nothing has no usage.
+    """The charge of a turn in nano-dollars for its usage, and the facts for its record. ``usage``
+    is None for a turn that is charged nothing.
     """
     facts = Facts(
         groups=dict(turn.groups),

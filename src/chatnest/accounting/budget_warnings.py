@@ -1,4 +1,4 @@
-"""BudgetWarnings: log a hidden budget once a day when 80 % of it are used or held."""
+"""BudgetWarnings: log a hidden budget once a day when 80 % of it is used or held."""
 
 import logging
 from collections import OrderedDict
@@ -25,7 +25,7 @@ class BudgetWarnings:
         self._warned: OrderedDict[tuple[str, str], int | None] = OrderedDict()
 
     def look(self, state: LimitState) -> None:
-        """Log a budget that is nearly used up, once for each of its days."""
+        """Log a budget that is nearly used up, once a day."""
         limit = state.limit
         if (state.used + state.held) * _PARTS[1] < limit.amount * _PARTS[0]:
             return

@@ -1,4 +1,4 @@
-"""ChargeRules: how many tokens a turn is charged, by the provider's figure or our own count."""
+"""ChargeRules: the charge of a turn, from the provider's figure or from our own count."""
 
 from typing import Final, Literal
 
@@ -19,14 +19,14 @@ _COUNTING_SECONDS: Final = 1.0
 """Maximum seconds for counting an answer. Its settlement must not wait for a busy core."""
 
 _MOST_TOKENS: Final = 2_000_000_000
-"""Maximum tokens of a figure that is charged. A larger one is not plausible."""
+"""Maximum tokens of a plausible figure. A larger one is ignored."""
 
 
 class ChargeRules(msgspec.Struct, frozen=True):
     """Decides what a turn is charged.
 
-    ``unanswered`` is whether a call that reached the model without any answer is charged for its
-    input. ``timeouts`` is whether this also holds for a call that took too long.
+    ``unanswered`` is whether a call that reached the model but got no answer is charged for its
+    input. ``timeouts`` is whether this also applies to a call that took too long.
     """
 
     unanswered: bool = True
@@ -36,12 +36,12 @@ class ChargeRules(msgspec.Struct, frozen=True):
     async def charge(self, turn: Turn, hold: Hold, failure: BaseException | None) -> Charge:
         """The charge of a turn that ``failure`` or the model has ended (promise B).
 
-        The provider's final figure is charged if there is one, and nothing if the model was not
-        reached. Otherwise the charge is our count of the input and of the output that has arrived.
-        An answer that was cut off also gets a margin for tokens that had not been read yet, and an
-        answer without a figure the thinking that may be hidden, both within the hold. An early
-        figure of the provider counts only if it covers the output that has arrived. Text that has
-        arrived is always charged.
+        If there is a final figure of the provider, it is the charge. If the model was not reached,
+        the charge is 0. Otherwise it is our count of the input and of the output that has arrived,
+        plus two estimates within the hold: the thinking that may be hidden, and, for an answer that
+        was cut off, a margin for tokens that had not been read yet. An early figure of the provider
+        counts only if it covers the output that has arrived. Text that has arrived is always
+        charged.
         """
         answer = turn.answer
         usage = answer.usage
@@ -84,7 +84,7 @@ class ChargeRules(msgspec.Struct, frozen=True):
         )
 
     async def _hidden(self, turn: Turn) -> int:
-        """Tokens of thinking beside those that were shown."""
+        """Tokens of thinking in addition to those that were shown."""
         most = self.hidden.tokens(turn)
         if not most:
             return 0
@@ -107,7 +107,7 @@ class ChargeRules(msgspec.Struct, frozen=True):
 def _counted(
     usage: Usage | None, spent: int, output: int, source: Literal["provider", "estimated"]
 ) -> Usage:
-    """The usage that is charged: the provider's, or one of our own counts."""
+    """The usage that is charged: the provider's, or one from our own count."""
     figures = spent, output, source
     if usage is not None and (usage.input_tokens, usage.output_tokens, usage.source) == figures:
         return usage
@@ -115,8 +115,8 @@ def _counted(
 
 
 def _is_plausible(usage: Usage) -> bool:
-    """Whether both figures are whole numbers that a bill can have. A provider of the operator's own
-    may report anything, and a negative figure would give tokens back.
+    """Whether both figures are whole numbers in a plausible range. A custom provider may report
+    anything, and a negative figure would give tokens back.
     """
     figures = (usage.input_tokens, usage.output_tokens)
     are_whole = type(figures[0]) is int and type(figures[1]) is int
@@ -135,7 +135,7 @@ def _completed(turn: Turn, usage: Usage) -> Usage | None:
 
 
 async def _delivered(turn: Turn) -> int:
-    """Tokens of the answer so far. If counting takes too long, an upper bound of them."""
+    """Tokens of the answer so far, or an upper bound of them if counting takes too long."""
     try:
         with fail_after(_COUNTING_SECONDS):
             return await turn.output_tokens()

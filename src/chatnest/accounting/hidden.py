@@ -1,12 +1,12 @@
-"""HiddenThinking: tokens of thinking that a provider bills and does not show. No I/O.
+"""HiddenThinking: tokens of thinking that a provider bills but does not show. No I/O.
 
-The provider's figure has them. An answer that breaks off before it may have cost any number of
-them, up to the limit of the call. Two facts bound the number further:
+The provider's figure contains them. If an answer breaks off before the figure arrives, the thinking
+may have cost any number of tokens up to the limit of the call. Two facts bound that number further:
 
 - Encrypted thinking is not shorter than the thinking. Base64 has 4 characters for 3 bytes. A token
-  has about 4 bytes; 2 are taken, for thinking in code or in another language than English. Codex
-  divides by 4, and takes off 650 bytes for the envelope (128 characters here). Anthropic documents
-  that a signature has the whole thinking in it.
+  has about 4 bytes; we assume 2, for thinking in code or in languages other than English. Codex
+  divides by 4, and subtracts 650 bytes for the envelope (we subtract 128 characters). Anthropic
+  documents that a signature contains the whole thinking.
 - A model needs time. Providers advertise 1,000 tokens a second for their fastest models, and most
   models write 50 to 250.
 """
@@ -27,19 +27,19 @@ _TOKENS_IN_EIGHT: Final = 3
 
 
 class HiddenThinking(msgspec.Struct, frozen=True):
-    """Bounds the thinking of models that hide it. ``models`` are those whose providers did not know
-    it, until a figure had thinking in it.
+    """Bounds the thinking of models that hide it. ``models`` has the models that were only
+    recognized by a figure with hidden thinking.
     """
 
     models: set[str] = msgspec.field(default_factory=set)
 
     def learn(self, turn: Turn, usage: Usage) -> None:
-        """Note the model of a turn whose figure has more thinking than was shown."""
+        """Note the model of a turn if its figure has more thinking than was shown."""
         if usage.reasoning_tokens > len(turn.answer.thinking.encode("utf-8", "replace")) // 2:
             self.models.add(turn.model)
 
     def tokens(self, turn: Turn) -> int:
-        """The maximum tokens that a turn without a figure may have thought, with those that were
+        """The maximum tokens of thinking in a turn without a figure, including those that were
         shown. 0 for a model that shows its thinking.
         """
         answer = turn.answer
@@ -60,7 +60,7 @@ class HiddenThinking(msgspec.Struct, frozen=True):
 
 
 def _seconds(turn: Turn) -> float:
-    """The seconds for which the model may have thought: until its text, if that is known."""
+    """The seconds for which the model may have thought: until its text began, if that is known."""
     answer = turn.answer
     if not answer.may_think and not answer.thinking:
         return answer.waited

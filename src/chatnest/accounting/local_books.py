@@ -21,9 +21,9 @@ class WhenAway(msgspec.Struct, frozen=True, kw_only=True):
     """Whether requests are admitted while the ledger is unavailable, by the kinds of their limits.
 
     ``refuse``: they get a 503. ``count``: each worker counts by itself, starting from zero, until
-    the ledger is available again. ``budgets`` is for limits by the calendar and for money,
-    ``rates`` for requests or tokens in seconds, and for streams at a time. With
-    ``budgets="count"`` an outage may cost as much as a whole budget, once for each worker.
+    the ledger is available again. ``budgets`` applies to limits of money and to calendar windows,
+    ``rates`` to requests or tokens over seconds, and to concurrent streams. With
+    ``budgets="count"``, an outage may cost a whole budget, once for each worker.
     """
 
     budgets: _Rule = "refuse"
@@ -42,7 +42,7 @@ def _is_budget(limit: Limit) -> bool:
 
 class LocalBooks:
     """The books of one worker, for turns that it admits while the ledger is unavailable. ``clock``
-    gives the time of the ledger in milliseconds, as this worker last knew it.
+    returns the ledger's time in milliseconds, as far as this worker knows it.
     """
 
     def __init__(self, rules: WhenAway, clock: Callable[[], int]) -> None:
@@ -50,7 +50,7 @@ class LocalBooks:
         self._clock = clock
         self._books = DictBooks(_MOST_KEYS)
         self._held: set[str] = set()
-        self._lock = threading.Lock()  # for threads; there is no await inside it
+        self._lock = threading.Lock()  # several threads may call; nothing awaits while it is held
 
     def may_count(self, limits: tuple[Limit, ...]) -> bool:
         """Whether every one of these limits may be counted here."""

@@ -22,10 +22,10 @@ _MOST = 10_000
 """Maximum waiting operations. If one is dropped, its lease charges the hold in full."""
 
 _FLUSHED_AT_ONCE = 20
-"""Operations that one request carries out."""
+"""Maximum operations that one request carries out, of each kind."""
 
 _TEND_SECONDS = 0.5
-"""Seconds between two attempts of `tend`."""
+"""Seconds between two attempts of ``tend``."""
 _WARN_SECONDS = 60.0
 """Minimum seconds between two warnings that the ledger is unavailable."""
 
@@ -52,15 +52,15 @@ class Outbox:
         return len(self._settlements) + len(self._releases)
 
     async def settle(self, turn_id: str, operation: Operation) -> bool:
-        """Settle now, or later. Returns whether the ledger is available."""
+        """Settle now, or later if the ledger is unavailable. Returns whether it is available."""
         return await self._do(turn_id, operation, self._settlements)
 
     async def release(self, turn_id: str, operation: Operation) -> bool:
-        """Release now, or later. Returns whether the ledger is available."""
+        """Release now, or later if the ledger is unavailable. Returns whether it is available."""
         return await self._do(turn_id, operation, self._releases)
 
     def release_later(self, turn_id: str, operation: Operation) -> None:
-        """Release once the ledger is available again. It has not answered."""
+        """Release once the ledger is available again, since it has not answered."""
         self._postpone(turn_id, operation, self._releases, "no answer")
 
     async def flush(self, most: int = _FLUSHED_AT_ONCE) -> None:

@@ -1,4 +1,4 @@
-"""RefusalCounts: how often each limit refused in each hour, written to the ledger now and then."""
+"""RefusalCounts: counts the refusals of each limit by hour, and writes the counts to the ledger."""
 
 import logging
 import time
@@ -20,17 +20,17 @@ _FLUSH_SECONDS: Final = 5.0
 """Seconds between two writes, in each worker."""
 
 _MOST: Final = 2_000
-"""Maximum counts that wait to be written. Further names are counted as one."""
+"""Maximum counts that wait to be written. Refusals by further limits share one count."""
 
 _OTHERS: Final = "(others)"
 
 
 class RefusalCounts:
-    """Counts refusals by limit and hour in this worker, also those that the ledger is not asked
-    about. Each write adds what was counted since the last one, within ``seconds``.
+    """Counts the refusals in this worker by limit and hour, including those made without asking the
+    ledger. Each write adds the counts since the last write, within ``seconds``.
 
     A worker that is killed loses the counts since its last write. If the ledger does not answer,
-    the counts are kept and written again: a write whose answer was lost may count twice.
+    the counts are kept and written again. So a write counts twice if only its answer was lost.
     """
 
     def __init__(self, ledger: Ledger, seconds: float) -> None:
@@ -52,7 +52,7 @@ class RefusalCounts:
         self._counts[place] += 1
 
     async def flush_if_due(self) -> None:
-        """Write the counts if the last write is long ago."""
+        """Write the counts if the last write was at least five seconds ago."""
         if self._counts and time.monotonic() >= self._flush_at:
             await self.flush()
 
@@ -78,7 +78,7 @@ class RefusalCounts:
                     self._counts[place] += number
 
     async def tend(self) -> None:
-        """Write the counts now and then. Runs until it is cancelled."""
+        """Write the counts every five seconds. Runs until it is cancelled."""
         while True:
             await anyio.sleep(_FLUSH_SECONDS)
             await self.flush()

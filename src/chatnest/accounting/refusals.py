@@ -17,14 +17,14 @@ _BUDGET_MILLISECONDS: Final = 1_000
 
 
 class KnownRefusals:
-    """Remembers the refusal by a rate of requests until the first entry leaves its window.
+    """Remembers a refusal by a request rate until the first entry leaves the window of the rate.
 
-    Entries of a window leave by time alone, so no request can be admitted earlier. (A limit that
-    the operator has raised is another limit here.) Refusals by budgets and by numbers of streams
-    are not remembered, since holds may be released at any moment. The exception is a hidden
-    budget, which all visitors share: once its tokens are spent, its refusal stays known for a
-    second, so that a crowd costs the ledger one request a second. If it still has tokens for a
-    smaller request, its refusal is not remembered. Times are the ledger's, in milliseconds.
+    Entries leave a window by time alone, so no request can be admitted earlier. (A limit that the
+    operator has raised counts as another limit.) Refusals by budgets and by limits of streams are
+    not remembered, since a hold may be released at any moment. The exception is a hidden budget,
+    which all visitors share. Once its tokens are spent, its refusal stays known for a second, so
+    that a crowd costs the ledger one request a second. If it still has tokens for a smaller
+    request, its refusal is not remembered. Times are the ledger's, in milliseconds.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class KnownRefusals:
         if refused.state is None:
             return
         limit, wait = refused.state.limit, refused.retry_after
-        if wait is None:  # the limit is too small for this request, and for others it may be not
+        if wait is None:  # the limit is too small for this request, but smaller ones may fit
             return
         if limit.kind == "rate" and limit.unit == "requests":
             until = refused.now + wait

@@ -14,11 +14,11 @@ _MOST: Final = 10_000
 
 
 class Throttle:
-    """Allows large requests that are not admitted as often as each rate allows requests, in this
-    worker. Counting their tokens keeps a core busy, and the ledger counts only admitted requests,
-    so a client could repeat them without limit.
+    """Limits large requests that are then refused. Counting their tokens keeps a core busy, but the
+    ledger counts only admitted requests, so a client could repeat them without limit. Each worker
+    allows as many of them as the request rate allows requests.
 
-    For each rate we store one time, at which its bucket is empty again (GCRA, the virtual
+    For each rate we store one timestamp, at which its bucket is empty again (GCRA, the virtual
     scheduling of ITU-T I.371). Times are the ledger's, in milliseconds. Beyond 10,000 limits the
     oldest entry is dropped.
     """
@@ -30,14 +30,14 @@ class Throttle:
         return len(self._empty_at)
 
     def begin(self, limits: Iterable[Limit], now: int) -> Refused | None:
-        """Count one request under all of these rates. If one of them is full, count nothing, and
-        return its refusal.
+        """Count one request under all request rates among ``limits``. If one of them is full, count
+        nothing, and return its refusal.
         """
         taken = {}
         for limit in limits:
             if limit.kind == "rate" and limit.unit == "requests" and limit.amount > 0:
                 window, step = limit.length, _step(limit)
-                # After a clock was set back, a client waits at most one window.
+                # If the clock was set back, a client waits at most one window.
                 begins = min(max(self._empty_at.get(limit, now), now), now + window)
                 if limit in self._empty_at:
                     self._empty_at[limit] = begins
@@ -51,7 +51,7 @@ class Throttle:
         return None
 
     def undo(self, limits: Iterable[Limit], now: int) -> None:
-        """Take one request back: it was admitted."""
+        """Do not count a request that was admitted after all."""
         for limit in limits:
             if limit in self._empty_at:
                 self._empty_at[limit] -= _step(limit)

@@ -21,7 +21,7 @@ from chatnest.stores.reasons import reason_of
 __all__ = ["Command", "open_books", "run_on_books"]
 
 _PATIENCE: Final = 10.0
-"""Minimum timeout in seconds. An audit can wait longer than a chat."""
+"""Minimum timeout of the ledger in seconds. An audit can wait longer than a chat."""
 
 Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
 
@@ -36,8 +36,8 @@ def run_on_books(
 ) -> NoReturn:
     """Run a command on the books of ``--ledger`` or ``--config``, and exit with its code.
 
-    If the ledger is unavailable, the exit code is ``unavailable``, and ``effect`` says what that
-    means for the command. Raises ConfigurationError.
+    If the ledger is unavailable, the exit code is ``unavailable``, and the message ends with
+    ``effect``, which explains the consequence for the command. Raises ConfigurationError.
     """
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
@@ -68,7 +68,7 @@ async def _run(ledger: Ledger, command: Command, options: Namespace, config: Con
 
 
 def open_books(section: LedgerSection, *, may_be_missing: bool = False) -> Ledger:
-    """Open a ledger, with more patience than a chat has. Raises ConfigurationError."""
+    """Open a ledger with longer timeouts than a chat has. Raises ConfigurationError."""
     scheme, _, path = section.url.partition(":")
     is_there = Path(path).is_file() and Path(path).stat().st_size > 0
     if scheme == "sqlite" and path and not is_there and not may_be_missing:

@@ -1,4 +1,4 @@
-"""The roll-up in the columns of FOCUS 1.0, the specification for bills: https://focus.finops.org."""
+"""The roll-up in the columns of FOCUS 1.0, a specification for bills: https://focus.finops.org."""
 
 import csv
 import sys
@@ -13,7 +13,7 @@ from chatnest.ledger.usage import Used
 __all__ = ["BY", "write_focus"]
 
 BY: Final = ("day", "principal", "model", "groups")
-"""The names by which rows of the export are added up."""
+"""The names by which rows of the export are grouped."""
 
 _WHO: Final = "chatnest"
 _NULL: Final = ""
@@ -33,7 +33,7 @@ _COLUMNS: Final = (
 
 
 def write_focus(used: Iterable[Used], currency: str) -> None:
-    """Write a row for each day, principal, model and set of groups. Raises nothing of its own."""
+    """Write a row for each day, principal, model and set of groups, as CSV to standard output."""
     out = csv.DictWriter(sys.stdout, _COLUMNS, restval=_NULL, lineterminator="\n")
     out.writeheader()
     for each in used:

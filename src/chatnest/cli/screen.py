@@ -1,4 +1,4 @@
-"""Screen: a table on a terminal that is drawn again and again, with a chosen row and keys."""
+"""Screen: a table on a terminal, with a chosen row and keys."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from chatnest.cli.output import table_lines
 
 __all__ = ["Screen"]
 
-_ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor
+_ENTER: Final = "\x1b[?1049h\x1b[?25l"  # the alternate screen, without a cursor
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H\x1b[2J"
 _CHOSEN: Final = "\x1b[7m{}\x1b[0m"
@@ -25,7 +25,7 @@ _MOVES: Final = {"\x1b[A": -1, "k": -1, "\x1b[B": 1, "j": 1}
 
 
 class Screen:
-    """The terminal, for as long as it is entered."""
+    """A context manager: within it, the terminal shows the table."""
 
     def __init__(self, head: Sequence[str]) -> None:
         self._head = head
@@ -55,7 +55,7 @@ class Screen:
         return self._rows[self._at][0] if self._rows else None
 
     def draw(self, rows: list[list[str]], note: str) -> None:
-        """Draw other rows. The chosen one stays chosen while it is there."""
+        """Draw new rows. The chosen row stays chosen as long as it exists."""
         ids = [row[0] for row in rows]
         if self.chosen in ids:
             self._at = ids.index(str(self.chosen))
@@ -66,7 +66,7 @@ class Screen:
         self.redraw(note)
 
     def redraw(self, note: str) -> None:
-        """Draw the same rows."""
+        """Draw the same rows again."""
         width, height = shutil.get_terminal_size()
         head, *lines = table_lines(self._head, self._rows)
         first = max(0, self._at - max(1, height - 5))
@@ -79,7 +79,9 @@ class Screen:
         self._put("\n".join([_HOME + count, head[:width], *shown, note[:width], last[:width]]))
 
     async def key(self) -> str:
-        """Wait for a key that this screen does not use itself: ``q``, or ``s`` once it is sure."""
+        """Wait for a key. Returns ``q``, ``s`` after it was confirmed, or an empty string if the
+        screen only has to be drawn again.
+        """
         while True:
             await anyio.wait_readable(sys.stdin)
             key = os.read(sys.stdin.fileno(), 8).decode("utf-8", "replace")

@@ -28,7 +28,9 @@ __all__ = ["Row", "run"]
 
 _FAILED: Final = 1
 _SILENT: Final = 3
-"""Exit codes: nothing to stop, or the ledger is unavailable; the answer's worker is silent."""
+"""Exit codes. 1: there is nothing to stop, or the ledger is unavailable. 3: the answer's worker
+does not respond.
+"""
 
 _ONCE_SECONDS: Final = 3 * LOOK_SECONDS
 """Maximum seconds to wait for the workers' states."""
@@ -41,7 +43,7 @@ _DRAW_SECONDS: Final = 1.0
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A running answer: its hold in the ledger, and its state, unless its worker is silent."""
+    """A running answer: its hold in the ledger, and the state that its worker reports, if any."""
 
     hold: LiveHold
     state: LiveTurn | None
@@ -49,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def who(self) -> str:
-        """The principal, or an account of the hold."""
+        """The principal, or an account of the hold if the worker reports no state."""
         if self.state is not None:
             return self.state.principal
         return self.hold.lines[0].key.split(":", 2)[2] if self.hold.lines else "?"
@@ -62,7 +64,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return [hold.id, self.who, *seen[:2], f"{self.seconds:.0f}", seen[2], *held]
 
     def document(self) -> dict[str, Any]:
-        """The same as JSON. Money is in nano-dollars."""
+        """The row as a JSON object. Money is in nano-dollars."""
         state = {} if self.state is None else msgspec.to_builtins(self.state)
         return {
             **state,
@@ -119,8 +121,8 @@ async def _run(ledger: Ledger, options: Namespace) -> int:
 class Top:
     """The running answers, as the ledger and the workers report them.
 
-    ``file`` is the file of the runs, if it is one: a server makes it for its first answer, and this
-    process must not, since it may belong to another user.
+    ``file`` is the file of the runs, or None if they are in a Redis. A server creates the file for
+    its first answer. This process must not create it, since the server may run as another user.
     """
 
     def __init__(self, audit: Audit, board: Board, file: Path | None) -> None:
@@ -133,7 +135,7 @@ class Top:
         return self._file is None or self._file.exists()
 
     async def rows(self) -> list[Row]:
-        """The running answers, the oldest first."""
+        """The running answers, oldest first."""
         holds, now = await self._audit.holds(), await self._audit.now()
         return [
             Row(
@@ -150,7 +152,7 @@ class Top:
             await self._board.wish(watch=True)
 
     async def rows_once(self) -> list[Row]:
-        """The running answers, after the workers had time to report them."""
+        """The running answers, once all workers have reported them or had enough time to."""
         await self.watch()
         until = anyio.current_time() + _ONCE_SECONDS
         while True:
@@ -160,8 +162,8 @@ class Top:
             await anyio.sleep(_POLL_SECONDS)
 
     async def stop(self, turn_id: str) -> Receipt | None:
-        """Stop an answer, and return its receipt. None if there is no such answer, or TimeoutError
-        if its worker is silent.
+        """Stop an answer, and return its receipt, or None if there is no such answer. Raises
+        TimeoutError if its worker does not respond.
         """
         with anyio.fail_after(_STOP_SECONDS):
             while True:

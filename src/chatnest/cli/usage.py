@@ -1,4 +1,4 @@
-"""``chatnest usage``: show who used what, by day, group, principal, model, profile and outcome."""
+"""``chatnest usage``: show usage by day, group, principal, model, profile and outcome."""
 
 import csv
 import re
@@ -73,7 +73,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _check_groups(by: Sequence[str], used: Sequence[Used]) -> None:
-    """Raise ConfigurationError for a name that no turn had: it is a typing error."""
+    """Raise ConfigurationError for a group that no turn had, which is probably a typing error."""
     for number, name in enumerate(by):
         if name not in _NAMES and used and not any(each.by[number] for each in used):
             raise _not_a_name(name)
@@ -87,7 +87,7 @@ def _not_a_name(name: str) -> ConfigurationError:
 
 
 def _since(text: str, now: int) -> str:
-    """The day of ``--since``: a date, or a number of days such as 30d, with today."""
+    """The day of ``--since``: a date, or a number of days such as 30d, including today."""
     if found := _DAYS.fullmatch(text):
         days = int(found[1])
         if 1 <= days <= KEPT_DAYS:
@@ -166,6 +166,6 @@ def _figures(use: Use) -> list[str]:
 
 
 def _same_decimals(amounts: Sequence[str]) -> list[str]:
-    """Amounts with as many decimals each as the longest has, so that the points are aligned."""
+    """The amounts, padded to the same number of decimals, so that their points are aligned."""
     most = max(len(amount.partition(".")[2]) for amount in amounts)
     return [amount + "0" * (most - len(amount.partition(".")[2])) for amount in amounts]

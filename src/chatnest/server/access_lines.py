@@ -1,4 +1,4 @@
-"""AccessLines: writes the lines of the access log to standard output, from a thread of its own."""
+"""AccessLines: writes the lines of the access log to standard output, in its own thread."""
 
 import logging
 import threading
@@ -13,16 +13,18 @@ __all__ = ["AccessLines"]
 _log = logging.getLogger("chatnest.cli")
 
 _MOST: Final = 10_000
-"""Maximum lines that wait. Further ones are dropped while the reader of the output is stuck."""
+"""Maximum waiting lines. Further lines are dropped while the reader of the output is stuck."""
 _ATOMIC: Final = 4_096
-"""Bytes that a pipe takes in one piece (PIPE_BUF), so that lines of workers do not mix."""
+"""Maximum bytes of one write (PIPE_BUF). A pipe takes them in one piece, so that the lines of
+several workers do not mix.
+"""
 _END_SECONDS: Final = 1.0
-"""Maximum seconds for the last lines at the end of the process."""
+"""Maximum seconds for writing the last lines when the process ends."""
 
 
 class AccessLines(logging.Handler):
-    """Writes each record as one line. A reader that does not read never stops the event loop: its
-    lines are dropped, and counted in the log. After a failure to write, no more lines are written.
+    """Writes each record as one line. A reader that does not read cannot block the event loop:
+    lines are then dropped, and counted in the log. After a failed write, no more lines are written.
     """
 
     def __init__(self, output: TextIO) -> None:
@@ -36,8 +38,8 @@ class AccessLines(logging.Handler):
         self._thread.start()
 
     def of(self, app: ASGIApp) -> ASGIApp:
-        """Write the access log of ``app``, which then has no other handler, until its lifespan
-        ends.
+        """Wrap ``app``, and write its access log until its lifespan ends. Handlers of parent
+        loggers no longer get these lines.
         """
         log = logging.getLogger("chatnest.access")
         log.addHandler(self)
@@ -50,7 +52,7 @@ class AccessLines(logging.Handler):
                     self.close()
                 await send(message)
 
-            # Not a coroutine, which saves a frame.
+            # A plain function rather than a coroutine, which saves a frame.
             return app(scope, receive, end if scope["type"] == "lifespan" else send)
 
         return with_lines
@@ -65,7 +67,7 @@ class AccessLines(logging.Handler):
             self._dropped += 1
 
     def close(self) -> None:
-        """Write the lines that wait, for at most a second. logging calls it at the end."""
+        """Write the waiting lines, for at most a second. logging calls it when the process ends."""
         if not self._ends.is_set():
             self._ends.set()
             self._lines.put("")

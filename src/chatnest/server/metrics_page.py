@@ -1,4 +1,4 @@
-"""MetricsPage: answers ``GET /metrics`` on a port of its own, from threads of its own."""
+"""MetricsPage: answers ``GET /metrics`` on its own port, in its own threads."""
 
 import socket
 import threading
@@ -14,9 +14,9 @@ from chatnest.telemetry.metrics import Metrics
 __all__ = ["MetricsPage"]
 
 _SECONDS: Final = 5.0
-"""Maximum seconds for a request to arrive, and for a part of its answer to be taken."""
+"""Timeout in seconds of each read and write on a connection."""
 _MOST: Final = 8
-"""Maximum requests at a time. Prometheus sends one."""
+"""Maximum requests at a time. Prometheus sends one at a time."""
 _PATH: Final = "/metrics"
 
 
@@ -45,17 +45,17 @@ class MetricsPage(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the metrics."""
         host, port = self.socket.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}{_PATH}"
 
     def show(self, metrics: Metrics) -> None:
-        """Begin to serve these metrics, in a thread."""
+        """Start to serve these metrics, in a thread."""
         self.metrics = metrics
         threading.Thread(target=self.serve_forever, daemon=True, name="metrics").start()
 
     def server_bind(self) -> None:
-        """Bind the socket. HTTPServer's would look up the name of the host, which may take long."""
+        """Bind the socket, without HTTPServer's lookup of the host name, which may be slow."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
 
@@ -104,7 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._respond(200, _exposition().CONTENT_TYPE_LATEST, body)
 
     def _rendered(self) -> Iterator[bytes]:
-        """The metrics one by one. Between two of them the event loop has its turn."""
+        """The metrics one by one. After each of them, other threads may run, such as the event
+        loop's.
+        """
         encode = _exposition().generate_latest
         for metric in self.server.metrics.collect() if self.server.metrics is not None else ():
             yield encode(_One(metric))
@@ -133,7 +135,7 @@ def _is_local(host: str) -> bool:
 
 def _exposition() -> Any:
     try:
-        # Imported here, since a server without metrics does without the package.
+        # Imported here, since a server without metrics does not need the package.
         from prometheus_client import exposition  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""SharedCells: numbers of all workers in memory that they share, with a row for each of them.
+"""SharedCells: the numbers of all workers in shared memory, with a row for each worker.
 
-A worker owns its row as long as it runs: it holds a lock on one byte of the memory's file, which
-the kernel takes back when the process ends, also after SIGKILL. The next worker goes on counting in
-the row of one that has ended, so that no counter goes back, and no file is left.
+A worker owns its row as long as it runs: it holds a lock on one byte of the memory's file. The
+kernel releases that lock when the process ends, even after SIGKILL. The next worker continues the
+counts of that row, so no counter ever decreases. No file is left behind.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from chatnest.telemetry.series import Layout
 __all__ = ["SharedCells"]
 
 _SPARE: Final = 16
-"""Rows beyond twice the workers, for more of them by SIGTTIN."""
+"""Rows in addition to two per worker, for workers that SIGTTIN adds."""
 _BYTES: Final = 8
-"""Bytes of a number. A write of one is atomic, as it is aligned."""
+"""Bytes of a number. Writing one is atomic, since it is aligned."""
 
 
 class SharedCells:
-    """The numbers of ``workers`` processes, by a layout. Pickled for a new process, it becomes the
-    same memory there.
+    """The numbers of ``workers`` processes, in the places of a layout. It can be pickled for a new
+    process, which then shares the same memory.
     """
 
     def __init__(self, layout: Layout, *, workers: int) -> None:
@@ -39,7 +39,7 @@ class SharedCells:
         self._open()
 
     def _open(self) -> None:
-        # A descriptor of this file is never closed: that would drop the locks of the process.
+        # Never close a descriptor of this file: that would release all locks of the process.
         self._map = mmap.mmap(self._file, self._count * self._size * _BYTES)
         numbers = memoryview(self._map).cast("d")
         self._rows: list[Any] = [
@@ -58,13 +58,13 @@ class SharedCells:
 
     @property
     def mine(self) -> MutableSequence[float]:
-        """See Cells. The first use takes a row."""
+        """See Cells. The first access takes a row."""
         if self._mine is None:
             self._mine = self._take()
         return self._mine
 
     def rows(self) -> list[Row]:
-        """See Cells. For the parent, which has no row of its own."""
+        """See Cells. Only for the parent: in a worker, this would release the lock of its row."""
         found = (
             Row(row.tolist(), is_live=not self._is_free(number))
             for number, row in enumerate(self._rows)
@@ -92,7 +92,7 @@ class SharedCells:
 
 
 def _anonymous_file() -> int:
-    """A file without a name, which is gone with the last process that has it open."""
+    """A file without a name. It is deleted when the last process closes it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("chatnest-metrics")
     with tempfile.TemporaryFile() as file:
