@@ -1,7 +1,7 @@
 """CallLog: an observer that logs failed calls of the model. No I/O.
 
-Each failed call is one line with our own facts. Of the upstream's text, the line has only codes and
-short names: any other text may contain accounts and keys.
+Each failed call is one line with our own facts. From the upstream, the line takes only codes and
+short names, since any other text may contain accounts and keys.
 """
 
 import logging
