@@ -256,11 +256,20 @@ def test_hard_caps_are_the_profile_s_keys():
     assert set(HardCaps.__struct_fields__) <= set(Profile.__struct_fields__)
 
 
+def anchors_of(page):
+    """The anchors of a page's headings, as a forge makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
         if not target.startswith(("http:", "https:")):
-            assert (page.parent / target).exists(), target
+            other = page.parent / target if target else page
+            assert other.exists(), target
+            assert not anchor or anchor in anchors_of(other), f"{target}#{anchor}"
 
 
 DESIGN = (ROOT / "docs/discussion/design.md").read_text()
