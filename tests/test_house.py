@@ -176,8 +176,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "policies": ("base zone", "anonymous budget concurrency limits rate retry trim"),
     "telemetry": (
-        "base fill semconv series",
-        "access_log call_log metrics",
+        "base fill series",
+        "access_log call_log metrics semconv",
         "instruments observers",
         "opentelemetry",
     ),
@@ -213,7 +213,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "catalogue",
         "build",
     ),
-    "cli": ("output price_library screen", "books focus metrics prices", "ledger top usage"),
+    "cli": ("output price_library", "books focus metrics prices screen", "ledger top usage"),
     "client": (
         "errors images said",
         "frames responses",

@@ -1,4 +1,4 @@
-"""Observers: reports each step of a request to the observers of an application. No I/O."""
+"""Observers: reports each step of a request to the observers of an application."""
 
 import logging
 from collections.abc import Iterable, Mapping
