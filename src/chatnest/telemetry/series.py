@@ -118,7 +118,7 @@ def families_of(known: Known) -> tuple[Family, ...]:
     return (
         Family(
             name="chatnest_turns",
-            help="Turns that were settled or whose client left before they were admitted.",
+            help="Turns that were settled, or whose client disconnected before their admission.",
             labels=(
                 models,
                 ("profile", (*known.profiles, OTHER)),
@@ -137,7 +137,7 @@ def families_of(known: Known) -> tuple[Family, ...]:
         ),
         Family(
             name="chatnest_tokens",
-            help="Tokens that were charged. The classes have no token in common.",
+            help="Tokens that were charged. Each token is in one class.",
             labels=(models, ("class", _CLASSES), ("source", _SOURCES)),
         ),
         Family(
@@ -179,7 +179,7 @@ def families_of(known: Known) -> tuple[Family, ...]:
         ),
         Family(
             name="chatnest_output_token_seconds",
-            help="Mean time for a token of the output after the first, of each turn.",
+            help="Mean time per token of the output after the first, for each turn.",
             kind="histogram",
             labels=(models,),
             bounds=_TOKEN,
@@ -203,7 +203,7 @@ def families_of(known: Known) -> tuple[Family, ...]:
         ),
         Family(
             name="chatnest_held_tokens",
-            help="Tokens that are held for them.",
+            help="Tokens that are held for turns that are not settled yet.",
             kind="gauge",
         ),
         Family(
