@@ -68,7 +68,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "access",
     ),
     "ledger": (
-        "days limit sliding window",
+        "days sliding thresholds window",
+        "limit",
         "watch",
         "base calendar",
         "usage",

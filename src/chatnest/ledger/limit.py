@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from chatnest.errors import ConfigurationError
+from chatnest.ledger.thresholds import WHOLE, parts_text
 
 __all__ = ["MOST", "CalendarWindow", "Limit", "Mode", "Unit", "Window"]
 
@@ -27,8 +28,6 @@ _LAST_START: Final[Mapping[object, int]] = {"week": 7, "month": 31}
 _UTC: Final = "UTC"
 
 _MOST_THRESHOLDS: Final = 10
-_WHOLE: Final = 1_000
-"""The thousandths of a whole amount."""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,11 +142,11 @@ def _wrong_thresholds(limit: Limit) -> str:
         )
     if (
         len(given) > _MOST_THRESHOLDS
-        or any(type(each) is not int or not 1 <= each <= _WHOLE for each in given)
+        or any(type(each) is not int or not 1 <= each <= WHOLE for each in given)
         or list(given) != sorted(set(given))
     ):
         return (
             f"warn_at: expected at most {_MOST_THRESHOLDS} parts of the amount above 0 and at most "
-            f"1, in rising order, got {[each / _WHOLE for each in given]}."
+            f"1, in rising order, got {parts_text(given)}."
         )
     return ""

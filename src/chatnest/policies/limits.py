@@ -1,7 +1,6 @@
 """LimitRules: declared limits of principals, of their groups and of all requests. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Limit
 from chatnest.ledger.books import scale_of
 from chatnest.ledger.limit import MOST, CalendarWindow, Mode, Unit
+from chatnest.ledger.thresholds import Part, thousandths
 from chatnest.models import Candidate
 from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
@@ -56,7 +56,7 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     mode: Mode = "enforce"
     hidden: bool = False
-    warn_at: tuple[float, ...] = ()
+    warn_at: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.amount, Mapping) and self.per != _PRINCIPAL:
@@ -86,7 +86,7 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True):
                 timezone=self.timezone,
                 mode=self.mode,
                 hidden=self.hidden,
-                warn_at=_thousandths(self.warn_at),
+                warn_at=thousandths(self.warn_at),
             )
         except ConfigurationError as exc:
             wrong = exc.detail.rpartition("): ")[2]
@@ -212,20 +212,3 @@ def _account(per: str, turn: Turn) -> str | None:
         return EVERYBODY
     value = turn.groups.get(per)
     return None if value is None else f"group:{per}:{value}"
-
-
-def _thousandths(parts: object) -> tuple[int, ...]:
-    """Parts of a whole, such as 0.8, as thousandths."""
-    found = []
-    for part in parts if isinstance(parts, list | tuple) else (parts,):
-        try:
-            exact = Decimal(str(part)) * 1000
-        except ArithmeticError:
-            exact = Decimal("NaN")
-        if isinstance(part, bool) or not exact.is_finite() or exact % 1:
-            raise ConfigurationError(
-                "warn_at: expected parts of the amount, such as [0.5, 0.8], with at most three "
-                f"digits after the point, got {part!r}."
-            )
-        found.append(int(exact))
-    return tuple(found)
