@@ -156,7 +156,8 @@ class PlainBooks:
         ended = [key for key, record in self.live.items() if record.state]
         for key in ended:
             del self.live[key]
-        return [record for record in self.live.values() if record.until <= now]
+        due = [record for record in self.live.values() if record.until <= now]
+        return sorted(due, key=lambda record: record.until)
 
 
 class Answer:
@@ -652,9 +653,13 @@ class Lives(RuleBasedStateMachine):
         assert recorded is None or self.kept(recorded) == wanted
 
     def kept(self, usage: Mapping[UsageRow, Use]) -> Usage:
-        """The rows that every ledger keeps, however far the clock was ahead once."""
-        first = first_day(self.latest, KEPT_DAYS)
-        return {row: use for row, use in usage.items() if row.day >= first and use != Use()}
+        return kept_usage(usage, self.latest)
+
+
+def kept_usage(usage: Mapping[UsageRow, Use], latest: int) -> Usage:
+    """The rows that every ledger keeps, however far the clock was ahead once."""
+    first = first_day(latest, KEPT_DAYS)
+    return {row: use for row, use in usage.items() if row.day >= first and use != Use()}
 
 
 def charge_of(pick: int, tokens: int, money: int) -> Charge:

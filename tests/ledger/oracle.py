@@ -3,22 +3,19 @@
 The oracle has no counters, no buckets and no sums: for each question it looks at every turn. So it
 is right for another reason than the rules are. A life has limits of every unit and window, for two
 principals, their team and the house; amounts that change; grants; leases that end; late
-settlements; holds that were too small; and prices that change while turns run. Beside that there
-are three kinds of lives: windows change; clocks are set back and zones change as well; or days are
-forgotten that no window has any more.
+settlements; holds that were too small; prices that change while turns run; and thresholds to warn
+at, see thresholds.py. Beside that there are three kinds of lives: windows change, and days are
+corrected by hand; clocks are set back and zones change as well; or days are forgotten that no
+window has any more.
 
 A life writes down what it did, so that every ledger can do the same: see stories.py.
 """
 
 import random
-from calendar import monthrange
 from copy import copy
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import date, timedelta
 from operator import mul
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -30,9 +27,11 @@ from chatnest.ledger.books import GRANTED, HoldState, scale_of
 from chatnest.ledger.sliding import Sliding
 from chatnest.ledger.standing import refusal_of, state_of
 from chatnest.ledger.window import ListWindow
-from chatnest.prices import Price, Prices
+from chatnest.prices import Prices
 from tests.ledger.lives import PlainBooks
+from tests.ledger.spent import ENDED, Spent, cost_of_days, local_day, midnight, window_of
 from tests.ledger.support import DAY, HOUR, MINUTE, SECOND, utc
+from tests.ledger.thresholds import Thresholds
 
 KINDS = ("windows", "clocks", "pruning")
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Berlin", "Pacific/Kiritimati")
@@ -59,92 +58,35 @@ def limits_of(who: str) -> list[Limit]:
         limit("rpm", "requests", who, 3, 60),
         limit("streams", "streams", who, 3),
         limit("tpm", "tokens", who, 2_500, 60),
-        limit("tokens", "tokens", who, 4_000, "day"),
-        limit("own", "money", who, 9_000, "month", starts=31),
-        limit("asked", "requests", who, 12, "day", timezone="Asia/Tokyo"),
-        limit("prepaid", "money", who, 0, "lifetime"),
+        limit("tokens", "tokens", who, 4_000, "day", warn_at=(500, 800)),
+        limit("own", "money", who, 9_000, "month", starts=31, warn_at=(1, 500, 900, 1_000)),
+        limit("asked", "requests", who, 12, "day", timezone="Asia/Tokyo", warn_at=(250, 1_000)),
+        limit("prepaid", "money", who, 0, "lifetime", warn_at=(100, 900)),
     ]
 
 
 SHARED = [
-    limit("team", "money", "team", 12_000, "week", starts=7, timezone="Europe/Berlin"),
-    limit("house", "money", "house", 25_000, "month", timezone="America/New_York"),
+    limit(
+        *("team", "money", "team", 12_000, "week"),
+        starts=7,
+        timezone="Europe/Berlin",
+        warn_at=(300, 800),
+    ),
+    limit(
+        *("house", "money", "house", 25_000, "month"),
+        timezone="America/New_York",
+        warn_at=(100, 200, 300),
+    ),
     limit("house-tpm", "money", "house", 8_000, 120),
-    limit("watched", "tokens", "house", 4_000, "day", mode="shadow"),
+    limit("watched", "tokens", "house", 4_000, "day", mode="shadow", warn_at=(800, 1_000)),
 ]
 
 STEP = 100
 """More milliseconds than there are buckets in a window."""
 
 
-@dataclass
-class Spent:
-    """A turn as the oracle knows it. ``true`` is its time by a clock that nobody sets, and ``slid``
-    the earliest time at which anybody has looked at it since.
-    """
-
-    at: int
-    true: int
-    limits: tuple[Limit, ...]
-    held: dict[str, int]
-    until: int
-    price: tuple[Price, int, int] | None = None
-    now: dict[str, int] = field(default_factory=dict)
-    state: HoldState = HoldState.RESERVED
-    ended: int = 0
-    slid: int = 0
-    days: dict[tuple[str, str], tuple[date, int]] = field(default_factory=dict)
-    left: set[tuple[str, str, bool]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.now, self.slid = dict(self.held), self.at
-        self.places = {(each.name, each.account) for each in self.limits}
-        self.sliding = [each for each in self.limits if each.kind == "rate"]
-        for each in self.limits:
-            if each.kind == "budget":
-                day = local_day(self.at, each.timezone)
-                ends = midnight(day + timedelta(1), each.timezone)
-                self.days[each.name, each.account] = day, ends
-
-    def counts_on(self, name: str, account: str) -> bool:
-        return (name, account) in self.places
-
-
 def dollars(picos: int) -> str:
     return f"{picos // 10**6}.{picos % 10**6:06}"
-
-
-def local_day(at: int, zone: str) -> date:
-    return datetime.fromtimestamp(at / 1000, ZoneInfo(zone)).date()
-
-
-@lru_cache(maxsize=10_000)
-def midnight(day: date, zone: str) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp() * 1000)
-
-
-def window_of(limit: Limit, now: int) -> tuple[date, date]:
-    """The first day of the window, and the one after its last."""
-    return window_on(str(limit.window), limit.starts, local_day(now, limit.timezone))
-
-
-@lru_cache(maxsize=10_000)
-def window_on(window: str, starts: int, first: date) -> tuple[date, date]:
-    """By a walk, day by day."""
-    after = first + timedelta(1)
-    while not begins(window, starts, first):
-        first -= timedelta(1)
-    while not begins(window, starts, after):
-        after += timedelta(1)
-    return first, after
-
-
-def begins(window: str, starts: int, day: date) -> bool:
-    if window == "week":
-        return day.isoweekday() == starts
-    if window == "month":
-        return day.day == min(starts, monthrange(day.year, day.month)[1])
-    return True
 
 
 class Life:
@@ -170,18 +112,24 @@ class Life:
         self.first = {"ann": limits_of("ann"), "shared": list(SHARED)}
         self.turns: dict[str, Spent] = {}
         self.holds: dict[str, Hold] = {}
-        self.grants: dict[str, int] = {"ann": 0, "bob": 0}
+        self.grants: dict[str, list[int]] = {"ann": [], "bob": []}
+        self.thresholds = Thresholds(self.turns, self.grants)
         self.tops: dict[tuple[str, str], int] = {}
         self.counts: dict[str, int] = {"admitted": 0, "refused": 0, "waits": 0}
-        self.counts["changed prices"] = 0
+        self.counts |= {"changed prices": 0, "warnings": 0, "by hand": 0}
 
     # ------------------------------------------------ the oracle
 
-    def expire(self) -> None:
-        for turn in self.turns.values():
-            if turn.state is HoldState.RESERVED and turn.until <= self.now:
-                turn.state, turn.now = HoldState.EXPIRED, dict(turn.held)
-                turn.ended = self.now
+    def expire(self) -> bool:
+        """Returns whether a lease has ended."""
+        live = [turn for turn in self.turns.values() if turn.state is HoldState.RESERVED]
+        ended = [turn for turn in live if turn.until <= self.now]
+        for turn in ended:
+            turn.state, turn.now = HoldState.EXPIRED, dict(turn.held)
+            turn.ended = self.now
+        for turn in sorted(ended, key=lambda turn: turn.until):
+            self.thresholds.look(turn, self.now)
+        return bool(ended)
 
     def slide(self) -> None:
         """Those that are ahead of the clock count from now on, and those that have left are gone,
@@ -205,18 +153,11 @@ class Life:
             return (sum(t.state is HoldState.RESERVED for t in turns),) * 2
         if limit.window == "lifetime":
             return (sum(t.now[limit.unit] for t in turns),) * 2
-        first, after = window_of(limit, self.now)
-        start, least, most = midnight(first, limit.timezone), 0, 0
-        longest: dict[date, int] = {}
-        for turn in turns:
-            day, ends = turn.days[place]
-            longest[day] = max(longest.get(day, 0), ends)
-        for turn in turns:
-            day, ends = turn.days[place]
-            if first - timedelta(1) <= day <= after:  # a day ahead counts as well
-                least += turn.now[limit.unit] if ends > start else 0
-                most += turn.now[limit.unit] if longest[day] > start else 0
-        return least, most
+        first, after = window_of(limit, self.now)  # a day ahead counts as well
+        by_hand = self.thresholds.corrected(limit, first, after)
+        used = cost_of_days(turns, limit, ENDED, first, after)
+        held = cost_of_days(turns, limit, [HoldState.RESERVED], first, after)
+        return max(0, used[0] + by_hand) + held[0], max(0, used[1] + by_hand) + held[1]
 
     def slides(self, limit: Limit) -> tuple[int, int]:
         """What a sliding window has, and what it has with a bucket that is about to leave."""
@@ -230,14 +171,14 @@ class Life:
         return least, most
 
     def check(self, *, always: bool = False) -> None:
-        self.expire()
+        has_expired = self.expire()
         self.slide()
         limits = tuple(each for some in self.limits.values() for each in some)
         limits = (*limits, *self.shared)
         states = model.usage(self.books, limits, self.now)
         if self.kind == "clocks":  # a look after a clock was set back changes the windows
             model.usage(self.twin, limits, self.now)
-        if always or self.kind == "clocks" or self.dice.random() < 0.2:
+        if always or has_expired or self.kind == "clocks" or self.dice.random() < 0.2:
             self.tell("usage", (limits,), states)
         for state in states:
             each = state.limit
@@ -246,7 +187,15 @@ class Life:
             if each.kind != "rate" and not self.odd:
                 assert least == most == state.used + state.held, each
             if each.window == "lifetime":
-                assert state.granted == self.grants[each.account]
+                assert state.granted == sum(self.grants[each.account])
+        self.check_thresholds()
+
+    def check_thresholds(self) -> None:
+        """The books have all that were reached, and no other. They would not take one twice."""
+        found, known = self.books.crossings.keys(), self.thresholds
+        assert known.least <= found <= known.most, (known.least - found, found - known.most)
+        assert self.odd or known.least == known.most
+        self.counts["warnings"] = len(found)
 
     def check_windows(self) -> None:
         """Of the requests admitted in any window, the costs are at most the amount, and what they
@@ -287,7 +236,7 @@ class Life:
         if not any(each.kind != "rate" or each.unit != "requests" for each in chosen):
             chosen = (*chosen, known[1])  # who weighs on nothing is in no account of Redis
         return Reservation(
-            id=f"turn-{len(self.turns)}-{dice.random()}",
+            id=f"turn-{len(self.turns):04}-{dice.random()}",  # leases that end at once do so by it
             limits=chosen,
             output=output,
             min_output=min(output, dice.choice([0, 1, 64])),
@@ -322,7 +271,7 @@ class Life:
         before = {id(each): self.weighs(each)[0] for each in wish.limits if each.kind != "rate"}
         for each in wish.limits:
             if each.mode == "enforce" and each.kind != "rate" and held[each.unit]:
-                granted = self.grants[each.account] if each.window == "lifetime" else 0
+                granted = sum(self.grants[each.account]) if each.window == "lifetime" else 0
                 assert before[id(each)] + held[each.unit] <= each.amount + granted, each
             if each.kind == "rate" and each.mode == "enforce":
                 place = each.name, each.account
@@ -381,6 +330,7 @@ class Life:
             if turn.state in {HoldState.RESERVED, HoldState.EXPIRED}:
                 turn.state, turn.ended = HoldState.RELEASED, self.now
                 turn.now = dict.fromkeys(turn.now, 0)
+                self.thresholds.look(turn, self.now)
             return
         share = self.dice.choice([0.0, 0.2, 1.0, 1.7])
         charge = Charge(tokens=int(hold.tokens * share), money=int(hold.money * share))
@@ -399,6 +349,7 @@ class Life:
         if found.first:
             turn.state, turn.ended = HoldState.SETTLED, self.now
             turn.now |= {"tokens": charge.tokens, "money": charge.money}
+            self.thresholds.look(turn, self.now)
 
     def change(self) -> None:
         dice = self.dice
@@ -406,25 +357,39 @@ class Life:
         place = dice.randrange(len(limits))
         old = limits[place]
         if old.window == "lifetime":
-            more = dice.choice([500, 20_000])
-            grant = Adjustment(
-                id=f"grant-{len(self.story)}-{dice.random()}",
-                account=old.account,
-                name=old.name,
-                day=GRANTED,
-                amount=more,
-                reason="a top-up",
-            )
-            for books in (self.books, self.twin):
-                model.correct(books, grant, self.now)
-            self.tell("adjust", (grant,), None)
-            self.grants[old.account] += more
+            self.grants[old.account].append(dice.choice([500, 20_000]))
+            self.correct(old, GRANTED, self.grants[old.account][-1])
+        elif self.may_correct(old) and dice.random() < 0.5:
+            day = local_day(self.now - dice.choice([0, 0, DAY, 20 * DAY]), old.timezone)
+            amount = dice.choice([-900, -5, 3, 2_000])
+            self.thresholds.corrections.append((old.name, old.account, day, amount))
+            self.counts["by hand"] += 1
+            self.correct(old, str(day), amount)
         elif old.kind == "budget" and self.kind != "pruning" and dice.random() < 0.5:
             window = dice.choice(["day", "week", "month"])
             limits[place] = msgspec.structs.replace(old, window=window, starts=1)
         else:
             amount = int(old.amount * dice.choice([0, 0.5, 1, 2]))
             limits[place] = msgspec.structs.replace(old, amount=amount)
+
+    def may_correct(self, limit: Limit) -> bool:
+        """A day that is forgotten, or that another zone counts, has no exact corrections."""
+        return self.kind == "windows" and limit.kind == "budget" and limit.name in self.books.zones
+
+    def correct(self, limit: Limit, day: str, amount: int) -> None:
+        """A grant, or a correction of a day by hand."""
+        made = Adjustment(
+            id=f"by-hand-{len(self.story)}-{self.dice.random()}",
+            account=limit.account,
+            name=limit.name,
+            day=day,
+            amount=amount,
+            reason="a test",
+        )
+        for books in (self.books, self.twin):
+            model.correct(books, made, self.now)
+        self.tell("adjust", (made,), None)
+        self.thresholds.look_again(limit.name, limit.account, self.now)
 
     def change_zone(self) -> None:
         """Count the days of a name in another zone. An operator is refused while one is held."""

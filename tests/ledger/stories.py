@@ -15,7 +15,7 @@ from chatnest.ledger.dictbooks import DictBooks
 from chatnest.ledger.sqlite import adopt
 from chatnest.ledger.sqlite.audit import SQLiteAudit
 from tests.ledger.direct_redis import DirectRedis
-from tests.ledger.lives import Figures, finish
+from tests.ledger.lives import CrossingKey, Figures, finish, kept_usage
 from tests.ledger.oracle import Life
 from tests.ledger.server import Server
 from tests.ledger.support import DAY, Clock
@@ -25,7 +25,10 @@ from tests.ledger.test_redis_model import RedisDriver
 Step = tuple[Coroutine[Any, Any, object], object]
 """A call that has begun, and the answer of the rules."""
 
-_TABLES = ("counters", "holds", "turns", "windows", "buckets", "adjustments", "zones")
+_TABLES = (
+    *("counters", "holds", "turns", "windows", "buckets", "adjustments", "zones"),
+    *("watches", "crossings", "usage", "refusals"),
+)
 
 
 class Story:
@@ -38,7 +41,9 @@ class Story:
         self.steps: list[Step] = []
 
     def tell(self, life: Life) -> None:
-        """All of a life. The counters are equal at its end, unless days were forgotten."""
+        """All of a life. At its end the counters are equal, unless days were forgotten; and so are
+        the thresholds that were reached, and the roll-up of usage.
+        """
         self.begin(life)
         for now, name, arguments, answer in life.story:
             if now != self.clock.now:
@@ -74,6 +79,22 @@ class Story:
     def end(self, life: Life) -> None:
         if life.kind != "pruning":
             assert self.driver.figures() == figures_of(life)
+        self.check_crossings(life)
+        wanted = kept_usage(life.books.usage, life.latest)
+        assert kept_usage(self.driver.usage(), life.latest) == wanted
+        recorded = self.driver.recorded()
+        assert recorded is None or kept_usage(recorded, life.latest) == wanted
+
+    def check_crossings(self, life: Life) -> None:
+        """Each once. A day that was forgotten has no exact ones after its end."""
+        found = self.crossings(life)
+        unsure = life.thresholds.late if life.kind == "pruning" else set()
+        found = [key for key in found if key[:3] not in unsure]
+        assert sorted(found) == sorted(k for k in life.books.crossings if k[:3] not in unsure)
+
+    def crossings(self, life: Life) -> list[CrossingKey]:
+        found: list[CrossingKey] = self.driver.crossings()
+        return found
 
 
 def figures_of(life: Life) -> Figures:
@@ -197,6 +218,11 @@ class RedisStory(Story):
     def change_zone(self, name: str, scale: str) -> None:
         """Scripts know days and their ends alone: the zones are those of their clients."""
         self.driver.ledger._books._zones.learn({name: scale})
+
+    def crossings(self, life: Life) -> list[CrossingKey]:
+        """An account forgets those of windows that ended long ago."""
+        pending: list[CrossingKey] = self.driver.pending()
+        return pending if life.kind == "pruning" else super().crossings(life)
 
     def end(self, life: Life) -> None:
         super().end(life)

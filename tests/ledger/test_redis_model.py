@@ -41,16 +41,20 @@ class RedisDriver(DirectRedis):
     def crossings(self) -> list[CrossingKey]:
         """They are the same in the counters of an account, and among those to tell."""
         found = []
-        for account in ("ann", "bob", "team"):
+        for account in ("ann", "bob", "team", "house"):
             for field in self.ask("HKEYS", f"{self.prefix}:{{{account}}}:counters"):
                 name, _, rest = field.decode().partition(":~!")
                 period, colon, threshold = rest.partition(":")
                 if colon:
                     found.append((name, account, period, int(threshold)))
+        assert sorted(found) == sorted(self.pending())
+        return found
+
+    def pending(self) -> list[CrossingKey]:
+        """Those to tell."""
         members = self.ask("ZRANGE", self.ledger._keys.of_pending("ann"), 0, -1)
         words = [member.decode().split(" ") for member in members]
-        assert sorted(found) == sorted((w[0], w[-1], w[1], int(w[2])) for w in words)
-        return found
+        return [(w[0], w[-1], w[1], int(w[2])) for w in words]
 
     def figures(self) -> Figures:
         figures: Figures = {}
