@@ -29,7 +29,7 @@ from chatnest.ledger.standing import refusal_of, state_of
 from chatnest.ledger.window import ListWindow
 from chatnest.prices import Prices
 from tests.ledger.lives import PlainBooks
-from tests.ledger.spent import ENDED, Spent, cost_of_days, local_day, midnight, window_of
+from tests.ledger.spent import ENDED, Spent, local_day, midnight, turns_of_days, window_of
 from tests.ledger.support import DAY, HOUR, MINUTE, SECOND, utc
 from tests.ledger.thresholds import Thresholds
 
@@ -155,9 +155,12 @@ class Life:
             return (sum(t.now[limit.unit] for t in turns),) * 2
         first, after = window_of(limit, self.now)  # a day ahead counts as well
         by_hand = self.thresholds.corrected(limit, first, after)
-        used = cost_of_days(turns, limit, ENDED, first, after)
-        held = cost_of_days(turns, limit, [HoldState.RESERVED], first, after)
-        return max(0, used[0] + by_hand) + held[0], max(0, used[1] + by_hand) + held[1]
+        least, most = [
+            max(0, by_hand + sum(t.now[limit.unit] for t in some if t.state in ENDED))
+            + sum(t.now[limit.unit] for t in some if t.state is HoldState.RESERVED)
+            for some in turns_of_days(turns, limit, first, after)
+        ]
+        return least, most
 
     def slides(self, limit: Limit) -> tuple[int, int]:
         """What a sliding window has, and what it has with a bucket that is about to leave."""

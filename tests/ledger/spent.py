@@ -47,24 +47,20 @@ class Spent:
         return (name, account) in self.places
 
 
-def cost_of_days(
-    turns: Collection[Spent], limit: Limit, states: Collection[HoldState], first: date, last: date
-) -> tuple[int, int]:
-    """The cost of turns in some states under a limit, on the days of a window that begins on
-    ``first``: at least, and with the days that other zones have made longer.
+def turns_of_days(
+    turns: Collection[Spent], limit: Limit, first: date, last: date
+) -> tuple[list[Spent], list[Spent]]:
+    """Those of the turns under a limit that count in a window that begins on ``first``: at least,
+    and with the days that other zones have made longer.
     """
-    place, start, least, most = (limit.name, limit.account), midnight(first, limit.timezone), 0, 0
-    turns = [turn for turn in turns if turn.counts_on(*place)]
+    place, start = (limit.name, limit.account), midnight(first, limit.timezone)
+    before = first - timedelta(1)
+    near = [(turn, *turn.days[place]) for turn in turns if before <= turn.days[place][0] <= last]
     longest: dict[date, int] = {}
-    for turn in turns:
-        day, ends = turn.days[place]
+    for _, day, ends in near:
         longest[day] = max(longest.get(day, 0), ends)
-    for turn in turns:
-        day, ends = turn.days[place]
-        if turn.state in states and first - timedelta(1) <= day <= last:
-            least += turn.now[limit.unit] if ends > start else 0
-            most += turn.now[limit.unit] if longest[day] > start else 0
-    return least, most
+    least = [turn for turn, _, ends in near if ends > start]
+    return least, [turn for turn, day, _ in near if longest[day] > start]
 
 
 def local_day(at: int, zone: str) -> date:

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from chatnest.ledger.base import Limit
 from tests.ledger.lives import CrossingKey
-from tests.ledger.spent import ENDED, Spent, cost_of_days, midnight, window_of
+from tests.ledger.spent import ENDED, Spent, midnight, turns_of_days, window_of
 
 
 class Thresholds:
@@ -40,25 +40,23 @@ class Thresholds:
 
     def look_at(self, limit: Limit, at: int, now: int) -> None:
         """At the window that ``at`` is in."""
-        name, account, amount = limit.name, limit.account, limit.amount
+        name, account, amount, by_hand = limit.name, limit.account, limit.amount, 0
+        turns = [turn for turn in self.turns.values() if turn.counts_on(name, account)]
+        both = turns, turns
         period, number = "ever", ""
         if limit.window == "lifetime":
             amount += sum(self.grants[account])
             number = f"#{len(self.grants[account])}"
-            turns = [t for t in self.turns.values() if t.counts_on(name, account)]
-            least = most = sum(t.now[limit.unit] for t in turns if t.state in ENDED)
         else:
             first, after = window_of(limit, at)
             period = period_of(limit, first)
-            least, most = cost_of_days(
-                self.turns.values(), limit, ENDED, first, after - timedelta(1)
-            )
+            both = turns_of_days(turns, limit, first, after - timedelta(1))
             by_hand = self.corrected(limit, first, after)
-            least, most = least + by_hand, most + by_hand
             if limit.window == "day" and midnight(after, limit.timezone) <= now:
                 self.late.add((name, account, period))
         self.looked[name, account, period] = limit, at
-        for used, reached in ((least, self.least), (most, self.most)):
+        for some, reached in zip(both, (self.least, self.most), strict=True):
+            used = by_hand + sum(turn.now[limit.unit] for turn in some if turn.state in ENDED)
             reached |= {
                 (name, account, period + number, threshold)
                 for threshold in limit.warn_at
