@@ -228,9 +228,7 @@ class Life:
     def wish(self) -> Reservation:
         dice, who = self.dice, self.dice.choice(["ann", "bob"])
         known = [*self.limits[who], *self.shared]
-        chosen = tuple(
-            each for each in known if dice.random() < (0.1 if each.window == "lifetime" else 0.5)
-        )
+        chosen = tuple(each for each in known if dice.random() < self.chance(each))
         output = dice.choice([0, 1, 50, 400, 2_000])
         taken = dice.choice([0, 10, 300])
         bound = self.prices.at(self.now).bound(taken)
@@ -247,6 +245,10 @@ class Life:
             money=money,
             lease=dice.choice([5, 30, 600]) * SECOND,
         )
+
+    def chance(self, limit: Limit) -> float:
+        """Without a grant, a lifetime refuses nearly everything."""
+        return 0.1 if limit.window == "lifetime" and not self.grants[limit.account] else 0.5
 
     def reserve(self) -> None:
         wish = self.wish()
@@ -358,6 +360,8 @@ class Life:
         dice = self.dice
         limits = self.limits[dice.choice(["ann", "bob"])] if dice.random() < 0.7 else self.shared
         place = dice.randrange(len(limits))
+        if limits is not self.shared and dice.random() < 0.3:
+            place = -1  # a grant
         old = limits[place]
         if old.window == "lifetime":
             self.grants[old.account].append(dice.choice([500, 20_000]))
