@@ -103,6 +103,10 @@ def test_nothing_told_leaves_the_defaults():
         "drain_seconds": 10.0,
         "allow_origins": [],
         "allow_hosts": [],
+        "access_log": "text",
+        "access_log_principals": "names",
+        "metrics_host": "127.0.0.1",
+        "metrics_port": None,
     }
     assert (config.chat.path, config.chat.default_profile) == ("/api/chat", "balanced")
     assert (config.ledger.url, config.budget.timezone) == ("sqlite:chatnest.db", "UTC")

@@ -74,6 +74,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.loops("asyncio")
 async def test_the_webhook_is_signed_and_repeated_until_it_is_accepted(tmp_path, monkeypatch):
     names: dict[str, Any] = {"__name__": "example"}
     exec(blocks("python")[0], names)
@@ -119,6 +120,7 @@ async def test_the_webhook_is_signed_and_repeated_until_it_is_accepted(tmp_path,
 
 
 @pytest.mark.anyio
+@pytest.mark.loops("asyncio")
 async def test_the_program_is_told_twice(caplog):
     names: dict[str, Any] = {"__name__": "example"}
     exec(blocks("python")[1], names)

@@ -66,8 +66,8 @@ from tests.support.soak import SOAKS, amount
 REMEMBERED = HOUR
 """For how long every ledger knows a hold that has ended."""
 
-EACH = amount(120, 500)
-in_shards = pytest.mark.parametrize("shard", range(amount(120, 20_000) // EACH))
+EACH = amount(80, 500)
+in_shards = pytest.mark.parametrize("shard", range(amount(80, 20_000) // EACH))
 """Shards of lives: several processes share them, and each lets go of its memory at its end."""
 
 SETTINGS = settings(

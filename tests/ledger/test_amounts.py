@@ -10,8 +10,8 @@ from tests.ledger.server import Server
 from tests.ledger.stories import MemoryStory, RedisStory, SQLiteStory
 from tests.support.soak import amount
 
-LIVES, STEPS = amount(600, 20_000), amount(50, 100)
-SHARDS = amount(4, 80)
+LIVES, STEPS = amount(240, 20_000), amount(50, 100)
+SHARDS = amount(2, 80)
 EACH = LIVES // SHARDS
 
 

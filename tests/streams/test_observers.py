@@ -119,7 +119,8 @@ async def test_each_attempt_is_seen_and_recorded(upstream, headers):
 
 async def test_the_seconds_of_each_event_count_from_the_first(upstream, monkeypatch):
     seen, now = Seen(), iter(range(100, 200))
-    monkeypatch.setattr("chatnest.telemetry.observers.monotonic", lambda: next(now))
+    for module in ("answering", "telemetry.observers"):
+        monkeypatch.setattr(f"chatnest.{module}.monotonic", lambda: next(now))
     async with serving(upstream, observers=[seen]) as app:
         await answer_to(app, ask())
     seconds = [seen.the(kind).seconds for kind in (Admitted, FirstPiece, Ended)]

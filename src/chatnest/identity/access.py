@@ -21,7 +21,7 @@ from chatnest.profiles import Profile, bounds_above
 
 __all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "Wait"]
 
-_log = logging.getLogger("chatnest.access")
+_log = logging.getLogger("chatnest.identity")
 
 _MOST_WARNINGS: Final = 100
 

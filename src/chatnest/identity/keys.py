@@ -19,7 +19,7 @@ from chatnest.identity.principals import MAX_NAME
 
 __all__ = ["BearerKey", "BearerKeys", "end_of"]
 
-_log = logging.getLogger("chatnest.access")
+_log = logging.getLogger("chatnest.identity")
 
 _LONGEST_KEY = 4_096
 """Maximum characters of an Authorization field."""

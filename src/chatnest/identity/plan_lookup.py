@@ -14,7 +14,7 @@ from chatnest.identity.base import Identity
 
 __all__ = ["PlanLookup", "PlanOf"]
 
-_log = logging.getLogger("chatnest.access")
+_log = logging.getLogger("chatnest.identity")
 
 _MOST: Final = 10_000
 """Maximum principals in the cache."""
