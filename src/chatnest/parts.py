@@ -141,7 +141,8 @@ class Parts:
             currency=currency,
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
-        observing = self.observers = Observers(observers)
+        self.observers: Observers = Observers(observers)
+        observing = self.observers
         self.lifetime: Lifetime = Lifetime(
             models=self.models,
             ledger=self.ledger,

@@ -97,7 +97,7 @@ class OpenTelemetry:
     Raises ConfigurationError.
     """
 
-    sees = (Asked, Refused, Attempted, Ended)
+    sees: tuple[type[Observation], ...] = (Asked, Refused, Attempted, Ended)
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The roll-up of usage in Redis: fields of hashes as rows, and rows as arguments. No I/O."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Final
 
@@ -18,7 +18,7 @@ _NOTHING: Final = Use()
 
 _read_names = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
 _read_figures = msgspec.json.Decoder(list[int]).decode
-decode_hashes = msgspec.msgpack.Decoder(list[list[str]]).decode
+decode_hashes: Callable[[bytes], list[list[str]]] = msgspec.msgpack.Decoder(list[list[str]]).decode
 
 Hash = Sequence[str]
 """A hash of the roll-up: fields and values in turn."""

@@ -1,6 +1,7 @@
 """RowWatches: the watched windows in rows, and the thresholds that were crossed in them."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -31,7 +32,7 @@ _CLAIM: Final = f"UPDATE crossings SET due = ? {_PLACE}"  # noqa: S608  # consta
 _END: Final = f"UPDATE crossings SET state = ? {_PLACE}"  # noqa: S608  # constants only
 
 _read = msgspec.json.Decoder(Watch).decode
-read_watched = msgspec.json.Decoder(tuple[Watch, ...]).decode
+read_watched: Callable[[str], tuple[Watch, ...]] = msgspec.json.Decoder(tuple[Watch, ...]).decode
 """The watches of a hold."""
 
 
