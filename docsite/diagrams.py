@@ -56,6 +56,17 @@ def lifelines(places: dict[str, int], bottom: int, *, ours: tuple[str, ...]) -> 
     )
 
 
+def sequence(
+    at: dict[str, int], bottom: int, steps: list[tuple[str, str, str]], *, ours: tuple[str, ...]
+) -> str:
+    """Participants and the steps between them, one below the other."""
+    rows = (
+        arrow(at[one], 92 + 34 * row, at[other], 92 + 34 * row, words)
+        for row, (one, other, words) in enumerate(steps)
+    )
+    return lifelines(at, bottom, ours=ours) + "".join(rows)
+
+
 def turn() -> str:
     """One turn, from the request to the settlement."""
     at = {"Client": 90, "chatnest": 290, "Ledger": 490, "Model": 680}
@@ -68,12 +79,8 @@ def turn() -> str:
         ("chatnest", "Ledger", "settle: charge what was used"),
         ("chatnest", "Client", "done, or error"),
     ]
-    rows = (
-        arrow(at[one], 92 + 34 * row, at[other], 92 + 34 * row, words)
-        for row, (one, other, words) in enumerate(steps)
-    )
     note = text(290, 336, "A refusal costs nothing: the model is not called.", kind="small")
-    return lifelines(at, 310, ours=("chatnest", "Ledger")) + "".join(rows) + note
+    return sequence(at, 310, steps, ours=("chatnest", "Ledger")) + note
 
 
 def hold() -> str:
@@ -113,12 +120,8 @@ def run() -> str:
         ("Run log", "Worker B", "the last event"),
         ("Worker B", "Client", "done"),
     ]
-    rows = (
-        arrow(at[one], 92 + 34 * row, at[other], 92 + 34 * row, words)
-        for row, (one, other, words) in enumerate(steps)
-    )
     note = text(385, 404, "One call of the model, one charge, the same text.", kind="small")
-    return lifelines(at, 380, ours=("Worker A", "Run log", "Worker B")) + "".join(rows) + note
+    return sequence(at, 380, steps, ours=("Worker A", "Run log", "Worker B")) + note
 
 
 def house() -> str:

@@ -11,6 +11,7 @@ import anyio
 from anyio import CancelScope, fail_after, move_on_after
 from starlette.types import Receive, Send
 
+from chatnest._util.deadlines import within
 from chatnest.accounting.accounts import Accounts
 from chatnest.alerts.deliveries import Deliveries
 from chatnest.bounds import Bounds
@@ -79,11 +80,8 @@ class Lifetime:
     async def ready(self) -> None:
         """Raise LedgerUnavailable unless the ledger answers, or ServerShutdown while draining."""
         self._streams.check()
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                await self.ledger.check()
-        except TimeoutError:
-            raise LedgerUnavailable from None
+        with within(self._bounds.ledger_seconds):
+            await self.ledger.check()
         await self._accounts.outbox.flush()
 
     async def check_books(self) -> None:

@@ -142,7 +142,6 @@ class Parts:
         )
         self.streams: OpenStreams = OpenStreams(resolved.settle_seconds)
         self.observers: Observers = Observers(observers)
-        observing = self.observers
         self.lifetime: Lifetime = Lifetime(
             models=self.models,
             ledger=self.ledger,
@@ -150,18 +149,18 @@ class Parts:
             streams=self.streams,
             run_log=log,
             bounds=resolved,
-            observers=observing,
+            observers=self.observers,
             live=LiveAnswers(log, self.streams, resolved),
             drain_at_signal=drain_at_signal,
             deliveries=deliveries,
             budgets=chain.budgets,
         )
         answering = Answering(
-            Attempts(chain, resolved, observing),
+            Attempts(chain, resolved, self.observers),
             chain,
             self.accounts,
             resolved,
-            observing,
+            self.observers,
         )
         incoming = Incoming(
             access,
@@ -188,7 +187,7 @@ class Parts:
             resolved,
             self.streams,
             answering,
-            observers=observing,
+            observers=self.observers,
             realm=f"{self.models.realm}\0{system_prompt}",
         )
         self.formats: Formats = Formats(formats_of(formats or ("native",)))
@@ -199,7 +198,7 @@ class Parts:
             streams=self.streams,
             intake=self.intake,
             bounds=resolved,
-            observers=observing,
+            observers=self.observers,
         )
         self.run: RunEndpoint = RunEndpoint(
             access=access,

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -15,19 +14,12 @@ from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Admitted, Charge, Limit, Reservation
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.stores.reasons import reason_of
+from tests.docs.console import commands_of
 from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/audit.md").read_text()
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
-
-
-def shown() -> list[tuple[str, str]]:
-    """Commands and what they print, in the order of the page."""
-    text = "".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-    starts = [match.start() for match in re.finditer(r"^\$ ", text, re.MULTILINE)]
-    blocks = [text[start:end] for start, end in pairwise([*starts, len(text)])]
-    return [(head[2:], output) for head, _, output in (block.partition("\n") for block in blocks)]
 
 
 def timeless(text: str) -> str:
@@ -70,8 +62,8 @@ async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
     await ledger.aclose()
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
 
-    assert len(shown()) == 6
-    for command, output in shown():
+    assert len(commands_of(PAGE)) == 6
+    for command, output in commands_of(PAGE):
         program, *arguments = shlex.split(command)
         assert program == "chatnest"
         done = await anyio.run_process(

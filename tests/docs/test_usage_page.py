@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from chatnest.ledger.base import Admitted, Charge, Facts, Limit, Reservation
 from chatnest.ledger.sqlite import SQLiteLedger
 from chatnest.ledger.usage import first_day, hour_of
 from chatnest.wire.usage import usage_document
+from tests.docs.console import commands_of
 from tests.servers.support import said
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/usage.md").read_text()
@@ -28,14 +28,6 @@ TURNS = [
     ("key:bob", "acme", "small", "cancelled", 1, (90, 0, 12, 0, 46_500)),
     ("key:cleo", "umbrella", "small", "done", 4, (350, 0, 80, 0, 247_500)),
 ]
-
-
-def shown() -> list[tuple[str, str]]:
-    """Commands and what they print, in the order of the page."""
-    text = "".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-    starts = [match.start() for match in re.finditer(r"^\$ ", text, re.MULTILINE)]
-    blocks = [text[start:end] for start, end in pairwise([*starts, len(text)])]
-    return [(head[2:], output) for head, _, output in (block.partition("\n") for block in blocks)]
 
 
 def timeless(text: str) -> str:
@@ -78,8 +70,8 @@ async def test_the_commands_say_what_the_page_shows(tmp_path: Path):
     await ledger.aclose()
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CHATNEST_")}
 
-    assert len(shown()) >= 5
-    for command, output in shown():
+    assert len(commands_of(PAGE)) >= 5
+    for command, output in commands_of(PAGE):
         program, *arguments = shlex.split(command)
         assert program == "chatnest"
         done = await anyio.run_process(

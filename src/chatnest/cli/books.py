@@ -18,12 +18,16 @@ from chatnest.ledger.audit import Audit, Audited
 from chatnest.ledger.base import Ledger
 from chatnest.stores.reasons import reason_of
 
-__all__ = ["Command", "open_books", "run_on_books"]
+__all__ = ["Command", "Work", "run_on_books", "run_on_ledger"]
 
 _PATIENCE: Final = 10.0
 """Minimum timeout of the ledger in seconds. An audit can wait longer than a chat."""
 
 Command = Callable[[Audit, Namespace, Config], Awaitable[int]]
+"""A command on the books, which returns its exit code."""
+
+Work = Callable[[Ledger, Audit, Config], Awaitable[int]]
+"""Work on a ledger and its books, which returns the exit code."""
 
 
 def run_on_books(
@@ -34,7 +38,28 @@ def run_on_books(
     effect: str = "",
     unavailable: int = 1,
 ) -> NoReturn:
-    """Run a command on the books of ``--ledger`` or ``--config``, and exit with its code.
+    """Run a command on the books of ``--ledger`` or ``--config``, and exit with its code, as
+    ``run_on_ledger`` does.
+    """
+
+    def work(_ledger: Ledger, audit: Audit, config: Config) -> Awaitable[int]:
+        return command(audit, options, config)
+
+    run_on_ledger(
+        options, work, may_be_missing=may_be_missing, effect=effect, unavailable=unavailable
+    )
+
+
+def run_on_ledger(
+    options: Namespace,
+    work: Work,
+    *,
+    may_be_missing: bool = False,
+    effect: str = "",
+    unavailable: int = 1,
+) -> NoReturn:
+    """Work on the ledger of ``--ledger`` or ``--config`` and on its books, close it, and exit with
+    the code of the work.
 
     If the ledger is unavailable, the exit code is ``unavailable``, and the message ends with
     ``effect``, which explains the consequence for the command. Raises ConfigurationError.
@@ -42,9 +67,9 @@ def run_on_books(
     flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
     config = load_config(options.config, os.environ, flags)
     with naming_keys(config):
-        ledger = open_books(config.ledger, may_be_missing=may_be_missing)
+        ledger = _open_books(config.ledger, may_be_missing=may_be_missing)
     try:
-        code = anyio.run(_run, ledger, command, options, config)
+        code = anyio.run(_run, ledger, work, config)
         sys.stdout.flush()
     except LedgerUnavailable as exc:
         write_error(f"{ledger!r} is unavailable: {reason_of(exc)}{effect}")
@@ -55,19 +80,19 @@ def run_on_books(
     sys.exit(code)
 
 
-async def _run(ledger: Ledger, command: Command, options: Namespace, config: Config) -> int:
+async def _run(ledger: Ledger, work: Work, config: Config) -> int:
     if not isinstance(ledger, Audited):
         raise ConfigurationError(
             "ledger.url: expected a ledger that several processes can read, got memory:. Pass the "
             "ledger of the servers, such as --ledger sqlite:chatnest.db."
         )
     try:
-        return await command(ledger.audit(), options, config)
+        return await work(ledger, ledger.audit(), config)
     finally:
         await ledger.aclose()
 
 
-def open_books(section: LedgerSection, *, may_be_missing: bool = False) -> Ledger:
+def _open_books(section: LedgerSection, *, may_be_missing: bool = False) -> Ledger:
     """Open a ledger with longer timeouts than a chat has. Raises ConfigurationError."""
     scheme, _, path = section.url.partition(":")
     is_there = Path(path).is_file() and Path(path).stat().st_size > 0

@@ -1,9 +1,9 @@
 """``chatnest top``: the running answers of all workers, and how to stop one."""
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,18 +11,15 @@ import anyio
 import msgspec
 
 from chatnest.amounts import amount_text
-from chatnest.cli.books import open_books
-from chatnest.cli.output import write_table
+from chatnest.cli.books import run_on_ledger
+from chatnest.cli.output import write_documents, write_table
 from chatnest.cli.screen import Screen
-from chatnest.config.build import naming_keys
-from chatnest.config.sections import load_config
-from chatnest.errors import ConfigurationError, LedgerUnavailable
-from chatnest.ledger.audit import Audit, Audited, LiveHold
+from chatnest.config.sections import Config
+from chatnest.ledger.audit import Audit, LiveHold
 from chatnest.ledger.base import Ledger
 from chatnest.live import LOOK_SECONDS, Board, LiveTurn, Receipt
 from chatnest.runs.base import RunSettings
 from chatnest.runs.place import beside
-from chatnest.stores.reasons import reason_of
 
 __all__ = ["Row", "run"]
 
@@ -85,27 +82,13 @@ HEAD: Final = ("id", "who", "model", "profile", "seconds", "tokens", "held", "mo
 
 def run(options: Namespace) -> None:
     """Show the running answers, or stop one, and exit. Raises ConfigurationError."""
-    flags = {"ledger": {} if options.ledger is None else {"url": options.ledger}}
-    config = load_config(options.config, os.environ, flags)
-    with naming_keys(config):
-        ledger = open_books(config.ledger)
-    try:
-        code = anyio.run(_run, ledger, options)
-    except LedgerUnavailable as exc:
-        sys.stderr.write(f"{ledger!r} is unavailable: {reason_of(exc)}\n")
-        code = _FAILED
-    sys.exit(code)
+    run_on_ledger(options, partial(_run, options), unavailable=_FAILED)
 
 
-async def _run(ledger: Ledger, options: Namespace) -> int:
-    if not isinstance(ledger, Audited):
-        raise ConfigurationError(
-            "ledger.url: expected a ledger that several processes can read, got memory:. Pass the "
-            "ledger of the servers, such as --ledger sqlite:chatnest.db."
-        )
+async def _run(options: Namespace, ledger: Ledger, audit: Audit, _config: Config) -> int:
     log = beside(ledger, RunSettings())
     place = getattr(ledger, "path", None)
-    top = Top(ledger.audit(), Board(log), None if place is None else Path(f"{place}-runs"))
+    top = Top(audit, Board(log), None if place is None else Path(f"{place}-runs"))
     try:
         if options.action == "stop":
             return await _stop(top, options)
@@ -115,7 +98,6 @@ async def _run(ledger: Ledger, options: Namespace) -> int:
         return await _watch(top)
     finally:
         await log.aclose()
-        await ledger.aclose()
 
 
 class Top:
@@ -208,8 +190,7 @@ async def _stop(top: Top, options: Namespace) -> int:
 
 def _write(rows: Sequence[Row], *, as_json: bool) -> None:
     if as_json:
-        for row in rows:
-            sys.stdout.write(msgspec.json.encode(row.document()).decode() + "\n")
+        write_documents(row.document() for row in rows)
     elif rows:
         write_table(HEAD, [row.cells() for row in rows])
     else:

@@ -1,12 +1,11 @@
 """LimitsEndpoint: GET says what is left of the limits."""
 
-from anyio import fail_after
-
+from chatnest._util.deadlines import within
 from chatnest.asgi.heads import query_value
 from chatnest.asgi.http import bounded, respond_json
 from chatnest.bounds import ResolvedBounds
 from chatnest.endpoints.base import Exchange
-from chatnest.errors import LedgerUnavailable, MethodNotAllowed
+from chatnest.errors import MethodNotAllowed
 from chatnest.identity.access import Access
 from chatnest.incoming import Incoming
 from chatnest.ledger.base import Ledger, Limit
@@ -68,11 +67,8 @@ class LimitsEndpoint:
                 counter=model.counter,
             )
             limits |= dict.fromkeys(self._policies.shown_limits(look_up))
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                states = await self._ledger.usage(tuple(limits))
-        except TimeoutError:
-            raise LedgerUnavailable from None
+        with within(self._bounds.ledger_seconds):
+            states = await self._ledger.usage(tuple(limits))
         allowed = await self._access.allowed(identity)
         send = bounded(exchange.send, self._bounds.send_seconds)
         document = limits_document(

@@ -1,11 +1,10 @@
 """UsageEndpoint: GET says what the caller has used in the last 30 days."""
 
-from anyio import fail_after
-
+from chatnest._util.deadlines import within
 from chatnest.asgi.http import bounded, respond_json
 from chatnest.bounds import ResolvedBounds
 from chatnest.endpoints.base import Exchange
-from chatnest.errors import LedgerUnavailable, MethodNotAllowed, NotFound
+from chatnest.errors import MethodNotAllowed, NotFound
 from chatnest.identity.access import Access
 from chatnest.ledger.base import Ledger
 from chatnest.ledger.usage import OWN_DAYS, UsageBooks, first_day
@@ -45,10 +44,7 @@ class UsageEndpoint:
         if not isinstance(ledger, UsageBooks):
             raise NotFound
         since = first_day(ledger.now(), OWN_DAYS)
-        try:
-            with fail_after(self._bounds.ledger_seconds):
-                used = await ledger.own_usage(identity.principal, since)
-        except TimeoutError:
-            raise LedgerUnavailable from None
+        with within(self._bounds.ledger_seconds):
+            used = await ledger.own_usage(identity.principal, since)
         send = bounded(exchange.send, self._bounds.send_seconds)
         await respond_json(scope, send, usage_document(used, since, self._currency))

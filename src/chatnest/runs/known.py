@@ -5,11 +5,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
-import anyio
 import msgspec
 from anyio import CancelScope
 from anyio.lowlevel import RunVar
 
+from chatnest._util.deadlines import within
 from chatnest.errors import LedgerUnavailable, NotFound
 from chatnest.runs.base import Claim, Page, RunLog
 from chatnest.runs.run import Run
@@ -50,11 +50,8 @@ class KnownRuns:
 
     async def ask(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """The result of an operation of the log. Raises LedgerUnavailable if it takes too long."""
-        try:
-            with anyio.fail_after(self._log_seconds):
-                return await operation()
-        except TimeoutError:
-            raise LedgerUnavailable from None
+        with within(self._log_seconds):
+            return await operation()
 
     async def claim(self, key: str | None, *, owner: str, fingerprint: str, run_id: str) -> Claim:
         """Claim a key for a run. If that fails, no key leads to a run without a generation."""

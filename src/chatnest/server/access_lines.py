@@ -8,6 +8,8 @@ from typing import Final, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chatnest.telemetry.access_log import LOGGER
+
 __all__ = ["AccessLines"]
 
 _log = logging.getLogger("chatnest.cli")
@@ -41,7 +43,7 @@ class AccessLines(logging.Handler):
         """Wrap ``app``, and write its access log until its lifespan ends. Handlers of parent
         loggers no longer get these lines.
         """
-        log = logging.getLogger("chatnest.access")
+        log = logging.getLogger(LOGGER)
         log.addHandler(self)
         log.setLevel(logging.INFO)
         log.propagate = False

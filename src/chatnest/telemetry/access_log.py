@@ -17,9 +17,12 @@ from chatnest.errors import ConfigurationError
 from chatnest.identity.principals import is_anonymous
 from chatnest.telemetry.base import Ended, Observation, Refused
 
-__all__ = ["AccessLog", "LineForm", "Principals"]
+__all__ = ["LOGGER", "AccessLog", "LineForm", "Principals"]
 
-_log: Final = logging.getLogger("chatnest.access")
+LOGGER: Final = "chatnest.access"
+"""The name of the logger."""
+
+_log: Final = logging.getLogger(LOGGER)
 
 LineForm = Literal["text", "json"]
 Principals = Literal["names", "all", "hashed"]

@@ -1,0 +1,20 @@
+"""Deadlines of stores, whose lateness is reported as their absence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from anyio import fail_after
+
+from chatnest.errors import LedgerUnavailable
+
+__all__ = ["within"]
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Cancel the block after ``seconds``, and raise LedgerUnavailable."""
+    try:
+        with fail_after(seconds):
+            yield
+    except TimeoutError:
+        raise LedgerUnavailable from None
