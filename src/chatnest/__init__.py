@@ -20,6 +20,7 @@ from chatnest.providers import (
     DemoProvider,
     ModelParameters,
     OpenAIProvider,
+    OpenAIResponsesProvider,
     Provider,
     ServerSettings,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "NativeFormat",
     "Observer",
     "OpenAIProvider",
+    "OpenAIResponsesProvider",
     "OutputFormat",
     "Plan",
     "Policy",

@@ -22,8 +22,8 @@ import pytest
 import benchmarks.upstream
 import chatnest
 from benchmarks.load import question
-from benchmarks.upstream import HEAD, MARK, TOKEN, end
-from chatnest import Bounds, ChatNestApp, OpenAIProvider
+from benchmarks.upstream import MARK
+from chatnest import Bounds, ChatNestApp
 from chatnest.asgi.http import SEND_NOW
 from chatnest.events import ClientEvent, Delta, Numbered, Reasoning
 from chatnest.runs.memory import MemoryRunLog
@@ -32,6 +32,7 @@ from chatnest.telemetry import AccessLog
 from chatnest.telemetry.opentelemetry import OpenTelemetry
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.native.frames import NativeFrames
+from tests.work.speech import CHAT, MESSAGES, RESPONSES, Dialect
 
 OURS = str(Path(chatnest.__file__).parent)
 HERE = str(Path(__file__).parent), str(Path(benchmarks.upstream.__file__).parent)
@@ -44,7 +45,7 @@ class Kind:
     """``heap`` tokens come in one piece. After ``before`` pieces the work for ``counted`` more is
     counted, so that what is done once is not. The server can send without waiting, as ``chatnest
     serve`` can, or cannot, as others. ``keyed`` answers are runs. What comes is thinking with
-    ``thinks``, and a client of it sees the thinking.
+    ``thinks``, and a client of it sees the thinking. The model speaks a ``dialect``.
     """
 
     heap: int
@@ -53,6 +54,7 @@ class Kind:
     sends_now: bool = False
     keyed: bool = False
     thinks: bool = False
+    dialect: Dialect = CHAT
 
     @property
     def pieces(self) -> int:
@@ -61,23 +63,14 @@ class Kind:
 
 SERVED = Kind(heap=1, sends_now=True)
 KEYED = Kind(heap=1, sends_now=True, keyed=True)
-THINKING = Kind(heap=1, sends_now=True, thinks=True)
 PACED = Kind(heap=1)
 BURST = Kind(heap=60, before=3, counted=10)
-BURST_OF_THINKING = Kind(heap=60, before=3, counted=10, thinks=True)
 
 _THINKING: Final = 1.3
 """How much more work a piece of thinking may take than a piece of text."""
 
 _OBSERVED: Final = 1.06
 """How much more work a request may take with the observers that ship, and without an SDK."""
-
-THOUGHT = TOKEN.replace(b'"content": ', b'"reasoning_content": ')
-THOUGHT = b"%x%b" % (
-    len(THOUGHT.partition(b"\r\n")[2]) - 2,
-    THOUGHT[THOUGHT.index(b"\r\n") :],
-)
-SAID = TOKEN.replace(MARK, b"!")
 
 CEILINGS = {
     SERVED: {
@@ -155,17 +148,16 @@ class Model(asyncio.Protocol):
     """Says the next of its pieces when it is told to."""
 
     def __init__(self, kind: Kind) -> None:
-        token = THOUGHT if kind.thinks else TOKEN
-        self._pieces = [token * kind.heap] * kind.pieces
-        self._end = SAID + end(1) if kind.thinks else end(1)
+        self._speech = kind.dialect.thinking if kind.thinks else kind.dialect.text
+        self._pieces = [self._speech.piece * kind.heap] * kind.pieces
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if b"messages" in data:
-            self._left = iter([*self._pieces, self._end])
-            self._transport.write(HEAD)
+        if b'"stream"' in data:
+            self._left = iter([*self._pieces, self._speech.end])
+            self._transport.write(self._speech.head)
             self.go_on()
 
     def go_on(self) -> None:
@@ -260,7 +252,8 @@ async def work(
     model = Model(kind)
     server = await loop.create_server(lambda: model, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    provider = OpenAIProvider(base_url=f"http://127.0.0.1:{port}/v1", api_key="k")
+    url = f"http://127.0.0.1:{port}{kind.dialect.path}"
+    provider = kind.dialect.provider(base_url=url, api_key="k", model=kind.dialect.model)
     bounds = Bounds(lag_seconds=60)  # a slow turn would be watched by one more
     app = ChatNestApp(provider=provider, default_profile="expanded", bounds=bounds, **options)
     scope: dict[str, Any] = {
@@ -308,19 +301,18 @@ async def test_a_token_takes_no_more_work_than_it_did(kind, monkeypatch, record_
     assert too_much == {}, ADVICE
 
 
-@pytest.mark.parametrize(
-    ("thinking", "text"),
-    [(THINKING, SERVED), (replace(THINKING, keyed=True), KEYED), (BURST_OF_THINKING, BURST)],
-    ids=["served", "keyed", "burst"],
-)
+@pytest.mark.parametrize("text", [SERVED, KEYED, BURST], ids=["served", "keyed", "burst"])
+@pytest.mark.parametrize("dialect", [CHAT, RESPONSES, MESSAGES], ids=lambda each: each.name)
 async def test_a_piece_of_thinking_takes_about_the_work_of_a_piece_of_text(
-    thinking, text, monkeypatch, record_property
+    dialect, text, monkeypatch, record_property
 ):
     """Both are shown by one format, so that they differ in nothing else."""
+    text = replace(text, dialect=dialect)
+    thinking = replace(text, thinks=True)
     formats = [ThinkingFormat()]
     thought = (await work(thinking, monkeypatch, formats=formats)).found
     said = (await work(text, monkeypatch, formats=formats)).found
-    record_property("work", str({name: (thought[name], said[name]) for name in CEILINGS[text]}))
+    record_property("work", str({name: (thought[name], said[name]) for name in CEILINGS[SERVED]}))
 
     for name in ("sends", "callbacks of the event loop", "calls of ours", "calls of others"):
         assert thought[name] <= _THINKING * said[name], (name, thought[name], said[name])

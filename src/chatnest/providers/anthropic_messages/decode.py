@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from chatnest.errors import EmptyAnswer, UpstreamBadResponse, UpstreamInterrupted
+from chatnest.events import Reasoning
 from chatnest.providers.anthropic_messages.reader import MessageReader
-from chatnest.providers.anthropic_messages.shapes import PIECE
+from chatnest.providers.anthropic_messages.shapes import PIECE, THOUGHT
 from chatnest.providers.event_decoder import EventDecoder
 from chatnest.providers.refusals.faults import error_for_words
 from chatnest.providers.sse import EventSplitter
@@ -33,7 +34,9 @@ class MessageDecoder(EventDecoder):
         super().__init__(splitter, self._reader)
 
     def take(self, data: bytes, /) -> bool:
-        """See Decoder: the short cut for an event that arrives alone and is a piece of text."""
+        """See Decoder: the short cut for an event that arrives alone and is a piece of the open
+        block, of text or of thinking.
+        """
         splitter, reader = self._splitter, self._reader
         payload = splitter.alone(data.removeprefix(_NAME))
         if (
@@ -42,18 +45,22 @@ class MessageDecoder(EventDecoder):
             or splitter.left < len(data)
             or reader.events_left <= 0
             or reader.half
-            or not reader.plain
+            or not (reader.plain or reader.thinks)
         ):
             return False
         try:
-            text = PIECE.decode(payload).delta.text
+            if reader.plain:
+                text = PIECE.decode(payload).delta.text
+            else:
+                text = THOUGHT.decode(payload).delta.thinking
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
-        if not self.taker.take(text):
+        if not self.taker.take(text if reader.plain else Reasoning(text)):
             return False
         splitter.left -= len(data)
         reader.events_left -= 1
-        reader.length += len(text)
+        if reader.plain:
+            reader.length += len(text)
         reader.said = True
         return True
 

@@ -23,6 +23,7 @@ from chatnest.providers.anthropic_messages.shapes import (
     convert,
     event_of,
     pieces_of,
+    thoughts_of,
 )
 from chatnest.providers.anthropic_messages.shapes import Delta as DeltaOfEvent
 from chatnest.providers.event_decoder import MOST_WORDS
@@ -74,7 +75,8 @@ class MessageReader:
     """Provider events from the data of one answer's server-sent events.
 
     ``seen`` is True after the first event of a message, and ``said`` after the first output.
-    ``plain`` is whether the open block is text, so that a piece of text needs no other event.
+    ``plain`` is whether the open block is text, and ``thinks`` whether it is thinking, so that a
+    piece of it needs no other event.
     ``length`` is the number of characters of the text so far. See EventReader for the rest.
     """
 
@@ -90,7 +92,7 @@ class MessageReader:
             "half",
             "length",
         ),
-        *("plain", "said", "seen", "words"),
+        *("plain", "said", "seen", "thinks", "words"),
     )
 
     def __init__(self, model: str, max_events: int) -> None:
@@ -104,18 +106,19 @@ class MessageReader:
         self.length: int = 0
         self.words: str = ""
         self.plain: bool = False
+        self.thinks: bool = False
         self.seen: bool = False
         self.said: bool = False
         self.finished: bool = False
 
     def read(self, payloads: list[bytes], events: list[ProviderEvent]) -> bool:
         """See EventReader."""
-        if self.plain and not self.half and (texts := pieces_of(payloads)) is not None:
+        if (texts := self._texts(payloads)) is not None:
             self.events_left -= len(texts)
             if self.events_left < 0:
                 raise UpstreamBadResponse
-            for text in texts:
-                self._say(text, events)
+            self.said = True
+            self._add(texts, events)
             return False
         for payload in payloads:
             self.events_left -= 1
@@ -130,6 +133,14 @@ class MessageReader:
             elif data and self._read_event(event_of(data), data, events):
                 return True
         return False
+
+    def _texts(self, payloads: list[bytes]) -> list[str] | None:
+        """The texts of the payloads if all of them are pieces of the open block."""
+        if self.half:
+            return None
+        if self.plain:
+            return pieces_of(payloads)
+        return thoughts_of(payloads) if self.thinks else None
 
     def read_document(self, document: bytes, events: list[ProviderEvent]) -> bool:
         """See EventReader: a whole message, from a gateway that does not stream."""
@@ -191,7 +202,7 @@ class MessageReader:
                 self._stop(other, events)  # its end is missing
         opened = self._open[index] = _Open(block.type, self.length)
         self._calls.pop(index, None)
-        self.plain = block.type == "text"
+        self._enter(block.type)
         match block.type:
             case "text":
                 self._say(block.text, events)
@@ -216,17 +227,21 @@ class MessageReader:
             case _:  # a tool of the server's, or a block of a later version
                 pass
 
+    def _enter(self, kind: str) -> None:
+        self.plain, self.thinks = kind == "text", kind == "thinking"
+
     def _read_delta(self, index: int, delta: DeltaOfEvent, events: list[ProviderEvent]) -> None:
         opened = self._open.get(index)
         match delta.type:
             case "text_delta":
                 if opened is None:  # without its start
                     opened = self._open[index] = _Open("text", self.length)
-                self.plain = opened.type == "text"
+                self._enter(opened.type)
                 self._say(delta.text, events)
             case "thinking_delta":
                 if opened is None:
-                    self._open[index] = _Open("thinking", self.length)
+                    opened = self._open[index] = _Open("thinking", self.length)
+                self._enter(opened.type)
                 self._think(delta.thinking, events)
             case "input_json_delta" if index in self._calls and delta.partial_json:
                 if opened is not None:
@@ -240,7 +255,7 @@ class MessageReader:
 
     def _stop(self, index: int, events: list[ProviderEvent]) -> None:
         self.flush(events)
-        self.plain = False
+        self.plain = self.thinks = False
         opened = self._open.pop(index, None)
         if opened is None:
             return
@@ -281,6 +296,17 @@ class MessageReader:
             self.said = True
             self.length += len(text)
             events.append(Delta(text))
+
+    def _add(self, texts: list[str], events: list[ProviderEvent]) -> None:
+        """Append pieces of the open block."""
+        if not all(map(str.isascii, texts)):
+            for text in texts:
+                (self._say if self.plain else self._think)(text, events)
+        elif self.plain:
+            self.length += sum(map(len, texts))
+            events += map(Delta, texts)
+        else:
+            events += map(Reasoning, texts)
 
     def _think(self, text: str, events: list[ProviderEvent]) -> None:
         self.said = True

@@ -8,7 +8,18 @@ import msgspec
 from chatnest.errors import UpstreamBadResponse
 from chatnest.providers.dialect import decoded_together
 
-__all__ = ["PIECE", "Block", "Delta", "Event", "Message", "convert", "event_of", "pieces_of"]
+__all__ = [
+    "PIECE",
+    "THOUGHT",
+    "Block",
+    "Delta",
+    "Event",
+    "Message",
+    "convert",
+    "event_of",
+    "pieces_of",
+    "thoughts_of",
+]
 
 _T = TypeVar("_T")
 
@@ -66,6 +77,10 @@ class _TextDelta(msgspec.Struct, gc=False, tag_field="type", tag="text_delta"):
     text: Annotated[str, msgspec.Meta(min_length=1)]
 
 
+class _ThinkingDelta(msgspec.Struct, gc=False, tag_field="type", tag="thinking_delta"):
+    thinking: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _Piece(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
     """An event that is a piece of text and nothing else. Any other event fails to decode."""
 
@@ -74,8 +89,19 @@ class _Piece(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delt
     error: None = None
 
 
+class _Thought(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
+    """The same for a piece of thinking."""
+
+    delta: _ThinkingDelta
+    usage: None = None
+    error: None = None
+
+
 PIECE: Final = msgspec.json.Decoder(_Piece)
 """Decodes an event that is a piece of text and nothing else, and raises for any other."""
+
+THOUGHT: Final = msgspec.json.Decoder(_Thought)
+"""The same for a piece of thinking."""
 
 _event: Final = msgspec.json.Decoder(Event)
 
@@ -86,6 +112,14 @@ def pieces_of(payloads: list[bytes]) -> list[str] | None:
     if pieces is None:
         return None
     return [piece.delta.text for piece in pieces]
+
+
+def thoughts_of(payloads: list[bytes]) -> list[str] | None:
+    """The texts of events that are pieces of thinking and nothing else, if all of them are."""
+    thoughts = decoded_together(THOUGHT, payloads)
+    if thoughts is None:
+        return None
+    return [thought.delta.thinking for thought in thoughts]
 
 
 def event_of(payload: bytes) -> Event:

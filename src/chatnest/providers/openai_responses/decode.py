@@ -3,9 +3,10 @@
 import msgspec
 
 from chatnest.errors import EmptyAnswer, UpstreamBadResponse, UpstreamInterrupted
+from chatnest.events import Reasoning
 from chatnest.providers.event_decoder import EventDecoder
 from chatnest.providers.openai_responses.reader import ResponseReader
-from chatnest.providers.openai_responses.shapes import PIECE
+from chatnest.providers.openai_responses.shapes import PIECE, TEXT
 from chatnest.providers.refusals.faults import error_for_words
 from chatnest.providers.sse import EventSplitter
 
@@ -28,7 +29,9 @@ class ResponseDecoder(EventDecoder):
         self._tools = tools
 
     def take(self, data: bytes, /) -> bool:
-        """See Decoder: the short cut for an event that arrives alone and is a piece of text."""
+        """See Decoder: the short cut for an event that arrives alone and is a piece of text, or a
+        piece of thinking after another one.
+        """
         size = len(data)
         splitter, reader = self._splitter, self._reader
         payload = splitter.alone(data)
@@ -43,14 +46,19 @@ class ResponseDecoder(EventDecoder):
         ):
             return False
         try:
-            text = PIECE.decode(payload).delta
+            piece = PIECE.decode(payload)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
-        if not self.taker.take(text):
+        is_text = piece.type == TEXT
+        if not (is_text or output.in_thought):
+            return False
+        if not self.taker.take(piece.delta if is_text else Reasoning(piece.delta)):
             return False
         splitter.left -= size
         reader.events_left -= 1
-        reader.seen = output.said = output.in_part = output.in_item = True
+        reader.seen = True
+        if is_text:
+            output.said = output.in_part = output.in_item = True
         return True
 
     def end(self) -> None:

@@ -25,14 +25,15 @@ class Output:
     within the last response, and some servers leave out any of these.
 
     ``said`` is whether there was text or a refusal, ``refused`` whether there was a refusal, and
-    ``in_part`` and ``in_item`` whether there was text since the last whole part or item. ``gap`` is
-    whether a blank line precedes the next text, and ``half`` is half of a surrogate pair.
+    ``in_part`` and ``in_item`` whether there was text since the last whole part or item.
+    ``in_thought`` is whether there was thinking since its last whole part or item, so that a piece
+    of it needs no blank line. ``gap`` is whether a blank line precedes the next text, and ``half``
+    is half of a surrogate pair.
     """
 
     __slots__ = (
         *(
             "_block",
-            "_in_thought",
             "_model",
             "_over",
             "_sources",
@@ -40,7 +41,7 @@ class Output:
             "_thought_gap",
             "calls",
         ),
-        *("gap", "half", "in_item", "in_part", "refused", "said"),
+        *("gap", "half", "in_item", "in_part", "in_thought", "refused", "said"),
     )
 
     def __init__(self, model: str) -> None:
@@ -55,7 +56,7 @@ class Output:
         self._over: set[str] = set()  # ids of messages
         self._sources: set[Source] = set()
         self._thought = False  # whether there was any thinking
-        self._in_thought = False  # and whether since the last whole part or item of it
+        self.in_thought: bool = False
         self._block = False  # whether a block of thinking is open
         self._thought_gap = False
 
@@ -112,19 +113,19 @@ class Output:
         if text:
             if self._thought_gap:
                 text, self._thought_gap = _BLANK_LINE + text, False
-            self._thought = self._in_thought = self._block = True
+            self._thought = self.in_thought = self._block = True
             events.append(Reasoning(_replaced(text)))
 
     def thought_part(self) -> None:
         """A part of a summary begins."""
         self._thought_gap = self._block
-        self._in_thought = False
+        self.in_thought = False
 
     def thought_done(self, text: str, events: list[ProviderEvent]) -> None:
         """A whole part of thinking, which counts if there were no pieces of it."""
-        if not self._in_thought:
+        if not self.in_thought:
             self.thought(text, events)
-        self._in_thought = False
+        self.in_thought = False
 
     def _thinking_done(self, item: dict[str, Any], events: list[ProviderEvent]) -> None:
         if not self._block:
@@ -137,7 +138,7 @@ class Output:
         if isinstance(signature, str) and signature:
             own_id = own_id if isinstance(own_id, str) else ""
             events.append(ReasoningSignature(signature, DIALECT, self._model, id=own_id))
-        self._block = self._in_thought = self._thought_gap = False
+        self._block = self.in_thought = self._thought_gap = False
 
     # ------------------------------------------------ items
 
@@ -150,7 +151,7 @@ class Output:
             case "function_call":
                 self.calls.added(event, item, events)
             case "reasoning":
-                self._block = self._in_thought = self._thought_gap = False
+                self._block = self.in_thought = self._thought_gap = False
             case _:  # tools of the server, and others
                 pass
 

@@ -52,12 +52,13 @@ class ResponseReader:
         """See EventReader."""
         output = self.output
         if payloads and not output.gap and not output.half and not self._closed:
-            texts = decode_pieces(payloads)
-            if texts is not None and len(texts) <= self.events_left:
-                self.events_left -= len(texts)
-                for text in texts:
-                    events.append(Delta(text))  # noqa: PERF401  # a frame less for each batch
-                self.seen = output.said = output.in_part = output.in_item = True
+            pieces = decode_pieces(payloads, in_thought=output.in_thought)
+            if pieces is not None and len(pieces) <= self.events_left:
+                self.events_left -= len(pieces)
+                events += pieces
+                self.seen = True
+                if Delta in map(type, pieces):
+                    output.said = output.in_part = output.in_item = True
                 return False
         for payload in payloads:
             if self._closed:

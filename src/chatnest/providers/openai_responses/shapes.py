@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from chatnest.errors import UpstreamBadResponse
+from chatnest.events import Delta, Reasoning
 from chatnest.providers.dialect import decoded_together
 from chatnest.providers.event_decoder import MOST_WORDS
 from chatnest.providers.openai.loose_json import loads
@@ -13,6 +14,7 @@ from chatnest.providers.openai.loose_json import loads
 __all__ = [
     "DONE",
     "PIECE",
+    "TEXT",
     "Event",
     "decode_pieces",
     "events_in",
@@ -29,22 +31,37 @@ Event = dict[str, Any]
 
 
 class _Piece(msgspec.Struct, gc=False):
-    """An event that is a piece of text. Any other event fails to decode."""
+    """An event that is a piece of text or of thinking. Any other event fails to decode."""
 
-    type: Literal["response.output_text.delta"]
+    type: Literal[
+        "response.output_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_text.delta",
+    ]
     delta: Annotated[str, msgspec.Meta(min_length=1)]
 
 
+TEXT: Final = "response.output_text.delta"
+"""The type of a piece of text."""
+
 PIECE: Final = msgspec.json.Decoder(_Piece)
-"""Decodes an event that is a piece of text, and raises for any other."""
+"""Decodes an event that is a piece of text or of thinking, and raises for any other."""
 
 
-def decode_pieces(payloads: list[bytes]) -> list[str] | None:
-    """The texts of events that are pieces of text, if all of them are."""
-    pieces = decoded_together(PIECE, payloads)
-    if pieces is None:
+def decode_pieces(payloads: list[bytes], *, in_thought: bool) -> list[Delta | Reasoning] | None:
+    """The pieces in events, if all are pieces of text or, when ``in_thought``, of thinking."""
+    found = decoded_together(PIECE, payloads)
+    if found is None:
         return None
-    return [piece.delta for piece in pieces]
+    pieces: list[Delta | Reasoning] = []
+    for piece in found:
+        if piece.type == TEXT:
+            pieces.append(Delta(piece.delta))
+        elif in_thought:
+            pieces.append(Reasoning(piece.delta))
+        else:
+            return None
+    return pieces
 
 
 def events_in(payload: bytes) -> Iterator[Event | str]:
