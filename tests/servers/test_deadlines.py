@@ -17,6 +17,7 @@ from tests.support.waiting import wait_for
 SOON = 0.4
 HALF = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Len"
 EARLY = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n"
+LAST = EARLY.replace(b"Host", b"Connection: close\r\nHost")
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -51,6 +52,7 @@ CASES = {
     "half a head, byte by byte": (HALF, b"x", [b"408"]),
     "a body that was answered": (EARLY, b"", [b"200"]),
     "a body that was answered, byte by byte": (EARLY, b" ", [b"200"]),
+    "a body that was answered last, byte by byte": (LAST, b" ", [b"200"]),
     "nothing after an answer": (GET, b"", [b"200"]),
     "empty lines after an answer": (GET, b"\r\n", [b"200"]),
     "half a head after an answer": (GET + HALF, b"x", [b"200", b"408"]),

@@ -201,6 +201,38 @@ def test_a_client_that_closes_is_told_so_once(real):
     assert [line for line in lines if line.startswith(b"connection:")] == [b"connection: close"]
 
 
+MUCH = 128 * len(PIECE)
+LENGTH = b"Content-Length: %d\r\n\r\n" % MUCH
+STILL_SENDING = {
+    "closes": (b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + LENGTH, 413),
+    "HTTP/1.0": (b"POST / HTTP/1.0\r\nHost: x\r\n" + LENGTH, 413),
+    "expects": (b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + LENGTH, 413),
+    "large head": (b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 99_000, 431),
+    "no HTTP": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("kind", STILL_SENDING)
+def test_a_client_that_still_sends_keeps_its_last_answer(kind, loop):
+    """A reset would take it away: nginx makes a 502 of it (RFC 9112, section 9.6)."""
+
+    async def refuse(_: Scope, __: Receive, send: Send) -> None:
+        length = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 413, "headers": length})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    begins, status = STILL_SENDING[kind]
+    options = {"http": BoundedProtocol, "loop": loop, "lifespan": "off"}
+    with uvicorn_thread(refuse, **options) as port, Client(port) as client:
+        client.socket.sendall(begins[:70_000])
+        client.socket.sendall(begins[70_000:])
+        answer = client.take_all()  # to its end, which comes before the request's
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        for _ in range(MUCH // len(PIECE)):
+            client.socket.sendall(PIECE)
+
+
 def test_idle_connections_are_kept_and_say_for_how_long(serve):
     for environ, seconds in (({}, "75"), ({"CHATNEST_SERVER__IDLE_SECONDS": "1"}, "1")):
         with Client(serve("--demo", "--ledger", "memory:", **environ).ready()) as client:

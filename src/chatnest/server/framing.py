@@ -9,14 +9,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from chatnest.asgi.heads import MOST_FIELDS
 from chatnest.asgi.http import NO_SNIFFING
 from chatnest.server.connections import Connections, Queue
+from chatnest.server.last_answer import LastAnswer
 
-__all__ = ["BODY", "IDLE", "NO_TRAILERS", "TOO_LARGE", "Framing", "Refused"]
+__all__ = ["BODY", "CLOSING", "IDLE", "NO_TRAILERS", "TOO_LARGE", "Framing", "Refused"]
 
 _URL_BYTES: Final = 8_192
 """Maximum bytes of a URL. uvicorn decodes it. RFC 9110, section 4.1, recommends about as much."""
 
-IDLE, BODY = -1, -2
-"""States of a connection between two requests, and between a head and the end of its body."""
+IDLE, BODY, CLOSING = -1, -2, -3
+"""States of a connection: between two requests, between a head and the end of its body, and after
+its last answer, while the client still sends.
+"""
 
 _REFUSAL: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 TOO_LARGE: Final = _REFUSAL % b"431 Request Header Fields Too Large"
@@ -39,11 +42,12 @@ class Framing(HttpToolsProtocol):
     # Attributes beyond uvicorn's own would make CPython give each connection a dict of its own.
     __slots__ = ("_head", "_ignores_input", "_table", "queue", "url")
 
-    _head: int  # bytes of an incomplete head, or IDLE, or BODY
+    _head: int  # bytes of an incomplete head, or one of the states above
     _ignores_input: bool  # whether further bytes are dropped
     _table: Connections
     queue: Queue | None
     expect_100_continue: bool
+    flow: Any
     headers: Any
     parser: httptools.HttpRequestParser
     pipeline: Any
@@ -103,6 +107,27 @@ class Framing(HttpToolsProtocol):
             raise Refused(TOO_LARGE)
         self.headers.append((name, value))
 
+    # ------------------------------------------------ closing
+
+    def close_gently(self) -> None:
+        """Close after what was written. Before that, drop what the client still sends.
+
+        The kernel resets a connection that is closed with unread bytes, and a reset takes the
+        answer from a client, or from a proxy, that has not read it yet (RFC 9112, section 9.6).
+        """
+        if self._head == IDLE or not self.transport.can_write_eof():
+            self.transport.close()
+        elif self._head != CLOSING and not self.transport.is_closing():
+            self._table.move_to_rest(self)
+            self._head, self._ignores_input = CLOSING, True
+            self.transport.write_eof()
+            self.flow.resume_reading()
+
+    def is_last(self, cycle: Any) -> None:
+        """Close the connection gently after the answer of ``cycle``."""
+        cycle.keep_alive = False
+        cycle.transport = LastAnswer(cycle.transport, self.close_gently)
+
     # ------------------------------------------------ refusals
 
     def _refuse(self, answer: bytes | None = None) -> None:
@@ -110,12 +135,14 @@ class Framing(HttpToolsProtocol):
         self._ignores_input = True
         cycle: Any = self.cycle
         is_free = cycle is None or cycle.response_complete
-        if self._head == BODY and (is_free or self.pipeline or cycle.response_started):
-            self.transport.close()  # this request has its response, or another one is being sent
+        if self._head == BODY and is_free:
+            self.close_gently()  # this request has its response
+        elif self._head == BODY and (self.pipeline or cycle.response_started):
+            self.transport.close()  # this response, or another one, is being sent
         elif self._head == BODY or is_free:
             self._respond_and_close(answer)
         else:  # serve the complete requests that came before, then close
-            cycle.keep_alive = False
+            self.is_last(cycle)
 
     def _respond_and_close(self, answer: bytes | None) -> None:
         self._table.move(self, None)
@@ -125,7 +152,7 @@ class Framing(HttpToolsProtocol):
             self.send_400_response(message)
         else:
             self.transport.write(answer)
-            self.transport.close()
+            self.close_gently()
 
     def send_400_response(self, msg: str) -> None:
         """Send uvicorn's response to bytes that are not HTTP, with nosniff."""
@@ -138,7 +165,7 @@ class Framing(HttpToolsProtocol):
         ]
         head = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, msg.encode()))
-        self.transport.close()
+        self.close_gently()
 
     def expire(self) -> None:
         """Close the connection because its deadline has passed, with a 408 if a head has begun."""

@@ -15,6 +15,7 @@ from chatnest._util.identifiers import new_request_id
 from chatnest.asgi.http import NO_SNIFFING, TAKEN, encode_headers
 from chatnest.errors import Overloaded
 from chatnest.server.door import Door
+from chatnest.server.framing import Framing
 from chatnest.streams.intake import Intake, Soon
 from chatnest.wire import WireFormat
 
@@ -103,7 +104,7 @@ class Front:
             self._listener = None
 
 
-def answer_at_once(protocol: HttpToolsProtocol, cycle: RequestResponseCycle, rest: bytes) -> None:
+def answer_at_once(protocol: Framing, cycle: RequestResponseCycle, rest: bytes) -> None:
     """Answer 503, as uvicorn's own ``send`` would. The rest of the request's body is discarded.
 
     The connection stays open, unless pipelined requests or an expected body follow.
@@ -113,7 +114,7 @@ def answer_at_once(protocol: HttpToolsProtocol, cycle: RequestResponseCycle, res
     protocol.transport.write(_head(protocol.server_state, connection) + rest)
     cycle.response_started = cycle.response_complete = True
     if not stays:
-        protocol.transport.close()
+        protocol.close_gently()
     protocol.on_response_complete()
 
 

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from chatnest.asgi.http import SEND_NOW
 from chatnest.server.connections import Connections, Queue
 from chatnest.server.flow import Event, Flow
-from chatnest.server.framing import BODY, IDLE, NO_TRAILERS, TOO_LARGE, Framing, Refused
+from chatnest.server.framing import BODY, CLOSING, IDLE, NO_TRAILERS, TOO_LARGE, Framing, Refused
 from chatnest.server.front import Front, answer_at_once
 from chatnest.server.http10 import Unchunked
 
@@ -151,8 +151,8 @@ class BoundedProtocol(Framing):
             self.pipeline = deque()  # the next request arrived before the end of this answer
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
-        super().on_headers_complete()
         self._head = BODY
+        super().on_headers_complete()
         if self.cycle is before:
             return  # a WebSocket's head creates no cycle
         # A request that was refused at once is answered already.
@@ -161,16 +161,20 @@ class BoundedProtocol(Framing):
         self.headers = NO_TRAILERS
         if self.expect_100_continue:
             # After an answer without 100, the client may or may not send the body.
-            self.cycle.keep_alive = False
+            self.is_last(self.cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start a task for a request, unless the application refuses the request at once."""
         scope: Any = cycle.scope
         scope["extensions"] = {SEND_NOW: self.flow}
         if scope["http_version"] == "1.0":
+            cycle.keep_alive = False
+        if not cycle.keep_alive:
+            self.is_last(cycle)
+        if scope["http_version"] == "1.0":
             scope["extensions"] = {SEND_NOW: None}  # it would write chunks
             transport: Any = Unchunked(cycle.transport)
-            cycle.transport, cycle.keep_alive = transport, False
+            cycle.transport = transport
         taken, self.taken = self.taken, False
         refusal = None
         if isinstance(app, Front):
@@ -183,6 +187,9 @@ class BoundedProtocol(Framing):
 
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
+        if self._head == CLOSING:
+            self.transport.close()
+            return
         self._head, self._ended = IDLE, True
         if self.parser.should_upgrade():
             return
@@ -199,7 +206,7 @@ class BoundedProtocol(Framing):
         """Called at the end of a response. As uvicorn's, without a timer for each connection."""
         self.server_state.total_requests += 1
         self._running = None
-        if self.transport.is_closing():
+        if self._head == CLOSING or self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
