@@ -23,6 +23,7 @@ from chatnest.ledger.sqlite.books import RowBooks
 from tests.ledger.conftest import redis_server  # noqa: F401  # a fixture
 from tests.ledger.server import Server
 from tests.servers.support import said
+from tests.support.commands import run_command
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio"), pytest.mark.process]
@@ -45,15 +46,7 @@ class Command:
         self.environ = inherited | {"CHATNEST_LEDGER__TIMEOUT": "10"} | environ
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "chatnest", "ledger", *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_command("ledger", *arguments, cwd=self.folder, environ=self.environ)
         done.stderr = said(done.stderr)
         return done
 

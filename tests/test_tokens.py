@@ -308,6 +308,7 @@ async def test_a_text_over_the_limit_counts_its_bytes(unit, name):
     assert await Tokenizer(name, exact=True).count(unit * 1_000_000) == size
 
 
+@pytest.mark.loops("asyncio")  # seconds of work, the same on each loop
 async def test_a_text_at_the_limit_is_still_encoded(name, theirs):
     for text in (" " * MAX_CHARACTERS, " " * (MAX_CHARACTERS - 1) + "x"):
         count = await Tokenizer(name, exact=True).count(text)

@@ -64,14 +64,14 @@ class ProviderContract(ProviderScript):
                         events += batch
                         if text_of(events) == "One two":
                             break
-                await upstream.until(lambda upstream: upstream.aborted == 1)
+                await upstream.until(lambda upstream: upstream.aborted == 1, SECONDS)
 
     async def test_a_cancelled_answer_closes_its_connection(self) -> None:
         endless = Answer(events=(self.text("again"),), repeat=float("inf"), pace=0.001)
         async with self.asked(endless) as (provider, upstream):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(answer_of, provider, question())
-                await upstream.until(lambda u: u.requests and u.last.pieces_sent)
+                await upstream.until(lambda u: u.requests and u.last.pieces_sent, SECONDS)
                 tasks.cancel_scope.cancel()
             await upstream.until(lambda u: (u.aborted, u.open_sockets) == (1, 0), SECONDS)
 
@@ -93,16 +93,16 @@ class ProviderContract(ProviderScript):
         async with self.asked() as (provider, upstream):
             await answer_of(provider, question())
             await provider.aclose()
-            await upstream.until(lambda upstream: upstream.open_sockets == 0)
+            await upstream.until(lambda upstream: upstream.open_sockets == 0, SECONDS)
 
     async def test_a_request_counts_as_sent_before_its_answer_begins(self) -> None:
         call = question()
         async with self.asked(Answer.silence()) as (provider, upstream):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(answer_of, provider, call)
-                await upstream.until(lambda upstream: upstream.requests)
+                await upstream.until(lambda upstream: upstream.requests, SECONDS)
                 tasks.cancel_scope.cancel()
-            await upstream.until(lambda upstream: upstream.aborted == 1)
+            await upstream.until(lambda upstream: upstream.aborted == 1, SECONDS)
         assert call.sent
 
     async def test_a_request_that_reached_nobody_was_not_sent(self) -> None:
