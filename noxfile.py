@@ -17,6 +17,8 @@ nox.options.error_on_missing_interpreters = False  # it says which one it leaves
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
+WORKERS = ["-n", str((os.cpu_count() or 1) + 1)]
+"""Of pytest: one more than cores, since half of the time a test waits for a process or a clock."""
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -54,7 +56,7 @@ def everything(session: nox.Session) -> None:
         if not session.posargs:
             check_types(session)
     finally:  # a wrong type hides no test that fails
-        session.run("pytest", *(session.posargs or ["-n", "auto"]), env=node_clients(session))
+        session.run("pytest", *(session.posargs or WORKERS), env=node_clients(session))
 
 
 @nox.session
@@ -98,15 +100,14 @@ def quick(session: nox.Session) -> None:
     session.install("-e", ".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit")
     chosen = ["-m", "not process and not soak", "--loops", "asyncio"]
-    workers = str((os.cpu_count() or 1) + 1)  # tests wait now and then
-    session.run("pytest", *(session.posargs or ["-n", workers]), *chosen)
+    session.run("pytest", *(session.posargs or WORKERS), *chosen)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel. Arguments go to pytest."""
     built(session)
-    session.run("pytest", *(session.posargs or ["-n", "auto"]), env=node_clients(session))
+    session.run("pytest", *(session.posargs or WORKERS), env=node_clients(session))
 
 
 @nox.session
@@ -116,7 +117,7 @@ def coverage(session: nox.Session) -> None:
     """
     built(session)
     session.run("coverage", "erase")
-    arguments = session.posargs or ["-n", "auto"]
+    arguments = session.posargs or WORKERS
     session.run("coverage", "run", "-m", "pytest", *arguments, env=node_clients(session))
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -157,7 +158,7 @@ def versions(session: nox.Session) -> None:
     """Tests that start no process, on each Python that is installed: ``nox -s versions-3.13``."""
     session.install(".[metrics,otel,serve,prices,redis,trio]")
     install(session, "unit")
-    session.run("pytest", *(session.posargs or ["-n", "auto"]), "-m", "not process and not soak")
+    session.run("pytest", *(session.posargs or WORKERS), "-m", "not process and not soak")
 
 
 @nox.session
