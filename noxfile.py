@@ -85,10 +85,14 @@ def build(session: nox.Session) -> None:
 def kit(session: nox.Session) -> None:
     """The files for forges and containers, as linters read them."""
     install(session, "kit")
-    session.run("hadolint", "Dockerfile")
-    schemas = {"dependabot": ".github/dependabot.yml", "compose-spec": "compose.yaml"}
-    for schema, file in schemas.items():
-        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", file)
+    shown = Path(session.create_tmp()) / "shown"  # the files that the tutorial has its reader save
+    page = "docs/tutorial/real-application.md"
+    session.run("python", "-m", "docsite.files", page, str(shown), silent=True)
+    session.run("hadolint", "Dockerfile", str(shown / "Dockerfile"))
+    compose = ("compose.yaml", str(shown / "compose.yaml"))
+    schemas = {"dependabot": [".github/dependabot.yml"], "compose-spec": compose}
+    for schema, files in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
     workflows = map(str, Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     session.run("zizmor", "--offline", "--config", ".github/zizmor.yml", ".github")

@@ -23,6 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVED = ("docs/how-to/frameworks/", "docs/how-to/servers/", "docs/how-to/front-ends/")
 """Their programs run in processes of their own, in tests/frameworks and test_front_end_pages.py: a
 framework may change what is the process's, and be there once."""
+WALKED = ("docs/tutorial/real-application.md",)
+"""Their programs need each other: test_real_application_page.py follows the page."""
 MODELS = ("docs/how-to/models.md", "docs/how-to/prices.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -33,7 +35,7 @@ def blocks(language: str) -> list[Any]:
         for page in PAGES
         for index, (found, text) in enumerate(BLOCK.findall(page.read_text()))
         if found == language
-        and not (language == "python" and str(page.relative_to(ROOT)).startswith(SERVED))
+        and not (language == "python" and str(page.relative_to(ROOT)).startswith(SERVED + WALKED))
     ]
 
 
