@@ -71,7 +71,7 @@ def test_the_prices_are_those_of_the_model(capsys):
     with pytest.raises(SystemExit):
         main(["prices", "suggest", "gpt-4.1-mini", "--provider", "openai"])
     suggested = dict(re.findall(r'^(\w+) = ("[\d.]+")$', capsys.readouterr().out, re.MULTILINE))
-    shown = re.findall(r"^    prices=\{(.*?)\}", TEXT, re.MULTILINE)
+    shown = re.findall(r"prices=\{(.*?)\}", TEXT, re.DOTALL)
     assert len(shown) == 2
     assert all(dict(re.findall(r'"(\w+)": ("[\d.]+")', each)) == suggested for each in shown)
 
