@@ -21,7 +21,10 @@ CSS_LOADS = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^'\")
 SCRIPT_LOADS = re.compile(
     r"(?:fetch|import|importScripts|XMLHttpRequest)\(\s*['\"`]((?:https?:)?//)"
 )
-SEARCHED = ("ollama", "nginx", "budget", "usechat", "redis", "docker", "idempot")
+SEARCHED = (
+    *("ollama", "nginx", "budget", "usechat", "redis", "docker", "idempot"),
+    *("402", "429", "503", "o200k_bas"),
+)
 """Beginnings of words that people look for. Each must be in the index of the search."""
 
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from sphinx.application import Sphinx
+
 from docsite.reference import source_address
+from docsite.search import SearchWithNumbers
 
 project = "chatnest"
 author = "The chatnest authors"
@@ -29,6 +32,7 @@ html_theme = "furo"
 html_title = "chatnest"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("search-numbers.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
@@ -39,6 +43,11 @@ html_theme_options: dict[str, Any] = {
 }
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.add_search_language(SearchWithNumbers)
 
 
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
