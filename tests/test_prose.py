@@ -174,6 +174,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 PROJECT = Path(__file__).parents[1]
 PAGES = [
     *(PROJECT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CODE_OF_CONDUCT")),
+    PROJECT / "CHANGELOG.md",
     *sorted((PROJECT / "docs").rglob("*.md")),
 ]
 
