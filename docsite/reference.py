@@ -7,7 +7,7 @@ from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any
 
-from docsite.navigation import REPOSITORY, ROOT
+from docsite.navigation import REPOSITORY
 
 MODULES = (
     "chatnest",
@@ -77,7 +77,14 @@ def source_address(module: str, name: str) -> str | None:
         path = Path(inspect.getsourcefile(inspect.unwrap(value)) or "")
     except (TypeError, OSError):
         return None  # a constant or a field
-    inside = Path(*path.parts[path.parts.index("chatnest") :]) if "chatnest" in path.parts else None
-    if inside is None or not (ROOT / "src" / inside).is_file():
+    inside = inside_package(path, Path(import_module("chatnest").__file__ or "").parent)
+    if inside is None:
         return None  # of another package
     return f"{REPOSITORY}/blob/main/src/{inside}#L{first}-L{first + len(lines) - 1}"
+
+
+def inside_package(path: Path, package: Path) -> str | None:
+    """A file of the package, by its path below src/. A clone is in a folder of that name, too."""
+    if not path.is_relative_to(package):
+        return None
+    return (package.name / path.relative_to(package)).as_posix()

@@ -73,6 +73,12 @@ def test_a_source_has_its_lines():
     assert reference.source_address("chatnest", "BALANCED") is None
 
 
+def test_a_clone_in_a_folder_of_the_name_of_the_package_has_sources():
+    package = Path("/home/ann/chatnest/src/chatnest")
+    assert reference.inside_package(package / "wire/base.py", package) == "chatnest/wire/base.py"
+    assert reference.inside_package(Path("/home/ann/chatnest/anyio/abc.py"), package) is None
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
