@@ -223,10 +223,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client",
     ),
     "server": (
-        "access_lines announcement connections door hosts http10 interpreter",
+        "access_lines announcement connections door hosts http10 interpreter last_answer",
         "metrics_page shared_cells workers",
+        "framing",
         "front",
-        "flow framing site",
+        "flow site",
         "protocol",
         "serve",
     ),

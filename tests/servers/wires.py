@@ -18,13 +18,14 @@ Seen = tuple[str, str, bytes]
 
 
 class Wire(asyncio.Transport):
-    """What a protocol writes to; ``closed`` once it has closed it."""
+    """What a protocol writes to, and what it is read from until it is closed on both sides."""
 
     def __init__(self, protocol: Any, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.protocol = protocol
         self.written = b""
-        self.closed = False
+        self._closed = False
+        self._half_closed = False
         self.paused = False
         self._loop = loop
         protocol.connection_made(self)
@@ -33,15 +34,26 @@ class Wire(asyncio.Transport):
         assert not self.closed
         self.written += data
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._half_closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be written, although it may still be read."""
+        return self._closed or self._half_closed
+
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
+        if not self._closed:
+            self._closed = True
             self._loop.call_soon(self.protocol.connection_lost, None)
 
     abort = close
 
     def is_closing(self) -> bool:
-        return self.closed
+        return self._closed
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -62,7 +74,7 @@ class Wire(asyncio.Transport):
                 await asyncio.sleep(0)
                 if not self.paused:
                     break
-            if self.closed or self.paused:
+            if self._closed or self.paused:
                 break
             self.protocol.data_received(part)
         for _ in range(20):
