@@ -24,8 +24,9 @@ from chatnest.ledger import model
 from chatnest.ledger.audit import Adjustment
 from chatnest.ledger.base import Admitted, Charge, Cost, Hold, Limit, Refused, Reservation
 from chatnest.ledger.books import GRANTED, HoldState, scale_of
+from chatnest.ledger.counted import counted_at
 from chatnest.ledger.sliding import Sliding
-from chatnest.ledger.standing import refusal_of, state_of
+from chatnest.ledger.standing import refusal_of, standing_of
 from chatnest.ledger.window import ListWindow
 from chatnest.prices import Prices
 from tests.ledger.lives import PlainBooks
@@ -310,11 +311,13 @@ class Life:
         assert isinstance(self.asked_later(wish, wait - 1), Refused)
 
     def is_held(self, wish: Reservation, limit: Limit) -> bool:
-        state, cost = state_of(self.books, limit, self.now), wish.costs()[limit.unit]
+        (counted,) = counted_at((limit,), self.now).limits
+        standing = used, held, _, granted = standing_of(self.books, counted, self.now)
+        cost = wish.costs()[limit.unit]
         needed = cost.fixed + cost.per_output * wish.min_output
-        if not needed or state.used + state.held + needed <= limit.amount + state.granted:
+        if not needed or used + held + needed <= limit.amount + granted:
             return False
-        return refusal_of(self.books, state, needed, self.now).by_held
+        return refusal_of(self.books, counted, standing, needed, self.now).by_held
 
     def asked_later(self, wish: Reservation, wait: int) -> Admitted | Refused:
         return model.reserve(copy_of(self.books), wish, self.now + wait)

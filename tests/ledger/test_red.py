@@ -20,9 +20,10 @@ from chatnest.ledger.base import (
     Settlement,
 )
 from chatnest.ledger.books import HoldRecord, HoldState
+from chatnest.ledger.counted import counted_at
 from chatnest.ledger.dictbooks import DictBooks
 from chatnest.ledger.memory import MemoryLedger
-from chatnest.ledger.standing import state_of
+from chatnest.ledger.standing import standing_of
 from tests.ledger.support import MINUTE, Clock, admit, balance, budget, rate, refuse, streams, wish
 
 pytestmark = pytest.mark.anyio
@@ -85,8 +86,9 @@ async def a_lost_answer_holds_nothing(ledger: Ledger, _: Clock) -> None:
 def admit_at_once(ledger: MemoryLedger, wish: Reservation) -> Admitted:
     now = ledger._clock()
     books = ledger._books
-    states = [state_of(books, limit, now) for limit in wish.limits]
-    hold, after = model._admit(books, wish, wish.output, states, now)
+    limits = counted_at(wish.limits, now).limits
+    found = [(counted, standing_of(books, counted, now)) for counted in limits]
+    hold, after = model._admit(books, wish, wish.output, found, now)
     return Admitted(hold=hold, states=after, now=now)
 
 

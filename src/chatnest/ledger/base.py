@@ -170,7 +170,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts = Facts()
 
 
-class LimitState(msgspec.Struct, frozen=True, kw_only=True):
+class LimitState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The state of a limit. ``resets_at`` is the next time at which use expires by itself.
     ``granted`` is what grants have added to its amount.
     """

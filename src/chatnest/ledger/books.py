@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from chatnest.errors import UnitConflict, ZoneConflict
 from chatnest.ledger.base import Hold
 from chatnest.ledger.days import day_of, end_of, span_of
 from chatnest.ledger.limit import Limit, Unit
@@ -20,6 +21,7 @@ __all__ = [
     "Counter",
     "HoldRecord",
     "HoldState",
+    "check_scale",
     "counter_key",
     "is_day",
     "is_part_of_lifetime",
@@ -179,3 +181,12 @@ def unit_of_scale(scale: str) -> Unit:
 def zone_of_scale(scale: str) -> str:
     """The time zone of a scale."""
     return scale.rpartition(" ")[2]
+
+
+def check_scale(name: str, kept: str, asked: str) -> None:
+    """Raise ZoneConflict or UnitConflict unless both scales of a name are the same."""
+    if kept == asked:
+        return
+    if unit_of_scale(kept) != unit_of_scale(asked):
+        raise UnitConflict(name, unit_of_scale(kept), unit_of_scale(asked))
+    raise ZoneConflict(name, zone_of_scale(kept), zone_of_scale(asked))

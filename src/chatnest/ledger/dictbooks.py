@@ -2,8 +2,8 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -58,7 +58,7 @@ _WESTERNMOST: Final = 12 * _HOUR
 
 _FEW_DAYS: Final = 3
 """Maximum days that are looked up without an index of the days that an account has."""
-_NO_DAYS: Final[frozenset[str]] = frozenset()
+_NO_DAYS: Final[Mapping[str, Counter]] = {}
 
 _Entry = TypeVar("_Entry")
 
@@ -102,7 +102,8 @@ class DictBooks(Holds):
         self._slidings: OrderedDict[str, Sliding] = OrderedDict()
         self._long: set[str] = set()  # names with windows of several days
         self._ever: set[str] = set()  # names with a lifetime
-        self._days: dict[str, dict[str, set[str]]] = {}  # name with several days, account: days
+        # The counters of names with several days, by name, account and day.
+        self._days: dict[str, dict[str, dict[str, Counter]]] = {}
         self._zones: dict[str, str] = {}
         self.zone: Callable[[str], str | None] = self._zones.get
         self._read = _LookedUp(self._counters, Counter)
@@ -160,13 +161,17 @@ class DictBooks(Holds):
 
     def sums(self, name: str, account: str, first: str, last: str, start: int) -> tuple[int, int]:
         used = held = 0
-        days: Collection[str] = days_between(first, last)
-        if len(days) > _FEW_DAYS:
-            days = [day for day in self._days_of(name, account) if first <= day <= last]
-        for day in days:
-            key = f"{name}:{day}:{account}"
-            counter = self._read.get(key) or self._counters.get(key)
-            if counter is not None and counter.ends > start:
+        if name not in self._days:
+            keys = _keys_of_days(name, account, first, last)
+            for key in keys:
+                counter = self._counters.get(key) or self._read.get(key)
+                if counter is not None and counter.ends > start:
+                    used += counter.settled + counter.adjusted
+                    held += counter.held
+            if keys:
+                return used, held
+        for day, counter in self._days_of(name, account).items():
+            if first <= day <= last and counter.ends > start:
                 used += counter.settled + counter.adjusted
                 held += counter.held
         return used, held
@@ -174,8 +179,7 @@ class DictBooks(Holds):
     def all_sums(self, name: str, account: str) -> tuple[int, int]:
         self.keep_ever(name)
         used = held = 0
-        for day in self._days_of(name, account):
-            counter = self._counters.get(key := f"{name}:{day}:{account}") or self._read[key]
+        for counter in self._days_of(name, account).values():
             used += counter.settled + counter.adjusted
             held += counter.held
         return used, held
@@ -183,65 +187,78 @@ class DictBooks(Holds):
     def keep_ever(self, name: str) -> None:
         self._ever.add(name)
 
-    def _days_of(self, name: str, account: str) -> AbstractSet[str]:
-        """The days with a counter of an account, with those that the operation may add."""
+    def _days_of(self, name: str, account: str) -> Mapping[str, Counter]:
+        """The counters of an account by their days, with those that the operation may add."""
         if name not in self._days:
+            self._long.add(name)
             self._days[name] = {}
-            for key in self._counters:
-                self._enter(key, name)
-        days: AbstractSet[str] = self._days[name].get(account, _NO_DAYS)
+            for key, counter in self._counters.items():
+                self._enter(key, counter, name)
+        days: Mapping[str, Counter] = self._days[name].get(account, _NO_DAYS)
         for key in self._read:
-            if key not in self._counters and is_part_of_lifetime(key, name, account):
-                days = days | {key.split(":", 2)[1]}
+            if (
+                key.startswith(name)
+                and key not in self._counters
+                and is_part_of_lifetime(key, name, account)
+            ):
+                days = {**days, key.split(":", 2)[1]: self._read[key]}
         return days
 
-    def _enter(self, key: str, only: str = "") -> None:
+    def _enter(self, key: str, counter: Counter, only: str = "") -> None:
+        if not self._days or key.partition(":")[0] not in self._days:
+            return
         name, day, account = key.split(":", 2)
-        if name in self._days and (only in {"", name}) and day and day != GRANTED:
-            self._days[name].setdefault(account, set()).add(day)
+        if (only in {"", name}) and day and day != GRANTED:
+            self._days[name].setdefault(account, {})[day] = counter
 
     def _leave(self, key: str) -> None:
         name, day, account = key.split(":", 2)
         accounts = self._days.get(name, {})
         days = accounts.get(account)
         if days is not None:
-            days.discard(day)
+            days.pop(day, None)
             if not days:
                 del accounts[account]
 
     def _keep(self) -> None:
         """Store the entries that the operation has changed, except empty ones."""
         for key, counter in self._read.items():
-            if counter.settled or counter.held or counter.adjusted:
-                if self._days and key not in self._counters:
-                    self._enter(key)
-                self._counters[key] = counter
+            if counter.held or counter.settled or counter.adjusted:
+                if key not in self._counters:
+                    self._counters[key] = counter
+                    self._enter(key, counter)
             elif self._counters.pop(key, None) is not None:
                 self._leave(key)
-        for key, window in self._slid.items():
-            if window:
-                self._windows[key] = window
-            else:
-                self._windows.pop(key, None)
+        self._read.clear()
+        if self._slid:
+            for key, window in self._slid.items():
+                if window:
+                    self._windows[key] = window
+                else:
+                    self._windows.pop(key, None)
+            self._slid.clear()
+        if self._moved:
+            self._keep_slidings()
+
+    def _keep_slidings(self) -> None:
         for key, sliding in self._moved.items():
             if sliding.buckets:
                 self._slidings[key] = sliding
             else:
                 self._slidings.pop(key, None)
-        self._read.clear()
-        self._slid.clear()
         self._moved.clear()
 
     # ------------------------------------------------ room
 
     def _placed(self, limits: tuple[Limit, ...], now: int) -> tuple[Limit, ...]:
         """The limits, with a shared account in place of each account that has no room."""
+        most = self._most_addresses
+        if len(self._counters) < most and len(self._windows) < most and len(self._slidings) < most:
+            return limits
         for limit in limits:
             if isinstance(limit.window, str) and limit.window != "day":
                 self._long.add(limit.name)
         fullest = max(len(self._counters), len(self._windows), len(self._slidings))
-        if fullest < self._most_addresses:
-            return limits
         placed = tuple(
             limit
             if self._has_place(limit, now)
@@ -317,9 +334,16 @@ class DictBooks(Holds):
     def _add_up(self, counter: Counter, name: str, account: str) -> None:
         """Add a day that is dropped to the sum of an account's earlier days."""
         total = self._counters.setdefault(key := f"{name}:{EVER}:{account}", Counter())
-        self._enter(key)
+        self._enter(key, total)
         for figure in ("settled", "overrun", "expired", "adjusted"):
             setattr(total, figure, getattr(total, figure) + getattr(counter, figure))
+
+
+@lru_cache(8_192)
+def _keys_of_days(name: str, account: str, first: str, last: str) -> tuple[str, ...]:
+    """The keys of the counters of some days; none if these are so many that an index is faster."""
+    days = days_between(first, last)
+    return tuple([f"{name}:{day}:{account}" for day in days]) if len(days) <= _FEW_DAYS else ()
 
 
 def _is_address(account: str) -> bool:

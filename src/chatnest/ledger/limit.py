@@ -30,7 +30,7 @@ _UTC: Final = "UTC"
 _MOST_THRESHOLDS: Final = 10
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+class Limit(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """One limit that a request must fit under.
 
     ``unit`` is what is counted, and ``amount`` how much of it ``account`` may use in a window:

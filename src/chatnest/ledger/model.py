@@ -18,12 +18,10 @@ from typing import Final
 
 import msgspec
 
-from chatnest.errors import UnitConflict, ZoneConflict
 from chatnest.ledger.audit import Adjustment, check_total
 from chatnest.ledger.base import (
     Admitted,
     Charge,
-    Cost,
     Hold,
     LimitState,
     Line,
@@ -37,22 +35,18 @@ from chatnest.ledger.books import (
     Books,
     HoldRecord,
     HoldState,
-    counter_key,
-    scale_of,
+    check_scale,
     set_end,
-    unit_of_scale,
-    zone_of_scale,
 )
-from chatnest.ledger.days import day_end
+from chatnest.ledger.counted import Counted, CountedLimits, counted_at
 from chatnest.ledger.limit import Limit, Unit
-from chatnest.ledger.standing import longest, refusal_of, state_of
+from chatnest.ledger.standing import Standing, longest, refusal_of, standing_of, state_of
 from chatnest.ledger.usage import expired_row, expired_use, row_of, use_of
 from chatnest.ledger.watch import Watch
-from chatnest.ledger.watching import look_at, watch_of
+from chatnest.ledger.watching import look_at
 
 __all__ = [
     "EXACT",
-    "check_scale",
     "correct",
     "expire",
     "release",
@@ -69,44 +63,37 @@ refused, since it would be tried again without end: the figure stays there.
 
 _NOTHING: Final = Charge(tokens=0)
 
+_Found = tuple[Counted, Standing]
+"""A limit, with its figures."""
+
 
 # ---------------------------------------------------------------- operations
 
 
 def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
     """Hold under all limits of ``wish``, or under none. Raises ZoneConflict or UnitConflict."""
-    scales = _scales(books, wish.limits)
+    counted = counted_at(wish.limits, now)
+    scales = _new_scales(books, counted)
     expire(books, now)
     known = books.hold(wish.id)
     if known is not None:
         if known.state is HoldState.RESERVED:
             return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
         return Refused(state=None, retry_after=0, now=now)
-    states = [state_of(books, limit, now) for limit in wish.limits]
-    costs = wish.costs()
-    output = _grant(wish, costs, states)
-    refusals = []
-    over = []
-    for state in states:
-        limit, cost = state.limit, costs[state.limit.unit]
-        least = output if isinstance(limit.window, int) else wish.min_output
-        needed = cost.fixed + cost.per_output * least
-        # A cost of 0 fits everywhere, also for an account in debt.
-        if not needed or state.used + state.held + needed <= limit.amount + state.granted:
-            continue
-        if limit.mode == "shadow":
-            over.append(limit.name)
-        else:
-            refusals.append(refusal_of(books, state, needed, now))
-    if refusals:
-        return longest(refusals)
+    output = max(wish.output, wish.min_output)
+    found, fits = _stand(books, counted.limits, _amounts(wish, output), now)
+    over: list[str] = []
+    if not fits:
+        output = _grant(wish, found)
+        over, refused = _refuse(books, wish, output, found, now)
+        if refused is not None:
+            return refused
     for name, scale in scales.items():
         books.keep_zone(name, scale)
-    for limit in wish.limits:
-        if limit.window == "lifetime":
-            books.keep_ever(limit.name)
-    hold, held = _admit(books, wish, output, states, now)
-    return Admitted(hold=hold, states=held, now=now, over=tuple(over))
+    for name in counted.lifetimes:
+        books.keep_ever(name)
+    hold, states = _admit(books, wish, output, found, now)
+    return Admitted(hold=hold, states=states, now=now, over=tuple(over))
 
 
 def renew(books: Books, hold_id: str, lease: int, now: int) -> None:
@@ -179,15 +166,16 @@ def expire(books: Books, now: int) -> None:
 
 def usage(books: Books, limits: tuple[Limit, ...], now: int) -> tuple[LimitState, ...]:
     """The states of limits. Raises ZoneConflict or UnitConflict."""
-    _scales(books, limits)
+    counted = counted_at(limits, now)
+    _new_scales(books, counted)
     expire(books, now)
-    return tuple([state_of(books, limit, now) for limit in limits])
+    return tuple([state_of(each.limit, *standing_of(books, each, now)) for each in counted.limits])
 
 
 # ---------------------------------------------------------------- their parts
 
 
-def _scales(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
+def _new_scales(books: Books, limits: CountedLimits) -> dict[str, str]:
     """The scale of each name that the books do not know yet.
 
     A name has one zone for all accounts, so that an account has one current day, and with it one
@@ -195,87 +183,112 @@ def _scales(books: Books, limits: tuple[Limit, ...]) -> dict[str, str]:
     for a limit with another one, before anything is changed.
     """
     new: dict[str, str] = {}
-    for limit in limits:
-        if isinstance(limit.window, str):
-            kept = books.zone(limit.name)
-            if kept != limit.timezone or limit.unit != "tokens":
-                scale = scale_of(limit)
-                check_scale(limit.name, kept or new.setdefault(limit.name, scale), scale)
+    for name, scale in limits.scales.items():
+        kept = books.zone(name)
+        if not kept:
+            new[name] = scale
+        elif kept != scale:
+            check_scale(name, kept, scale)
     return new
 
 
-def check_scale(name: str, kept: str, asked: str) -> None:
-    """Raise ZoneConflict or UnitConflict unless both scales of a name are the same."""
-    if kept == asked:
-        return
-    if unit_of_scale(kept) != unit_of_scale(asked):
-        raise UnitConflict(name, unit_of_scale(kept), unit_of_scale(asked))
-    raise ZoneConflict(name, zone_of_scale(kept), zone_of_scale(asked))
+def _amounts(wish: Reservation, output: int) -> dict[Unit, int]:
+    """The amount of each unit that a wish holds for an output."""
+    money = wish.money
+    return amounts_of(wish.input_tokens + output, money.fixed + money.per_output * output)
 
 
-def _grant(wish: Reservation, costs: dict[Unit, Cost], states: list[LimitState]) -> int:
+def _stand(
+    books: Books, limits: tuple[Counted, ...], amounts: dict[Unit, int], now: int
+) -> tuple[list[_Found], bool]:
+    """The figures of all limits, and whether these amounts fit under each: then no limit grants
+    less, and none refuses.
+    """
+    found, fits = [], True
+    for counted in limits:
+        standing = used, held, _, granted = standing_of(books, counted, now)
+        found.append((counted, standing))
+        limit = counted.limit
+        if used + held + amounts[limit.unit] > limit.amount + granted:
+            fits = False
+    return found, fits
+
+
+def _grant(wish: Reservation, found: list[_Found]) -> int:
     """The output that all limits leave for a wish, at least its minimum. Present use lowers it
     under a limit of the calendar. Under a sliding window only the limit's whole amount does, since
     a request that has to wait fits later.
     """
-    output = wish.output
-    for state in states:
-        limit = state.limit
-        cost = costs[limit.unit]
-        if cost.per_output and limit.mode == "enforce":
-            left = limit.amount + state.granted
-            if not isinstance(limit.window, int):
-                left -= state.used + state.held
+    costs, output = wish.costs(), wish.output
+    for counted, (used, held, _, granted) in found:
+        cost = costs[counted.limit.unit]
+        if cost.per_output and counted.is_enforced:
+            left = counted.limit.amount + granted
+            if not counted.length:
+                left -= used + held
             output = min(output, (left - cost.fixed) // cost.per_output)
     return max(output, wish.min_output)
 
 
+def _refuse(
+    books: Books, wish: Reservation, output: int, found: list[_Found], now: int
+) -> tuple[list[str], Refused | None]:
+    """The names of the shadow limits that would refuse a wish, and the refusal by the others."""
+    costs = wish.costs()
+    refusals = []
+    over = []
+    for counted, standing in found:
+        limit = counted.limit
+        used, held, _, granted = standing
+        cost = costs[limit.unit]
+        needed = cost.fixed + cost.per_output * (output if counted.length else wish.min_output)
+        # A cost of 0 fits everywhere, also for an account in debt.
+        if not needed or used + held + needed <= limit.amount + granted:
+            continue
+        if counted.is_enforced:
+            refusals.append(refusal_of(books, counted, standing, needed, now))
+        else:
+            over.append(limit.name)
+    return over, longest(refusals) if refusals else None
+
+
 def _admit(
-    books: Books, wish: Reservation, output: int, before: list[LimitState], now: int
+    books: Books, wish: Reservation, output: int, found: list[_Found], now: int
 ) -> tuple[Hold, tuple[LimitState, ...]]:
-    tokens = wish.input_tokens + output
-    money = wish.money.fixed + wish.money.per_output * output
-    amounts = amounts_of(tokens, money)
+    """Hold an output under all limits. Returns their states with it."""
+    amounts = _amounts(wish, output)
     lines: dict[str, Line] = {}
     watched: dict[Watch, None] = {}
     windows = set()
     states = []
     # If two limits of a wish share a counter or a window, the request counts once.
-    for state in before:
-        limit, used, held, resets_at = state.limit, state.used, state.held, state.resets_at
-        key = counter_key(limit, now)
-        amount, window = amounts[limit.unit], limit.window
-        if isinstance(window, int):
+    for counted, (used, held, resets_at, granted) in found:
+        limit, key, length = counted.limit, counted.key, counted.length
+        amount = amounts[limit.unit]
+        if length:
             if key not in windows:
                 windows.add(key)
                 if limit.unit == "requests":
                     books.window(key).append(now)
                 else:
-                    serial = books.sliding(key).add(amount, window * 1000, now)
+                    serial = books.sliding(key).add(amount, length, now)
                     lines[key] = Line(key, limit.unit, serial)
-            used += amount
-            if resets_at is None:
-                resets_at = now + window * 1000
-        else:
-            if key not in lines:
-                lines[key] = Line(key, limit.unit)
-                counter = books.counter(key)
-                if window is not None:
-                    ends = day_end(now, limit.timezone)
-                    counter.ends = ends if counter.is_empty else max(counter.ends, ends)
-                counter.held += amount
-            if limit.warn_at:
-                watched[watch_of(limit, now)] = None
-            held += amount
-        states.append(
-            LimitState(
-                limit=limit, used=used, held=held, resets_at=resets_at, granted=state.granted
-            )
-        )
+            leaves = now + length if resets_at is None else resets_at
+            states.append(state_of(limit, used + amount, held, leaves, granted))
+            continue
+        if key not in lines:
+            lines[key] = Line(key, limit.unit)
+            counter, ends = books.counter(key), counted.ends
+            if counter.ends != ends and (counter.ends < ends or counter.is_empty):
+                counter.ends = ends
+            counter.held += amount
+        if counted.watch is not None:
+            watched[counted.watch] = None
+        states.append(state_of(limit, used, held + amount, resets_at, granted))
     hold = Hold(
         id=wish.id,
-        tokens=tokens,
-        money=money,
+        tokens=amounts["tokens"],
+        money=amounts["money"],
         output=output,
         lines=tuple(lines.values()),
         watched=tuple(watched),

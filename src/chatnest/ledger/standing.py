@@ -3,73 +3,77 @@
 from typing import Final
 
 from chatnest.ledger.base import LimitState, Refused
-from chatnest.ledger.books import GRANTED, Books, counter_key
-from chatnest.ledger.calendar import span_of_window
+from chatnest.ledger.books import GRANTED, Books
+from chatnest.ledger.counted import Counted
 from chatnest.ledger.limit import Limit
 
-__all__ = ["RETRY_HELD", "longest", "refusal_of", "state_of"]
+__all__ = ["RETRY_HELD", "Standing", "longest", "refusal_of", "standing_of", "state_of"]
 
 RETRY_HELD: Final = 5_000
 """Milliseconds to wait for a running answer to end: an estimate, since its end is not known."""
 
 
-def state_of(books: Books, limit: Limit, now: int) -> LimitState:
-    """The state of a limit at ``now``."""
-    used = held = granted = 0
-    resets_at = None
-    window = limit.window
-    if isinstance(window, int):
-        key = counter_key(limit, now)
+Standing = tuple[int, int, int | None, int]
+"""The ``used``, ``held``, ``resets_at`` and ``granted`` of a LimitState."""
+
+
+def state_of(limit: Limit, used: int, held: int, resets_at: int | None, granted: int) -> LimitState:
+    """The state of a limit that has these figures."""
+    return LimitState(limit=limit, used=used, held=held, resets_at=resets_at, granted=granted)
+
+
+def standing_of(books: Books, counted: Counted, now: int) -> Standing:
+    """The figures of a limit at ``now``."""
+    limit, length = counted.limit, counted.length
+    if length:
         if limit.unit == "requests":
-            times = books.window(key)
-            times.slide(window * 1000, now)
+            times = books.window(counted.key)
+            times.slide(length, now)
             used = len(times)
-            resets_at = times[0] + window * 1000 if used else None
-        else:
-            sliding = books.sliding(key)
-            sliding.slide(window * 1000, now)
-            used, resets_at = sliding.weight, sliding.resets_at(window * 1000)
-    elif window is None:
-        held = books.counter(counter_key(limit, now)).held
-    elif window == "lifetime":
+            return used, 0, times[0] + length if used else None, 0
+        sliding = books.sliding(counted.key)
+        sliding.slide(length, now)
+        return sliding.weight, 0, sliding.resets_at(length), 0
+    if not counted.scale:
+        return 0, books.counter(counted.key).held, None, 0
+    span, granted, resets_at = counted.span, 0, None
+    if span is None:
         used, held = books.all_sums(limit.name, limit.account)
         granted = books.counter(f"{limit.name}:{GRANTED}:{limit.account}").adjusted
     else:
-        span = span_of_window(limit, now)
         used, held = books.sums(limit.name, limit.account, span.first, span.last, span.start)
         resets_at = span.end
-    return LimitState(
-        limit=limit, used=max(0, used), held=held, resets_at=resets_at, granted=granted
-    )
+    return max(0, used), held, resets_at, granted
 
 
-def refusal_of(books: Books, state: LimitState, needed: int, now: int) -> Refused:
+def refusal_of(
+    books: Books, counted: Counted, standing: Standing, needed: int, now: int
+) -> Refused:
     """The refusal by a limit under which ``needed`` does not fit."""
-    limit = state.limit
-    most = limit.amount + state.granted
+    limit = counted.limit
+    used, _, resets_at, granted = standing
+    most = limit.amount + granted
     wait: int | None
     by_held = False
-    if needed > most or (limit.window == "lifetime" and state.used + needed > most):
+    if needed > most or (limit.window == "lifetime" and used + needed > most):
         wait = None
-    elif isinstance(limit.window, int):
-        wait = _free_at(books, state, needed, now) - now
-    elif state.used + needed > most and state.resets_at is not None:
-        wait = state.resets_at - now
+    elif counted.length:
+        wait = _free_at(books, counted, used + needed - limit.amount) - now
+    elif used + needed > most and resets_at is not None:
+        wait = resets_at - now
     else:
         wait, by_held = RETRY_HELD, True
-        if state.resets_at is not None:
-            wait = min(wait, state.resets_at - now)
+        if resets_at is not None:
+            wait = min(wait, resets_at - now)
+    state = state_of(limit, *standing)
     return Refused(state=state, retry_after=wait, now=now, by_held=by_held)
 
 
-def _free_at(books: Books, state: LimitState, needed: int, now: int) -> int:
-    """The time at which a sliding window has room for an amount, without other requests."""
-    limit = state.limit
-    key = counter_key(limit, now)
-    if limit.unit == "requests":
-        times = books.window(key)
-        return times[len(times) - limit.amount] + limit.length
-    return books.sliding(key).free_at(state.used + needed - limit.amount, limit.length)
+def _free_at(books: Books, counted: Counted, excess: int) -> int:
+    """The time at which ``excess`` has left a sliding window, without other requests."""
+    if counted.limit.unit == "requests":
+        return books.window(counted.key)[excess - 1] + counted.length
+    return books.sliding(counted.key).free_at(excess, counted.length)
 
 
 def longest(refusals: list[Refused]) -> Refused:

@@ -39,8 +39,10 @@ class ListWindow(list[int]):
 
     def slide(self, length: int, now: int) -> None:
         self.length = length
-        drop_until(self, now - length)
-        count_as_now(self, now)
+        if self and self[0] <= now - length:
+            drop_until(self, now - length)
+        if self and self[-1] > now:
+            count_as_now(self, now)
 
 
 def drop_until(times: list[int], last: int) -> int:

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Limit
-from chatnest.ledger.books import zone_of_scale
+from chatnest.ledger.books import check_scale, zone_of_scale
 from chatnest.ledger.days import end_of, span_of
-from chatnest.ledger.model import check_scale
 from chatnest.ledger.redis.keys import Keys
 from chatnest.ledger.redis.mark import Mark, described, new_word, trouble
 from chatnest.ledger.redis.marks import Marks

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from chatnest.ledger.base import Limit
-from chatnest.ledger.books import scale_of
-from chatnest.ledger.model import check_scale
+from chatnest.ledger.books import check_scale, scale_of
 
 __all__ = ["Zones", "zones_of"]
 
