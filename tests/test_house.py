@@ -84,7 +84,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "ledger.redis": (
         "keys lua mark survey usage zones",
-        "answers records server",
+        "answers plan records server",
         "marks reader",
         "books",
         "crossings steps",

@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from chatnest.ledger.base import (
     Admitted,
     Hold,
-    Limit,
     LimitState,
     Line,
     Refused,
     Reservation,
 )
-from chatnest.ledger.books import counter_key
-from chatnest.ledger.calendar import span_of_window
+from chatnest.ledger.counted import Counted, counted_at
 from chatnest.ledger.redis.keys import Part, has_account
 from chatnest.ledger.watch import Watch
-from chatnest.ledger.watching import watch_of
 
 __all__ = ["ADMITTED", "DAYS", "REFUSED", "Admission", "in_order", "refusal", "states_of"]
 
@@ -47,16 +44,17 @@ class Admission:
         """Add a step that was admitted."""
         _, self._now, self.output, admitted_at, *figures = answer
         self.done.append((part, self.output))
-        for place, (index, limit) in enumerate(part.limits):
-            state = _State(*figures[_WIDTH * place : _WIDTH * (place + 1)])
-            self._states.append((index, _state(limit, state, self._now)))
+        self._states += states_of(part, figures, self._now)
+        counted = counted_at(part.under, admitted_at).limits
+        for (index, limit), each, serial, is_over in zip(
+            part.limits, counted, figures[_SERIAL::_WIDTH], figures[_OVER::_WIDTH], strict=True
+        ):
             self._granted[index] = self.output
             if has_account(limit):
-                line = Line(counter_key(limit, admitted_at), limit.unit, state.serial)
-                self._lines.append((index, line))
-            if limit.warn_at:
-                self._watched.append((index, watch_of(limit, admitted_at)))
-            if state.over:
+                self._lines.append((index, Line(each.key, limit.unit, serial)))
+            if each.watch is not None:
+                self._watched.append((index, each.watch))
+            if is_over:
                 self._over.append((index, limit.name))
 
     def answer(self) -> Admitted:
@@ -73,10 +71,14 @@ class Admission:
             ),
         )
         over = tuple(name for _, name in sorted(self._over))
-        states = tuple(
-            self._lowered(state, self._granted[index])
-            for index, state in sorted(self._states, key=itemgetter(0))
-        )
+        states = in_order(self._states)
+        if len(self.done) > 1:
+            states = tuple(
+                [
+                    self._lowered(state, self._granted[index])
+                    for index, state in sorted(self._states, key=itemgetter(0))
+                ]
+            )
         return Admitted(hold=hold, states=states, now=self._now, over=over)
 
     def _lowered(self, state: LimitState, granted: int) -> LimitState:
@@ -89,18 +91,9 @@ class Admission:
         return msgspec.structs.replace(state, held=state.held - less)
 
 
-class _State(NamedTuple):
-    """The figures of a limit's state in an answer."""
-
-    used: int
-    held: int
-    first: int
-    granted: int
-    serial: int
-    over: int
-
-
-_WIDTH: Final = len(_State._fields)
+_WIDTH: Final = 6
+"""Figures of a limit's state in an answer: used, held, first, granted, and then:"""
+_SERIAL, _OVER = 4, 5
 
 
 def refusal(part: Part, answer: Sequence[int]) -> Refused:
@@ -111,9 +104,9 @@ def refusal(part: Part, answer: Sequence[int]) -> Refused:
     if kind != REFUSED:
         return Refused(state=None, retry_after=0, now=now)
     place, wait, by_held, *state = rest
-    _, limit = part.limits[place - 1]
+    counted = counted_at(part.under, now).limits[place - 1]
     return Refused(
-        state=_state(limit, _State(*state), now),
+        state=_state(counted, state),
         retry_after=wait if wait >= 0 else None,
         now=now,
         by_held=by_held == 1,
@@ -122,24 +115,22 @@ def refusal(part: Part, answer: Sequence[int]) -> Refused:
 
 def states_of(part: Part, figures: Sequence[int], now: int) -> list[tuple[int, LimitState]]:
     """The state of each limit of a part, with the limit's index, from a script's figures."""
+    counted = counted_at(part.under, now).limits
     return [
-        (index, _state(limit, _State(*figures[_WIDTH * place : _WIDTH * (place + 1)]), now))
-        for place, (index, limit) in enumerate(part.limits)
+        (index, _state(each, figures[_WIDTH * place : _WIDTH * (place + 1)]))
+        for place, ((index, _), each) in enumerate(zip(part.limits, counted, strict=True))
     ]
 
 
-def _state(limit: Limit, state: _State, now: int) -> LimitState:
+def _state(counted: Counted, figures: Sequence[int]) -> LimitState:
+    used, held, first, granted, _, _ = figures
     resets_at = None
-    if isinstance(limit.window, int):
-        resets_at = state.first + limit.length if state.first >= 0 else None
-    elif limit.window is not None and limit.window != "lifetime":
-        resets_at = span_of_window(limit, now).end
+    if counted.length:
+        resets_at = first + counted.length if first >= 0 else None
+    elif counted.span is not None:
+        resets_at = counted.span.end
     return LimitState(
-        limit=limit,
-        used=state.used,
-        held=state.held,
-        resets_at=resets_at,
-        granted=state.granted,
+        limit=counted.limit, used=used, held=held, resets_at=resets_at, granted=granted
     )
 
 

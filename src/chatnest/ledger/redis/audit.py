@@ -80,7 +80,7 @@ class RedisAudit:
         max_turns: int,
     ) -> None:
         self._reader = Reader(server, keys, max_turns)
-        self._run = steps.run
+        self._run, self._run_limits = steps.run, steps.run_limits
         self._keep = steps.keep
         self._books = books
         self._keys = keys
@@ -198,7 +198,7 @@ class RedisAudit:
     async def _refuse_while_held(self, name: str) -> None:
         tags = await self._reader.tags("holds")
         for tag in tags:  # charges the leases that have ended
-            await self._run("usage", Part([tag]), (0,))
+            await self._run_limits("usage", Part([tag]), (), (), ())
         held = [
             balance
             for account in await self._reader.accounts(tags)

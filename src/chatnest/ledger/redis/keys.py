@@ -52,6 +52,7 @@ __all__ = [
     "Days",
     "Keys",
     "Part",
+    "Plan",
     "Today",
     "fields_of",
     "has_account",
@@ -70,22 +71,49 @@ _LONG_DAYS: Final = 62
 _SLOTS: Final = 16_384
 """Number of slots of a cluster of any size."""
 
+_MOST_PARTS: Final = 4_096
+"""Maximum tuples of limits whose parts are kept for their next request."""
+
+_OF_ID: Final = "%id:"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The limits of a part as the scripts take them, from ``since`` until ``until``, and the keys
+    of their windows.
+    """
+
+    since: int
+    until: int
+    windows: tuple[bytes, ...]
+    packed: bytes
+
 
 class Part(msgspec.Struct):
     """The part of an operation that one script does: the tags of the accounts that it charges, and
     the limits that it checks, each with its index in the operation. The first account has the key
     that records the hold's end. One part of a hold ``keeps`` its usage.
+
+    The parts of a reservation are kept for the next one under the same limits, with what was worked
+    out for them: their ``plan``, and the keys that belong to a day.
     """
 
     homes: list[str]
     limits: list[tuple[int, Limit]] = []
     lines: list[Line] = []
     keeps: bool = False
+    plan: Plan | None = None
+    day: str = ""
+    day_keys: tuple[list[bytes], bytes, bytes] = ([], b"", b"")
 
     @property
     def tag(self) -> str:
         """A hash tag in the slot of this part."""
         return self.homes[0] if self.homes else tag_of(self.limits[0][1].account)
+
+    @property
+    def under(self) -> tuple[Limit, ...]:
+        """The limits, without their indexes."""
+        return tuple([limit for _, limit in self.limits])
 
 
 class Keys:
@@ -101,6 +129,7 @@ class Keys:
             )
         self._prefix = prefix
         self._slot_of = slot_of
+        self._parts: dict[tuple[tuple[Limit, ...], str], list[Part]] = {}
         self.home: str = "%books"
         """The tag of keys that belong to no account. No account's tag begins like this."""
         self.mark: str = self.of(self.home, "mark")
@@ -131,9 +160,16 @@ class Keys:
         """The pattern with which ``SCAN`` finds keys of this kind. It may match other keys, too."""
         return re.sub(r"([][*?\\^-])", r"\\\1", f"{self._prefix}:{{") + f"*}}:{kind}"
 
-    def of_account(self, tag: str, day: str) -> list[str]:
-        """The four keys that a script takes for an account."""
-        return [self.of(tag, kind) for kind in ("counters", "holds", "due", f"turns:{day}")]
+    def of_day(self, part: Part, day: str) -> tuple[list[bytes], bytes, bytes]:
+        """The keys that every step over a part has: four of each account, the pending crossings,
+        and the roll-up in the slot.
+        """
+        if part.day != day:
+            kinds = "counters", "holds", "due", f"turns:{day}"
+            accounts = [self.of(tag, kind).encode() for tag in part.homes for kind in kinds]
+            pending, usage = self.of_pending(part.tag), self.of_usage(part, "", day)
+            part.day, part.day_keys = day, (accounts, pending.encode(), usage.encode())
+        return part.day_keys
 
     def of_adjustment(self, tag: str, adjustment_id: str) -> tuple[str, str]:
         """The keys of an adjustment: its id, and the records of grants."""
@@ -167,6 +203,17 @@ class Keys:
 
     def parts_of_wish(self, wish: Reservation) -> list[Part]:
         """The parts of a reservation. Each has an account, which makes a repetition idempotent."""
+        kind = wish.limits, wish.principal
+        parts = self._parts.get(kind)
+        if parts is None:
+            parts = self._new_parts(wish)
+            if not any(tag.startswith(_OF_ID) for part in parts for tag in part.homes):
+                if len(self._parts) >= _MOST_PARTS:
+                    self._parts.clear()
+                self._parts[kind] = parts
+        return parts
+
+    def _new_parts(self, wish: Reservation) -> list[Part]:
         parts = self.parts_of_limits(wish.limits)
         if not any(part.homes for part in parts):
             own = _tag_of_id(wish.id)
@@ -242,7 +289,7 @@ def _tags_of_slots() -> tuple[str, ...]:
 
 def _tag_of_id(hold_id: str) -> str:
     # A hold without counters belongs to no account. No account's tag begins like this.
-    return f"%id:{tag_of(hold_id)}"
+    return f"{_OF_ID}{tag_of(hold_id)}"
 
 
 def split_line(line: Line) -> list[str]:

@@ -138,7 +138,7 @@ class RedisLedger:
                 *(wish.id, admission.output, wish.min_output, wish.lease),
                 *(wish.input_tokens, wish.money.fixed, wish.money.per_output, int(part.keeps)),
             )
-            answer = await self._steps.run_limits("reserve", part, (end_key,), args)
+            answer = await self._steps.run_limits("reserve", part, (end_key,), args, wish.limits)
             if answer[0] == REFUSED:  # not for a hold that has ended: its admission counts
                 await self._undo(wish, admission)
             if answer[0] != ADMITTED:
@@ -184,7 +184,7 @@ class RedisLedger:
         states: list[tuple[int, LimitState]] = []
         await self._books.agree(limits)
         for part in self._keys.parts_of_limits(limits):
-            _, now, *figures = await self._steps.run_limits("usage", part, (), ())
+            _, now, *figures = await self._steps.run_limits("usage", part, (), (), limits)
             states.extend(states_of(part, figures, now))
         return in_order(states)
 

@@ -191,7 +191,7 @@ class Reader:
                 yield of_slot[first : first + _KEYS]
 
     def _keys_of(self, tag: str) -> list[str]:
-        return self._keys.of_account(tag, "")[:3]
+        return [self._keys.of(tag, kind) for kind in ("counters", "holds", "due")]
 
     async def _ask(self, name: str, tag: str, keys: list[str], *args: str | int) -> list[Any]:
         mark = self._keys.of_mark(tag)

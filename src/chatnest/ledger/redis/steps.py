@@ -7,7 +7,6 @@ from typing import Any, Final
 from chatnest.errors import LedgerUnavailable
 from chatnest.ledger.base import Charge, Hold, Limit, wall_clock
 from chatnest.ledger.books import is_day
-from chatnest.ledger.calendar import span_of_window
 from chatnest.ledger.days import day_of
 from chatnest.ledger.redis.answers import DAYS
 from chatnest.ledger.redis.books import Books
@@ -17,18 +16,14 @@ from chatnest.ledger.redis.keys import (
     Part,
     fields_of,
     has_account,
-    letter_of,
     split_line,
     tag_of,
     word_of,
 )
+from chatnest.ledger.redis.plan import plan_of
 from chatnest.ledger.redis.usage import usage_of
-from chatnest.ledger.watching import watch_of
 
 __all__ = ["Steps"]
-
-NEVER: Final = 2**52
-"""The end of a lifetime, in milliseconds since the epoch."""
 
 _TIME_AT: Final = {"settle": 2}
 """The position of the server's time in the answers in which it is not 1."""
@@ -68,8 +63,8 @@ class Steps:
         self,
         name: str,
         part: Part,
-        args: tuple[str | int, ...],
-        more_keys: tuple[str, ...] = (),
+        args: tuple[str | int | bytes, ...],
+        more_keys: Sequence[str | bytes] = (),
         now: int | None = None,
         *,
         limits: Sequence[Limit] = (),
@@ -80,17 +75,18 @@ class Steps:
         """
         now = self.now() if now is None else now
         today = day_of(now, "UTC")
-        keys = list(chain.from_iterable(self._keys.of_account(tag, today) for tag in part.homes))
-        common = (self.keep, self._max_turns, len(part.homes))
+        accounts, pending, usage = self._keys.of_day(part, today)
         time_at = _TIME_AT.get(name, 1)
         answer = await self._books.run(
             name,
             part.tag,
             [
-                *(*keys, *more_keys, self._keys.of_pending(part.tag)),
-                self._keys.of_usage(part, principal, today),
+                *accounts,
+                *more_keys,
+                pending,
+                self._keys.of_usage(part, principal, today) if principal else usage,
             ],
-            [*common, *args],
+            [self.keep, self._max_turns, len(part.homes), *args],
             time_at=time_at,
             limits=limits,
         )
@@ -98,32 +94,28 @@ class Steps:
         return answer
 
     async def run_limits(
-        self, name: str, part: Part, more_keys: tuple[str, ...], args: tuple[str | int, ...]
+        self,
+        name: str,
+        part: Part,
+        more_keys: tuple[str, ...],
+        args: tuple[str | int, ...],
+        limits: tuple[Limit, ...],
     ) -> list[int]:
-        """Run a script that evaluates the limits of ``part``.
+        """Run a script that evaluates the limits of ``part``, which are among ``limits``.
 
         If the server's day is not the day assumed here, its answer contains its time, and the
         second attempt uses that.
         """
-        windows = list(
-            dict.fromkeys(
-                self._keys.of_window(limit) for _, limit in part.limits if limit.kind == "rate"
-            )
-        )
-        before = 1 + 4 * len(part.homes) + len(more_keys)
-        places = {key: before + place for place, key in enumerate(windows, 1)}
         for _ in range(2):
             now = self.now()
-            words = chain.from_iterable(
-                self._arguments(each, part, places, now) for each in part.limits
-            )
+            plan = plan_of(part, self._keys, self._days, now)
             answer: list[int] = await self.run(
                 name,
                 part,
-                (len(part.limits), *words, *args, *self._watches(name, part, now)),
-                (*more_keys, *windows),
+                (plan.packed, *args),
+                (*plan.windows, *more_keys),
                 now,
-                limits=[limit for _, limit in part.limits],
+                limits=limits,
             )
             if answer[0] != DAYS:
                 break
@@ -199,16 +191,6 @@ class Steps:
         words = [word_of(watch) for watch in hold.watched if tag_of(watch.account) == tag]
         return [" ".join([fields_of(part.lines, tag), *words]), len(ends) // 2, *ends]
 
-    @staticmethod
-    def _watches(name: str, part: Part, now: int) -> list[str | int]:
-        """The watches of a reservation, each with the place of its account."""
-        watches: list[str | int] = []
-        for _, limit in part.limits:
-            if limit.warn_at and name == "reserve":
-                place = part.homes.index(tag_of(limit.account)) + 1
-                watches += [place, word_of(watch_of(limit, now))]
-        return watches
-
     def _windows_of(self, part: Part) -> list[str]:
         """The keys of the windows of amounts in a part."""
         limits = [limit for _, limit in part.limits if limit.kind == "rate" and has_account(limit)]
@@ -225,31 +207,3 @@ class Steps:
                 at = 2 + 4 * len(part.homes) + more + keys.index(self._keys.of_window(limit))
                 places += [f"{home} {limit.name}:{limit.window}", at]
         return [len(places) // 2, *places]
-
-    def _arguments(
-        self, placed: tuple[int, Limit], part: Part, places: dict[str, int], now: int
-    ) -> tuple[str | int, ...]:
-        _, limit = placed
-        enforced = int(limit.mode == "enforce")
-        common = letter_of(limit.unit), enforced, limit.amount
-        if not has_account(limit):
-            return "rate", *common, limit.length, places[self._keys.of_window(limit)]
-        home = part.homes.index(tag_of(limit.account)) + 1
-        if limit.kind == "rate":
-            place = f"{limit.name}:{limit.window}"
-            return (
-                *("buckets", *common, home, place),
-                *(limit.length, places[self._keys.of_window(limit)]),
-            )
-        if limit.window is None:
-            return "streams", *common, home, limit.name
-        today = self._days.today(limit.timezone, now)
-        window, first, last, start, resets = "lifetime", "0", "~", 0, NEVER
-        if limit.window != "lifetime":
-            span = span_of_window(limit, now)
-            window = limit.window if limit.window == "day" else f"{limit.window}{limit.starts}"
-            first, last, start, resets = span.first, span.last, span.start, span.end
-        return (
-            *("budget", *common, home, limit.name, today.name, today.end, today.start),
-            *(window, first, last, start, resets, today.oldest, today.long_ago),
-        )

@@ -80,7 +80,7 @@ class Link:
         self._probing: asyncio.Task[None] | None = None
 
     async def run(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]
+        self, script: Script, keys: Sequence[str | bytes], args: Sequence[str | int | bytes]
     ) -> Any:
         """Run a script by its SHA, or by its text if the server has lost it."""
 
@@ -144,7 +144,7 @@ class Link:
     async def _send(self, *command: str | int | bytes) -> Any:
         return await self._client.redis.execute_command(*command)
 
-    async def _guard(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _guard(self, key: str | bytes, work: Callable[[], Awaitable[Any]]) -> Any:
         self._refuse_while_open()
         begun = math.inf
         try:
@@ -179,23 +179,23 @@ class Link:
         if pool is not None:
             await pool.disconnect(inuse_connections=False)
 
-    def _open(self, key: str) -> None:
+    def _open(self, key: str | bytes) -> None:
         if self._breaker.open():
             self._start_probing(key)
 
-    def _start_probing(self, key: str) -> None:
+    def _start_probing(self, key: str | bytes) -> None:
         # The task outlives its request, so that no other request waits for an unavailable server.
         # `aclose` ends it.
         loop = asyncio.get_running_loop()
         self._probing = loop.create_task(self._probe(key), context=Context())
 
-    async def _probe(self, key: str) -> None:
+    async def _probe(self, key: str | bytes) -> None:
         while self._breaker.is_open:
             await asyncio.sleep(self._breaker.pause())
             if await self._answers(key):
                 self._breaker.close()
 
-    async def _answers(self, key: str) -> bool:
+    async def _answers(self, key: str | bytes) -> bool:
         try:
             with anyio.fail_after(min(self._longest, self._exchange)):
                 await self._send("EXISTS", key or "chatnest")

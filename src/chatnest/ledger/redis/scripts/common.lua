@@ -57,21 +57,28 @@ end
 
 -- The sums of windows are kept without the latest day, in fields NAME:~WINDOW. A write to another
 -- day makes them invalid: NAME:late has 'VERSION DAY', the version of all but that day.
-local function write(account, field, c)
+local function packed_counter(c)
+  if c.ends > 0 then
+    return string.format('%d %d %d %d %d %d', c.settled, c.held, c.overrun, c.expired, c.adjusted,
+      c.ends)
+  end
   local packed = string.format('%d %d %d %d', c.settled, c.held, c.overrun, c.expired)
-  if c.adjusted ~= 0 or c.ends > 0 then packed = packed .. string.format(' %d', c.adjusted) end
-  if c.ends > 0 then packed = packed .. string.format(' %d', c.ends) end
-  call('HSET', account.counters, field, packed)
+  return c.adjusted ~= 0 and packed .. string.format(' %d', c.adjusted) or packed
+end
+
+-- The next value of NAME:late after a write to another day, or nil if it stays.
+local function later(late, day)
+  if not late then return nil end
+  local version, latest = string.match(late, '^(%d+) (.*)$')
+  return latest ~= day and string.format('%d %s', version + 1, latest) or nil
+end
+
+local function write(account, field, c)
+  call('HSET', account.counters, field, packed_counter(c))
   local name, day = string.match(field, '^(.*):([^:]*)$')
   if day ~= '' then
-    local late = call('HGET', account.counters, name .. ':late')
-    if late then
-      local version, latest = string.match(late, '^(%d+) (.*)$')
-      if latest ~= day then
-        call('HSET', account.counters, name .. ':late',
-          string.format('%d %s', version + 1, latest))
-      end
-    end
+    local late = later(call('HGET', account.counters, name .. ':late'), day)
+    if late then call('HSET', account.counters, name .. ':late', late) end
   end
 end
 

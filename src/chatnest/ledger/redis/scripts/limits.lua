@@ -1,35 +1,26 @@
--- Limits and their states. Follows the common part in reserve and usage.
+-- Limits and their states. Follows the common part in reserve and usage. The limits are one argument,
+-- packed as in plan.py; the keys of their windows follow those of the accounts.
 
 local DAYS, MINUTE, NEVER = 3, 60000, -1
 
-local limits, off_days = {}, false
-for i = 1, int() do
-  local limit = { kind = text(), unit = text(), enforced = text() == '1', most = int() }
-  if limit.kind == 'rate' then
-    limit.window, limit.key = int(), KEYS[int()]
-    limit.place = limit.key
-  elseif limit.kind == 'buckets' then
-    limit.index, limit.name, limit.window, limit.key = int(), text(), int(), KEYS[int()]
-    limit.place = limit.key
-  else
-    limit.index = int()
-    limit.account = accounts[limit.index]
-    limit.name = text()
-    if limit.kind == 'budget' then
-      -- Today as the client knows it: an answer of DAYS has the server's time for another try.
-      limit.today, limit.stop = text(), int()
-      local start = int()
-      off_days = off_days or now < start or now >= limit.stop
-      limit.field = limit.name .. ':' .. limit.today
-      limit.window, limit.first, limit.last = text(), text(), text()
-      limit.start, limit.resets = int(), int()
-      limit.oldest, limit.long_ago = text(), text()
-    else
-      limit.field = limit.name .. ':'
-    end
-    limit.place = limit.index .. ' ' .. limit.field
+local plan = cmsgpack.unpack(text())
+local limits = plan.limits
+-- Today as the client knows it: an answer of DAYS has the server's time for another try.
+local off_days = now < plan.begins or now >= plan.ends
+for _, limit in ipairs(limits) do
+  if limit.index then limit.account = accounts[limit.index] end
+  if limit.window then limit.key = KEYS[4 * #accounts + 1 + limit.place] end
+  if limit.calendar then limit.calendar = plan.calendars[limit.calendar] end
+end
+
+-- The counters of each account, as texts, are read at once.
+for i, account in ipairs(accounts) do
+  account.rows, account.changed = {}, {}
+  local fields = plan.fields[i]
+  if #fields > 0 and not off_days then
+    local rows = call('HMGET', account.counters, unpack(fields))
+    for j, field in ipairs(fields) do account.rows[field] = rows[j] end
   end
-  limits[i] = limit
 end
 
 -- After the clock was set back, times of admission in the future count as now.
@@ -88,39 +79,39 @@ end
 -- know its end, and counts by its name.
 local function past(limit)
   local used, held = 0, 0
+  local on, rows, counters = limit.calendar, limit.account.rows, limit.account.counters
   local function add(day, packed)
-    if not packed or day == limit.today then return end
+    if not packed or day == on.today then return end
     local c = unpacked(packed)
-    local counts = c.ends > limit.start
-    if c.ends == 0 then counts = day > limit.first and day < limit.last end
+    local counts = c.ends > on.start
+    if c.ends == 0 then counts = day > on.first and day < on.last end
     if counts then used, held = used + c.settled + c.adjusted, held + c.held end
   end
-  if limit.window == 'day' then
-    local rows = call('HMGET', limit.account.counters, limit.name .. ':' .. limit.first,
-      limit.name .. ':' .. limit.last)
-    add(limit.first, rows[1])
-    add(limit.last, rows[2])
+  if on.window == 'day' then
+    add(on.first, rows[limit.name .. ':' .. on.first])
+    add(on.last, rows[limit.name .. ':' .. on.last])
     return used, held
   end
-  local late_field, label = limit.name .. ':late', limit.name .. ':~' .. limit.window
-  local known = call('HMGET', limit.account.counters, late_field, label)
-  local version, latest = string.match(known[1] or '0 ', '^(%d+) (.*)$')
-  if latest ~= limit.today then
+  local late_field, label = limit.name .. ':late', limit.name .. ':~' .. on.window
+  local version, latest = string.match(rows[late_field] or '0 ', '^(%d+) (.*)$')
+  if latest ~= on.today then
     version = string.format('%d', version + 1)
-    call('HSET', limit.account.counters, late_field, version .. ' ' .. limit.today)
+    rows[late_field] = version .. ' ' .. on.today
+    call('HSET', counters, late_field, rows[late_field])
   end
-  local v, day, start, u, h = string.match(known[2] or '', '^(%d+) (%S+) (%d+) (-?%d+) (%d+)$')
-  if v == version and day == limit.today and tonumber(start) == limit.start then
+  local v, day, start, u, h =
+    string.match(rows[label] or '', '^(%d+) (%S+) (%d+) (-?%d+) (%d+)$')
+  if v == version and day == on.today and tonumber(start) == on.start then
     return tonumber(u), tonumber(h)
   end
-  local all = call('HGETALL', limit.account.counters)
+  local all = call('HGETALL', counters)
   for i = 1, #all, 2 do
     local name, of = string.match(all[i], '^(.*):(%d%d%d%d%-%d%d%-%d%d)$')
-    if not name and limit.window == 'lifetime' then name, of = string.match(all[i], '^(.*):(ever)$') end
-    if name == limit.name and of >= limit.first and of <= limit.last then add(of, all[i + 1]) end
+    if not name and on.window == 'lifetime' then name, of = string.match(all[i], '^(.*):(ever)$') end
+    if name == limit.name and of >= on.first and of <= on.last then add(of, all[i + 1]) end
   end
-  call('HSET', limit.account.counters, label,
-    string.format('%s %s %d %d %d', version, limit.today, limit.start, used, held))
+  rows[label] = string.format('%s %s %d %d %d', version, on.today, on.start, used, held)
+  call('HSET', counters, label, rows[label])
   return used, held
 end
 
@@ -137,14 +128,15 @@ local function state_of(limit)
     state.used = w.total
     if w.first <= w.last then state.first = w.oldest end
   else
-    local c = counted[limit.place] or counter(limit.account, limit.field)
+    local rows = limit.account.rows
+    local c = counted[limit.place] or unpacked(rows[limit.field])
     counted[limit.place] = c
     state.held = c.held
     if limit.kind == 'budget' then
       local used, held = past(limit)
       state.used, state.held = math.max(0, used + c.settled + c.adjusted), held + c.held
-      if limit.window == 'lifetime' then
-        state.granted = counter(limit.account, limit.name .. ':granted').adjusted
+      if limit.calendar.window == 'lifetime' then
+        state.granted = unpacked(rows[limit.name .. ':granted']).adjusted
       end
     end
   end
@@ -152,9 +144,9 @@ local function state_of(limit)
 end
 
 local function put_state(answer, state)
-  for _, name in ipairs({ 'used', 'held', 'first', 'granted', 'serial', 'over' }) do
-    answer[#answer + 1] = state[name]
-  end
+  local n = #answer
+  answer[n + 1], answer[n + 2], answer[n + 3] = state.used, state.held, state.first
+  answer[n + 4], answer[n + 5], answer[n + 6] = state.granted, state.serial, state.over
 end
 
 local function states_into(answer)

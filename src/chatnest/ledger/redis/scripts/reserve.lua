@@ -5,11 +5,9 @@
 
 local REFUSED, ADMITTED, ENDED = 0, 1, 2
 local RETRY_HELD = 5000
-local end_key = KEYS[4 * #accounts + 2]
+local end_key = KEYS[#KEYS - 2]
 local id, wanted, least, lease = text(), int(), int(), int()
 local input, money_fixed, money_per, keeps_usage = int(), int(), int(), int()
-local watches = {} -- each an account's index and a word
-while read_args < #ARGV do watches[#watches + 1] = { int(), text() } end
 local fixed = { T = input, M = money_fixed, Q = 1, S = 1 }
 local per = { T = 1, M = money_per, Q = 0, S = 0 }
 
@@ -56,14 +54,14 @@ end
 output = math.max(output, least)
 
 for i, limit in ipairs(limits) do
-  local state = states[i]
+  local state, on = states[i], limit.calendar
   local slides = limit.kind == 'rate' or limit.kind == 'buckets'
   local need = fixed[limit.unit] + per[limit.unit] * (slides and output or least)
   local most, used, held = limit.most + state.granted, state.used, state.held
   if need > 0 and used + held + need > most then
     if not limit.enforced then
       state.over = 1
-    elseif need > most or limit.window == 'lifetime' and used + need > most then
+    elseif need > most or on and on.window == 'lifetime' and used + need > most then
       refuse(i, NEVER, 0)
     elseif limit.kind == 'rate' then
       refuse(i, entry(limit.key, limit.left + used - limit.most) + limit.window - now, 0)
@@ -75,11 +73,11 @@ for i, limit in ipairs(limits) do
         excess, serial = excess - b.weight, serial + 1
       end
       refuse(i, b.last + limit.window - now, 0)
-    elseif limit.kind == 'budget' and limit.window ~= 'lifetime' then
+    elseif on and on.window ~= 'lifetime' then
       if used + need > most then
-        refuse(i, limit.resets - now, 0)
+        refuse(i, on.resets - now, 0)
       else
-        refuse(i, math.min(RETRY_HELD, limit.resets - now), 1)
+        refuse(i, math.min(RETRY_HELD, on.resets - now), 1)
       end
     else
       refuse(i, RETRY_HELD, 1)
@@ -98,9 +96,9 @@ local function forget_days(limit)
   local fields = call('HSCAN', counters, 0, 'COUNT', FIELDS_AT_ONCE)[2]
   for i = 1, #fields, 2 do
     local name, day = string.match(fields[i], '^(.*):(%d+%-%d%d%-%d%d)$')
-    if day and day < limit.oldest and string.match(fields[i + 1], '^%d+ 0 ') then
+    if day and day < limit.calendar.oldest and string.match(fields[i + 1], '^%d+ 0 ') then
       local ever = call('HGET', counters, name .. ':ever')
-      if not call('HGET', counters, name .. ':late') or day < limit.long_ago then
+      if not call('HGET', counters, name .. ':late') or day < limit.calendar.long_ago then
         if ever then
           local sum, c = unpacked(ever), unpacked(fields[i + 1])
           for _, figure in ipairs({ 'settled', 'overrun', 'expired', 'adjusted' }) do
@@ -121,13 +119,18 @@ local part = {
   at = now,
 }
 local amounts = amounts_of(part)
-local places, lines = {}, {}
+local places, lines, fresh = {}, {}, {}
+local function change(account, field, packed)
+  local changed = account.changed
+  changed[#changed + 1], changed[#changed + 2] = field, packed
+end
 for i in ipairs(accounts) do lines[i] = {} end
 for _, limit in ipairs(limits) do
   local account, lives = limit.account, lease
-  if limit.kind == 'budget' then
-    lives = limit.window == 'day' and limit.resets - now or 62 * DAY
-    if limit.window == 'lifetime' then
+  local on = limit.calendar
+  if on then
+    lives = on.window == 'day' and on.resets - now or 62 * DAY
+    if on.window == 'lifetime' then
       call('HSETNX', account.counters, '!ever', '1')
       call('HSETNX', account.counters, limit.name .. ':ever', '0 0 0 0')
     end
@@ -159,13 +162,20 @@ for i, limit in ipairs(limits) do
         limit.name, w.last))
     else
       places[limit.place] = -1
-      local budget = limit.kind == 'budget'
-      local account, c = limit.account, counted[limit.place]
-      if budget then c.ends = is_empty(c) and limit.stop or math.max(c.ends, limit.stop) end
+      local on, account, c = limit.calendar, limit.account, counted[limit.place]
+      if on then
+        c.ends = is_empty(c) and on.stop or math.max(c.ends, on.stop)
+        local late_field = limit.name .. ':late'
+        local late = later(account.rows[late_field], on.today)
+        if late then
+          account.rows[late_field] = late
+          change(account, late_field, late)
+        end
+        if c.fresh then fresh[#fresh + 1] = limit end
+      end
       c.held = c.held + amount
-      write(account, limit.field, c)
+      change(account, limit.field, packed_counter(c))
       table.insert(lines[limit.index], limit.unit .. '=' .. limit.field)
-      if budget and c.fresh then forget_days(limit) end
     end
   end
   local state = states[i]
@@ -176,7 +186,11 @@ for i, limit in ipairs(limits) do
     state.held = state.held + amount
   end
 end
-for _, watch in ipairs(watches) do table.insert(lines[watch[1]], watch[2]) end
+for _, account in ipairs(accounts) do
+  if #account.changed > 0 then call('HSET', account.counters, unpack(account.changed)) end
+end
+for _, limit in ipairs(fresh) do forget_days(limit) end
+for _, watch in ipairs(plan.watches) do table.insert(lines[watch[1]], watch[2]) end
 for i, account in ipairs(accounts) do
   part.lines, part.kept = table.concat(lines[i], ' '), i == 1 and keeps_usage or 0
   keep_part(account, id, part, now + lease, lease + keep)
