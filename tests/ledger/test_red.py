@@ -88,7 +88,8 @@ def admit_at_once(ledger: MemoryLedger, wish: Reservation) -> Admitted:
     books = ledger._books
     limits = counted_at(wish.limits, now).limits
     found = [(counted, standing_of(books, counted, now)) for counted in limits]
-    hold, after = model._admit(books, wish, wish.output, found, now)
+    amounts = model._amounts(wish, wish.output)
+    hold, after = model._admit(books, wish, wish.output, amounts, found, now)
     return Admitted(hold=hold, states=after, now=now)
 
 

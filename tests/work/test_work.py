@@ -23,9 +23,12 @@ import benchmarks.upstream
 import chatnest
 from benchmarks.load import question
 from benchmarks.upstream import MARK
-from chatnest import Bounds, ChatNestApp
+from chatnest import Bounds, ChatNestApp, Identity, standard_policies
 from chatnest.asgi.http import SEND_NOW
 from chatnest.events import ClientEvent, Delta, Numbered, Reasoning
+from chatnest.ledger.memory import MemoryLedger
+from chatnest.policies.limits import LimitRule
+from chatnest.prices import Prices
 from chatnest.runs.memory import MemoryRunLog
 from chatnest.server.flow import Flow
 from chatnest.telemetry import AccessLog
@@ -111,8 +114,13 @@ blocks are of memory. Our own work has no slack: one more ``await`` for a token 
 do differs a little between versions.
 """
 
-REQUEST = {"sends": 3, "timers": 6, "calls of ours": 303, "calls of others": 634}
+REQUEST = {"sends": 3, "timers": 6, "calls of ours": 280, "calls of others": 634}
 """At most, for a whole request of one token. Most of the others' are anyio's, for cancel scopes."""
+
+REQUEST_IN_MONEY = {"sends": 3, "timers": 6, "calls of ours": 303, "calls of others": 636}
+"""The same with a price, and with limits of money of the principal, of its team and of all. Before
+there was money, a request took 276 calls of ours.
+"""
 
 ADVICE = (
     "(what is done now, its ceiling). More work than before: see what was added for each token or "
@@ -334,13 +342,40 @@ async def test_observers_add_little_work_to_a_request(monkeypatch, record_proper
     assert observed <= _OBSERVED * plain, (plain, observed, ADVICE)
 
 
-async def test_a_request_takes_no_more_work_than_it_did(monkeypatch, record_property):
-    found = (await work(Kind(heap=1, before=0, counted=0), monkeypatch)).total
-    each = {name: found[name] for name in REQUEST}
+def in_money(ledger: MemoryLedger) -> dict[str, Any]:
+    """A price, and limits of a team and of all."""
+    of_money = {
+        "principal": ("5.00", "day"),
+        "team": ("200.00", "month"),
+        "global": ("900.00", "month"),
+    }
+    limits = [
+        LimitRule(name=f"{per}-money", per=per, unit="money", amount=amount, window=window)
+        for per, (amount, window) in of_money.items()
+    ]
+    return {
+        "prices": Prices.of({"input": "0.25", "cached_input": "0.025", "output": "2.00"}),
+        "policies": standard_policies(limits=limits),
+        "identify": lambda _: Identity("ann", groups={"team": "acme"}),
+        "ledger": ledger,
+    }
+
+
+@pytest.mark.parametrize("is_in_money", [False, True], ids=["plain", "in money"])
+async def test_a_request_takes_no_more_work_than_it_did(is_in_money, monkeypatch, record_property):
+    ceilings = REQUEST_IN_MONEY if is_in_money else REQUEST
+    ledger = MemoryLedger()
+    options = in_money(ledger) if is_in_money else {}
+    found = (await work(Kind(heap=1, before=0, counted=0), monkeypatch, **options)).total
+    each = {name: found[name] for name in ceilings}
     record_property("work", str(each))
 
-    too_much = {n: (each[n], most) for n, most in REQUEST.items() if each[n] > most}
+    too_much = {n: (each[n], most) for n, most in ceilings.items() if each[n] > most}
     assert too_much == {}, ADVICE
+    if is_in_money:
+        written = await ledger.own_usage("ann", "2026-01-01")
+        assert sum(row.use.turns for row in written) == 3
+        assert all(row.use.money for row in written)
 
 
 class Watched(ChatNestApp):

@@ -37,8 +37,8 @@ class Identity(msgspec.Struct, frozen=True):
     models: Collection[str] | None = None
 
     def __post_init__(self) -> None:
-        # A subclass may show another text than it has.
-        msgspec.structs.force_setattr(self, "principal", _text("principal", self.principal))
+        if type(self.principal) is not str:  # a subclass may show another text than it has
+            msgspec.structs.force_setattr(self, "principal", _text("principal", self.principal))
         if self.groups is not _NO_GROUPS:
             msgspec.structs.force_setattr(self, "groups", _groups(self.groups))
         if self.plan is not None:
@@ -59,23 +59,27 @@ def _groups(groups: object) -> Mapping[str, str]:
         )
     if len(groups) > _MOST_GROUPS:
         raise ValueError(f"groups: expected at most {_MOST_GROUPS}, got {len(groups)}.")
-    return MappingProxyType(dict(_group(name, value) for name, value in groups.items()))
+    found: dict[str, str] = {}
+    for name, value in groups.items():
+        text = name if type(name) is str else _text("groups: name", name)
+        found[text] = _value(text, value)
+    return MappingProxyType(found)
 
 
-def _group(name: object, value: object) -> tuple[str, str]:
-    name = _text("groups: name", name)
+def _value(name: str, value: object) -> str:
+    """The value of a group, if it and the name are valid."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             "groups: expected a name of 1 to 64 letters, digits, '_' or '-' that begins with a "
             f"letter, got {name[:_SHOWN]!a}."
         )
-    value = _text(f"groups[{name!r}]", value)
+    value = value if type(value) is str else _text(f"groups[{name!r}]", value)
     if not 0 < len(value) <= _MAX_GROUP or not value.isprintable() or value.isspace():
         raise ValueError(
             f"groups[{name!r}]: expected 1 to {_MAX_GROUP} printable characters, got "
             f"{len(value)}: {value[:_SHOWN]!a}. Leave the group out if there is none."
         )
-    return name, value
+    return value
 
 
 def is_plan_name(name: object) -> bool:

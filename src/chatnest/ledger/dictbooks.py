@@ -226,8 +226,9 @@ class DictBooks(Holds):
             if counter.held or counter.settled or counter.adjusted:
                 if key not in self._counters:
                     self._counters[key] = counter
-                    self._enter(key, counter)
-            elif self._counters.pop(key, None) is not None:
+                    if counter.ends:  # it is of a day, and not of streams
+                        self._enter(key, counter)
+            elif self._counters.pop(key, None) is not None and counter.ends:
                 self._leave(key)
         self._read.clear()
         if self._slid:

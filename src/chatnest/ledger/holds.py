@@ -8,6 +8,7 @@ from chatnest.ledger.books import HoldRecord, HoldState
 
 __all__ = ["Holds"]
 
+_NEVER: Final = 2**62
 _REMEMBERED: Final = 3_600_000
 """Milliseconds for which an ended hold is known, so that ending it again does nothing."""
 
@@ -28,6 +29,7 @@ class Holds:
         self._given: list[HoldRecord] = []  # holds that the last operation may have ended
         self._done: OrderedDict[str, HoldRecord] = OrderedDict()
         self._expired: OrderedDict[str, HoldRecord] = OrderedDict()
+        self._forget_at = 0  # when the oldest ended hold is dropped, or earlier
 
     def hold(self, hold_id: str) -> HoldRecord | None:
         record = self._records.get(hold_id)
@@ -44,7 +46,8 @@ class Holds:
 
     def due(self, now: int) -> list[HoldRecord]:
         self._file_what_ended()
-        self._forget(now)
+        if now >= self._forget_at or len(self._done) + len(self._expired) > self._most_ended:
+            self._forget(now)
         due = []
         while self._leases and self._leases[0][0] <= now:
             at, hold_id = heapq.heappop(self._leases)
@@ -76,8 +79,10 @@ class Holds:
             if record.state is HoldState.EXPIRED:
                 self._expired.setdefault(hold_id, record)
             else:
-                self._expired.pop(hold_id, None)
+                if self._expired.pop(hold_id, None) is not None:
+                    self._forget_at = 0
                 self._done.setdefault(hold_id, record)
+            self._forget_at = min(self._forget_at, record.until + _REMEMBERED)
 
     def _forget(self, now: int) -> None:
         """Drop ended holds after their time, and ended holds beyond the bound, in the order of
@@ -88,3 +93,5 @@ class Holds:
                 self._records.pop(ended.popitem(last=False)[0], None)
         while len(self._done) + len(self._expired) > self._most_ended:
             self._records.pop((self._done or self._expired).popitem(last=False)[0], None)
+        first = [next(iter(ended.values())) for ended in (self._done, self._expired) if ended]
+        self._forget_at = min([record.until + _REMEMBERED for record in first], default=_NEVER)

@@ -81,10 +81,12 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
             return Admitted(hold=known.hold, states=usage(books, wish.limits, now), now=now)
         return Refused(state=None, retry_after=0, now=now)
     output = max(wish.output, wish.min_output)
-    found, fits = _stand(books, counted.limits, _amounts(wish, output), now)
+    amounts = _amounts(wish, output)
+    found, fits = _stand(books, counted.limits, amounts, now)
     over: list[str] = []
     if not fits:
         output = _grant(wish, found)
+        amounts = _amounts(wish, output)
         over, refused = _refuse(books, wish, output, found, now)
         if refused is not None:
             return refused
@@ -92,7 +94,7 @@ def reserve(books: Books, wish: Reservation, now: int) -> Admitted | Refused:
         books.keep_zone(name, scale)
     for name in counted.lifetimes:
         books.keep_ever(name)
-    hold, states = _admit(books, wish, output, found, now)
+    hold, states = _admit(books, wish, output, amounts, found, now)
     return Admitted(hold=hold, states=states, now=now, over=tuple(over))
 
 
@@ -252,19 +254,24 @@ def _refuse(
     return over, longest(refusals) if refusals else None
 
 
-def _admit(
-    books: Books, wish: Reservation, output: int, found: list[_Found], now: int
+def _admit(  # noqa: PLR0917  # the parts of one step
+    books: Books,
+    wish: Reservation,
+    output: int,
+    amounts: dict[Unit, int],
+    found: list[_Found],
+    now: int,
 ) -> tuple[Hold, tuple[LimitState, ...]]:
-    """Hold an output under all limits. Returns their states with it."""
-    amounts = _amounts(wish, output)
+    """Hold the amounts of an output under all limits. Returns their states with it."""
     lines: dict[str, Line] = {}
     watched: dict[Watch, None] = {}
     windows = set()
     states = []
     # If two limits of a wish share a counter or a window, the request counts once.
-    for counted, (used, held, resets_at, granted) in found:
+    for counted, (used, was_held, resets_at, granted) in found:
         limit, key, length = counted.limit, counted.key, counted.length
         amount = amounts[limit.unit]
+        leaves = resets_at
         if length:
             if key not in windows:
                 windows.add(key)
@@ -273,18 +280,22 @@ def _admit(
                 else:
                     serial = books.sliding(key).add(amount, length, now)
                     lines[key] = Line(key, limit.unit, serial)
-            leaves = now + length if resets_at is None else resets_at
-            states.append(state_of(limit, used + amount, held, leaves, granted))
-            continue
-        if key not in lines:
-            lines[key] = Line(key, limit.unit)
-            counter, ends = books.counter(key), counted.ends
-            if counter.ends != ends and (counter.ends < ends or counter.is_empty):
-                counter.ends = ends
-            counter.held += amount
-        if counted.watch is not None:
-            watched[counted.watch] = None
-        states.append(state_of(limit, used, held + amount, resets_at, granted))
+            after, held = used + amount, was_held
+            if leaves is None:
+                leaves = now + length
+        else:
+            if key not in lines:
+                lines[key] = Line(key, limit.unit)
+                counter, ends = books.counter(key), counted.ends
+                if counter.ends != ends and (counter.ends < ends or counter.is_empty):
+                    counter.ends = ends
+                counter.held += amount
+            if counted.watch is not None:
+                watched[counted.watch] = None
+            after, held = used, was_held + amount
+        states.append(
+            LimitState(limit=limit, used=after, held=held, resets_at=leaves, granted=granted)
+        )
     hold = Hold(
         id=wish.id,
         tokens=amounts["tokens"],

@@ -188,9 +188,16 @@ class LimitRules:
         for number, rule in enumerate(self.rules):
             if rule.models is not None and turn.model not in rule.models:
                 continue
-            account = _account(rule.per, turn)
-            if account is not None:
-                limits.append(self._limit(number, account, plan))
+            per = rule.per
+            if per == _PRINCIPAL:
+                account = turn.principal
+            elif per == _GLOBAL:
+                account = EVERYBODY
+            elif per in turn.groups:
+                account = f"group:{per}:{turn.groups[per]}"
+            else:
+                continue
+            limits.append(self._limit(number, account, plan))
         return limits
 
     def _limit_of(self, number: int, account: str, plan: str) -> Limit:
@@ -203,12 +210,3 @@ def no_price(model: str, limit: str) -> ConfigurationError:
         f"models.{model}.price: expected a price, since the limit {limit!r} is of money, got none. "
         'Add one, or price = "free".'
     )
-
-
-def _account(per: str, turn: Turn) -> str | None:
-    if per == _PRINCIPAL:
-        return turn.principal
-    if per == _GLOBAL:
-        return EVERYBODY
-    value = turn.groups.get(per)
-    return None if value is None else f"group:{per}:{value}"

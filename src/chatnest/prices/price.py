@@ -97,7 +97,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if above and input_tokens <= above:
                 break
             taken, given = of_input, of_output
-        return CostBound(nanos_of(input_tokens * taken), nanos_of(given))
+        return CostBound(nanos_of(input_tokens * taken), given)
 
     def charge(self, usage: Usage, tier: str | None = None) -> int:
         """The cost of a turn in nano-dollars: see bill."""
@@ -121,7 +121,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         else:
             candidates = ["", *self.tiers]
             notes.append("unknown_tier")
-        picos, name = max((self._cost(each, usage, tokens), each) for each in candidates)
+        picos, name = max([(self._cost(each, usage, tokens), each) for each in candidates])
         nanos = nanos_of(picos)
         if nanos > MAX_CHARGE:
             nanos = MAX_CHARGE
@@ -138,8 +138,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._of(self.tiers)
 
     def _of(self, tiers: Collection[str]) -> tuple[tuple[int, int, int], ...]:
-        """The dearest prices of input and output by the length of the input: a length is an upper
-        bound, so all prices of shorter inputs may apply as well.
+        """The dearest prices by the length of the input, of a token of it in pico-dollars, and of
+        one of the output in nano-dollars. A length is an upper bound, so all prices of shorter
+        inputs may apply as well.
         """
         schedules = [self.standard, *(self.tiers[name] for name in tiers if name in self.tiers)]
         steps = sorted(chain.from_iterable(each.steps for each in schedules), key=itemgetter(0))
@@ -148,7 +149,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for above, rates in steps:
             taken, given = max(taken, rates.dearest_input), max(given, rates.dearest_output)
             found[above] = taken, given
-        return tuple((above, *dearest) for above, dearest in found.items())
+        return tuple([(above, of_in, nanos_of(of_out)) for above, (of_in, of_out) in found.items()])
 
 
 FREE: Final = Price(standard=Schedule(((0, NOTHING),)))
