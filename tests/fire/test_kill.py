@@ -1,18 +1,19 @@
 """``kill -9`` of one of several workers, in the middle of streams, at each point around the ledger.
+There is money for a few requests more, and exactly these are admitted after it.
 
 Two workers here, four in a soak.
 """
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from chatnest.ledger.limit import MOST
 from chatnest.testing import Answer, FailPoints, FakeUpstream
-from tests.fire.app import LEASE
+from tests.fire.app import HOLD_MONEY, LEASE
 from tests.fire.support import DONE, Books, chat, limits, send, serving
 from tests.servers.support import Client
 from tests.support.soak import amount
@@ -23,6 +24,11 @@ OTHERS = amount(1, 3)
 
 EACH = 3
 """Streams that run at each worker."""
+
+USERS = "ann", "bob", "cid", "dan"
+
+MONEY = (EACH * (1 + OTHERS) + 3 + OTHERS) * HOLD_MONEY
+"""What everybody has: for those streams, for one that the dying worker answers, and a few more."""
 
 Tell = Callable[[str, object], None]
 
@@ -37,7 +43,8 @@ def provoke(operation: str, port: int, points: Path, planted: Path, upstream: Fa
         with gone, send(port, "bob"):
             wait_for(lambda: not hanging.exists())
     else:
-        upstream.script(Answer())
+        if operation == "settle":  # the others have no answer
+            upstream.script(Answer())
         with gone:
             chat(port, "bob")
     wait_for(lambda: not planted.exists())
@@ -64,21 +71,36 @@ def test_the_others_go_on_and_nothing_is_lost(
         upstream.script(*[Answer()] * OTHERS)
         assert [chat(port, "cid").status for port in others] == [200] * OTHERS
         served = time.monotonic() - killed
+        books = Books(where)
+        more, left = admitted(others[0], books)
         upstream.release()
         whole = [_ends(client) for client in running]
-        wait_for(lambda: not any(limits(others[0], user)["held"] for user in ("ann", "bob", "cid")))
+        wait_for(lambda: not any(limits(others[0], user)["held"] for user in USERS))
         free = time.monotonic() - killed
 
     print(where[:6], operation, when, f"served after {served:.2f} s, free after {free:.2f} s")
     assert whole == [False] * EACH + [True] * OTHERS * EACH
-    books = Books(where)
+    assert 0 < more == left, "what the dead worker held is still held, or charged"
     turns = books.turns()
     calls = len(upstream.requests)
-    assert calls <= books.check_money("ann", "bob", "cid") <= calls + 1  # killed before its call
+    assert calls <= books.check_money(*USERS) <= calls + 1  # killed before its call
+    assert all(used <= MONEY for user in USERS for used, _ in books.money(user))
     done = [turn for turn in turns if turn.outcome == "done"]
     assert len(done) >= OTHERS * EACH + OTHERS  # every settlement that was told is there
     assert served < 20, "two seconds, where nothing else runs"
     assert free < LEASE + 20, "a second more than the lease, where nothing else runs"
+
+
+def admitted(port: int, books: Books) -> tuple[int, int]:
+    """How many of a crowd are admitted, and for how many there is money. They run on."""
+    (used, held) = books.money("nobody")[2]
+    left = (MONEY - used - held) // HOLD_MONEY
+    clients = [send(port, "dan") for _ in range(left + 3)]
+    statuses = Counter(client.reply().status for client in clients)
+    assert set(statuses) == {200, 429}, statuses
+    for client in clients:
+        client.socket.close()
+    return statuses[200], left
 
 
 def _worker(
@@ -87,7 +109,7 @@ def _worker(
     environ = {"FIRE_LEASE": str(LEASE)}
     if points is not None:
         environ["FIRE_POINTS"] = str(points)
-    return serving(folder, upstream.base_url, where, money=MOST, **environ)
+    return serving(folder, upstream.base_url, where, money=MONEY, **environ)
 
 
 def _begin(port: int) -> Client:

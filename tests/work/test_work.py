@@ -343,7 +343,7 @@ async def test_observers_add_little_work_to_a_request(monkeypatch, record_proper
 
 
 def in_money(ledger: MemoryLedger) -> dict[str, Any]:
-    """A price, and limits of a team and of all."""
+    """A price, and limits of the principal, of its team and of all."""
     of_money = {
         "principal": ("5.00", "day"),
         "team": ("200.00", "month"),
