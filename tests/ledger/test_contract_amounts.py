@@ -277,6 +277,17 @@ async def test_after_a_clock_was_set_back_the_days_ahead_still_count(
     assert await balance(ledger, limit) == ({"day": used}.get(str(window), used + 100), 0)
 
 
+async def test_a_day_ahead_counts_in_a_month_whose_sum_was_known(ledger: Ledger, clock: Clock):
+    month, day = amounts("tokens", 1_000, "month"), amounts("tokens", 1_000, "day")
+    clock.now = utc("2026-06-10T12:00")
+    await spend(ledger, month, tokens=100)
+    assert await balance(ledger, month) == (100, 0)
+    clock.now += DAY
+    await admit(ledger, wish(day, tokens=10, lease=3 * DAY))
+    clock.now -= DAY
+    assert await balance(ledger, month) == (100, 10)
+
+
 async def test_a_day_counts_in_a_window_that_was_not_asked_for_on_it(ledger: Ledger, clock: Clock):
     month, week = (amounts("money", 10_000, window) for window in ("month", "week"))
     clock.now = utc("2026-06-10T12:00")

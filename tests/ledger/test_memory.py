@@ -7,6 +7,8 @@ import pytest
 
 from chatnest.errors import ConfigurationError
 from chatnest.ledger.base import Charge, Hold, Limit, Settlement
+from chatnest.ledger.books import HoldRecord, HoldState
+from chatnest.ledger.holds import Holds
 from chatnest.ledger.memory import MemoryLedger
 from tests.ledger.support import (
     HOUR,
@@ -244,3 +246,18 @@ async def test_holds_that_have_ended_are_little_work_for_the_garbage_collector(c
         await ledger.settle(hold, Charge(tokens=1))
     gc.collect()
     assert len(gc.get_objects()) - before < 0.1 * 2_000
+
+
+def test_an_expired_hold_is_forgotten_although_a_later_one_was_before_it():
+    holds = Holds(100)
+    first, second = (
+        HoldRecord(Hold(id=name, tokens=0, lines=()), HoldState.EXPIRED, until)
+        for name, until in (("first", 2 * HOUR), ("second", HOUR))  # the clock was set back
+    )
+    holds.add(first)
+    holds.add(second)
+    holds.due(2 * HOUR)
+    assert holds.hold("first") is first
+    first.state = HoldState.SETTLED
+    holds.due(2 * HOUR)
+    assert holds.hold("second") is None
