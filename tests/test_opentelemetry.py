@@ -14,7 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from chatnest import ChatNestApp, ConfigurationError, Model, OpenAIProvider, ServerSettings
 from chatnest.events import Usage
-from chatnest.telemetry import Attempted
+from chatnest.telemetry import Asked, Attempted, Ended, opentelemetry
+from chatnest.telemetry.observers import Observers
 from chatnest.telemetry.opentelemetry import OpenTelemetry
 from chatnest.telemetry.semconv import OPT_IN, names_of, place_of
 from chatnest.testing import Answer
@@ -349,3 +350,39 @@ async def test_without_an_sdk_nothing_is_kept(upstream):
         await answer_to(app, ask())
         await answer_to(app, {"messages": 3})
     assert observer._turns == {}
+
+
+async def test_an_sdk_that_the_program_sets_later_is_found(upstream, monkeypatch):
+    """Until then, no event of a turn is made."""
+    recorded = Recorded()
+    monkeypatch.setattr(opentelemetry, "_LOOK_SECONDS", 0)
+    observer = OpenTelemetry()
+    observers = Observers([observer])
+    assert not observers.watched
+
+    async with serving(upstream, observers=[observer]) as app:
+        await answer_to(app, ask())
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", recorded.tracers)
+        await answer_to(app, ask())
+        await answer_to(app, {"messages": 3})
+
+    turns = recorded.named("chatnest.turn")
+    assert [span.attributes["chatnest.outcome"] for span in turns] == ["done", "invalid_request"]
+    assert [span.parent.span_id for span in recorded.named("chat ")] == [turns[0].context.span_id]
+
+
+async def test_without_an_sdk_no_event_is_made(upstream, monkeypatch):
+    made: list[type] = []
+    report = Observers._report
+
+    def counting(self: Observers, kind: Any, *args: Any, **facts: Any) -> None:
+        made.append(kind)
+        report(self, kind, *args, **facts)
+
+    monkeypatch.setattr(Observers, "_report", counting)
+    async with serving(upstream, observers=[OpenTelemetry()]) as app:
+        await answer_to(app, ask())
+        assert made == []
+    async with serving(upstream, observers=[Recorded().observer]) as app:
+        await answer_to(app, ask())
+    assert made == [Asked, Attempted, Ended]

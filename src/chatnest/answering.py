@@ -84,7 +84,7 @@ class Answering:
         """
         turn, observers = generation.turn, self._observers
         turn.asked_at = monotonic()
-        if observers.watched:
+        if observers.sees_requests:
             observers.asked(turn)
         try:
             admission = self._accounts.weigh(turn, self._policies.limits)

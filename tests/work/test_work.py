@@ -18,6 +18,11 @@ from types import FrameType
 from typing import Any, Final
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import benchmarks.upstream
 import chatnest
@@ -31,7 +36,7 @@ from chatnest.policies.limits import LimitRule
 from chatnest.prices import Prices
 from chatnest.runs.memory import MemoryRunLog
 from chatnest.server.flow import Flow
-from chatnest.telemetry import AccessLog
+from chatnest.telemetry import AccessLog, Observer
 from chatnest.telemetry.opentelemetry import OpenTelemetry
 from chatnest.wire.native import NativeFormat
 from chatnest.wire.native.frames import NativeFrames
@@ -74,6 +79,9 @@ _THINKING: Final = 1.3
 
 _OBSERVED: Final = 1.06
 """How much more work a request may take with the observers that ship, and without an SDK."""
+
+_RECORDED: Final = 1.12
+"""How much more with an SDK, without the work of the SDK."""
 
 CEILINGS = {
     SERVED: {
@@ -378,14 +386,6 @@ async def test_a_request_takes_no_more_work_than_it_did(is_in_money, monkeypatch
         assert all(row.use.money for row in written)
 
 
-class Watched(ChatNestApp):
-    """An application with an access log and metrics."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(observers=[AccessLog("json")], **options)
-        assert self.metrics is not None
-
-
 class Lines(logging.Handler):
     """Takes the lines of the access log, as the one of ``chatnest serve`` does."""
 
@@ -393,22 +393,64 @@ class Lines(logging.Handler):
         record.getMessage()
 
 
-async def test_log_and_metrics_take_little_work_for_a_request_and_none_for_a_token(
-    monkeypatch, record_property
-):
+def handle_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     log = logging.getLogger("chatnest.access")
     monkeypatch.setattr(log, "handlers", [Lines()])
     monkeypatch.setattr(log, "propagate", False)
     monkeypatch.setattr(log, "level", logging.INFO)
     log.manager._clear_cache()  # type: ignore[attr-defined]  # as setLevel does
+
+
+class Watched(ChatNestApp):
+    """An application with an access log and metrics."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(observers=[AccessLog("json"), *self.more()], **options)
+        assert self.metrics is not None
+
+    def more(self) -> list[Observer]:
+        return []
+
+
+class Traced(Watched):
+    """One with OpenTelemetry as well, in a program without an SDK."""
+
+    def more(self) -> list[Observer]:
+        return [OpenTelemetry()]
+
+
+class Recorded(Watched):
+    """One with OpenTelemetry and an SDK that keeps each span and metric."""
+
+    def more(self) -> list[Observer]:
+        tracers = TracerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+        meters = MeterProvider([InMemoryMetricReader()])
+        return [OpenTelemetry(tracer_provider=tracers, meter_provider=meters)]
+
+
+@pytest.mark.parametrize(
+    ("kind_of_app", "most"),
+    [
+        (Watched, {"calls of ours": _OBSERVED, "calls of others": _OBSERVED}),
+        (Traced, {"calls of ours": _OBSERVED, "calls of others": _OBSERVED}),
+        (Recorded, {"calls of ours": _RECORDED}),
+    ],
+    ids=["log and metrics", "all", "all with an sdk"],
+)
+async def test_observers_take_little_work_for_a_request_and_none_for_a_token(
+    kind_of_app, most, monkeypatch, record_property
+):
+    handle_lines(monkeypatch)
     kinds = Kind(heap=1, before=0, counted=0), SERVED
     plain = [await work(kind, monkeypatch) for kind in kinds]
-    monkeypatch.setattr(sys.modules[__name__], "ChatNestApp", Watched)
+    monkeypatch.setattr(sys.modules[__name__], "ChatNestApp", kind_of_app)
     watched = [await work(kind, monkeypatch) for kind in kinds]
     names = ("calls of ours", "calls of others")
     record_property("work", str([(watched[0].total[n], plain[0].total[n]) for n in names]))
 
     for name in names:
         assert plain[0].total[name] < watched[0].total[name]
-        assert watched[0].total[name] <= _OBSERVED * plain[0].total[name], ADVICE
         assert watched[1].found[name] <= plain[1].found[name] + 1, ADVICE
+    for name, factor in most.items():
+        assert watched[0].total[name] <= factor * plain[0].total[name], ADVICE

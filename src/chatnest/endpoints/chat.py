@@ -45,7 +45,8 @@ class ChatEndpoint:
     async def serve(self, exchange: Exchange) -> None:
         """Stream the answer. Raises the error of a refused request, Overloaded, or ClientGone."""
         for tracing in self._observers.tracing:
-            tracing.arrived(exchange.scope, exchange.head)
+            if tracing.arrived(exchange.scope, exchange.head):
+                self._observers.refresh(tracing)
         intake, is_whole = (exchange.scope.get("extensions") or {}).get(TAKEN, (None, False))
         if intake is not self._intake and not self._intake.take():
             self._observers.refused(exchange.id, overloaded := Overloaded())

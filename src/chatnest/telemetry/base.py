@@ -186,10 +186,12 @@ class BooksObserver(Protocol):
 class Tracing(Protocol):
     """An observer that also continues traces: from clients, and to providers."""
 
-    def arrived(self, scope: Scope, head: Mapping[bytes, bytes], /) -> None:
+    def arrived(self, scope: Scope, head: Mapping[bytes, bytes], /) -> bool | None:
         """A request for an answer has arrived, in the task that serves it. ``head`` has its header
-        fields.
+        fields. Returns True if the observer sees more events from now on, so that its ``sees`` must
+        be read again.
         """
+        ...
 
     def trace_headers(self, turn_id: str, model: str, /) -> Mapping[str, str]:
         """The header fields that continue the trace of a turn in its next call of the model."""

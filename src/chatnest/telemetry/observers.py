@@ -43,9 +43,9 @@ _KINDS: Final[tuple[type[Observation], ...]] = get_args(Observation)
 class Observers:
     """The observers of an application, and the log of failed calls.
 
-    If ``watched`` is False, that log is the only observer, so callers may skip all other events.
-    ``tracing`` has the observers that continue traces. Raises ConfigurationError for an invalid
-    observer.
+    If ``watched`` is False, no observer sees anything, so callers may skip all events except failed
+    calls, which that log sees. ``tracing`` has the observers that continue traces. Raises
+    ConfigurationError for an invalid observer.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -54,6 +54,8 @@ class Observers:
                 f"observers: expected a list of observers, got {observers!r}. Put it in a list."
             )
         self.watched: bool = False
+        self.sees_requests: bool = False
+        """Whether an observer sees Asked."""
         self.sees_admissions: bool = False
         self.sees_attempts: bool = False
         """Whether an observer sees the attempts that did not fail."""
@@ -67,12 +69,18 @@ class Observers:
 
     def add(self, observer: Observer, place: str = "observer") -> None:
         """Add an observer. Raises ConfigurationError for an invalid one."""
-        for kind in _wanted(place, observer):
-            self._by_kind[kind].append(observer)
+        wanted = _wanted(place, observer)
         self._all.append(observer)
         if isinstance(observer, Tracing):
             self.tracing.append(observer)
-        self.watched = True
+        self._register(observer, wanted)
+
+    def _register(self, observer: Observer, wanted: tuple[type[Observation], ...]) -> None:
+        for kind, seeing in self._by_kind.items():
+            if kind in wanted and observer not in seeing:
+                seeing.append(observer)
+        self.watched = any(self._by_kind.values())
+        self.sees_requests = bool(self._by_kind[Asked])
         self.sees_admissions = bool(self._by_kind[Admitted])
         self.sees_attempts = bool(self._by_kind[Attempted])
 
@@ -88,6 +96,11 @@ class Observers:
                         self._note_failure(observer)
 
     # ------------------------------------------------ traces
+
+    def refresh(self, tracing: Tracing) -> None:
+        """Read again which events an observer sees."""
+        if isinstance(tracing, Observer):
+            self._register(tracing, _wanted("observer", tracing))
 
     def trace_headers(self, turn_id: str, model: str) -> dict[str, str]:
         """The header fields that continue the trace of a turn in its next call of the model."""

@@ -92,12 +92,10 @@ class OpenTelemetry:
     have the principal, its groups and the client's id of the conversation. The parent of a turn is
     the current span. Without a current span, it is the client's ``traceparent`` if it comes from
     one of ``trusted_proxies``; any other ``traceparent`` is only linked. The providers are the
-    global ones by default.
+    global ones by default. It sees no events until one of them belongs to an SDK.
 
     Raises ConfigurationError.
     """
-
-    sees: tuple[type[Observation], ...] = (Asked, Refused, Attempted, Ended)
 
     def __init__(
         self,
@@ -126,15 +124,18 @@ class OpenTelemetry:
         self._look_at = 0.0
         self._has_traces = tracer_provider is not None and _records(tracer_provider)
         self._has_metrics = meter_provider is not None and _records(meter_provider)
+        has_any = self._has_traces or self._has_metrics
+        self.sees: tuple[type[Observation], ...] = tuple(self._steps) if has_any else ()
 
     # ------------------------------------------------ traces of others
 
-    def arrived(self, scope: Scope, head: Mapping[bytes, bytes]) -> None:
+    def arrived(self, scope: Scope, head: Mapping[bytes, bytes]) -> bool:
         """See Tracing. The client's span counts for the tasks that this one starts."""
+        was_asleep = not self.sees
         if not (self._has_traces and self._has_metrics) and monotonic() >= self._look_at:
             self._look_for_sdk()
         if not self._has_traces:
-            return
+            return was_asleep and bool(self.sees)
         found = None
         if b"traceparent" in head:
             fields = {name: head.get(name.encode(), b"").decode("latin-1") for name in _FIELDS}
@@ -143,6 +144,7 @@ class OpenTelemetry:
             if span.is_valid:
                 found = _Client(context, span, self._proxies.is_trusted(scope))
         _client.set(found)
+        return was_asleep
 
     def trace_headers(self, turn_id: str, model: str) -> Mapping[str, str]:
         """See Tracing. Begins the span of the call, whose id the provider gets."""
@@ -178,8 +180,13 @@ class OpenTelemetry:
         this observer, and until then all work would be in vain.
         """
         self._look_at = monotonic() + _LOOK_SECONDS
-        self._has_metrics |= _records(metrics.get_meter_provider())
-        self._has_traces |= _records(trace.get_tracer_provider())
+        own_traces, own_metrics = self._providers
+        if own_metrics is None:
+            self._has_metrics = _records(metrics.get_meter_provider())
+        if own_traces is None:
+            self._has_traces = _records(trace.get_tracer_provider())
+        if self._has_traces or self._has_metrics:
+            self.sees = tuple(self._steps)
 
     def _ask(self, event: Asked) -> None:
         if self._has_traces:
