@@ -96,6 +96,19 @@ def kit(session: nox.Session) -> None:
     workflows = map(str, Path(".github/workflows").glob("*.yml"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     session.run("zizmor", "--offline", "--config", ".github/zizmor.yml", ".github")
+    check_dashboard(session)
+
+
+def check_dashboard(session: nox.Session) -> None:
+    """Compare the dashboard that ships with the types that Grafana publishes. This needs npm."""
+    types, folder = Path("tests/metrics/grafana"), Path(".nox/grafana").absolute()
+    npm_install(session, types / "package.json", folder)
+    for each in ("board.ts", "tsconfig.json"):
+        shutil.copy(types / each, folder)
+    board = Path("src/chatnest/telemetry/shipped/dashboard.json").read_text(encoding="utf-8")
+    text = f'import type {{ Board }} from "./board";\nexport const board: Board = {board};\n'
+    (folder / "shipped.ts").write_text(text, encoding="utf-8")
+    session.run(str(folder / "node_modules/.bin/tsc"), "-p", str(folder), external=True)
 
 
 @nox.session
@@ -131,23 +144,26 @@ def node_clients(session: nox.Session) -> dict[str, str]:
     """Install the JavaScript clients of tests/clients, and return the environment that names their
     folder. Without npm their tests are skipped.
     """
-    npm = shutil.which("npm")
-    wanted = Path("tests/clients/package.json")
-    if npm is None:
+    if shutil.which("npm") is None:
         session.log("npm is missing: the tests of JavaScript clients are skipped")
         return {}
     folder = Path(".nox/node_clients").absolute()
+    npm_install(session, Path("tests/clients/package.json"), folder)
+    return {"CHATNEST_NODE_CLIENTS": str(folder)}
+
+
+def npm_install(session: nox.Session, wanted: Path, folder: Path) -> None:
+    """Install the packages of ``wanted``, a package.json, unless the folder has them already."""
     folder.mkdir(parents=True, exist_ok=True)
     installed = folder / "installed.json"
     if not installed.exists() or installed.read_bytes() != wanted.read_bytes():
         shutil.copy(wanted, folder / "package.json")
         options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
         session.run(
-            *(npm, "install", "--prefix", str(folder), "--loglevel=error", *options),
+            *("npm", "install", "--prefix", str(folder), "--loglevel=error", *options),
             external=True,
         )
         shutil.copy(wanted, installed)
-    return {"CHATNEST_NODE_CLIENTS": str(folder)}
 
 
 def built(session: nox.Session, *groups: str) -> None:
