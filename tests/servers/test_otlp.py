@@ -1,5 +1,6 @@
 """The spans of a real ``chatnest serve`` arrive at a real OTLP receiver: one tree a turn."""
 
+import asyncio
 import json
 import math
 import signal
@@ -21,10 +22,12 @@ from tests.support.soak import amount
 
 oteltap = pytest.importorskip("oteltap")
 
-pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio")]
+pytestmark = [pytest.mark.anyio, pytest.mark.loops("asyncio"), pytest.mark.soak]
 
-KINDS = ("plain", "cancel", "refuse", "retry", "run", "early")
-"""Of turns: answered, left by the client, without tokens, failed once, resumed, invalid."""
+KINDS = ("plain", "cancel", "refuse", "retry", "run", "early", "fail", "stop")
+"""Of turns: answered, left by the client, without tokens, failed once, resumed, invalid, failed,
+stopped by the user.
+"""
 
 CANARY = "xylophone-canary"
 
@@ -73,9 +76,9 @@ class Model:
         with self._lock:
             is_new = question not in self._seen
             self._seen.add(question)
-        if question.startswith("cancel"):
+        if question.startswith(("cancel", "stop")):
             return Answer(repeat=math.inf, pace=0.2)
-        if question.startswith("retry") and is_new:
+        if question.startswith("fail") or (question.startswith("retry") and is_new):
             return Answer.error(500)
         return Answer(pieces=(CANARY,), usage=(9, 3))
 
@@ -83,7 +86,7 @@ class Model:
 def take_turn(port: int, kind: str, number: int) -> None:
     """One turn, from a client of its own."""
     fields: dict[str, Any] = {"profile": "poor"} if kind == "refuse" else {}
-    headers = [f'Idempotency-Key: "{number}"'] if kind == "run" else []
+    headers = [f'Idempotency-Key: "{number}"'] if kind in {"run", "stop"} else []
     body = {"messages": [{"role": "user", "content": f"{kind} {number} {CANARY}"}], **fields}
     if kind == "run":
         body["linger"] = 60
@@ -93,10 +96,16 @@ def take_turn(port: int, kind: str, number: int) -> None:
         if kind == "cancel":
             reply.until(b"event: token")
             return
-        if kind != "run":
+        if kind not in {"run", "stop"}:
             reply.read_all()
             return
         run = reply.headers["chatnest-run-id"]
+        if kind == "stop":
+            with Client(port) as other:
+                other.request("DELETE", f"/api/chat/runs/{run}")
+                assert other.reply().status == 200
+            reply.read_all()
+            return
     with Client(port) as client:
         client.get(f"/api/chat/runs/{run}?after=0")
 
@@ -112,7 +121,7 @@ async def received(tap: Any, number: int) -> list[Any]:
         roots += span.name == "chatnest.turn"
         return bool(roots == number)
 
-    await tap.await_trace(is_last, timeout=240)
+    await tap.await_trace(is_last, timeout=amount(240, 1_800))
     return spans
 
 
@@ -122,8 +131,8 @@ def attributes(span: Any) -> dict[str, Any]:
     }
 
 
-async def test_each_turn_is_one_tree_at_the_receiver(tmp_path: Path) -> None:
-    number = amount(60, 1_000)
+async def test_each_turn_is_one_tree_at_the_receiver(tmp_path: Path, record_property: Any) -> None:
+    number = amount(64, 1_000)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = oteltap.OtelTapHttpProtobufReceiverSettings(http_port=port)
@@ -133,6 +142,7 @@ async def test_each_turn_is_one_tree_at_the_receiver(tmp_path: Path) -> None:
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
         "OPENAI_API_KEY": "k",
     }
     with FakeUpstream() as upstream:
@@ -155,12 +165,15 @@ async def test_each_turn_is_one_tree_at_the_receiver(tmp_path: Path) -> None:
             with Process(serve, cwd=tmp_path, **environ) as server:
                 at = server.ready()
                 kinds = [KINDS[n % len(KINDS)] for n in range(number)]
+                # The receiver hands spans only to those that wait already.
+                waiting = asyncio.create_task(received(tap, number))
                 await _all(at, kinds)
-                spans = await received(tap, number)
+                spans = await waiting
                 server.signal(signal.SIGTERM)
                 server.wait()
 
     _check(spans, Counter(kinds), len(upstream.requests))
+    record_property("soak", f"{number} turns, {len(upstream.requests)} calls, {len(spans)} spans")
     sent = {request.headers["traceparent"].split("-")[2] for request in upstream.requests}
     assert sent == {span.span_id.hex() for span in spans if span.name.startswith("chat ")}
 
@@ -185,11 +198,17 @@ def _check(spans: list[Any], kinds: Counter[str], calls: int) -> None:
         "client_gone": kinds["cancel"],
         "budget_exhausted": kinds["refuse"],
         "invalid_request": kinds["early"],
+        "upstream_error": kinds["fail"],
+        "cancelled": kinds["stop"],
     }
     attempts: dict[bytes, int] = defaultdict(int)
     for call in below:
         attempts[call.parent_span_id] += 1
-    assert Counter(attempts.values())[2] == kinds["retry"]
+    assert Counter(attempts.values()) == {
+        1: kinds["plain"] + kinds["run"] + kinds["cancel"] + kinds["stop"],
+        2: kinds["retry"] + kinds["fail"],
+    }
+    assert all(attributes(turns[each])["chatnest.attempts"] == n for each, n in attempts.items())
     assert CANARY not in "".join(map(str, spans))
     assert "127.0.0.1" not in json.dumps([attributes(turn) for turn in turns.values()])
 
