@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ import pytest
 
 from chatnest.testing import Answer, FakeUpstream
 from tests.ledger.server import running
-from tests.servers.support import Client, Process, Reply
+from tests.servers.support import Client, Process, Reply, children
+from tests.support.terminal import Terminal
 from tests.support.waiting import wait_for
 
 CONFIG = """
@@ -27,6 +30,7 @@ url = "{url}"
 
 [profiles.balanced]
 max_concurrent_streams = 100
+requests_per_minute = 60
 """
 
 
@@ -34,7 +38,7 @@ class Served:
     """A server of two workers, and the command ``chatnest top`` beside it."""
 
     def __init__(self, folder: Path, url: str, upstream: FakeUpstream, *, run: bool) -> None:
-        self._folder = folder
+        self.folder = folder
         self.run = int(run)
         """The answer to stop: 1 is a run, 0 is none."""
         (folder / "c.toml").write_text(CONFIG.format(base_url=upstream.base_url, url=url))
@@ -44,7 +48,7 @@ class Served:
     def top(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "chatnest", "top", *arguments, "--config", "c.toml"],
-            cwd=self._folder,
+            cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
@@ -66,8 +70,11 @@ class Served:
         return reply
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+@pytest.fixture(params=["sqlite", "redis"], scope="module")
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    tmp_path = tmp_path_factory.mktemp("top")
     with ExitStack() as stack:
         url = "sqlite:chatnest.db"
         if request.param == "redis":
@@ -82,6 +89,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
 
 def test_top_shows_the_answers_of_all_workers_and_stops_one(served: Served) -> None:
     with ExitStack() as stack:
+        wait_for(lambda: not served.rows())
         replies = [served.ask(stack, number) for number in range(6)]
         ids = [reply.headers["chatnest-request-id"] for reply in replies]
         rows: list[dict[str, Any]] = []
@@ -109,6 +117,86 @@ def test_top_shows_the_answers_of_all_workers_and_stops_one(served: Served) -> N
         assert head.split() == words
         assert [line.split()[0] for line in lines] == [each for each in ids if each != row["id"]]
         assert served.top("stop", "nobody").returncode == 1
+
+
+def watched(served: Served, **size: int) -> Terminal:
+    command = [sys.executable, "-m", "chatnest", "top", "--config", "c.toml"]
+    return Terminal(command, served.folder, **size)
+
+
+def test_the_keys_of_top_choose_and_stop_an_answer(served: Served) -> None:
+    with ExitStack() as stack:
+        terminal = stack.enter_context(watched(served))
+        terminal.until_shown("0 running answers")
+        terminal.press("sy\x1b[B")  # there is nothing to stop
+        replies = [served.ask(stack, number) for number in range(10, 14)]
+        ids = [reply.headers["chatnest-request-id"] for reply in replies]
+        terminal.until_shown("4 running answers")
+        terminal.until(lambda: terminal.picture.count("gpt-5-mini") == 4)
+        head, *rows = terminal.shown[1:6]
+        assert head.split()[-4:] == ["tokens", "held", "money", "held"]
+        assert [row[2:8] for row in rows] == [each[-6:] for each in ids]
+        assert max(map(len, terminal.shown)) <= 80
+
+        terminal.press("\x1b[B\x1b[B\x1bOB\x1b[A")  # which may come in one read
+        terminal.until(lambda: terminal.chosen[2:8] == ids[2][-6:])
+        terminal.press("s")
+        terminal.until_shown(f"y: stop {ids[2]}")
+        terminal.press("n")
+        terminal.until_shown("q: quit")
+        terminal.press("kjs")
+        terminal.press("y")
+        terminal.until_shown(f"stopped {ids[2]}: cancelled, charged")
+        terminal.until_shown("3 running answers")
+        assert b'"cancelled"' in replies[2].read_all()
+        assert "money (estimated)" in " ".join(terminal.shown)
+
+        for rows_and_columns in ((6, 40), (40, 200)):
+            terminal.resize(*rows_and_columns)
+            terminal.until(lambda size=rows_and_columns: _fits(terminal, *size))
+        assert [row[:32] for row in terminal.shown[2:5]] == [ids[0], ids[1], ids[3]]
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert terminal.is_restored
+        assert terminal.output.endswith("(estimated)\r\n")
+
+
+def _fits(terminal: Terminal, rows: int, columns: int) -> bool:
+    """Whether the newest picture was made for this size: its last line is the longest that fits."""
+    lines = terminal.shown
+    return (
+        len(lines) <= rows
+        and max(map(len, lines)) <= columns
+        and ("up, down" in lines[-1]) == (columns > 60)
+    )
+
+
+@pytest.mark.parametrize("served", ["sqlite"], indirect=True)
+def test_top_leaves_the_terminal_as_it_was_when_it_is_interrupted(served: Served) -> None:
+    with ExitStack() as stack:
+        wait_for(lambda: not served.rows())
+        served.ask(stack, 20)
+        for end in (signal.SIGTERM, signal.SIGHUP, None):
+            terminal = stack.enter_context(watched(served))
+            terminal.until_shown("1 running answer,")
+            assert not terminal.is_restored
+            if end is None:
+                pause_workers(served, stack)
+                terminal.press("sy")
+                terminal.until_shown("stopping")
+                terminal.press("\x03")
+            else:
+                terminal.signal(end)
+            assert terminal.wait() == 130
+            assert terminal.is_restored
+            assert "Traceback" not in terminal.output
+
+
+def pause_workers(served: Served, stack: ExitStack) -> None:
+    """Stop the workers from answering until the stack ends."""
+    for pid in children(served.process.pid):
+        os.kill(pid, signal.SIGSTOP)
+        stack.callback(os.kill, pid, signal.SIGCONT)
 
 
 def cost(row: dict[str, Any], tokens: int) -> int:

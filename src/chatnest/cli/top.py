@@ -1,5 +1,6 @@
 """``chatnest top``: the running answers of all workers, and how to stop one."""
 
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -198,19 +199,33 @@ def _write(rows: Sequence[Row], *, as_json: bool) -> None:
 
 
 async def _watch(top: Top) -> int:
-    """Draw the table again and again, until a key ends it."""
-    note = ""
-    with Screen(HEAD) as screen:
-        while True:
-            await top.watch()
-            screen.draw([row.cells() for row in await top.rows()], note)
-            with anyio.move_on_after(_DRAW_SECONDS):
-                key = await screen.key()
-                if key == "q":
-                    return 0
-                if key == "s" and (chosen := screen.chosen) is not None:
-                    note = await _stopped(top, chosen)
-                screen.redraw(note)
+    """Draw the table again and again, until a key ends it. The receipts stay on the terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # which leaves the screen as it was
+    notes: list[str] = []
+    try:
+        with Screen(HEAD) as screen:
+            while await _drawn(top, screen, notes):
+                pass
+    finally:
+        sys.stdout.write("".join(f"{note}\n" for note in notes))
+    return 0
+
+
+async def _drawn(top: Top, screen: Screen, notes: list[str]) -> bool:
+    """Draw the table, and follow keys for a second. Returns False to end."""
+    await top.watch()
+    rows = [row.cells() for row in await top.rows()]
+    screen.draw(rows, *notes[-1:])
+    with anyio.move_on_after(_DRAW_SECONDS):
+        while (key := await screen.key()) != "q":
+            if key == "s" and (chosen := screen.chosen) is not None:
+                screen.redraw(f"stopping {chosen}")
+                notes.append(await _stopped(top, chosen))
+                return True
+            screen.redraw(*notes[-1:])
+        return False
+    return True
 
 
 async def _stopped(top: Top, turn_id: str) -> str:
