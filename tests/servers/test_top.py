@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,11 @@ def test_the_keys_of_top_choose_and_stop_an_answer(served: Served) -> None:
 
         for rows_and_columns in ((6, 40), (40, 200)):
             terminal.resize(*rows_and_columns)
-            terminal.until(lambda size=rows_and_columns: _fits(terminal, *size))
+            terminal.until(partial(_fits, terminal, *rows_and_columns))
         assert [row[:32] for row in terminal.shown[2:5]] == [ids[0], ids[1], ids[3]]
         terminal.press("q")
         assert terminal.wait() == 0
-        assert terminal.is_restored
+        assert terminal.is_restored()
         assert terminal.output.endswith("(estimated)\r\n")
 
 
@@ -179,7 +180,7 @@ def test_top_leaves_the_terminal_as_it_was_when_it_is_interrupted(served: Served
         for end in (signal.SIGTERM, signal.SIGHUP, None):
             terminal = stack.enter_context(watched(served))
             terminal.until_shown("1 running answer,")
-            assert not terminal.is_restored
+            assert not terminal.is_restored()
             if end is None:
                 pause_workers(served, stack)
                 terminal.press("sy")
@@ -188,7 +189,7 @@ def test_top_leaves_the_terminal_as_it_was_when_it_is_interrupted(served: Served
             else:
                 terminal.signal(end)
             assert terminal.wait() == 130
-            assert terminal.is_restored
+            assert terminal.is_restored()
             assert "Traceback" not in terminal.output
 
 

@@ -102,7 +102,6 @@ class Terminal:
         self._read()
         return self._process.returncode
 
-    @property
     def is_restored(self) -> bool:
         """Whether the terminal is as it was: its settings, its screen and its cursor."""
         last = {mode: self.output.rfind(f"\x1b[?{mode}") for mode in _MODES}
