@@ -181,7 +181,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "telemetry": (
         "base fill series",
         "access_log call_log metrics semconv",
-        "instruments observers",
+        "exposition instruments observers",
         "opentelemetry",
     ),
     "alerts": ("warning", "deliveries webhook"),
@@ -274,7 +274,7 @@ ONE_PLACE: dict[str, tuple[str, ...]] = {
     "httptools": ("providers.http.responses", "server.framing", "server.protocol"),
     "tiktoken": ("tokens.tokenizer",),
     "genai_prices": ("cli.price_library",),
-    "prometheus_client": ("server.metrics_page", "telemetry.metrics"),
+    "prometheus_client": ("telemetry.exposition", "telemetry.metrics"),
     "sqlite3": ("stores.wal", "stores.sqlite_reasons", "ledger.sqlite.*", "runs.sqlite.*"),
     "redis": ("ledger.redis.*", "stores.*"),
     "opentelemetry": ("telemetry.instruments", "telemetry.opentelemetry"),

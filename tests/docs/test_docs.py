@@ -144,7 +144,7 @@ BOUNDED = {
         "shared_cells site workers"
     ),
     "streams": "generation intake open_stream open_streams response source",
-    "telemetry": "access_log fill",
+    "telemetry": "exposition access_log fill",
     "tokens": "references tokenizer",
     "wire": "caps images openai_problem",
     "wire.ai_sdk": "places",

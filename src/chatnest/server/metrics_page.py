@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from chatnest._util.addresses import is_loopback
 from chatnest.errors import ConfigurationError
+from chatnest.telemetry.exposition import Exposition, written_by
 from chatnest.telemetry.metrics import Metrics
 
 __all__ = ["MetricsPage"]
@@ -17,6 +18,8 @@ _SECONDS: Final = 5.0
 """Timeout in seconds of each read and write on a connection."""
 _MOST: Final = 8
 """Maximum requests at a time. Prometheus sends one at a time."""
+_PAUSE_SECONDS: Final = 0.0005
+"""Seconds between two parts of the metrics, in which a waiting event loop gets the interpreter."""
 _PATH: Final = "/metrics"
 
 
@@ -29,11 +32,11 @@ class MetricsPage(ThreadingHTTPServer):
     daemon_threads: bool = True
 
     def __init__(self, host: str, port: int) -> None:
-        self.metrics: Metrics | None = None
+        self.text: Exposition | None = None
         self.only_local: bool = is_loopback(host)
         self._places = threading.BoundedSemaphore(_MOST)
         self.rendering: threading.Lock = threading.Lock()
-        _exposition()
+        written_by()
         try:
             self.address_family: int = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), _Handler)
@@ -51,7 +54,7 @@ class MetricsPage(ThreadingHTTPServer):
 
     def show(self, metrics: Metrics) -> None:
         """Start to serve these metrics, in a thread."""
-        self.metrics = metrics
+        self.text = Exposition(metrics)
         threading.Thread(target=self.serve_forever, daemon=True, name="metrics").start()
 
     def server_bind(self) -> None:
@@ -77,15 +80,6 @@ class MetricsPage(ThreadingHTTPServer):
         """Ignore clients that disconnect."""
 
 
-class _One(NamedTuple):
-    """A collector of one metric."""
-
-    metric: Any
-
-    def collect(self) -> list[Any]:
-        return [self.metric]
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: MetricsPage
     timeout = _SECONDS
@@ -101,16 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             with self.server.rendering:
                 body = b"".join(self._rendered())
-            self._respond(200, _exposition().CONTENT_TYPE_LATEST, body)
+            self._respond(200, written_by().CONTENT_TYPE_LATEST, body)
 
     def _rendered(self) -> Iterator[bytes]:
-        """The metrics one by one. After each of them, other threads may run, such as the event
+        """The metrics in parts. After each of them, other threads may run, such as the event
         loop's.
         """
-        encode = _exposition().generate_latest
-        for metric in self.server.metrics.collect() if self.server.metrics is not None else ():
-            yield encode(_One(metric))
-            time.sleep(0)
+        for part in self.server.text.parts() if self.server.text is not None else ():
+            yield part
+            time.sleep(_PAUSE_SECONDS)
 
     def _respond(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response_only(status)
@@ -131,15 +124,3 @@ def _is_local(host: str) -> bool:
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     return name.strip("[]") in {"localhost", "127.0.0.1", "::1"}
-
-
-def _exposition() -> Any:
-    try:
-        # Imported here, since a server without metrics does not need the package.
-        from prometheus_client import exposition  # noqa: PLC0415
-    except ImportError:
-        raise ConfigurationError(
-            "server.metrics_port: expected the package prometheus-client, got none. Install the "
-            "extra `metrics`: pip install '.[metrics]' in a copy of the repository."
-        ) from None
-    return exposition

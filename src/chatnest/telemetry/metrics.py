@@ -212,23 +212,35 @@ class Metrics:
         without the package prometheus-client.
         """
         core, rows = _core(), self._cells.rows()
-        values = [row.values for row in rows] or [[0.0] * self.layout.size]
-        everything: list[float] = list(map(sum, zip(*values, strict=True)))
-        live = [row.values for row in rows if row.is_live]
-        columns = list(zip(*live or [[0.0] * self.layout.size], strict=True))
-        for each in self.layout.families:
+        for each, values in zip(self.layout.families, self.values(rows), strict=True):
             metric = core.Metric(each.name, each.help, each.kind)
-            numbers: Sequence[float] | Mapping[int, float] = everything
-            if each.kind == "gauge":
-                numbers = _gauges(each, columns, self._places[each.name])
-            names = [name for name, _ in each.labels]
-            for labelled, place in self._places[each.name].items():
-                labels = dict(zip(names, labelled, strict=True))
-                _add(metric, each, labels, numbers, place)
+            for (name, labels), value in zip(each.samples(), values, strict=True):
+                metric.add_sample(name, labels, value)
             yield metric
-        yield from self._others(core, rows)
+        yield from self.others(rows)
 
-    def _others(self, core: Any, rows: list[Row]) -> Iterator[Any]:
+    def rows(self) -> list[Row]:
+        """The numbers of all workers at this moment."""
+        return self._cells.rows()
+
+    def values(self, rows: list[Row]) -> Iterator[list[float]]:
+        """For each family of the layout, the values of its samples, in their order."""
+        everything = _sums([row.values for row in rows], self.layout.size)
+        live = [row.values for row in rows if row.is_live] or [[0.0] * self.layout.size]
+        for each in self.layout.families:
+            places = self._places[each.name].values()
+            first = next(iter(places))
+            numbers = everything[first : first + len(places) * each.width]
+            if each.kind == "gauge":
+                yield _gauges(each, live, places)
+            elif each.bounds:
+                yield _histograms(numbers, each.width)
+            else:
+                yield numbers if each.scale == 1 else [value / each.scale for value in numbers]
+
+    def others(self, rows: list[Row]) -> Iterator[Any]:
+        """The metrics of prometheus-client that are not in the layout."""
+        core = _core()
         lost = sum(row.values[self._streams] for row in rows if not row.is_live)
         lost += sum(row.values[self.layout.lost] for row in rows)
         # A row that a new worker is just taking over is neither dead nor counted yet.
@@ -248,35 +260,26 @@ class Metrics:
         yield build
 
 
-def _gauges(
-    family: Family, columns: list[tuple[float, ...]], places: Mapping[tuple[str, ...], int]
-) -> dict[int, float]:
+def _sums(rows: list[Sequence[float]], size: int) -> list[float]:
+    """The sum of each number over the rows."""
+    if len(rows) == 1:
+        return list(rows[0])
+    return list(map(sum, zip(*rows, strict=True))) if rows else [0.0] * size
+
+
+def _gauges(family: Family, live: list[Sequence[float]], places: Iterable[int]) -> list[float]:
     merge: Any = sum if family.together == "sum" else max
-    found: dict[int, float] = {place: merge(columns[place]) for place in places.values()}
-    if family.together == "none":
-        return {place: float(not value) for place, value in found.items()}
+    found: list[float] = [merge([row[place] for row in live]) for place in places]
+    return [float(not value) for value in found] if family.together == "none" else found
+
+
+def _histograms(numbers: list[float], width: int) -> list[float]:
+    """The cumulative buckets of each series, its count and its sum."""
+    found: list[float] = []
+    for at in range(0, len(numbers), width):
+        found += accumulate(numbers[at : at + width - 1])
+        found += (found[-1], numbers[at + width - 1])
     return found
-
-
-def _add(
-    metric: Any,
-    family: Family,
-    labels: dict[str, str],
-    numbers: Sequence[float] | Mapping[int, float],
-    place: int,
-) -> None:
-    name = family.name
-    if family.bounds and not isinstance(numbers, Mapping):
-        buckets = len(family.bounds) + 1
-        counts = list(accumulate(numbers[place : place + buckets]))
-        for bound, count in zip((*map(str, family.bounds), "+Inf"), counts, strict=True):
-            metric.add_sample(f"{name}_bucket", {**labels, "le": bound}, count)
-        metric.add_sample(f"{name}_count", labels, counts[-1])
-        metric.add_sample(f"{name}_sum", labels, numbers[place + buckets])
-    elif family.kind == "gauge":
-        metric.add_sample(name, labels, numbers[place])
-    else:
-        metric.add_sample(f"{name}_total", labels, numbers[place] / family.scale)
 
 
 def _core() -> Any:

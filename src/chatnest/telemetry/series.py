@@ -3,6 +3,7 @@
 Each series has a fixed place in one array of numbers, so that workers can share the array.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Final, Literal
 
@@ -83,6 +84,20 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     def series(self) -> tuple[tuple[str, ...], ...]:
         """The values of the labels of each series."""
         return tuple(product(*(values for _, values in self.labels)))
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The name and the labels of each sample: a histogram has several for each series."""
+        names = [name for name, _ in self.labels]
+        total = "_total" if self.kind == "counter" else ""
+        for values in self.series:
+            labels = dict(zip(names, values, strict=True))
+            if not self.bounds:
+                yield f"{self.name}{total}", labels
+                continue
+            for bound in (*map(str, self.bounds), "+Inf"):
+                yield f"{self.name}_bucket", {**labels, "le": bound}
+            yield f"{self.name}_count", labels
+            yield f"{self.name}_sum", labels
 
 
 class Layout:
