@@ -1,7 +1,7 @@
 """Exposition: the text of the metrics, for a scrape.
 
-prometheus-client writes the whole text once. After that, only the numbers are new: a configuration
-with many models has thousands of lines, and to write each of them anew takes twenty times as long.
+prometheus-client writes the whole text once. Later scrapes replace only the numbers: with many
+models there are thousands of lines, and formatting all of them takes twenty times as long.
 """
 
 from collections.abc import Iterator
