@@ -155,8 +155,6 @@ BOUNDED = {
 NO_BOUNDS = {
     "server.shared_cells._SPARE": "rows of memory",
     "server.shared_cells._BYTES": "of a number",
-    "server.shared_cells._TRIES": "of a lock",
-    "server.shared_cells._TRY_SECONDS": "of a lock",
     "telemetry.access_log._DIGITS": "characters in the log",
     "telemetry.access_log._MILLISECONDS": "of a second",
     "client.errors._NEVER": "no time to wait for",

@@ -5,12 +5,12 @@ kernel releases that lock when the process ends, even after SIGKILL. The next wo
 counts of that row, so no counter ever decreases. No file is left behind.
 """
 
+import contextlib
 import fcntl
 import mmap
 import multiprocessing.reduction
 import os
 import tempfile
-import time
 from collections.abc import MutableSequence
 from typing import Any, Final
 
@@ -21,9 +21,6 @@ __all__ = ["SharedCells"]
 
 _SPARE: Final = 16
 """Rows in addition to two per worker, for workers that SIGTTIN adds."""
-_TRIES: Final = 3
-_TRY_SECONDS: Final = 0.001
-"""Attempts to lock a row, and the seconds between them."""
 _BYTES: Final = 8
 """Bytes of a number. Writing one is atomic, since it is aligned."""
 
@@ -76,26 +73,14 @@ class SharedCells:
 
     def _take(self) -> MutableSequence[float]:
         for number, row in enumerate(self._rows):
-            if self._lock(number):
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
                 row[self._lost] += row[self._streams]
                 for place in self._gauges:
                     row[place] = 0.0
                 mine: MutableSequence[float] = row
                 return mine
         return LocalCells(self._size).mine  # cannot happen: there are more rows than workers
-
-    def _lock(self, number: int) -> bool:
-        """Lock a row. The parent holds the lock for a moment when it reads the row, so a failed
-        attempt is repeated.
-        """
-        for _ in range(_TRIES):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-            except OSError:
-                time.sleep(_TRY_SECONDS)
-            else:
-                return True
-        return False
 
     def _is_free(self, number: int) -> bool:
         try:
