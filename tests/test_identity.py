@@ -1,8 +1,10 @@
 """Who is asking, told by nothing that a client can invent, and which profiles are theirs."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Any
 from unittest.mock import MagicMock
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
+from starlette.exceptions import HTTPException
 
 from chatnest.cli import main
 from chatnest.config.build import bearer_keys
@@ -553,6 +556,32 @@ async def test_nobody_is_a_401(identify):
 
     assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
     assert caught.value.headers == {}
+
+
+def raising(status: int) -> Callable[[Any], str]:
+    """A dependency of FastAPI that refuses."""
+
+    def current_user(_: Any) -> str:
+        raise HTTPException(status, "No.")
+
+    return current_user
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_dependency_that_refuses_is_a_401(status):
+    async def current_user(_: Any) -> str:
+        return raising(status)(_)
+
+    for identify in (raising(status), current_user):
+        with pytest.raises(Unauthenticated):
+            await access(identify=identify).identity(scope())
+
+
+@pytest.mark.anyio
+async def test_another_exception_of_a_dependency_is_its_fault():
+    with pytest.raises(HTTPException):
+        await access(identify=raising(500)).identity(scope())
 
 
 @pytest.mark.anyio

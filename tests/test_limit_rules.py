@@ -191,7 +191,7 @@ async def test_who_has_no_money_left_is_refused_in_money(upstream):
     assert len(upstream.requests) == 1
 
 
-async def test_a_team_shares_its_money_and_a_stranger_has_none_of_it(upstream):
+async def test_a_team_shares_its_money_and_a_stranger_has_none_of_it(upstream, caplog):
     upstream.default = Answer.text("Hello there", usage=(1_000, 200))
 
     def identify(scope: Any) -> Identity:
@@ -201,12 +201,15 @@ async def test_a_team_shares_its_money_and_a_stranger_has_none_of_it(upstream):
     team = rule(name="team", per="team", amount="0.003")
     async with await limited(upstream, team, identify=identify) as app:
         statuses = []
-        for name in ("ann", "bob", "eve"):
+        for name in ("ann", "bob", "eve", "eve"):
             async with Conversation(app, json=ask(), headers={"x-user": name}) as c:
                 await c.read_all()
                 await c.finished()
             statuses.append(c.status)
-    assert statuses == [200, 429, 200]
+    assert statuses == [200, 429, 200, 200]
+    said = [each.getMessage() for each in caplog.records if "without a group" in each.message]
+    assert len(said) == 1
+    assert "limit=team per=team" in said[0]
 
 
 async def test_a_limit_too_small_for_a_request_says_so_without_a_wait(upstream):

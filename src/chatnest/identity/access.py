@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from chatnest.errors import ConfigurationError, ForbiddenProfile, InvalidRequest, Unauthenticated
@@ -24,6 +25,9 @@ __all__ = ["MAX_PRINCIPAL_BYTES", "Access", "AllowedProfiles", "Wait"]
 _log = logging.getLogger("chatnest.identity")
 
 _MOST_WARNINGS: Final = 100
+
+_NOBODY: Final = {401, 403}
+"""Statuses of an HTTPException that mean the same as None."""
 
 _T = TypeVar("_T")
 
@@ -120,12 +124,19 @@ class Access:
     async def identity(self, scope: Scope, wait: Wait = _plainly) -> Identity:
         """The identity of a request. Its principal is a valid name, as `_is_name` defines it.
 
-        Raises Unauthenticated if ``identify`` returns None or an invalid name. Raises TypeError
-        for any other object, which is a fault of ``identify``. ``wait`` awaits an async hook.
+        Raises Unauthenticated if ``identify`` returns None or an invalid name, or raises an
+        HTTPException 401 or 403, as dependencies of FastAPI do. Raises TypeError for any other
+        object, which is a fault of ``identify``. ``wait`` awaits an async hook.
         """
-        found: object = self._identify(scope)
-        if inspect.isawaitable(found):
-            found = await wait(found)
+        found: object
+        try:
+            found = self._identify(scope)
+            if inspect.isawaitable(found):
+                found = await wait(found)
+        except HTTPException as exc:
+            if exc.status_code not in _NOBODY:
+                raise
+            found = None
         if found is None:
             raise Unauthenticated(getattr(self._identify, "challenge", ""))
         if isinstance(found, Identity):

@@ -1,5 +1,6 @@
 """LimitRules: declared limits of principals, of their groups and of all requests. No I/O."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -17,6 +18,8 @@ from chatnest.policies.zone import check_zone
 from chatnest.turn import Turn
 
 __all__ = ["EVERYBODY", "LimitRule", "LimitRules", "no_price"]
+
+_log = logging.getLogger("chatnest.policies")
 
 EVERYBODY: Final = "everybody"
 """The account of the limits ``per = "global"``. A principal has a colon in its name."""
@@ -165,6 +168,7 @@ class LimitRules:
                     "name, got two. Give one of them another name."
                 )
         self._limit = lru_cache(4_096)(self._limit_of)
+        self._without: set[str] = set()
 
     def check(self, models: Iterable[Candidate]) -> None:
         """Raise ConfigurationError for a name of a model that is unknown, and for a limit of money
@@ -196,9 +200,22 @@ class LimitRules:
             elif per in turn.groups:
                 account = f"group:{per}:{turn.groups[per]}"
             else:
+                if rule.name not in self._without:
+                    self._warn_of(rule)
                 continue
             limits.append(self._limit(number, account, plan))
         return limits
+
+    def _warn_of(self, rule: LimitRule) -> None:
+        """Say once that a request has no group of a rule: the group may be misspelled."""
+        self._without.add(rule.name)
+        _log.warning(
+            "limit without a group: limit=%s per=%s. A principal without this group made a "
+            "request, and the limit does not apply to it. Check the name if all of them should "
+            "have one. This is logged once.",
+            rule.name,
+            rule.per,
+        )
 
     def _limit_of(self, number: int, account: str, plan: str) -> Limit:
         return self.rules[number].limit_of(account, plan)
