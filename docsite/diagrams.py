@@ -120,7 +120,7 @@ def run() -> str:
         ("Run log", "Worker B", "the last event"),
         ("Worker B", "Client", "done"),
     ]
-    note = text(385, 404, "One call of the model, one charge, the same text.", kind="small")
+    note = text(385, 404, "One call to the model, one charge, the same text.", kind="small")
     return sequence(at, 380, steps, ours=("Worker A", "Run log", "Worker B")) + note
 
 

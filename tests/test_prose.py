@@ -63,6 +63,13 @@ HABITS = {
         r"(?i)\b(?:came|comes?|become|became|becomes) (?:of\b|to nothing\b)",
         r"(?i)\b(?:has|have|had) it that\b|\btakes? no notice\b",
         r"(?i)\b(?:make|makes|made) (?:nothing|something|little) of\b",
+        r"(?i)\bbelongs? into\b",
+        r"(?i)\ball the same\b(?! \w)",
+        r"(?i)\bin the making\b|\b(?:last|first)(?: \w+)? but one\b",
+        r"(?i)\bstrangers?\b",
+    ),
+    "a call of its target, for a call to it": (
+        r"(?i)\bcalls? of (?:a|the|each|every|any|another) (?:model|ledger|provider|upstream)s?\b",
     ),
 }
 
@@ -258,6 +265,7 @@ PLAIN = (
     "For each rate we store one timestamp, at which the bucket is empty again (GCRA).",
     "There is no ledger. What is the model called? It is no longer open.",
     "A request without a profile uses ``default_profile``.",
+    "The call to the model is closed at once, and the cost of each call of a tool is counted.",
 )
 RIDDLES = (
     "Who is not logged in gets 401.",
@@ -272,6 +280,12 @@ RIDDLES = (
     "The body is not to be had.",
     "A page of anybody's can have its own name lead to 127.0.0.1.",
     "The client is told of it, and the ledger is away for ever.",
+    "The call of the model is closed at once.",
+    "The chat belongs into the file of your project.",
+    "A settlement whose hold was lost is charged all the same.",
+    "One message in the making.",
+    "The last key but one has the pending crossings.",
+    "A budget for all strangers together.",
 )
 
 

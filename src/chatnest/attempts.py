@@ -1,4 +1,4 @@
-"""Attempts: the calls of the model for one turn, until one of them answers."""
+"""Attempts: the calls to the model for one turn, until one of them answers."""
 
 from contextlib import AbstractAsyncContextManager
 from time import monotonic, time
@@ -146,7 +146,7 @@ def _begin_again(turn: Turn, failure: UpstreamError) -> None:
 
 
 class OpenCall(msgspec.Struct):
-    """One call of the model. Leaving it adds an Attempt to the turn. ``first`` has the pieces that
+    """One call to the model. Leaving it adds an Attempt to the turn. ``first`` has the pieces that
     arrived during ``Attempts.open``. ``context`` is None until the provider has opened it.
 
     It is a class, so no frame of the opening stays in memory or is resumed for each token.

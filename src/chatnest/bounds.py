@@ -38,7 +38,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     body_seconds: float = 10.0
     """Maximum time from the first event of a request to the end of its body."""
     first_byte_seconds: float | None = None
-    """Maximum time from the call of the model to the first byte of its answer, over all attempts.
+    """Maximum time from the call to the model to the first byte of its answer, over all attempts.
     None means 30, or 300 for a local server, which may have to load its model first.
     """
     early_start_seconds: float = 5.0

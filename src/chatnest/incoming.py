@@ -97,8 +97,9 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming:
-    """Reads chat requests: body, key, identity, plan, profile, in this order. The
-    identity comes first if the body has not arrived yet, so that strangers take no room for bodies.
+    """Reads chat requests: body, key, identity, plan, profile, in this order. The identity
+    comes first if the body has not arrived yet, so that unauthenticated requests use no memory for
+    bodies.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ _LARGE: Final = 8_192
 
 
 class ModelCall(msgspec.Struct, kw_only=True):
-    """One call of the model: its request, and the provider's record of how it went.
+    """One call to the model: its request, and the provider's record of how it went.
 
     A provider sets ``sent`` as soon as the request may have reached the model, since from then on
     it may cost something. If the answer is stopped early, a provider may set ``unread`` to the
@@ -58,7 +58,7 @@ class ModelCall(msgspec.Struct, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a model that has ended. ``started`` is in seconds since 1970. ``outcome`` is the
+    """One call to a model that has ended. ``started`` is in seconds since 1970. ``outcome`` is the
     code of the error that ended it, or None, and ``status`` the HTTP status of the response, or 0.
     """
 
@@ -78,7 +78,7 @@ class Turn:
     ``max_output_tokens``. Policies may keep their own values in ``state``. After the end,
     ``outcome`` is ``"done"`` or the code of the error that ended the turn, and ``charged`` is its
     cost in tokens, by the figure of ``source``: ``provider``, ``estimated`` or ``none``.
-    ``attempts`` are the calls of the model that have ended.
+    ``attempts`` are the calls to the model that have ended.
     """
 
     # An open stream keeps its turn, and a dictionary of its attributes would be large.

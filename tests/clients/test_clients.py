@@ -1,6 +1,6 @@
 """Official clients against a real server: each behaviour as the user of the client sees it.
 
-Every test notes its outcome with the number of calls of the model. ``tests.clients.table`` makes
+Every test notes its outcome with the number of calls to the model. ``tests.clients.table`` makes
 the table of the docs of them.
 """
 
@@ -26,7 +26,7 @@ SUNNY = Answer.text("It is sunny.")
 
 @pytest.fixture
 def note(request, record_property, here):
-    """Note the calls of the model under the name of the test."""
+    """Note the calls to the model under the name of the test."""
 
     def noted(outcome: str, case: str = "") -> None:
         name = request.node.originalname.removeprefix("test_") + (case and f"[{case}]")
@@ -36,7 +36,7 @@ def note(request, record_property, here):
 
 
 def charged(upstream: FakeUpstream) -> int:
-    """How many calls of the model began an answer."""
+    """How many calls to the model began an answer."""
     return sum(seen.bytes_written > 0 for seen in upstream.requests)
 
 

@@ -1,4 +1,4 @@
-"""Tests say how long a call of the model takes, since hidden thinking is charged by its time."""
+"""Tests say how long a call to the model takes, since hidden thinking is charged by its time."""
 
 import pytest
 

@@ -86,7 +86,7 @@ class DirectRedis:
         return self.connection.read_response()
 
     def run(self, calls: Sequence[Coroutine[Any, Any, object]]) -> list[object]:
-        """Calls of the ledger, each of one step, in one round trip."""
+        """Calls to the ledger, each of one step, in one round trip."""
         for call in calls:
             call.send(None)
         commands, self.ledger.wire.commands = self.ledger.wire.commands, []

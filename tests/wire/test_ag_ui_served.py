@@ -1,4 +1,4 @@
-"""AG-UI in an application: one call of the model for a run, refusals, stop, and what comes back."""
+"""AG-UI in an application: one call to the model for a run, refusals, stop, and what comes back."""
 
 import json
 from typing import Any

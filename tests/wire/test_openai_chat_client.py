@@ -337,7 +337,7 @@ FAILURES: dict[str, tuple[Answer, int, int]] = {
     "a wrong key": (Answer.error(401), 424, 1),
     "too long a conversation": (Answer.context_length(), 400, 1),
 }
-"""The answer, the status, and the calls of the model."""
+"""The answer, the status, and the calls to the model."""
 
 
 @pytest.mark.parametrize(("answer", "status", "calls"), FAILURES.values(), ids=FAILURES)

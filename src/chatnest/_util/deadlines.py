@@ -1,4 +1,4 @@
-"""Deadlines of stores, whose lateness is reported as their absence."""
+"""Deadlines for stores: a store that is too slow counts as unavailable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Threads: work that would keep the event loop, on a thread for each core."""
+"""Threads: runs work that would block the event loop, on one thread for each core."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _limiters: Final = RunVar[CapacityLimiter]("chatnest._util.threads.limiter")
 
 
 async def in_thread(work: Callable[[*_Args], _T], *args: *_Args) -> _T:
-    """The result of ``work``, which has no effects: a cancellation leaves it alone."""
+    """The result of ``work``. A cancellation does not stop the thread, so work has no effects."""
     limiter = _limiters.get(None)
     if limiter is None:
         limiter = CapacityLimiter(os.cpu_count() or 1)

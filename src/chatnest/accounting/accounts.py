@@ -73,7 +73,7 @@ class Accounts:
         self._observer: BooksObserver | None = None
 
     def watch(self, observer: BooksObserver) -> None:
-        """Report the calls of the ledger to an observer."""
+        """Report the calls to the ledger to an observer."""
         self._observer = self.outbox.observer = observer
 
     async def keep_currency(self) -> None:

@@ -1,4 +1,4 @@
-"""BodyRoom: the bytes of request bodies that a worker holds at a time. No I/O."""
+"""BodyRoom: limits the total size of the request bodies in a worker. No I/O."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ __all__ = ["BodyRoom", "BodyShare"]
 
 
 class BodyRoom:
-    """Room for the bodies of all requests of a worker together."""
+    """The memory for the bodies of all requests in a worker, in bytes."""
 
     def __init__(self, most: float) -> None:
         self.left: float = most
@@ -29,6 +29,6 @@ class BodyShare(msgspec.Struct, gc=False):
         self.size += size
 
     def give_back(self) -> None:
-        """Give all of it back. A second call does nothing."""
+        """Give all taken bytes back. A second call does nothing."""
         self.room.left += self.size
         self.size = 0

@@ -1,7 +1,7 @@
 """DataUrls: the images of a large JSON body, cut out before the rest of it is parsed. No I/O.
 
-A JSON parser makes an object of every few bytes, so it is given small bodies alone. A large one
-that is honest consists of images in base64, and has little beside them.
+A JSON parser may need many times the memory of its input, so only small bodies are parsed as they
+are. An honest large body consists of images in base64 and little else.
 """
 
 import re
@@ -13,7 +13,7 @@ SMALL_BODY: Final = 262_144
 """Bytes up to which a body is parsed as it is, on the event loop."""
 
 _MOST_PLACES: Final = 1_024
-"""Places that are tried. Beyond, nothing more is cut out."""
+"""Maximum places that are examined. After them, nothing more is cut out."""
 
 _START: Final = re.compile(
     rb'"(?:url|image_url)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"(?=data:)'
@@ -22,12 +22,12 @@ _START: Final = re.compile(
 """A key and the quote after it. Shorter texts of base64 are parsed as they are."""
 
 _LONGEST_START: Final = 2_048
-"""Bytes in which a start and what must follow it are found."""
+"""Bytes by which two searches overlap: a match of ``_START`` with its lookahead is shorter."""
 
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\"
 
 _WINDOW: Final = 1_048_576
-"""Bytes that are searched at once. A search keeps all threads of Python waiting."""
+"""Bytes of one search. A search holds the GIL, so other threads wait."""
 
 _MARK: Final = "\0data:"
 
@@ -36,8 +36,9 @@ class DataUrls:
     """A body without the ``data:`` URLs that are the value of ``url`` or ``image_url``, and without
     the long texts of base64 that are the value of ``value`` or ``data``.
 
-    In ``rest`` each one is replaced by a mark, which ``take`` exchanges for it, once. JSON stays
-    JSON: a string is cut out from quote to quote. Slashes are the only escapes in a valid one.
+    In ``rest`` a mark replaces each of these strings. ``take`` returns the string of a mark, once.
+    ``rest`` is still JSON: a string is cut out from quote to quote. The only escapes in a valid
+    string are those of slashes.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -58,7 +59,7 @@ class DataUrls:
         self.rest: bytes = b"".join([*pieces, body[done:]]) if pieces else body
 
     def __len__(self) -> int:
-        """How many have not been taken."""
+        """The number of strings that have not been taken."""
         return len(self._urls)
 
     def take(self, text: str) -> str:

@@ -34,7 +34,7 @@ async def response_to(
 
 
 async def check(response: httpx2.Response) -> None:
-    """Raise ChatError for a response without success. A proxy's has a code made of its status."""
+    """Raise ChatError for a failed response. Without a code of chatnest, it is ``http_STATUS``."""
     if response.status_code != httpx2.codes.OK:
         found = await document_of(response) or {"code": f"http_{response.status_code}"}
         raise ChatError(response.status_code, found)

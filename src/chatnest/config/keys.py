@@ -21,8 +21,8 @@ class KeySection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_tables(base: Tree, over: Tree) -> tuple[Tree, Tree]:
-    """Both trees, where a bearer key that is a table in one of them is a table in both. Otherwise a
-    hash in the environment would replace the whole table of the file, and lift its restrictions.
+    """Both trees, with a key as a table in both if it is a table in one of them. Otherwise a hash
+    in the environment would replace the whole table of the file, and lift its restrictions.
     """
     trees = [base, over]
     keys = [tree.get("identity", {}).get("keys", {}) for tree in trees]

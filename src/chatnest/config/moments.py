@@ -9,9 +9,10 @@ __all__ = ["moment"]
 
 
 def moment(value: object, place: str, *, as_text: bool) -> datetime:
-    """A time, or the end of a date in UTC. The environment has it as text, a file never.
+    """A time, or the end of a date in UTC.
 
-    Raises ConfigurationError.
+    A text is accepted only with ``as_text``, for values of the environment. Raises
+    ConfigurationError.
     """
     parsed = _parsed(value) if isinstance(value, str) else value
     if isinstance(parsed, date) and (as_text or parsed is value):

@@ -11,11 +11,11 @@ __all__ = ["check_names", "open_by_default"]
 def open_by_default(
     profiles: Mapping[str, Profile], default: str, written: Collection[str] = ()
 ) -> list[str]:
-    """The profiles that are open to all if ``allowed_profiles`` is not set.
+    """The profiles that everyone may use if ``allowed_profiles`` is not set.
 
-    These are the default profile, those without a bound above the default's, and ``written``, the
-    profiles that the operator has defined. Clients pick their profile: if all were open, the
-    default profile would limit no client. Raises ConfigurationError for an unknown default.
+    These are the default profile, the profiles that do not exceed it, and ``written``, the profiles
+    that the operator has defined. Clients choose their profile, so if all were allowed, the default
+    profile would limit no client. Raises ConfigurationError for an unknown default.
     """
     check_names("default_profile", (default,), profiles)
     usual = profiles[default]

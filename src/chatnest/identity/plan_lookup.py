@@ -43,9 +43,10 @@ class _Entry(msgspec.Struct, frozen=True):
 class PlanLookup:
     """Asks ``plan_of`` at most once in ``seconds`` for each principal, and once at a time.
 
-    A look-up fails by an exception, by a result that is not a name, and after ``deadline`` seconds.
-    Then the last known plan counts, or none. The cache has 10,000 principals. It drops those first
-    that were looked up longest ago.
+    A look-up fails if it raises,
+    if its result is not a name, or if it takes longer than ``deadline`` seconds. The last known
+    plan then counts, or none. The cache has 10,000 principals. If it is full, it drops the
+    principal whose look-up is the oldest.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class PlanLookup:
         return None if entry is None else entry.plan
 
     async def find(self, identity: Identity) -> str | None:
-        """The plan of a principal. Requests that come while it is looked up wait for the same
-        look-up. If the request that began it is cancelled, one of those begins another.
+        """The plan of a principal. Requests that arrive during a look-up wait for its result.
+        If the request that began the look-up is cancelled, a waiting request begins a new one.
         """
         key = _key(identity)
         flights = self._flights_here()
@@ -146,7 +147,7 @@ def _key(identity: Identity) -> _Key:
 
 
 def _name(found: object) -> str | None:
-    """The text of a name, also of a subclass such as a StrEnum. Raises TypeError."""
+    """A name as a plain str, also from a subclass such as a StrEnum. Raises TypeError."""
     if found is None:
         return None
     if not issubclass(type(found), str) or not isinstance(found, str):  # not a lazy object

@@ -226,8 +226,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     """The books of accounts. Every operation is atomic, and idempotent by the hold's id.
 
-    Every operation raises LedgerUnavailable if the books cannot be reached. The call may have taken
-    effect all the same.
+    Every operation raises LedgerUnavailable if the books cannot be reached. The call may
+    have taken effect nevertheless.
     """
 
     async def reserve(self, reservation: Reservation) -> Admitted | Refused:

@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 EVER: Final = "ever"
-"""In place of the day in a key: the sum of the days that are no longer kept one by one."""
+"""Stands for the day in the key of a counter that sums the days which are no longer kept."""
 
 GRANTED: Final = "granted"
-"""In place of the day in a key: the sum of the grants, as ``adjusted``."""
+"""Stands for the day in the key of a counter of grants. Their sum is its ``adjusted``."""
 
 
 class HoldState(enum.IntEnum):
@@ -52,8 +52,8 @@ class Counter(msgspec.Struct):
 
     ``expired`` is the part of ``settled`` that was charged for expired holds. ``adjusted`` is
     signed, and separate, so that corrections do not change ``settled``. ``ends`` is when the day
-    ends, in the latest of the time zones in which it was counted. In a counter of grants it is how
-    many grants there were.
+    ends, in the latest of the time zones in which it was counted. In a counter of grants, it
+    is the number of grants.
     """
 
     settled: int = 0
@@ -95,7 +95,7 @@ class Books(Protocol):
         """
 
     def all_sums(self, name: str, account: str, /) -> tuple[int, int]:
-        """The same sums over all days there ever were."""
+        """The same sums over all days."""
 
     def window(self, key: str, /) -> Window:
         """The sliding window of a key, empty if it is new."""
@@ -116,7 +116,7 @@ class Books(Protocol):
         """Store the scale of a name."""
 
     def keep_ever(self, name: str, /) -> None:
-        """Add the days of this name up from now on, instead of forgetting them."""
+        """From now on, sum up the days of this name instead of dropping them."""
 
     def due(self, now: int) -> list[HoldRecord]:
         """The RESERVED holds whose lease has ended by ``now``."""
@@ -153,7 +153,7 @@ def is_part_of_lifetime(key: str, name: str, account: str) -> bool:
 
 
 def set_end(books: Books, key: str, counter: Counter) -> None:
-    """Let a counter know when its day ends, if it has a day. An empty one forgets another end."""
+    """Set the end of a counter's day, if its key has a day."""
     name, day, _ = key.split(":", 2)
     if is_day(day):
         scale = books.zone(name)
@@ -161,7 +161,7 @@ def set_end(books: Books, key: str, counter: Counter) -> None:
 
 
 def is_day(day: str) -> bool:
-    """Whether the part of a key is a day, and not one of the words that stand in its place."""
+    """Whether this part of a key is a day, rather than empty, EVER or GRANTED."""
     return day not in {"", EVER, GRANTED}
 
 

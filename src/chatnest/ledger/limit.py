@@ -16,7 +16,7 @@ __all__ = ["MOST", "CalendarWindow", "Limit", "Mode", "Unit", "Window"]
 Unit = Literal["requests", "tokens", "money", "streams"]
 CalendarWindow = Literal["day", "week", "month", "lifetime"]
 Window = int | CalendarWindow | None
-"""Seconds of a sliding window, a window of the calendar, or None for what is in use now."""
+"""Seconds of a sliding window, a window of the calendar, or None for a concurrency limit."""
 Mode = Literal["enforce", "shadow"]
 
 MOST: Final = 9_000_000_000_000_000

@@ -1,10 +1,10 @@
 """Sliding: the sliding window of amounts, such as tokens a minute, in buckets. No I/O.
 
-An amount counts in the bucket of its admission: first what is held, then what it cost, until its
-bucket leaves the window, whether or not its answer has ended. So of the requests admitted in any
-window, the costs are at most the limit's amount, and what answers cost beyond what was held for
-them. A bucket takes the amounts of a sixtieth of the window, and leaves a whole window after the
-last of them. Times and lengths are whole milliseconds.
+An amount counts in the bucket of its admission until that bucket leaves the window, whether or not
+its answer has ended: first the held amount, then the cost. So the requests that are admitted in any
+window cost at most the limit's amount, plus what their answers cost beyond their holds. A bucket
+has the amounts of a sixtieth of the window, and leaves one window length after the last of them.
+Times and lengths are whole milliseconds.
 """
 
 from typing import Final
@@ -27,9 +27,10 @@ class Bucket(msgspec.Struct, array_like=True, gc=False):
 
 
 class Sliding(msgspec.Struct, array_like=True):
-    """The buckets of a window, the oldest first. ``serial`` is that of the newest. The serial of
-    the first bucket in an empty window is its time, and the others count on from there: more slowly
-    than the milliseconds.
+    """The buckets of a window, the oldest first. ``serial`` is the serial of the newest bucket.
+
+    The first bucket of an empty window has its time as its serial. Each further bucket has the next
+    number, which grows more slowly than the time in milliseconds.
     """
 
     serial: int = 0
@@ -41,7 +42,7 @@ class Sliding(msgspec.Struct, array_like=True):
         return sum([bucket.weight for bucket in self.buckets])
 
     def slide(self, length: int, now: int) -> None:
-        """Drop the buckets that have left. After a clock was set back, those ahead count as now."""
+        """Drop the buckets that have left. If a clock was set back, future buckets count as now."""
         buckets = self.buckets
         for bucket in reversed(buckets):
             if bucket.last <= now:
@@ -60,7 +61,7 @@ class Sliding(msgspec.Struct, array_like=True):
             if now - last.opened <= length // _GRAINS:
                 last.last, last.weight = now, last.weight + amount
                 return last.serial
-        # Books may forget an empty window. A serial of before must not be one of a new bucket.
+        # Books may forget an empty window, so the time makes sure that no serial is used twice.
         self.serial = self.serial + 1 if self.buckets else now
         self.buckets.append(Bucket(self.serial, now, now, amount))
         return self.serial

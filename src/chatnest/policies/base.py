@@ -6,7 +6,7 @@ run in the order of the policies of ChatNestApp:
 1. ``prepare`` may change the turn, or refuse it by raising a ChatNestError;
 2. ``limits`` returns the turn's limits: the ledger admits those of all policies in one step, so
    that a refused turn counts for none of them;
-3. ``classify`` decides whether a failed call of the model is repeated;
+3. ``classify`` decides whether a failed call to the model is repeated;
 4. ``watch`` sees the text of the answer before the client does, and may end the answer;
 5. ``finished`` receives the outcome.
 

@@ -1,4 +1,4 @@
-"""RetryOnce: one more call of the model after a transient failure. No I/O."""
+"""RetryOnce: one more call to the model after a transient failure. No I/O."""
 
 from collections.abc import Callable
 

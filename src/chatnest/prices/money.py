@@ -1,7 +1,7 @@
 """Money: the units of prices and costs, and their bounds. No I/O.
 
-Costs are whole nano-dollars, prices whole pico-dollars for one token: $1 for a million tokens is
-1,000,000 pico-dollars for one. A float is never on the way, since it loses from 2**53.
+Costs are whole nano-dollars, and prices are whole pico-dollars per token: $1 per million tokens is
+1,000,000 pico-dollars per token. No step uses a float, which is inexact above 2**53.
 """
 
 import re
@@ -23,16 +23,16 @@ MAX_TOKENS: Final = 1_000_000_000
 """Maximum tokens of one request, for input and for output."""
 
 MAX_PICOS: Final = 1_000_000_000
-"""Maximum price of one token: $1,000 for a million. It is 10**6 nano-dollars for one."""
+"""Maximum price of one token: $1,000 per million tokens, or 10**6 nano-dollars per token."""
 
 MAX_COST: Final = 10**15
 """Maximum nano-dollars that one request may hold, so that no sum of a ledger passes 2**53."""
 
 MAX_CHARGE: Final = 10**12
-"""Maximum nano-dollars that one turn is charged: $1,000. More is a fault in a price or a figure."""
+"""Maximum charge of a turn: $1,000, in nano-dollars. More is a fault in a price or a figure."""
 
 _DECIMALS: Final = 6
-"""Decimals of a price: the sixth is one pico-dollar for a token."""
+"""Maximum decimals of a price: the sixth one is a pico-dollar per token."""
 
 _PRICE: Final = re.compile(r"([0-9]{1,60})(?:\.([0-9]{1,60}))?")
 
@@ -43,7 +43,7 @@ def nanos_of(picos: int) -> int:
 
 
 def picos_of(value: object, place: str) -> int:
-    """A price such as "0.25", in dollars for a million tokens, as pico-dollars for one token.
+    """A price such as "0.25", in dollars per million tokens, as pico-dollars per token.
     ``place`` is its key, for errors. Raises ConfigurationError.
     """
     if not isinstance(value, str):
@@ -73,7 +73,7 @@ def picos_of(value: object, place: str) -> int:
 
 
 def dollars_of(picos: int) -> str:
-    """Pico-dollars for one token as picos_of reads them, with two decimals or more."""
+    """Pico-dollars per token as dollars per million tokens, with two decimals or more."""
     text = f"{picos:0{_DECIMALS + 1}d}"
     whole, decimals = text[:-_DECIMALS], text[-_DECIMALS:].rstrip("0")
     return f"{whole}.{decimals.ljust(2, '0')}"

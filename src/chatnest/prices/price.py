@@ -23,8 +23,8 @@ _VERSION_DIGITS: Final = 12
 """Hexadecimal digits of a version."""
 
 Note = Literal["unknown_tier", "overlapping_tokens", "capped"]
-"""A finding about a bill: a service tier without a price, parts of a usage above their whole, or a
-sum above $1,000.
+"""A finding about a bill: a service tier without a price, parts of a usage that exceed their
+whole, or a sum above $1,000.
 """
 
 
@@ -60,8 +60,8 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """The price of a model, from ``since`` on (UTC). ``tiers`` are the prices of other service
-    tiers than the standard one, by name. A Prices makes it from a configuration.
+    """The price of a model, from ``since`` on (UTC). ``tiers`` has the prices of service
+    tiers other than the standard one, by name. ``Prices.of`` reads prices from a configuration.
     """
 
     standard: Schedule
@@ -108,8 +108,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         ``tier`` is the service tier that has served it; None means that of the usage. A tier
         without a price is priced as the dearest one. A usage that we have estimated is priced as if
-        all its input had been written to a cache. A sum above $1,000 is a fault, and is charged as
-        $1,000.
+        all its input had been written to a cache. A sum above $1,000 is a fault, and is
+        charged as $1,000.
         """
         tokens = Tokens.of(usage)
         served = (usage.service_tier if tier is None else tier).strip().lower()

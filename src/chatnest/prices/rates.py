@@ -8,9 +8,9 @@ __all__ = ["NOTHING", "Rates", "Schedule", "Tokens"]
 
 
 class Tokens(msgspec.Struct, frozen=True, gc=False):
-    """The tokens of a turn in disjoint classes. ``written`` and ``written_1h`` went into a cache,
-    the latter for an hour. ``overlap`` is whether the figures had to be corrected, because a part
-    was above its whole.
+    """The tokens of a turn in disjoint classes. ``written`` and ``written_1h`` were written to a
+    cache, the latter for an hour. ``overlap`` is whether the figures had to be corrected, because a
+    part exceeded its whole.
     """
 
     uncached: int
@@ -23,8 +23,8 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, usage: Usage) -> "Tokens":
-        """The classes of a usage. Negative figures count as 0. Where the parts of the input are
-        above their sum, the tokens that were written to a cache count in full, because they are the
+        """The classes of a usage. Negative figures count as 0. If the parts of the input add up
+        to more than the input, the tokens written to a cache count in full, because they are the
         dearest.
         """
         taken, given = max(0, usage.input_tokens), max(0, usage.output_tokens)
@@ -50,8 +50,8 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The price of one token of each class, in pico-dollars. A class without a price of its own has
-    that of ``input``, ``cache_write`` or ``output``.
+    """The price of one token of each class, in pico-dollars. A class without its own price
+    has the price of ``input``, ``cache_write`` or ``output``.
     """
 
     input: int
@@ -95,9 +95,9 @@ NOTHING = Rates(input=0, cached_input=0, cache_write=0, cache_write_1h=0, output
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """Rates by the length of the input: ``steps`` has pairs of tokens and rates, in ascending
-    order. The last rates whose tokens the whole input is above price the whole request. The first
-    ones price every other request, and have 0 tokens.
+    """Rates by the length of the input. ``steps`` has pairs of a number of tokens and the rates for
+    longer inputs, in ascending order, beginning with 0. The last step that the input exceeds prices
+    the whole request.
     """
 
     steps: tuple[tuple[int, Rates], ...]

@@ -61,7 +61,7 @@ class Prices(msgspec.Struct, frozen=True):
 
     def at(self, moment: int) -> Price:
         """The price in force at a moment, in milliseconds since 1970 by the ledger's clock. It
-        prices a turn that was admitted then, also where the turn ends after another date.
+        prices a turn that was admitted then, even if the turn ends after the next date.
         """
         found = self.entries[0]
         for entry in self.entries[1:]:

@@ -23,7 +23,7 @@ and no model has read your message. Everything around it is real.
 The parts:
 
 1. **The stream.** Each piece of this text is an event of its own, sent the moment it exists.
-2. **Stop.** Press *Stop* or `Esc`: the server sees you leave, ends the call of the model and \
+2. **Stop.** Press *Stop* or `Esc`: the server sees you leave, ends the call to the model and \
 charges only what was delivered.
 3. **The budget.** Before the first word, the worst case of this answer was held against today's \
 tokens. When it ends, the hold becomes what it really cost: look at the meter.

@@ -20,7 +20,7 @@ STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
 _POLL_SECONDS: Final = 0.005
 _PRIVATE: Final = 0o600
 _KEPT_LOG: Final = 1024 * 1024
-"""Maximum bytes of a write-ahead log that has been written into its file: the rest is cut off."""
+"""Bytes to which SQLite truncates the write-ahead log after it has written it into the file."""
 
 
 def open_wal(
@@ -33,7 +33,7 @@ def open_wal(
 ) -> sqlite3.Connection:
     """Open a connection in autocommit mode, after ``prepare`` has created the tables.
 
-    Only this user may read the file and the files beside it, for any umask. ``busy_timeout`` is in
+    Only this user may read the file and the files beside it, with any umask. ``busy_timeout`` is in
     seconds. Raises sqlite3.Error.
     """
     _make(Path(path))

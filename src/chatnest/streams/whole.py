@@ -10,9 +10,9 @@ __all__ = ["WholeResponse"]
 
 
 class WholeResponse(Response):
-    """A response whose status waits for the end of the answer, so that a failure has a status of
-    its own. Nothing is sent before: a body that has begun can fail only by a cut, which clients
-    repeat.
+    """A response whose status waits for the end of the answer, so that a failure has its own
+    status. Nothing is sent before the end: once a body has begun, it can fail only by a broken
+    connection, after which clients retry.
 
         waiting ── finish() ──► over
     """
@@ -24,13 +24,13 @@ class WholeResponse(Response):
         self.puts_now = True  # with any server
 
     def expect_start(self) -> None:
-        """See Output. There is no early start, but the chat gives back its place."""
+        """See Output. There is no early start, but the request gives back its place."""
         if self._place is not None:
             self._place(True)  # by position
             self._place = None
 
     def put_now(self, event: Delta | Reasoning | Numbered) -> bool:
-        """See Output. Nothing is sent, so no piece needs a wait."""
+        """See Output. Nothing is sent, so a piece never waits for the client."""
         self._frames.encode((event,))
         return True
 

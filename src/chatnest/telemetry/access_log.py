@@ -28,7 +28,7 @@ LineForm = Literal["text", "json"]
 Principals = Literal["names", "all", "hashed"]
 
 _SERVED: Final = re.compile(r"(?=.{1,80}$)[A-Za-z0-9]{1,12}(?:[._:/@-][A-Za-z0-9]{1,12})*")
-"""A model's name, made of short words. Any other text of an upstream may be a secret."""
+"""A model's name, made of short words. A longer text from an upstream may contain a secret."""
 _WORD: Final = re.compile(r"[a-z]+")
 _REASON: Final = re.compile(r"[A-Za-z_]{1,32}")
 _DIGITS: Final = 16
@@ -128,7 +128,7 @@ class AccessLog:
 
     def _write(self, facts: dict[str, Any]) -> None:
         line = _text(facts, self._currency) if self._is_text else _json(facts)
-        # Without the search of info() for the caller's frame, which takes half of its time.
+        # info() would spend half of its time on a search for the caller's frame.
         _log.handle(_log.makeRecord(_log.name, logging.INFO, __file__, 0, "%s", (line,), None))
 
     def _refused(self, event: Refused) -> dict[str, Any]:

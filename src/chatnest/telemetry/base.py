@@ -92,7 +92,7 @@ class Admitted(_OfTurn, frozen=True, kw_only=True):
 
 
 class Attempted(_OfTurn, frozen=True, kw_only=True):
-    """A call of the model has ended, the ``number``-th of its turn. ``error`` is the error that
+    """A call to the model has ended, the ``number``-th of its turn. ``error`` is the error that
     ended it, or None. ``address`` and ``content_type`` are the provider's, or empty, and ``api`` is
     its dialect, such as ``openai-chat``. ``temperature`` and ``effort`` are those of the request.
 
@@ -171,7 +171,7 @@ class Observer(Protocol):
 
 
 class BooksObserver(Protocol):
-    """Sees the calls of a ledger that admit and settle turns."""
+    """Sees the calls to a ledger that admit and settle turns."""
 
     def called(
         self, operation: Literal["reserve", "settle", "release"], seconds: float, *, failed: bool
@@ -194,5 +194,5 @@ class Tracing(Protocol):
         ...
 
     def trace_headers(self, turn_id: str, model: str, /) -> Mapping[str, str]:
-        """The header fields that continue the trace of a turn in its next call of the model."""
+        """The header fields that continue the trace of a turn in its next call to the model."""
         ...

@@ -1,4 +1,4 @@
-"""CallLog: an observer that logs failed calls of the model. No I/O.
+"""CallLog: an observer that logs failed calls to the model. No I/O.
 
 Each failed call is one line with our own facts. From the upstream, the line takes only codes and
 short names, since any other text may contain accounts and keys.
@@ -63,7 +63,7 @@ _ADVICE_BY_CODE: Final[Mapping[str, str]] = {
 
 
 class CallLog:
-    """Logs each failed call of the model. Refusals and successful answers are not logged."""
+    """Logs each failed call to the model. Refusals and successful answers are not logged."""
 
     def observe(self, event: Observation) -> None:
         """See Observer."""

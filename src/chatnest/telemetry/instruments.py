@@ -1,4 +1,4 @@
-"""Instruments: the metrics of turns and of calls of the model, for OpenTelemetry."""
+"""Instruments: the metrics of turns and of calls to the model, for OpenTelemetry."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -34,7 +34,7 @@ class Instruments:
         def counter(name: str | None, unit: str, text: str) -> Counter | None:
             return None if name is None else meter.create_counter(name, unit, text)
 
-        self._duration = seconds(names.duration, "Seconds of a call of a model.")
+        self._duration = seconds(names.duration, "Seconds of a call to a model.")
         self._first_chunk = seconds(names.first_chunk, "Seconds to the first piece of a call.")
         self._tokens = names.tokens and meter.create_histogram(
             names.tokens,
@@ -69,7 +69,7 @@ class Instruments:
         )
 
     def attempted(self, event: Attempted, place: Mapping[str, Any]) -> None:
-        """A call of the model has ended."""
+        """A call to the model has ended."""
         labels = {**place, "gen_ai.request.model": event.attempt.model}
         usage = event.usage
         if usage is not None and usage.source != "provider":

@@ -103,7 +103,7 @@ class Observers:
             self._register(tracing, _wanted("observer", tracing))
 
     def trace_headers(self, turn_id: str, model: str) -> dict[str, str]:
-        """The header fields that continue the trace of a turn in its next call of the model."""
+        """The header fields that continue the trace of a turn in its next call to the model."""
         found: dict[str, str] = {}
         for tracing in self.tracing:
             try:
@@ -186,7 +186,7 @@ class Observers:
     def attempted(
         self, turn: Turn, call: ModelCall, attempt: Attempt, error: ChatNestError | None
     ) -> None:
-        """A call of the model has ended."""
+        """A call to the model has ended."""
         asked, answer = call.request, turn.answer
         self._report(
             Attempted,

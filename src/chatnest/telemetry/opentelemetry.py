@@ -2,7 +2,7 @@
 
     the host's server span, or the client's span from a trusted proxy
     └── chatnest.turn        from the request to the settlement; event: chatnest.first_piece
-        ├── chat gpt-5-mini  a call of the model, here one that failed
+        ├── chat gpt-5-mini  a call to the model, here one that failed
         └── chat gpt-5-mini
 
 A refused request is a chatnest.turn with the name of the limit. This module uses only the API of
@@ -85,7 +85,7 @@ class _OpenTurn(msgspec.Struct):
 
 
 class OpenTelemetry:
-    """Makes a span of each turn and of each call of a model, and records metrics.
+    """Makes a span of each turn and of each call to a model, and records metrics.
 
     ``semconv`` is the generation of the GenAI conventions: ``"1.41"``, ``"latest"``, or None for
     the one in OTEL_SEMCONV_STABILITY_OPT_IN, by default 1.41. With ``principal``, spans of turns

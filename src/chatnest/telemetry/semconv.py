@@ -36,7 +36,7 @@ GENERATIONS: Final[tuple[Generation, ...]] = get_args(Generation)
 OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 """The variable that chooses the generation if no setting does."""
 _LATEST: Final = "gen_ai_latest_experimental"
-"""The word in the variable that chooses the latest generation."""
+"""The value in that variable that chooses the latest generation."""
 
 Attributes = dict[str, str | bool | int | float | list[str]]
 
@@ -63,7 +63,7 @@ _BY_API: Final[Mapping[str, tuple[str, str]]] = {
     "openai-responses": ("openai", "responses"),
     "anthropic-messages": ("anthropic", ""),
 }
-"""For each dialect, the provider's name for any other host, and OpenAI's name for the API."""
+"""For each dialect, the provider's name if the host is not known, and OpenAI's name of the API."""
 
 _CUSTOM: Final = "custom"
 """The name of a provider that is not one of chatnest's own."""
@@ -195,5 +195,5 @@ def place_of(api: str, address: str) -> Attributes:
 
 @lru_cache(256)
 def of_metrics(api: str, address: str) -> Attributes:
-    """The same attributes, except those that metrics do not have."""
+    """The attributes of ``place_of``, except those that metrics do not have."""
     return {n: v for n, v in place_of(api, address).items() if n != "openai.api.type"}

@@ -172,7 +172,7 @@ def families_of(known: Known) -> tuple[Family, ...]:
         ),
         Family(
             name="chatnest_attempts",
-            help="Calls of a model that have ended.",
+            help="Calls to a model that have ended.",
             labels=(
                 ("upstream", (*dict.fromkeys(known.upstreams), OTHER)),
                 ("outcome", (*OUTCOMES, OTHER)),
@@ -201,14 +201,14 @@ def families_of(known: Known) -> tuple[Family, ...]:
         ),
         Family(
             name="chatnest_ledger_seconds",
-            help="Time of calls of the ledger.",
+            help="Time of calls to the ledger.",
             kind="histogram",
             labels=(("operation", _OPERATIONS),),
             bounds=_LEDGER,
         ),
         Family(
             name="chatnest_ledger_failures",
-            help="Calls of the ledger that failed or took too long.",
+            help="Calls to the ledger that failed or took too long.",
             labels=(("operation", _OPERATIONS),),
         ),
         Family(

@@ -18,7 +18,7 @@ _PLACES: Final = ("parameters", "schema", "input_schema")
 """The fields of a tool that have its schema."""
 
 _PER_NODE: Final = 4
-"""Bytes that each value takes beside its text: quotes, a colon, a comma."""
+"""Bytes of each value in addition to its text: quotes, a colon, a comma."""
 
 _MOST_LEVELS: Final = 128
 """Maximum arrays and objects around a value, with references replaced."""

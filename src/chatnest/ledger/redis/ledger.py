@@ -23,7 +23,7 @@ a tenant's) takes one step for each, in the order of the slots:
   LedgerUnavailable, and a repetition does the rest.
 
 **Failovers.** Redis replicates after it answers. A failover may lose the last moments, and with
-them holds and settlements. A settlement whose hold was lost is charged all the same.
+them holds and settlements. A settlement is charged even if its hold was lost.
 """
 
 from collections.abc import Callable, Mapping, Sequence

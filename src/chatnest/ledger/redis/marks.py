@@ -18,7 +18,7 @@ __all__ = ["Learned", "Marks"]
 
 
 class Learned(NamedTuple):
-    """The mark as text, empty if it is missing; the zones by name; the server's time."""
+    """The mark as text (empty if it is missing), the time zones by limit, and the server's time."""
 
     mark: str
     zones: dict[str, str]
@@ -47,7 +47,7 @@ class Marks:
         return "" if self._clock is None else self._clock()
 
     async def learn(self, begins: str = "") -> Learned:
-        """Read the mark. If it is missing, write ``begins`` first, unless that is empty."""
+        """Read the mark. If it is missing and ``begins`` is not empty, write ``begins`` first."""
         text, flat, now = await self._server.link().run(
             self._server.scripts["learn"],
             [self._keys.mark, self._zones_key],
@@ -71,8 +71,9 @@ class Marks:
     ) -> tuple[Mark | None, Mark | None]:
         """Write a new mark and its copies. Returns the old mark and the new one.
 
-        With ``expected``, only if that is the mark; then the zone of ``name`` becomes ``zone`` in
-        the same step. Raises LedgerUnavailable if the mark is another one, or of a newer chatnest.
+        If ``expected`` is given, the mark is replaced only if it equals ``expected``, and the time
+        zone of the limit ``name`` becomes ``zone`` in the same step. Raises LedgerUnavailable if
+        the mark is a different one, or was written by a newer chatnest.
         """
         old, new, bits = await self._server.link().run(
             self._server.scripts["remark"],

@@ -279,7 +279,7 @@ class MessageReader:
         events.append(Finish(_REASONS.get(reason, reason[:_LONGEST_REASON])))
 
     def _end(self, events: list[ProviderEvent]) -> None:
-        """Finish an answer that ended as it should, but for its reason."""
+        """Finish an answer that ended regularly, without a reason."""
         if self.said:
             self._finish("tool_use" if self._count else "end_turn", None, events)
 

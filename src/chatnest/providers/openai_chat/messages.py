@@ -45,7 +45,7 @@ def _result(result: ToolResult) -> dict[str, Any]:
 
 
 class _Shape:
-    """One message in the making: its text, images, calls and thinking apart."""
+    """The parts of one message, by kind: text, images, calls and thinking."""
 
     def __init__(self, message: Message, model: str, image_detail: str) -> None:
         self._role = message.role

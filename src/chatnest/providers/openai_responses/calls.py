@@ -10,8 +10,9 @@ __all__ = ["Calls"]
 
 
 class _Call:
-    """``kept`` are arguments that are sent unless others follow; ``given`` is whether any were.
-    ``named`` is whether the server gave it an id.
+    """A function call. ``kept`` has the arguments of its first item, which are used if no others
+    arrive. ``given`` is whether arguments were passed on. ``named`` is whether the server gave the
+    call an id. ``over`` is whether its item is complete.
     """
 
     __slots__ = ("given", "index", "kept", "name", "named", "over")
@@ -33,8 +34,9 @@ class _Call:
 class Calls:
     """Function calls from events: pieces of arguments, whole arguments, whole items.
 
-    Events name a call by ``item_id`` and ``output_index``. Some servers change the one from event
-    to event, others use the other for several items, so the first that is known counts.
+    Events name a call by ``item_id`` and ``output_index``. Some servers change ``item_id`` from
+    event to event, and others use one ``output_index`` for several items. So a known ``item_id``
+    decides, and ``output_index`` otherwise.
     """
 
     __slots__ = ("_by_index", "_by_item", "_calls", "_last")
@@ -53,18 +55,18 @@ class Calls:
         self._begin(event, item, events)
 
     def delta(self, event: Event, events: list[ProviderEvent]) -> None:
-        """A piece of arguments. Pieces of a call that has not begun come again with its item."""
+        """Add a piece of arguments. A piece of an unknown call is ignored: its item repeats it."""
         if (call := self._find(event, event.get("item_id"))) is not None:
             call.give(text_in(event.get("delta")), events)
 
     def done(self, event: Event, events: list[ProviderEvent]) -> None:
-        """Whole arguments, which count if there were no pieces."""
+        """Add whole arguments, unless pieces have arrived."""
         call = self._find(event, event.get("item_id"))
         if call is not None and not call.given:
             call.give(_arguments(event), events)
 
     def item_done(self, event: Event, item: dict[str, Any], events: list[ProviderEvent]) -> None:
-        """A whole call, whose arguments count if there were no others."""
+        """Complete a call. Its item's arguments are used if no others have arrived."""
         call = self._begin(event, item, events)
         if call is not None:
             call.over = True
@@ -72,7 +74,7 @@ class Calls:
                 call.give(_arguments(item), events)
 
     def flush(self, events: list[ProviderEvent]) -> None:
-        """Append arguments that were kept: nothing more follows."""
+        """Append the arguments that were kept, at the end of the answer."""
         for call in self._calls.values():
             if not call.given:
                 call.give(call.kept, events)

@@ -29,8 +29,8 @@ class ResponseDecoder(EventDecoder):
         self._tools = tools
 
     def take(self, data: bytes, /) -> bool:
-        """See Decoder: the short cut for an event that arrives alone and is a piece of text, or a
-        piece of thinking after another one.
+        """See Decoder: a fast path for a single event that is a piece of text, or a piece of
+        thinking that follows another one.
         """
         size = len(data)
         splitter, reader = self._splitter, self._reader

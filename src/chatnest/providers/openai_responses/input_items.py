@@ -27,7 +27,7 @@ def input_items(
 
     Messages of the system are items as well: OpenRouter and LM Studio have ignored
     ``instructions``. A text alone is sent as a string, since vLLM rejects parts without all of
-    their fields. Items have no ids but those of thinking: each server has a form of its own.
+    their fields. Only items of thinking have ids, since each server has its own form of ids.
     """
     items: list[dict[str, Any]] = []
     for message in messages:
@@ -40,7 +40,7 @@ def input_items(
 
 
 class _Items:
-    """The items of one message in the making."""
+    """Builds the items of one message."""
 
     def __init__(self, message: Message, model: str, image_detail: str) -> None:
         self._role = message.role

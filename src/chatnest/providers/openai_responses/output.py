@@ -1,4 +1,4 @@
-"""Output: the pieces of an answer, each once, however often a server sends them. No I/O."""
+"""Output: the pieces of an answer, each once, even if a server repeats them. No I/O."""
 
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ _BLANK_LINE: Final = "\n\n"
 
 
 class Output:
-    """Pieces from events: the same text comes as deltas, as a whole part, within its item and
-    within the last response, and some servers leave out any of these.
+    """Pieces from events. The same text comes as deltas, as a whole part, within its item and in
+    the last response. Some servers leave out some of these.
 
     ``said`` is whether there was text or a refusal, ``refused`` whether there was a refusal, and
     ``in_part`` and ``in_item`` whether there was text since the last whole part or item.
@@ -74,7 +74,7 @@ class Output:
             events.append(Refusal(text))
 
     def part_done(self, event: Event, field: str, events: list[ProviderEvent]) -> None:
-        """A whole part, which counts if there were no pieces of it."""
+        """A whole part, which is used if no pieces of it have arrived."""
         if not self.in_part:
             add = self.refusal if field == "refusal" else self.text
             add(text_in(event.get(field)), events)
@@ -122,7 +122,7 @@ class Output:
         self.in_thought = False
 
     def thought_done(self, text: str, events: list[ProviderEvent]) -> None:
-        """A whole part of thinking, which counts if there were no pieces of it."""
+        """A whole part of thinking, which is used if no pieces of it have arrived."""
         if not self.in_thought:
             self.thought(text, events)
         self.in_thought = False
@@ -156,7 +156,7 @@ class Output:
                 pass
 
     def item_done(self, event: Event, item: dict[str, Any], events: list[ProviderEvent]) -> None:
-        """A whole item, which counts as far as it is new."""
+        """A whole item. Its parts that have arrived before are ignored."""
         match item.get("type"):
             case "message":
                 self._message_done(item, events)
@@ -185,8 +185,8 @@ class Output:
         self.gap = False
 
     def last(self, response: dict[str, Any], events: list[ProviderEvent]) -> None:
-        """The items of the last response. Servers that stream repeat all of them there, and not
-        always under the same ids, so a kind of item counts if there was nothing of it before.
+        """The items of the last response. Servers that stream repeat all items there, and not
+        always under the same ids. So items are used only if none of their kind has arrived before.
         """
         fresh = {
             "message": not self.said,
@@ -203,7 +203,7 @@ class Output:
             self.text(text, events)
 
     def flush(self, events: list[ProviderEvent]) -> None:
-        """Append what was held back: nothing more follows."""
+        """Append the pieces that were held back, at the end of the answer."""
         self.calls.flush(events)
         if self.half:
             self.half = ""

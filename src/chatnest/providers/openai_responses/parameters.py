@@ -1,7 +1,7 @@
-"""Parameters: the fields of a request beside its input, for one model. No I/O.
+"""Parameters: the fields of a request other than its input, for one model. No I/O.
 
-The default depends on the family in the model's name. Settings override it, and a refusal that
-names a field changes it.
+The defaults depend on the model's family, as its name shows. Settings override them. If the model
+rejects a field, later requests omit it.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ _SUMMARIES: Final = ("auto", "concise", "detailed")
 
 
 class ResponsesParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a model. None means the default for the family in the model's name.
+    """Features of a model. None means the default of the model's family.
 
-    ``reasons`` is whether the model thinks before it answers: then its thinking is requested in
-    encrypted form, to be sent back. ``send_temperature`` is whether it accepts a temperature.
-    ``reasoning_effort`` is sent with requests that do not name an effort. ``reasoning_summary`` is
-    requested with every answer of a model that reasons; without it, a summary is requested with an
-    effort only.
+    ``reasons`` is whether the model thinks before it answers. If so, requests ask for its thinking
+    in encrypted form, to send it back later. ``send_temperature`` is whether the model accepts a
+    temperature. ``reasoning_effort`` is sent with requests that do not name an effort.
+    ``reasoning_summary`` is sent with every request to a model that reasons. If it is None, only
+    requests with an effort ask for a summary.
     """
 
     reasons: bool | None = None
@@ -42,7 +42,7 @@ class ResponsesParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields that one model accepts beside its input."""
+    """The fields that one model accepts, other than its input."""
 
     reasons: bool
     temperature: bool
@@ -57,8 +57,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, model: str, told: ResponsesParameters, *, obfuscates: bool) -> "Parameters":
-        """The parameters by settings, or else by the model's name. A server that ``obfuscates``
-        pads its events, which costs bandwidth, until it is asked not to.
+        """The parameters from settings, or else from the model's name. A server that
+        ``obfuscates`` pads its events, which costs bandwidth, unless a request turns it off.
         """
         reasons = is_reasoning(model) if told.reasons is None else told.reasons
         temperature = not reasons if told.send_temperature is None else told.send_temperature
@@ -130,4 +130,4 @@ ADVICE: Final[Mapping[str, str]] = {
     "reasoning.effort": "no reasoning_effort",
     "reasoning": "no reasoning_effort and no reasoning_summary",
 }
-"""The settings that avoid the refused request, by the rejected field, where there is one."""
+"""A rejected field → the settings that omit it from the start."""

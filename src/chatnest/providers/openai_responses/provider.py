@@ -37,15 +37,16 @@ _LEAST_OUTPUT: Final = 16
 """The smallest ``max_output_tokens`` that OpenAI and Azure accept."""
 
 _EVENTS_PER_TOKEN: Final = 16
-"""Maximum events for each token: a gateway may send one for each character, of about four."""
+"""Maximum events for each token. A gateway may send one for each of its about four characters."""
 
 
 class OpenAIResponsesProvider:
     """A provider for a server with OpenAI's Responses API.
 
-    The arguments are those of OpenAIProvider, but for ``parameters``, and for ``max_event_bytes``:
-    the last event of an answer repeats all of it. Nothing is stored on the server: each request has
-    the whole conversation, with the model's thinking in encrypted form. Raises ConfigurationError.
+    The arguments are the same as OpenAIProvider's, except ``parameters``. ``max_event_bytes`` is
+    larger by default, because the last event of an answer repeats the whole answer. The server
+    stores nothing: each request has the whole conversation, with the model's thinking in encrypted
+    form. Raises ConfigurationError.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class OpenAIResponsesProvider:
         await self._server.aclose()
 
     async def _ask(self, call: ModelCall, decoder: ResponseDecoder) -> Response:
-        """See OpenAIServer.ask. If the server rejects a field, later requests to the model omit it,
-        but for an effort, of which it may accept others.
+        """See OpenAIServer.ask. If the server rejects a field, later requests to the model omit it.
+        An effort is still sent, since the model may accept another one.
         """
         model = call.request.model or self.model
         response, accepted, field = await self._server.ask(

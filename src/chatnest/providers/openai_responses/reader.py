@@ -33,7 +33,7 @@ class ResponseReader:
     """Provider events from the payloads of one answer.
 
     ``seen`` is True after the first event of the dialect, and ``finished`` after the last response.
-    ``words`` is the first text that came in place of an event. ``failed`` is the error of a
+    ``words`` is the first text that arrived in place of an event. ``failed`` is the error of a
     response that failed without a reason: Azure sends the reason in another event, after it.
     """
 

@@ -65,8 +65,8 @@ def decode_pieces(payloads: list[bytes], *, in_thought: bool) -> list[Delta | Re
 
 
 def events_in(payload: bytes) -> Iterator[Event | str]:
-    """The events of a payload, or text in place of one. A server that omits blank lines has several
-    in a payload. Raises UpstreamBadResponse.
+    """The events of a payload, or text in place of an event. If a server omits the blank lines
+    between events, a payload has several of them. Raises UpstreamBadResponse.
     """
     text = payload.strip()
     if not text:
@@ -96,7 +96,7 @@ def _event(text: bytes) -> Event | str:
 
 
 def text_in(value: object) -> str:
-    """The text of a delta or of a part, which some servers wrap. Raises UpstreamBadResponse."""
+    """The text of a delta or a part. Some servers wrap it. Raises UpstreamBadResponse."""
     if isinstance(value, dict):
         value = value.get("text", "")
     if value is None:

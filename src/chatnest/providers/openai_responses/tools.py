@@ -1,4 +1,4 @@
-"""Tools and the form of the answer, as fields of a request to the Responses API. No I/O."""
+"""The tools and the answer's format as fields of a request to the Responses API. No I/O."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def text_fields(output: OutputFormat | None) -> dict[str, Any]:
-    """The form of the answer, if it is JSON."""
+    """The format of the answer, if it is JSON."""
     if output is None:
         return {}
     if output.schema is None:

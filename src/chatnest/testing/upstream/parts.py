@@ -75,7 +75,7 @@ class RedactedThinking:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a function. `arguments` is JSON text, sent in pieces as `Text` is."""
+    """A function call. `arguments` is JSON text, sent in pieces as `Text` is."""
 
     id: str
     name: str

@@ -1,7 +1,7 @@
 """OpenAIChatFrames: an answer as chunks of a chat completion, in Server-Sent Events. No I/O.
 
 A frame is complete JSON on one line, so that nothing in a model's text can end it. Optional fields
-are absent rather than null, but for ``finish_reason``, which OpenAI's API always has.
+are absent rather than null, except ``finish_reason``, which OpenAI's API always has.
 """
 
 from collections.abc import Mapping, Sequence

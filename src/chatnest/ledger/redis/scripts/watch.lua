@@ -1,7 +1,7 @@
 -- Watches: the lines of a hold also have a word for each limit with warn_at, as word_of in keys.py:
 -- '!NAME:PERIOD:FIRST:LAST:START:UNIT:AMOUNT:T,T', the fields of a Watch. The counters have
 -- NAME:~!PERIOD with 'GRANTS MARK AT WORD', as a WatchRow, and NAME:~!PERIOD:T with 'UNIT USED AMOUNT
--- AT STATE', as a Crossing. The last key but one of a step has the pending crossings.
+-- AT STATE', as a Crossing. The second to last key of a step has the pending crossings.
 
 local WATCHED_DAYS, MOST_PENDING = 62, 10000
 local pending_key = KEYS[#KEYS - 1] -- before the roll-up
