@@ -378,6 +378,7 @@ async def test_sentinels_lead_to_the_new_primary(
             server.wait_until(lambda: asked.sentinel_masters()["main"]["num-slaves"] == 1)
             ledger = make_redis(f"redis+sentinel://{guard.address}/main")
             hold = (await admit(ledger, wish(*LIMITS))).hold
+            client.set("last", 1)  # WAIT waits for writes of its own connection alone
             assert client.wait(1, 1_000 * PATIENCE) == 1
             server.stop()
             await fails(lambda: ledger.settle(hold, Charge(tokens=60)))
