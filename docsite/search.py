@@ -1,7 +1,7 @@
 """The words of the site's search: as Sphinx has them for English, with numbers.
 
 Sphinx leaves numbers out of the index, and its page leaves them out of a question. People search
-for ``429`` and ``503``. ``static/search-numbers.js`` is the other half.
+for ``429`` and ``503``. ``static/search.js`` is the other half.
 """
 
 from sphinx.search.en import SearchEnglish
