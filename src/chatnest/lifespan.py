@@ -152,11 +152,11 @@ class Lifetime:
             metrics.note(waiting=len(outbox), now=now)
             await anyio.sleep(_GAUGE_SECONDS)
             try:
-                with fail_after(self._bounds.ledger_seconds):
+                with within(self._bounds.ledger_seconds):
                     await self.ledger.check()
                     metrics.read(await self.ledger.usage(metrics.fullest(now)))
                 metrics.found(up=True)
-            except (LedgerUnavailable, TimeoutError):
+            except LedgerUnavailable:
                 metrics.found(up=False)
             except Exception:  # noqa: BLE001  # a custom ledger may raise anything
                 _log.exception("%r cannot read its limits for the metrics", self.ledger)

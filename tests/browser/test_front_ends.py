@@ -3,7 +3,6 @@
 """
 
 import json
-import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 else:
     pytest.importorskip("playwright")
 from playwright.sync_api import expect
+
+from tests.browser.thread import ask, shows
 
 pytestmark = [
     *(pytest.mark.browser, pytest.mark.node, pytest.mark.process),
@@ -88,18 +89,6 @@ def visit(context: "BrowserContext") -> "Iterator[Callable[[str], Page]]":
 
     yield opened
     assert thrown == []
-
-
-def ask(page: "Page", text: str) -> None:
-    page.get_by_label("Your message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def shows(page: "Page", text: str) -> None:
-    """Wait until the page shows what the docs show, in that order."""
-    lines = [line for line in text.splitlines() if line.strip() and line != "..."]
-    pattern = ".*".join(re.escape(line).replace(r"\ ", r"\s+") for line in lines)
-    expect(page.locator("body")).to_have_text(re.compile(pattern, re.DOTALL))
 
 
 # ---------------------------------------------------------------- useChat

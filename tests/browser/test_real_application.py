@@ -12,10 +12,12 @@ from tests.clients.node import MISSING, modules
 from tests.docs.walk import SERVER, Walk
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext
 else:
     pytest.importorskip("playwright")
 from playwright.sync_api import expect
+
+from tests.browser.thread import ask, shows
 
 pytestmark = [
     *(pytest.mark.browser, pytest.mark.node, pytest.mark.process),
@@ -46,18 +48,6 @@ def build(walk: Walk) -> None:
 
 def without_figures(text: str) -> str:
     return re.sub(r"[\d.]+(?=[km]?b\b|m?s\b)", "N", text).strip()
-
-
-def ask(page: "Page", text: str) -> None:
-    page.get_by_label("Your message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def shows(page: "Page", text: str) -> None:
-    """Wait until the page shows what the docs show, in that order."""
-    lines = [line for line in text.splitlines() if line.strip() and line != "..."]
-    pattern = ".*".join(re.escape(line).replace(r"\ ", r"\s+") for line in lines)
-    expect(page.locator("body")).to_have_text(re.compile(pattern, re.DOTALL))
 
 
 def test_the_page_signs_in_and_shows_answers_and_refusals(context: "BrowserContext", tmp_path):

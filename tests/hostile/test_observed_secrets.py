@@ -1,6 +1,5 @@
 """What clients and models say is in no log line, metric, span and attribute, in any format."""
 
-import hashlib
 import itertools
 import json
 from typing import Any
@@ -12,19 +11,15 @@ from chatnest import BearerKeys
 from chatnest.telemetry import AccessLog
 from chatnest.testing import CANARY, Answer, Conversation
 from chatnest.wire.named import FORMAT_NAMES, formats_of
+from tests.hostile.canaries import ANN, BEARER, PROMPT, SAID, SYSTEM
 from tests.hostile.logs import everything_logged
 from tests.streams.support import KEY, answer_to, profile, serving
 from tests.test_opentelemetry import Recorded
 
 pytestmark = pytest.mark.anyio
 
-PROMPT = "prompt-canary-9d1e"
-SYSTEM = "system-canary-77aa"
-SAID = "answer-canary-e03b"
-BEARER = "bearer-canary-51c2"
 ADDRESS = "203.0.113.9"
 SECRETS = (PROMPT, SYSTEM, SAID, BEARER, ADDRESS, KEY, CANARY)
-ANN = {"ann": hashlib.sha256(BEARER.encode()).hexdigest()}
 
 OPENAI = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
 PARTS = [{"type": "text", "text": PROMPT}]

@@ -1,7 +1,6 @@
 """Keys, prompts and answers stay where they belong: in no log, repr, problem and exception."""
 
 import dataclasses
-import hashlib
 import traceback
 from typing import Any
 
@@ -29,16 +28,13 @@ from chatnest.events import Delta
 from chatnest.telemetry import AccessLog
 from chatnest.testing import CANARY, Answer, Conversation, faults, parse_events
 from chatnest.wire.native import parse_request
+from tests.hostile.canaries import ANN, BEARER, PROMPT, SAID, SYSTEM
 from tests.hostile.floods import event, streamed
 from tests.hostile.logs import everything_logged
 from tests.streams.support import KEY, Books, answer_to, ask, serving
 
 pytestmark = pytest.mark.anyio
 
-BEARER = "bearer-canary-51c2"
-PROMPT = "prompt-canary-9d1e"
-SYSTEM = "system-canary-77aa"
-SAID = "answer-canary-e03b"
 COOKIE = "cookie-canary-4f4f"
 SECRETS = (KEY, BEARER, PROMPT, SYSTEM, SAID, COOKIE, CANARY)
 UPSTREAMS = (KEY, CANARY)
@@ -47,7 +43,6 @@ HEADERS = {
     "cookie": f"session={COOKIE}",
     "content-type": "application/json",
 }
-ANN = {"ann": hashlib.sha256(BEARER.encode()).hexdigest()}
 QUICK = Bounds(idle_seconds=0.2, first_byte_seconds=0.2)
 
 

@@ -18,7 +18,7 @@ from chatnest.ledger.audit import Audit, Audited
 from chatnest.ledger.base import Ledger
 from chatnest.stores.reasons import reason_of
 
-__all__ = ["Command", "Work", "run_on_books", "run_on_ledger"]
+__all__ = ["Command", "Work", "on_books", "run_on_ledger"]
 
 _PATIENCE: Final = 10.0
 """Minimum timeout of the ledger in seconds. An audit can wait longer than a chat."""
@@ -30,24 +30,13 @@ Work = Callable[[Ledger, Audit, Config], Awaitable[int]]
 """Work on a ledger and its books, which returns the exit code."""
 
 
-def run_on_books(
-    options: Namespace,
-    command: Command,
-    *,
-    may_be_missing: bool = False,
-    effect: str = "",
-    unavailable: int = 1,
-) -> NoReturn:
-    """Run a command on the books of ``--ledger`` or ``--config``, and exit with its code, as
-    ``run_on_ledger`` does.
-    """
+def on_books(command: Command, options: Namespace) -> Work:
+    """The work that a command on the books does."""
 
     def work(_ledger: Ledger, audit: Audit, config: Config) -> Awaitable[int]:
         return command(audit, options, config)
 
-    run_on_ledger(
-        options, work, may_be_missing=may_be_missing, effect=effect, unavailable=unavailable
-    )
+    return work
 
 
 def run_on_ledger(

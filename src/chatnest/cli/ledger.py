@@ -11,7 +11,7 @@ import msgspec
 
 from chatnest.alerts.warning import warning_of
 from chatnest.amounts import amount_text, nanos_of
-from chatnest.cli.books import Command, run_on_books
+from chatnest.cli.books import Command, on_books, run_on_ledger
 from chatnest.cli.output import shown, time_text, write_documents, write_error, write_table
 from chatnest.config.sections import Config
 from chatnest.errors import ConfigurationError
@@ -50,9 +50,9 @@ _EFFECTS: Final = {
 def run(options: Namespace) -> None:
     """Run one of the actions, and exit. Raises ConfigurationError."""
     action = options.action
-    run_on_books(
+    run_on_ledger(
         options,
-        _COMMANDS[action],
+        on_books(_COMMANDS[action], options),
         may_be_missing=action == "adopt",
         effect=_EFFECTS.get(action, ""),
         # Without the ledger it is unknown whether the books have a drift.

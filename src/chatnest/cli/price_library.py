@@ -1,7 +1,7 @@
 """PriceLibrary: the prices of the package ``genai-prices`` as tables of a configuration.
 
-Only ``chatnest prices`` imports it. If a configuration cannot
-express a price of the library, the table has a note, or there is no table but a reason.
+Only ``chatnest prices`` imports it. If a configuration cannot express a price of the library, the
+table has a note, or there is no table but a reason.
 """
 
 from collections.abc import Iterator

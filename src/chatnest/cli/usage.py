@@ -12,7 +12,7 @@ import msgspec
 
 from chatnest.amounts import amount_text
 from chatnest.cli import focus
-from chatnest.cli.books import run_on_books
+from chatnest.cli.books import on_books, run_on_ledger
 from chatnest.cli.output import harmless, shown, write_documents, write_error, write_table
 from chatnest.config.sections import Config
 from chatnest.errors import ConfigurationError
@@ -31,7 +31,7 @@ _NAMES: Final = tuple(name for name in UsageRow._fields if name != "groups")
 
 def run(options: Namespace) -> None:
     """Show the roll-up in one of the formats, and exit. Raises ConfigurationError."""
-    run_on_books(options, _usage)
+    run_on_ledger(options, on_books(_usage, options))
 
 
 async def _usage(audit: Audit, options: Namespace, config: Config) -> int:

@@ -29,9 +29,9 @@ class BearerKey(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of one owner, with what the owner is and may use: a value of ``BearerKeys``.
 
     ``hashes`` is the SHA-256 of a key in hexadecimal, or several. ``groups`` and ``plan`` are those
-    of Identity. ``profiles`` and ``models``
-    restrict what the plan or the application allows; None restricts nothing. After ``expires`` the
-    keys are refused: a date lasts until its end, and a time without an offset is in UTC.
+    of Identity. ``profiles`` and ``models`` restrict what the plan or the application allows; None
+    restricts nothing. After ``expires`` the keys are refused: a date lasts until its end, and a
+    time without an offset is in UTC.
     """
 
     hashes: str | Collection[str]

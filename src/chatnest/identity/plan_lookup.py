@@ -43,10 +43,9 @@ class _Entry(msgspec.Struct, frozen=True):
 class PlanLookup:
     """Asks ``plan_of`` at most once in ``seconds`` for each principal, and once at a time.
 
-    A look-up fails if it raises,
-    if its result is not a name, or if it takes longer than ``deadline`` seconds. The last known
-    plan then counts, or none. The cache has 10,000 principals. If it is full, it drops the
-    principal whose look-up is the oldest.
+    A look-up fails if it raises, if its result is not a name, or if it takes longer than
+    ``deadline`` seconds. The last known plan then counts, or none. The cache has 10,000 principals.
+    If it is full, it drops the principal whose look-up is the oldest.
     """
 
     def __init__(

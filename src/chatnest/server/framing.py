@@ -123,7 +123,7 @@ class Framing(HttpToolsProtocol):
             self.transport.write_eof()
             self.flow.resume_reading()
 
-    def is_last(self, cycle: Any) -> None:
+    def close_after(self, cycle: Any) -> None:
         """Close the connection gently after the answer of ``cycle``."""
         cycle.keep_alive = False
         cycle.transport = LastAnswer(cycle.transport, self.close_gently)
@@ -142,7 +142,7 @@ class Framing(HttpToolsProtocol):
         elif self._head == BODY or is_free:
             self._respond_and_close(answer)
         else:  # serve the complete requests that came before, then close
-            self.is_last(cycle)
+            self.close_after(cycle)
 
     def _respond_and_close(self, answer: bytes | None) -> None:
         self._table.move(self, None)

@@ -161,17 +161,16 @@ class BoundedProtocol(Framing):
         self.headers = NO_TRAILERS
         if self.expect_100_continue:
             # After an answer without 100, the client may or may not send the body.
-            self.is_last(self.cycle)
+            self.close_after(self.cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start a task for a request, unless the application refuses the request at once."""
         scope: Any = cycle.scope
         scope["extensions"] = {SEND_NOW: self.flow}
-        if scope["http_version"] == "1.0":
-            cycle.keep_alive = False
-        if not cycle.keep_alive:
-            self.is_last(cycle)
-        if scope["http_version"] == "1.0":
+        is_old = scope["http_version"] == "1.0"
+        if is_old or not cycle.keep_alive:
+            self.close_after(cycle)
+        if is_old:
             scope["extensions"] = {SEND_NOW: None}  # it would write chunks
             transport: Any = Unchunked(cycle.transport)
             cycle.transport = transport
